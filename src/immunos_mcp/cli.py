@@ -1,0 +1,354 @@
+"""The command line: serves MCP when called bare, and gives people and scripts the same powers.
+
+Exit codes: 0 fine, 1 failed, 2 wrong usage. Only serving imports the MCP SDK, which takes most of
+a second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import re
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+from immunos_mcp import __version__, options, terminal, wording
+from immunos_mcp import settings as settings_rules
+from immunos_mcp.domain import Classification, Outcome
+from immunos_mcp.errors import ImmunosError, InvalidInputError, Problem
+from immunos_mcp.ledger import SqliteLedger
+from immunos_mcp.router import Router
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from immunos_mcp.settings import SettingChangeValue
+
+    Command = Callable[[Router, argparse.Namespace], Awaitable[tuple[object, str]]]
+
+PROGRAM = "immunos-mcp"
+CLIENT = f"{PROGRAM} command line"
+EXIT_FINE, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
+
+_TERMINAL_HINT = """\
+immunos-mcp is serving MCP on this terminal and waits for a client to speak JSON-RPC; Ctrl-C ends it.
+To use it, add it to a client instead. Claude Code:
+  claude mcp add-json immunos '{"command":"immunos-mcp","alwaysLoad":true}'
+For commands to type here: immunos-mcp --help
+"""
+
+_EXAMPLES = """\
+examples:
+  immunos-mcp                                    serve MCP over standard input and output
+  immunos-mcp route --task-type code_review --classification routine
+  immunos-mcp record --model claude-sonnet-4.5 --input 1200 --output 300
+  immunos-mcp status --json
+  immunos-mcp config set token_warning_threshold=100000
+  immunos-mcp config set task_mappings.translate=qwen2.5:7b
+  immunos-mcp reset --reason "new working day"
+
+exit codes: 0 fine, 1 failed, 2 wrong usage
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program with command-line arguments (``None``: the process's) and return its code.
+
+    Interrupts end the process at once and silently: whatever was answered is stored already.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    given = _parser().parse_args(arguments)
+    if given.command is _print_completion:
+        return _print_completion(given)
+    try:
+        chosen = options.read(os.environ, given.db, given.session)
+        if given.command is None:
+            return _serve(chosen)
+        if hasattr(signal, "SIGPIPE"):
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        answer, text = asyncio.run(_run(given.command, chosen, given))
+    except InvalidInputError as error:
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    except ImmunosError as error:
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    print(terminal.to_json(answer) if given.json else text)
+    return EXIT_FINE
+
+
+def _serve(chosen: options.Options) -> int:
+    import anyio
+
+    from immunos_mcp.server import serve_stdio
+
+    if sys.stdin.isatty():
+        print(_TERMINAL_HINT, file=sys.stderr, end="")
+    anyio.run(serve_stdio, chosen)
+    return EXIT_FINE
+
+
+async def _run(
+    command: Command, chosen: options.Options, given: argparse.Namespace
+) -> tuple[object, str]:
+    async with SqliteLedger(chosen.database) as ledger:
+        return await command(Router(ledger, chosen.session), given)
+
+
+async def _route(router: Router, given: argparse.Namespace) -> tuple[object, str]:
+    answer = await router.route_task(given.task_type, given.classification, given.tokens)
+    return answer, wording.routed(answer)
+
+
+async def _record(router: Router, given: argparse.Namespace) -> tuple[object, str]:
+    answer = await router.record_usage(
+        model=given.model,
+        input_tokens=given.input,
+        output_tokens=given.output,
+        cache_creation_input_tokens=given.cache_creation,
+        cache_read_input_tokens=given.cache_read,
+        decision_id=given.decision_id,
+        outcome=given.outcome,
+        request_id=given.request_id,
+    )
+    return answer, wording.recorded(answer)
+
+
+async def _status(router: Router, _given: argparse.Namespace) -> tuple[object, str]:
+    answer = await router.get_session_status()
+    return answer, terminal.status(answer)
+
+
+async def _reset(router: Router, given: argparse.Namespace) -> tuple[object, str]:
+    answer = await router.reset_session(given.reason)
+    return answer, wording.reset(answer)
+
+
+async def _config_get(router: Router, given: argparse.Namespace) -> tuple[object, str]:
+    values = settings_rules.values(await router.get_config())
+    if given.name is None:
+        return values, terminal.settings(values)
+    name, entry = _split(given.name)
+    value = values[settings_rules.full_name(name)]
+    if entry is not None:
+        mappings = values[settings_rules.MAPPINGS]
+        assert isinstance(mappings, dict)
+        if entry not in mappings:
+            raise InvalidInputError(Problem("setting", given.name, "a task type that is mapped"))
+        value = mappings[entry]
+    shown = terminal.settings(value) if isinstance(value, dict) else settings_rules.to_text(value)
+    return {given.name: value}, shown
+
+
+async def _config_set(router: Router, given: argparse.Namespace) -> tuple[object, str]:
+    answer = await router.update_config(_assignments(given.assignments), CLIENT, given.dry_run)
+    return answer, wording.changed(answer)
+
+
+async def _config_unset(router: Router, given: argparse.Namespace) -> tuple[object, str]:
+    answer = await router.unset_config(tuple(given.names), CLIENT)
+    return answer, wording.changed(answer)
+
+
+async def _config_history(router: Router, given: argparse.Namespace) -> tuple[object, str]:
+    changes = await router.list_setting_changes(given.limit)
+    return changes, terminal.setting_changes(changes)
+
+
+async def _history(router: Router, given: argparse.Namespace) -> tuple[object, str]:
+    if given.what == "decisions":
+        logged = await router.list_decisions(given.limit, given.session)
+        return logged, terminal.decisions(logged)
+    summaries = await router.list_sessions(given.limit, given.session)
+    return summaries, terminal.sessions(summaries)
+
+
+def _print_completion(given: argparse.Namespace) -> int:
+    import shtab
+
+    print(shtab.complete(_parser(), shell=given.shell))
+    return EXIT_FINE
+
+
+def _split(name: str) -> tuple[str, str | None]:
+    setting, dot, entry = name.partition(".")
+    return setting, entry if dot else None
+
+
+def _assignments(words: list[str]) -> dict[str, SettingChangeValue]:
+    if len(words) == 2 and "=" not in words[0]:
+        words = ["=".join(words)]
+    changes: dict[str, SettingChangeValue] = {}
+    mappings: dict[str, str | None] = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not equals:
+            raise InvalidInputError(Problem("setting", word, "NAME=VALUE"))
+        setting, entry = _split(name)
+        setting = settings_rules.full_name(setting)
+        if entry is None:
+            changes[setting] = settings_rules.parse(setting, text)
+        elif setting == settings_rules.MAPPINGS:
+            mappings[entry] = text
+        else:
+            raise InvalidInputError(Problem("setting", name, f"{setting} without a part"))
+    if mappings:
+        changes[settings_rules.MAPPINGS] = mappings
+    return changes
+
+
+def _whole_number(text: str) -> int:
+    if re.fullmatch(r"[+-]?[0-9]{1,100}", text):
+        return int(text)
+    raise argparse.ArgumentTypeError(f"got {text[:60]!a}, takes a whole number")
+
+
+def _limit(text: str) -> int:
+    number = _whole_number(text)
+    if 1 <= number <= 1_000_000:
+        return number
+    raise argparse.ArgumentTypeError(f"got {number}, takes a whole number from 1 to 1000000")
+
+
+def _parser() -> argparse.ArgumentParser:
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument(
+        "--db",
+        metavar="FILE",
+        default=argparse.SUPPRESS,
+        help=f"the ledger (default: ${options.DATABASE_VARIABLE}, else ~/.immunos/db/immunos.db)",
+    )
+    shared.add_argument(
+        "--session",
+        metavar="NAME",
+        default=argparse.SUPPRESS,
+        help=f"the budget session (default: ${options.SESSION_VARIABLE}, "
+        f"else {options.DEFAULT_SESSION})",
+    )
+    shared.add_argument(
+        "--json", action="store_true", default=argparse.SUPPRESS, help="print one line of JSON"
+    )
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        description="Routes work between Claude and local Ollama models under one token budget. "
+        "Without a command it serves MCP over standard input and output.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[shared],
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    parser.set_defaults(command=None, db=None, session=None, json=False)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+
+    def add(name: str, help_text: str, example: str, command: object) -> argparse.ArgumentParser:
+        added = commands.add_parser(
+            name,
+            help=help_text,
+            description=help_text[0].upper() + help_text[1:] + ".",
+            epilog=f"example:\n  {PROGRAM} {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            parents=[shared],
+            allow_abbrev=False,
+        )
+        added.set_defaults(command=command)
+        return added
+
+    route = add(
+        "route",
+        "decide which model does a task",
+        "route --task-type code_review --classification routine --tokens 3000",
+        _route,
+    )
+    route.add_argument("--task-type", required=True, help="kind of task, such as code_review")
+    route.add_argument("--classification", required=True, choices=list(Classification))
+    route.add_argument("--tokens", type=_whole_number, metavar="N", help="estimated tokens")
+
+    record = add(
+        "record",
+        "add a model response's tokens to the session",
+        "record --model claude-sonnet-4.5 --input 1200 --output 300 --decision-id 7 "
+        "--outcome success",
+        _record,
+    )
+    record.add_argument("--model", required=True)
+    record.add_argument(
+        "--input", required=True, type=_whole_number, metavar="N", help="input tokens"
+    )
+    record.add_argument(
+        "--output", required=True, type=_whole_number, metavar="N", help="output tokens"
+    )
+    record.add_argument(
+        "--cache-creation", type=_whole_number, metavar="N", help="cache creation input tokens"
+    )
+    record.add_argument(
+        "--cache-read", type=_whole_number, metavar="N", help="cache read input tokens"
+    )
+    record.add_argument(
+        "--decision-id",
+        type=_whole_number,
+        metavar="ID",
+        help="the routing decision that this response belongs to",
+    )
+    record.add_argument("--outcome", choices=list(Outcome), help="how that decision turned out")
+    record.add_argument("--request-id", metavar="ID", help="makes repeating the command harmless")
+
+    add("status", "show where the session stands", "status --json", _status)
+
+    config = add("config", "show and change the settings", "config get", _config_get)
+    config.set_defaults(name=None)
+    actions = config.add_subparsers(title="actions", metavar="ACTION")
+
+    def add_action(
+        name: str, help_text: str, example: str, command: object
+    ) -> argparse.ArgumentParser:
+        added = actions.add_parser(
+            name,
+            help=help_text,
+            epilog=f"example:\n  {PROGRAM} config {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            parents=[shared],
+            allow_abbrev=False,
+        )
+        added.set_defaults(command=command)
+        return added
+
+    get = add_action("get", "show one setting or all", "get session_limit", _config_get)
+    get.add_argument("name", nargs="?", metavar="NAME")
+    set_ = add_action(
+        "set",
+        "change settings, all or none",
+        "set token_warning_threshold=100000 task_mappings.translate=qwen2.5:7b",
+        _config_set,
+    )
+    set_.add_argument("assignments", nargs="+", metavar="NAME=VALUE")
+    set_.add_argument("--dry-run", action="store_true", help="only show what it would do")
+    unset = add_action(
+        "unset",
+        "return settings to their defaults, or remove task mappings",
+        "unset session_limit task_mappings.debug",
+        _config_unset,
+    )
+    unset.add_argument("names", nargs="+", metavar="NAME")
+    changes = add_action("history", "show who changed what and when", "history", _config_history)
+    changes.add_argument("--limit", type=_limit, default=20, metavar="N")
+
+    reset = add("reset", "close the session and open the next", 'reset --reason "new day"', _reset)
+    reset.add_argument("--reason", metavar="TEXT", help="kept with the closed session")
+
+    history = add(
+        "history", "show the newest decisions or sessions", "history sessions --limit 5", _history
+    )
+    history.add_argument("what", nargs="?", choices=["decisions", "sessions"], default="decisions")
+    history.add_argument("--limit", type=_limit, default=20, metavar="N")
+
+    completion = add(
+        "completion",
+        "print a completion script for a shell",
+        "completion bash > ~/.local/share/bash-completion/completions/immunos-mcp",
+        _print_completion,
+    )
+    completion.add_argument("shell", choices=["bash", "zsh", "fish", "tcsh"])
+    return parser

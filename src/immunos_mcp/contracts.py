@@ -1,0 +1,266 @@
+"""What crosses the MCP boundary: the arguments of the tools, and the schemas of their answers.
+
+Arguments are strict: no text for numbers, no fractions, no unknown fields. ``null`` for an optional
+argument counts as not given, since some clients always send every argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar, cast
+
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+)
+from pydantic.json_schema import SkipJsonSchema
+from pydantic_core import PydanticCustomError
+
+from immunos_mcp import names
+from immunos_mcp import settings as settings_rules
+from immunos_mcp.domain import (
+    MAXIMUM_TOKENS,
+    ConfigAnswer,
+    RecordAnswer,
+    ResetAnswer,
+    RouteAnswer,
+    StatusAnswer,
+)
+from immunos_mcp.errors import InvalidInputError, Problem
+
+JsonObject = dict[str, Any]
+"""A JSON object on its way in or out; what it holds is checked by a schema, not by a type."""
+
+ArgumentsModel = TypeVar("ArgumentsModel", bound=BaseModel)
+
+
+def _checked_model(name: str) -> str:
+    try:
+        return names.check_model_name(name)
+    except InvalidInputError as refused:
+        raise PydanticCustomError(
+            "refused", "{takes}", {"takes": refused.problems[0].takes}
+        ) from None
+
+
+def _checked_mappings(mappings: dict[str, str | None]) -> dict[str, str | None]:
+    try:
+        return dict(
+            settings_rules.check_mapping(settings_rules.MAPPINGS, task_type, model)
+            for task_type, model in mappings.items()
+        )
+    except InvalidInputError as refused:
+        problem = refused.problems[0]
+        takes = f"for {problem.field} {problem.takes}"
+        raise PydanticCustomError("refused", "{takes}", {"takes": takes}) from None
+
+
+def _checked_weight(weight: float) -> float:
+    if not settings_rules.is_weight(weight):
+        raise PydanticCustomError("refused", "{takes}", {"takes": settings_rules.WEIGHT_TAKES})
+    return weight
+
+
+Nothing = SkipJsonSchema[None]
+Tokens = Annotated[int, Field(ge=0, le=MAXIMUM_TOKENS)]
+Threshold = Annotated[int, Field(ge=1, le=MAXIMUM_TOKENS)]
+Weight = Annotated[float, AfterValidator(_checked_weight)]
+ModelName = Annotated[str, AfterValidator(_checked_model)]
+Session = Annotated[str | Nothing, Field(description="Budget session name")]
+
+
+class Arguments(BaseModel):
+    """Base of the tools' arguments."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
+
+
+class RouteTaskArguments(Arguments):
+    """Arguments of ``route_task``."""
+
+    task_type: Annotated[str, Field(description="Such as code_review, debug, planning, summarize")]
+    classification: Annotated[
+        Literal["routine", "creative", "critical"],
+        Field(description="critical: mistakes would be costly"),
+    ]
+    estimated_tokens: Annotated[
+        Tokens | Nothing, Field(description="Tokens the task would cost you")
+    ] = None
+    session: Session = None
+
+
+class RecordUsageArguments(Arguments):
+    """Arguments of ``record_usage``."""
+
+    model: str
+    input_tokens: Tokens
+    output_tokens: Tokens
+    cache_creation_input_tokens: Tokens | Nothing = None
+    cache_read_input_tokens: Tokens | Nothing = None
+    decision_id: Annotated[int | Nothing, Field(description="From route_task")] = None
+    outcome: Annotated[
+        Literal["success", "failure"] | Nothing, Field(description="Closes decision_id")
+    ] = None
+    request_id: Annotated[
+        str | Nothing, Field(description="Unique response id; makes repeats harmless")
+    ] = None
+    session: Session = None
+
+
+class GetSessionStatusArguments(Arguments):
+    """Arguments of ``get_session_status``."""
+
+    session: Session = None
+
+
+class ResetSessionArguments(Arguments):
+    """Arguments of ``reset_session``."""
+
+    reason: str | Nothing = None
+    session: Session = None
+
+
+def _also(name: str, short: str) -> AliasChoices:
+    return AliasChoices(name, short)
+
+
+class UpdateConfigArguments(Arguments):
+    """Arguments of ``update_config``: the settings under their own names, and how to apply them."""
+
+    token_warning_threshold: Annotated[
+        Threshold | Nothing,
+        Field(validation_alias=_also("token_warning_threshold", "warning_threshold")),
+    ] = None
+    token_auto_switch_threshold: Annotated[
+        Threshold | Nothing,
+        Field(validation_alias=_also("token_auto_switch_threshold", "auto_switch_threshold")),
+    ] = None
+    session_limit: Threshold | Nothing = None
+    claude_model: ModelName | Nothing = None
+    default_local_model: ModelName | Nothing = None
+    input_weight: Weight | Nothing = None
+    output_weight: Weight | Nothing = None
+    cache_creation_weight: Weight | Nothing = None
+    cache_read_weight: Weight | Nothing = None
+    session_window_minutes: Annotated[
+        Annotated[int, Field(ge=0, le=settings_rules.MAXIMUM_WINDOW_MINUTES)] | Nothing,
+        Field(description="0: off"),
+    ] = None
+    task_mappings: Annotated[
+        Annotated[
+            dict[str, Annotated[str | None, WithJsonSchema({"type": ["string", "null"]})]],
+            AfterValidator(_checked_mappings),
+        ]
+        | Nothing,
+        Field(description="Task type to model; merged, null removes one"),
+    ] = None
+    dry_run: Annotated[bool | Nothing, Field(description="Only show the effect")] = None
+    session: Session = None
+
+    def changes(self) -> dict[str, settings_rules.SettingChangeValue]:
+        """Return the settings that were given."""
+        given = self.model_dump(include=set(settings_rules.NAMES), exclude_none=False)
+        return {name: value for name, value in given.items() if value is not None}
+
+
+_COUNT = f"a whole number from 0 to {MAXIMUM_TOKENS}"
+_TEXT = "text"
+_TAKES: Mapping[str, str] = {
+    "task_type": names.TASK_TYPE_TAKES,
+    "classification": "routine, creative or critical",
+    "estimated_tokens": _COUNT,
+    "input_tokens": _COUNT,
+    "output_tokens": _COUNT,
+    "cache_creation_input_tokens": _COUNT,
+    "cache_read_input_tokens": _COUNT,
+    "decision_id": "the decision_id of a route_task answer",
+    "outcome": "success or failure",
+    "model": "a model name",
+    "dry_run": "true or false",
+    settings_rules.MAPPINGS: settings_rules.MAPPINGS_TAKES,
+    settings_rules.WINDOW: settings_rules.WINDOW_TAKES,
+    **dict.fromkeys(settings_rules.THRESHOLDS, settings_rules.TOKENS_TAKES),
+    **dict.fromkeys(settings_rules.WEIGHTS, settings_rules.WEIGHT_TAKES),
+    **dict.fromkeys(settings_rules.MODELS, "a model name"),
+}
+
+
+def parse(model: type[ArgumentsModel], arguments: Mapping[str, object]) -> ArgumentsModel:
+    """Check a call's arguments.
+
+    Raises:
+        InvalidInputError: it names every argument that cannot be taken, what it got and what it takes.
+    """
+    given = {name: value for name, value in arguments.items() if value is not None}
+    try:
+        return model.model_validate(given)
+    except ValidationError as refused:
+        problems: dict[str, Problem] = {}
+        for error in refused.errors(include_url=False, include_context=False):
+            field = str(error["loc"][0])
+            if error["type"] == "extra_forbidden":
+                takes = f"no such argument; there are {', '.join(model.model_fields)}"
+                problems[field] = Problem(_short(field), given[field], takes)
+            else:
+                name = settings_rules.SHORT_NAMES.get(field, field)
+                takes = error["msg"] if error["type"] == "refused" else _TAKES.get(name, _TEXT)
+                problems.setdefault(field, Problem(field, given.get(field), takes))
+        raise InvalidInputError(*problems.values()) from None
+
+
+def _short(field: str) -> str:
+    return field if len(field) <= 64 and names.is_printable(field) else ascii(field[:64])
+
+
+def _trimmed(schema: JsonObject) -> JsonObject:
+    """Drop generated titles, null defaults and the upper bound of counts, at every depth."""
+    trimmed: JsonObject = {}
+    for key, value in schema.items():
+        if key == "title" or (key == "default" and value is None):
+            continue
+        if key == "maximum" and value == MAXIMUM_TOKENS:
+            continue
+        if key in {"properties", "$defs"}:
+            trimmed[key] = {name: _trimmed(node) for name, node in value.items()}
+        elif isinstance(value, dict):
+            trimmed[key] = _trimmed(cast("JsonObject", value))
+        else:
+            trimmed[key] = value
+    return trimmed
+
+
+def input_schema(model: type[BaseModel]) -> JsonObject:
+    """Return the JSON schema of a tool's arguments without what a model need not read."""
+    schema = _trimmed(model.model_json_schema(by_alias=False))
+    schema.pop("description", None)
+    return schema
+
+
+class Answer:
+    """The wire form of one kind of answer: its schema, and the way a value becomes JSON."""
+
+    def __init__(self, kind: type[object]) -> None:
+        self._adapter: TypeAdapter[object] = TypeAdapter(kind)
+        self.schema: JsonObject = _trimmed(self._adapter.json_schema(mode="serialization"))
+        self.schema.pop("description", None)
+
+    def dump(self, answer: object) -> JsonObject:
+        """Return an answer as a JSON object without null fields."""
+        return self._adapter.dump_python(answer, mode="json", exclude_none=True)
+
+    def dump_json(self, answer: object) -> str:
+        """Return an answer as one line of JSON without null fields."""
+        return self._adapter.dump_json(answer, exclude_none=True).decode()
+
+
+ROUTE = Answer(RouteAnswer)
+RECORD = Answer(RecordAnswer)
+STATUS = Answer(StatusAnswer)
+RESET = Answer(ResetAnswer)
+CONFIG = Answer(ConfigAnswer)

@@ -1,0 +1,410 @@
+"""The frozen values that flow between the entry points, the policy and the ledger.
+
+Token counts are whole numbers of tokens; times are aware and in UTC. The answers at the end of the
+file are what the entry points show: their field names are the JSON of the tools and of ``--json``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from types import MappingProxyType
+
+MAXIMUM_TOKENS = 1_000_000_000_000
+"""Largest count accepted anywhere: beyond any real usage, and sums of it still fit 64 bits."""
+
+
+class Classification(StrEnum):
+    """How much a task asks of the model that does it."""
+
+    ROUTINE = "routine"
+    CREATIVE = "creative"
+    CRITICAL = "critical"
+
+
+class Provider(StrEnum):
+    """Who runs a model. Only Claude's tokens count towards the budget."""
+
+    CLAUDE = "claude"
+    OLLAMA = "ollama"
+
+
+class Reason(StrEnum):
+    """The row of the routing policy that decided. The words are a contract with users' logs."""
+
+    TOKEN_BUDGET_EXCEEDED = "token_budget_exceeded"
+    TOKEN_BUDGET_WARNING = "token_budget_warning"
+    TASK_CRITICAL = "task_critical"
+    TASK_OPTIMIZED = "task_optimized"
+    DEFAULT_COMPLEX = "default_complex"
+
+
+class WarningLevel(StrEnum):
+    """Where a session stands against its two thresholds."""
+
+    NORMAL = "normal"
+    WARNING = "warning"
+    CRITICAL = "critical"
+
+
+class Outcome(StrEnum):
+    """What became of a decision."""
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCounts:
+    """The four kinds of tokens of a response, under Anthropic's names."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_creation_input_tokens: int = 0
+    cache_read_input_tokens: int = 0
+
+    @property
+    def total(self) -> int:
+        """All four kinds, unweighted."""
+        return (
+            self.input_tokens
+            + self.output_tokens
+            + self.cache_creation_input_tokens
+            + self.cache_read_input_tokens
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """What one token of each kind adds to the budget, from 0 to 100 in steps of 0.001.
+
+    Cache reads weigh nothing by default: they are some nine tenths of all tokens, and a budget that
+    counts them measures time rather than work.
+    """
+
+    input_tokens: float = 1.0
+    output_tokens: float = 1.0
+    cache_creation_input_tokens: float = 1.0
+    cache_read_input_tokens: float = 0.0
+
+
+DEFAULT_TASK_MAPPINGS: Mapping[str, str] = MappingProxyType(
+    {
+        **dict.fromkeys(
+            ("code_scan", "vulnerability_detection", "code_review", "code_generation", "debug"),
+            "qwen2.5-coder:7b",
+        ),
+        **dict.fromkeys(
+            ("reasoning", "planning", "analysis", "problem_solving"), "deepseek-r1:14b"
+        ),
+        **dict.fromkeys(("file_analysis", "summarize", "simple_question"), "qwen2.5:1.5b"),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The knobs of the routing policy, valid by construction through ``settings.py``.
+
+    Attributes:
+        token_warning_threshold: budget tokens from which routine tasks stay local.
+        token_auto_switch_threshold: budget tokens from which every task stays local.
+        session_limit: budget tokens that count as 100 percent of a session.
+        task_mappings: task type to model.
+        claude_model: the model named when the answer is Claude.
+        default_local_model: the local model of task types without a mapping.
+        weights: what each kind of token adds to the budget.
+        session_window_minutes: age at which a session is closed and the next one opened; 0 is off.
+    """
+
+    token_warning_threshold: int = 150_000
+    token_auto_switch_threshold: int = 180_000
+    session_limit: int = 200_000
+    task_mappings: Mapping[str, str] = field(default_factory=lambda: DEFAULT_TASK_MAPPINGS)
+    claude_model: str = "claude-sonnet-4.5"
+    default_local_model: str = "qwen2.5-coder:7b"
+    weights: Weights = Weights()
+    session_window_minutes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A piece of work to be routed.
+
+    Attributes:
+        task_type: normalised to lower snake case.
+        classification: how much it asks of the model.
+        estimated_tokens: budget tokens it would cost on Claude, where somebody knows.
+    """
+
+    task_type: str
+    classification: Classification
+    estimated_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """A decaying sum of budget tokens; ``pace.py`` reads it.
+
+    Attributes:
+        tokens: budget tokens, each weighed down by its age at ``at``.
+        at: the moment the sum was taken; ``None`` before the first token.
+    """
+
+    tokens: float = 0.0
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A budget session as the ledger holds it.
+
+    Attributes:
+        session_id: the ledger's number for it; ``None`` when none is open under the name.
+        name: what clients call it.
+        started_at: when counting began; ``None`` when none is open.
+        claude: tokens that count towards the budget, by kind.
+        local: tokens kept local, by kind.
+        pace: how fast budget tokens have been arriving.
+        usage_records: how many usage records the counts are the sum of.
+    """
+
+    session_id: int | None
+    name: str
+    started_at: datetime | None = None
+    claude: TokenCounts = TokenCounts()
+    local: TokenCounts = TokenCounts()
+    pace: Pace = Pace()
+    usage_records: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What one model response cost.
+
+    Attributes:
+        model: the model that answered.
+        counts: the tokens by kind.
+        request_id: the response's own id; a second record with it is a repeat.
+        decision_id: the routing decision the response belongs to.
+        outcome: what became of that decision, when the record closes it.
+    """
+
+    model: str
+    counts: TokenCounts
+    request_id: str | None = None
+    decision_id: int | None = None
+    outcome: Outcome | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The policy's answer.
+
+    Attributes:
+        model: the model to use.
+        provider: who runs it.
+        reason: the row of the policy that decided.
+        warning_level: where the session stood.
+        session_tokens: the session's budget tokens that the decision was made at.
+        projected_tokens: budget tokens after the task, when an estimate was given.
+        projected_level: the level at ``projected_tokens``.
+    """
+
+    model: str
+    provider: Provider
+    reason: Reason
+    warning_level: WarningLevel
+    session_tokens: int
+    projected_tokens: int | None = None
+    projected_level: WarningLevel | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RouteAnswer:
+    """What ``route_task`` answers: the decision and the number it is logged under."""
+
+    model: str
+    provider: Provider
+    reason: Reason
+    warning_level: WarningLevel
+    session_tokens: int
+    decision_id: int
+    projected_tokens: int | None = None
+    projected_level: WarningLevel | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordAnswer:
+    """What ``record_usage`` answers.
+
+    Attributes:
+        session_tokens: the session's budget tokens now.
+        kept_local_tokens: the session's tokens that local models used, all kinds.
+        warning_level: where the session stands now.
+        crossed: the level that this very record reached, if it crossed a threshold.
+        repeated: true when the request id was recorded before, and nothing was changed.
+    """
+
+    session_tokens: int
+    kept_local_tokens: int
+    warning_level: WarningLevel
+    crossed: WarningLevel | None = None
+    repeated: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StatusAnswer:
+    """Where a session stands.
+
+    Attributes:
+        session: the session's name.
+        session_id: absent until something was routed or recorded under the name.
+        started_at: when the session began, absent likewise.
+        session_tokens: budget tokens used.
+        session_limit: budget tokens that are 100 percent.
+        percent_used: of the limit, to one decimal.
+        warning_level: where the session stands.
+        token_warning_threshold: where routine tasks begin to stay local.
+        token_auto_switch_threshold: where all tasks begin to stay local.
+        recommended_model: ``mixed`` between the thresholds.
+        message: the recommendation in words.
+        claude_tokens: tokens of Claude by kind, unweighted.
+        ollama_tokens: tokens of local models by kind.
+        kept_local_tokens: the sum of ``ollama_tokens``.
+        decisions: how many decisions each reason accounts for.
+        tokens_per_minute: recent pace, once the session is old enough to have one.
+        minutes_to_warning: until the warning threshold at that pace.
+        minutes_to_auto_switch: until the auto-switch threshold at that pace.
+    """
+
+    session: str
+    session_tokens: int
+    session_limit: int
+    percent_used: float
+    warning_level: WarningLevel
+    token_warning_threshold: int
+    token_auto_switch_threshold: int
+    recommended_model: str
+    message: str
+    kept_local_tokens: int
+    claude_tokens: TokenCounts
+    ollama_tokens: TokenCounts
+    decisions: Mapping[Reason, int]
+    session_id: int | None = None
+    started_at: datetime | None = None
+    tokens_per_minute: int | None = None
+    minutes_to_warning: int | None = None
+    minutes_to_auto_switch: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResetAnswer:
+    """What ``reset_session`` answers; the ``closed_`` fields are absent when none was open."""
+
+    session_id: int
+    closed_session_id: int | None = None
+    closed_tokens: int | None = None
+    closed_kept_local_tokens: int | None = None
+    closed_decisions: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One setting before and after; a mapping that was absent or removed has ``None`` there."""
+
+    before: int | float | str | None
+    after: int | float | str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """What changed settings would have made of the decisions logged last.
+
+    Attributes:
+        decisions: how many logged decisions were decided again.
+        changed: how many of them would have named another model.
+        moved_to_ollama: of those, how many would have left Claude.
+        moved_to_claude: of those, how many would have come to Claude.
+    """
+
+    decisions: int
+    changed: int
+    moved_to_ollama: int
+    moved_to_claude: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigAnswer:
+    """What ``update_config`` answers.
+
+    Attributes:
+        changes: each setting that differs, before and after.
+        settings: the settings now in force, or that would be.
+        dry_run: true when nothing was stored.
+        rehearsal: what the change would have made of recent decisions, on a dry run.
+    """
+
+    changes: Mapping[str, Difference]
+    settings: Mapping[str, int | float | str | Mapping[str, str]]
+    dry_run: bool | None = None
+    rehearsal: Rehearsal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedDecision:
+    """A decision as the ledger keeps it.
+
+    Attributes:
+        decision_id: the number it was answered with.
+        session: name of the session it was made in.
+        decided_at: when.
+        task: what was asked.
+        decision: what was answered.
+        outcome: what became of it, once somebody said so.
+    """
+
+    decision_id: int
+    session: str
+    decided_at: datetime
+    task: Task
+    decision: Decision
+    outcome: Outcome | None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRecord:
+    """A session in the history: its figures, and how and when it ended if it did."""
+
+    session: Session
+    decisions: int
+    ended_at: datetime | None
+    end_reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SettingChange:
+    """One line of the settings' history."""
+
+    changed_at: datetime
+    client: str
+    setting: str
+    before: str | None
+    after: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSummary:
+    """A session in the history, as it is shown; ``session_tokens`` are budget tokens."""
+
+    session_id: int
+    session: str
+    started_at: datetime
+    session_tokens: int
+    kept_local_tokens: int
+    decisions: int
+    usage_records: int
+    ended_at: datetime | None = None
+    end_reason: str | None = None

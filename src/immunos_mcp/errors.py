@@ -1,0 +1,73 @@
+"""The errors a user or an assistant can mend.
+
+Anything else that is raised is a bug and is not translated into words.
+"""
+
+from dataclasses import dataclass
+
+_SHOWN_CHARACTERS = 60
+
+
+class ImmunosError(Exception):
+    """Base of every error whose text is meant for the caller."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One argument or setting that cannot be taken.
+
+    Attributes:
+        field: name of the argument or setting.
+        got: the value as the caller sent it.
+        takes: what would have been accepted, as the end of "takes ...".
+    """
+
+    field: str
+    got: object
+    takes: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: got {shown(self.got)}, takes {self.takes}"
+
+
+class InvalidInputError(ImmunosError):
+    """The caller's input was refused, and nothing was changed.
+
+    Attributes:
+        problems: every field that was refused, in the order found.
+    """
+
+    def __init__(self, *problems: Problem) -> None:
+        self.problems = problems
+        super().__init__("; ".join(str(problem) for problem in problems))
+
+
+class InvalidStoredSettingsError(ImmunosError):
+    """The ledger holds settings that cannot be used until somebody corrects them."""
+
+
+class LedgerError(ImmunosError):
+    """The ledger cannot be used as it is; the text names the file and the remedy."""
+
+
+def shown(value: object) -> str:
+    """Render ``value`` for an error message: one short printable line.
+
+    Control characters, surrogates and invisible characters come out escaped, and long values are
+    cut, so that a message never carries more than a line of what was sent.
+    """
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int) and value.bit_length() > 128:
+        return f"a whole number of {value.bit_length()} bits"
+    if isinstance(value, str):
+        text = ascii(value[: _SHOWN_CHARACTERS + 1])
+        length = len(value)
+    else:
+        text = repr(value)
+        length = len(text)
+    if len(text) > _SHOWN_CHARACTERS:
+        return f"{text[:_SHOWN_CHARACTERS]}... ({length} characters)"
+    return text

@@ -1,0 +1,6 @@
+"""The ledger: everything that is stored, behind a few whole operations."""
+
+from immunos_mcp.ledger.operations import Recorded, Reset, SettingsChanged, Standing
+from immunos_mcp.ledger.sqlite import SqliteLedger
+
+__all__ = ["Recorded", "Reset", "SettingsChanged", "SqliteLedger", "Standing"]

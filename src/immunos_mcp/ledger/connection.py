@@ -1,0 +1,156 @@
+"""A SQLite file made ready: created privately, switched to WAL, migrated; failures put in words."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from immunos_mcp.errors import LedgerError
+from immunos_mcp.ledger import schema
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from pathlib import Path
+
+_RETRY_SECONDS = 0.01
+
+
+def utc_text(moment: datetime) -> str:
+    """Spell a moment as the ledger stores it: ISO 8601, UTC, milliseconds, sortable as text."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + (
+        f"{moment.microsecond // 1000:03d}Z"
+    )
+
+
+def connect(path: Path, busy_timeout_seconds: float) -> sqlite3.Connection:
+    """Open a ledger, making the file, its folder and its tables where they are missing.
+
+    The connection is in autocommit mode, may be used from one thread other than the caller's, and
+    waits ``busy_timeout_seconds`` for other writers.
+
+    Raises:
+        LedgerError: the file cannot be used; the text says why and what to do.
+    """
+    with translated(path):
+        _make_private(path)
+        connection = sqlite3.connect(
+            path, timeout=busy_timeout_seconds, isolation_level=None, check_same_thread=False
+        )
+        try:
+            _configure(connection, busy_timeout_seconds)
+            _migrate(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def _make_private(path: Path) -> None:
+    if path.is_dir():
+        raise LedgerError(f"ledger {path} is a folder; name a file with --db or IMMUNOS_DB")
+    if not path.exists():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+
+
+def _configure(connection: sqlite3.Connection, busy_timeout_seconds: float) -> None:
+    (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+    deadline = time.monotonic() + busy_timeout_seconds
+    while mode != "wal":
+        try:
+            (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        except sqlite3.OperationalError as error:
+            # SQLite does not wait here by itself: several processes may be making the same file.
+            busy = _primary_code(error) == sqlite3.SQLITE_BUSY
+            if not busy or time.monotonic() >= deadline:
+                raise
+            time.sleep(_RETRY_SECONDS)
+        else:
+            break
+    # In WAL mode this survives any crash of the process, and never corrupts; only a power cut can
+    # take back the last commits. A full sync would cost several times the whole call.
+    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    known = connection.execute(
+        "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?", (schema.VERSION_TABLE,)
+    ).fetchone()
+    if known is None:
+        return 0
+    (version,) = connection.execute(
+        "SELECT coalesce(max(version), 0) FROM immunos_mcp_schema_version"
+    ).fetchone()
+    return int(version)
+
+
+def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+    version = _version(connection)
+    while version < schema.LATEST:
+        with transaction(connection, "BEGIN IMMEDIATE"):
+            version = _version(connection)
+            if version < schema.LATEST:
+                for statement in schema.STEPS[version]:
+                    connection.execute(statement)
+                version += 1
+                connection.execute(
+                    "INSERT INTO immunos_mcp_schema_version (version, applied_at) VALUES (?, ?)",
+                    (version, utc_text(datetime.now(UTC))),
+                )
+    if version > schema.LATEST:
+        raise LedgerError(
+            f"ledger {path} has version {version} and this program knows {schema.LATEST}: "
+            "it was written by a newer immunos-mcp; upgrade this one"
+        )
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection, begin: str) -> Generator[None]:
+    """Run a block in one transaction: all of it is stored, or none."""
+    connection.execute(begin)
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _primary_code(error: sqlite3.Error) -> int:
+    return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+
+
+_REMEDIES: dict[int, str] = {
+    sqlite3.SQLITE_BUSY: "is locked by another program; try again, or end what holds it",
+    sqlite3.SQLITE_LOCKED: "is locked by another program; try again, or end what holds it",
+    sqlite3.SQLITE_READONLY: "cannot be written; give this user write access to it and its folder",
+    sqlite3.SQLITE_PERM: "cannot be written; give this user write access to it and its folder",
+    sqlite3.SQLITE_CANTOPEN: "cannot be opened; give this user access to it and its folder",
+    sqlite3.SQLITE_FULL: "cannot grow: the disk is full; free some space and call again",
+    sqlite3.SQLITE_IOERR: "cannot be read or written (disk full or failing); free space and retry",
+    sqlite3.SQLITE_NOTADB: "is not a SQLite database; name another with --db or IMMUNOS_DB",
+    sqlite3.SQLITE_CORRUPT: "is damaged; move it away or restore a copy, a new one is made",
+}
+
+
+@contextmanager
+def translated(path: Path) -> Generator[None]:
+    """Turn failures of the file into a ``LedgerError``; every other error passes."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        remedy = _REMEDIES.get(_primary_code(error))
+        if remedy is None:
+            raise
+        raise LedgerError(f"ledger {path} {remedy} ({error})") from error
+    except OSError as error:
+        raise LedgerError(
+            f"ledger {path} cannot be made or opened ({error.strerror}); "
+            "name another with --db or IMMUNOS_DB"
+        ) from error

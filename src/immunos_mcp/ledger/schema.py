@@ -1,0 +1,129 @@
+"""The ledger's tables, as numbered steps; each is applied once, in one transaction with its mark.
+
+The file may hold tables of other programs. Ours are named ``immunos_mcp_*``; the one exception is
+``settings``, whose shape and keys are shared with earlier IMMUNOS scripts. The version is kept in
+a table, since the file's header belongs to whoever made the file.
+"""
+
+from __future__ import annotations
+
+VERSION_TABLE = "immunos_mcp_schema_version"
+
+_VERSION_1 = (
+    """
+    CREATE TABLE immunos_mcp_schema_version (
+        -- The steps that were applied to this file, the newest being its version.
+        version INTEGER PRIMARY KEY,
+        applied_at TEXT NOT NULL  -- UTC, ISO 8601
+    ) STRICT
+    """,
+    """
+    CREATE TABLE IF NOT EXISTS settings (
+        -- What somebody set; a key that is not here has its default.
+        key TEXT PRIMARY KEY,
+        value TEXT NOT NULL,      -- plain text; JSON for task_mappings
+        updated_at TEXT NOT NULL  -- UTC, ISO 8601
+    ) STRICT
+    """,
+    """
+    CREATE TABLE immunos_mcp_setting_change (
+        -- Every change of a setting through this program.
+        change_id INTEGER PRIMARY KEY,
+        changed_at TEXT NOT NULL,  -- UTC, ISO 8601
+        client TEXT NOT NULL,      -- the program that asked, as it names itself
+        setting TEXT NOT NULL,     -- key in settings
+        value_before TEXT,         -- stored text; NULL: was not set
+        value_after TEXT           -- stored text; NULL: no longer set
+    ) STRICT
+    """,
+    """
+    CREATE TABLE immunos_mcp_policy (
+        -- Every set of effective settings that decided something, so that a decision can be replayed.
+        policy_id INTEGER PRIMARY KEY,
+        settings TEXT NOT NULL UNIQUE,  -- all settings as canonical JSON
+        first_used_at TEXT NOT NULL     -- UTC, ISO 8601
+    ) STRICT
+    """,
+    """
+    CREATE TABLE immunos_mcp_session (
+        -- Budget sessions with running totals, kept in the transaction of each usage record.
+        session_id INTEGER PRIMARY KEY,
+        name TEXT NOT NULL,
+        started_at TEXT NOT NULL,  -- UTC, ISO 8601
+        ended_at TEXT,             -- NULL while open
+        end_reason TEXT,           -- why it was closed, where somebody said
+        -- Sums over the usage records of Claude, which count towards the budget by weight ...
+        claude_input_tokens INTEGER NOT NULL DEFAULT 0,
+        claude_output_tokens INTEGER NOT NULL DEFAULT 0,
+        claude_cache_creation_input_tokens INTEGER NOT NULL DEFAULT 0,
+        claude_cache_read_input_tokens INTEGER NOT NULL DEFAULT 0,
+        -- ... and of local models, which do not.
+        local_input_tokens INTEGER NOT NULL DEFAULT 0,
+        local_output_tokens INTEGER NOT NULL DEFAULT 0,
+        local_cache_creation_input_tokens INTEGER NOT NULL DEFAULT 0,
+        local_cache_read_input_tokens INTEGER NOT NULL DEFAULT 0,
+        usage_records INTEGER NOT NULL DEFAULT 0,
+        pace_tokens REAL NOT NULL DEFAULT 0,  -- decaying sum of budget tokens ...
+        pace_at TEXT                          -- ... as of this moment, UTC, ISO 8601
+    ) STRICT
+    """,
+    """
+    CREATE UNIQUE INDEX immunos_mcp_session_open
+        ON immunos_mcp_session (name) WHERE ended_at IS NULL
+    """,
+    """
+    CREATE TABLE immunos_mcp_session_reason (
+        -- How many decisions of a session each reason accounts for.
+        session_id INTEGER NOT NULL REFERENCES immunos_mcp_session (session_id),
+        reason TEXT NOT NULL,
+        decisions INTEGER NOT NULL,
+        PRIMARY KEY (session_id, reason)
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE immunos_mcp_decision (
+        -- Every routing decision with all that it was made from.
+        decision_id INTEGER PRIMARY KEY,
+        session_id INTEGER NOT NULL REFERENCES immunos_mcp_session (session_id),
+        policy_id INTEGER NOT NULL REFERENCES immunos_mcp_policy (policy_id),
+        decided_at TEXT NOT NULL,         -- UTC, ISO 8601
+        task_type TEXT NOT NULL,          -- lower snake case
+        classification TEXT NOT NULL,     -- routine, creative, critical
+        estimated_tokens INTEGER,         -- NULL: not given
+        session_tokens INTEGER NOT NULL,  -- budget tokens of the session at that moment
+        model TEXT NOT NULL,
+        provider TEXT NOT NULL,           -- claude, ollama
+        reason TEXT NOT NULL,             -- the policy's row
+        warning_level TEXT NOT NULL,      -- normal, warning, critical
+        outcome TEXT,                     -- success, failure; NULL: not known
+        closed_at TEXT                    -- UTC, when the outcome became known
+    ) STRICT
+    """,
+    """
+    CREATE TABLE immunos_mcp_usage (
+        -- One row for each model response.
+        usage_id INTEGER PRIMARY KEY,
+        session_id INTEGER NOT NULL REFERENCES immunos_mcp_session (session_id),
+        recorded_at TEXT NOT NULL,  -- UTC, ISO 8601
+        model TEXT NOT NULL,
+        provider TEXT NOT NULL,     -- claude, ollama
+        source TEXT NOT NULL,       -- who said so: reported (a client's record_usage)
+        external_id TEXT,           -- the response's own id, where it has one
+        input_tokens INTEGER NOT NULL,
+        output_tokens INTEGER NOT NULL,
+        cache_creation_input_tokens INTEGER NOT NULL,
+        cache_read_input_tokens INTEGER NOT NULL,
+        decision_id INTEGER REFERENCES immunos_mcp_decision (decision_id)
+    ) STRICT
+    """,
+    """
+    CREATE UNIQUE INDEX immunos_mcp_usage_external
+        ON immunos_mcp_usage (external_id) WHERE external_id IS NOT NULL
+    """,
+)
+
+STEPS: tuple[tuple[str, ...], ...] = (_VERSION_1,)
+"""The statements of each step; step N (from 1) brings a ledger of version N - 1 to version N."""
+
+LATEST = len(STEPS)
+"""The version of ledgers that this program writes."""

@@ -1,0 +1,93 @@
+"""Names that callers choose: what is taken, and how it is normalised. Pure."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from immunos_mcp.errors import InvalidInputError, Problem
+
+LONGEST_TASK_TYPE = 64
+LONGEST_SESSION_NAME = 64
+LONGEST_MODEL_NAME = 200
+LONGEST_REQUEST_ID = 200
+LONGEST_REASON = 500
+
+TASK_TYPE_TAKES = f"1 to {LONGEST_TASK_TYPE} printable characters, such as code_review"
+
+_CAMEL_BOUNDARY = re.compile(r"(?<=[^\W\d_A-Z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_NOT_WORD = re.compile(r"[\W_]+")
+_SNAKE_CASE = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)*")
+_MODEL = re.compile(r"[\x21-\x7e]+")
+_INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+
+
+def is_printable(text: str) -> bool:
+    """Tell whether text is free of control, format, surrogate, private and unassigned characters."""
+    return (text.isascii() and text.isprintable()) or not any(
+        unicodedata.category(character) in _INVISIBLE for character in text
+    )
+
+
+def normalise_task_type(text: str, field: str = "task_type") -> str:
+    """Return a task type in lower snake case: "Code Review" and "codeReview" are ``code_review``.
+
+    Raises:
+        InvalidInputError: the text is empty, too long, or holds invisible characters or no letter.
+    """
+    if len(text) <= LONGEST_TASK_TYPE:
+        if _SNAKE_CASE.fullmatch(text):
+            return text
+        if is_printable(text):
+            composed = _CAMEL_BOUNDARY.sub("_", unicodedata.normalize("NFKC", text))
+            normalised = _NOT_WORD.sub("_", composed).strip("_").lower()
+            if normalised and len(normalised) <= LONGEST_TASK_TYPE:
+                return normalised
+    raise InvalidInputError(Problem(field, text, TASK_TYPE_TAKES))
+
+
+def check_session_name(text: str, field: str = "session") -> str:
+    """Return a session name without surrounding blanks, composed (NFC).
+
+    Raises:
+        InvalidInputError: nothing is left, it is too long, or it holds invisible characters.
+    """
+    return _printable(text, field, LONGEST_SESSION_NAME)
+
+
+def check_model_name(text: str, field: str = "model") -> str:
+    """Return a model name as it is.
+
+    Raises:
+        InvalidInputError: it is empty, too long, or holds blanks or anything outside ASCII.
+    """
+    if len(text) <= LONGEST_MODEL_NAME and _MODEL.fullmatch(text):
+        return text
+    takes = f"a model name of 1 to {LONGEST_MODEL_NAME} ASCII characters without blanks"
+    raise InvalidInputError(Problem(field, text, takes))
+
+
+def check_request_id(text: str, field: str = "request_id") -> str:
+    """Return a request id without surrounding blanks.
+
+    Raises:
+        InvalidInputError: nothing is left, it is too long, or it holds invisible characters.
+    """
+    return _printable(text, field, LONGEST_REQUEST_ID)
+
+
+def check_reason(text: str, field: str = "reason") -> str:
+    """Return the words somebody gave for a reset, without surrounding blanks.
+
+    Raises:
+        InvalidInputError: nothing is left, it is too long, or it holds invisible characters.
+    """
+    return _printable(text, field, LONGEST_REASON)
+
+
+def _printable(text: str, field: str, longest: int) -> str:
+    if len(text) <= longest and is_printable(text):
+        composed = unicodedata.normalize("NFC", text).strip()
+        if composed and len(composed) <= longest:
+            return composed
+    raise InvalidInputError(Problem(field, text, f"1 to {longest} printable characters"))

@@ -1,0 +1,310 @@
+"""The router core: one method for each use case, shared by every entry point.
+
+A method checks what it is given, runs one ledger operation and puts the answer together. It knows
+nothing of MCP, of the command line or of SQL.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, TypeVar
+
+from immunos_mcp import names, pace, policy
+from immunos_mcp import settings as settings_rules
+from immunos_mcp.domain import (
+    MAXIMUM_TOKENS,
+    Classification,
+    ConfigAnswer,
+    Outcome,
+    RecordAnswer,
+    ResetAnswer,
+    RouteAnswer,
+    SessionSummary,
+    StatusAnswer,
+    Task,
+    TokenCounts,
+    Usage,
+)
+from immunos_mcp.errors import InvalidInputError, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from immunos_mcp.domain import (
+        Decision,
+        LoggedDecision,
+        Reason,
+        SessionRecord,
+        SettingChange,
+        Settings,
+    )
+    from immunos_mcp.ledger import SettingsChanged, SqliteLedger, Standing
+    from immunos_mcp.settings import SettingChangeValue
+
+REPORTED = "reported"
+"""Source of usage that a client says it had."""
+
+REHEARSED_DECISIONS = 1000
+"""How many of the newest decisions a dry run decides again: a few milliseconds' worth."""
+
+LARGEST_ID = 2**63 - 1
+
+Member = TypeVar("Member", bound=StrEnum)
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Router:
+    """The use cases, on one ledger.
+
+    Every method raises ``InvalidInputError`` for arguments it cannot take, naming each, and the ledger's
+    errors. Whatever was raised, nothing was changed; whatever was returned is stored.
+    """
+
+    def __init__(
+        self,
+        ledger: SqliteLedger,
+        default_session: str,
+        clock: Callable[[], datetime] = _utc_now,
+    ) -> None:
+        self._ledger = ledger
+        self._default_session = default_session
+        self._clock = clock
+
+    async def route_task(
+        self,
+        task_type: str,
+        classification: str,
+        estimated_tokens: int | None = None,
+        session: str | None = None,
+    ) -> RouteAnswer:
+        """Decide which model does a task, and log the decision."""
+        name = self._session_name(session)
+        task = Task(
+            names.normalise_task_type(task_type),
+            _member(Classification, "classification", classification),
+            _tokens("estimated_tokens", estimated_tokens),
+        )
+
+        def rule(standing: Standing) -> Decision:
+            return policy.decide(standing.settings, _budget_tokens(standing), task)
+
+        decision_id, decision = await self._ledger.decide(name, self._clock(), task, rule)
+        return RouteAnswer(
+            model=decision.model,
+            provider=decision.provider,
+            reason=decision.reason,
+            warning_level=decision.warning_level,
+            session_tokens=decision.session_tokens,
+            decision_id=decision_id,
+            projected_tokens=decision.projected_tokens,
+            projected_level=decision.projected_level,
+        )
+
+    async def record_usage(
+        self,
+        model: str,
+        input_tokens: int,
+        output_tokens: int,
+        cache_creation_input_tokens: int | None = None,
+        cache_read_input_tokens: int | None = None,
+        decision_id: int | None = None,
+        outcome: str | None = None,
+        request_id: str | None = None,
+        session: str | None = None,
+    ) -> RecordAnswer:
+        """Add a response's tokens to the session, and close the decision it belongs to."""
+        name = self._session_name(session)
+        if outcome is not None and decision_id is None:
+            takes = "a decision_id with it, to say whose outcome it is"
+            raise InvalidInputError(Problem("outcome", outcome, takes))
+        if decision_id is not None and not 1 <= decision_id <= LARGEST_ID:
+            takes = "the decision_id of a route_task answer"
+            raise InvalidInputError(Problem("decision_id", decision_id, takes))
+        usage = Usage(
+            model=names.check_model_name(model),
+            counts=TokenCounts(
+                _tokens("input_tokens", input_tokens) or 0,
+                _tokens("output_tokens", output_tokens) or 0,
+                _tokens("cache_creation_input_tokens", cache_creation_input_tokens) or 0,
+                _tokens("cache_read_input_tokens", cache_read_input_tokens) or 0,
+            ),
+            request_id=None if request_id is None else names.check_request_id(request_id),
+            decision_id=decision_id,
+            outcome=None if outcome is None else _member(Outcome, "outcome", outcome),
+        )
+        recorded = await self._ledger.record(name, self._clock(), usage, REPORTED)
+        weights = recorded.settings.weights
+        tokens_before = policy.budget_tokens(recorded.before.claude, weights)
+        tokens_after = policy.budget_tokens(recorded.after.claude, weights)
+        level_before = policy.warning_level(tokens_before, recorded.settings)
+        level_after = policy.warning_level(tokens_after, recorded.settings)
+        return RecordAnswer(
+            session_tokens=tokens_after,
+            kept_local_tokens=recorded.after.local.total,
+            warning_level=level_after,
+            crossed=None if level_before is level_after else level_after,
+            repeated=recorded.repeated or None,
+        )
+
+    async def get_session_status(self, session: str | None = None) -> StatusAnswer:
+        """Say where a session stands; a session that nobody used yet is not opened by asking."""
+        now = self._clock()
+        standing, decisions = await self._ledger.standing(self._session_name(session), now)
+        return _status(standing, decisions, now)
+
+    async def reset_session(
+        self, reason: str | None = None, session: str | None = None
+    ) -> ResetAnswer:
+        """Close the open session, if there is one, and open the next; history stays."""
+        name = self._session_name(session)
+        words = None if reason is None else names.check_reason(reason)
+        done = await self._ledger.reset(name, self._clock(), words)
+        if done.closed is None:
+            return ResetAnswer(session_id=done.session_id)
+        return ResetAnswer(
+            session_id=done.session_id,
+            closed_session_id=done.closed.session_id,
+            closed_tokens=policy.budget_tokens(done.closed.claude, done.settings.weights),
+            closed_kept_local_tokens=done.closed.local.total,
+            closed_decisions=done.closed_decisions,
+        )
+
+    async def update_config(
+        self,
+        changes: Mapping[str, SettingChangeValue],
+        client: str,
+        dry_run: bool = False,
+        session: str | None = None,
+    ) -> ConfigAnswer:
+        """Change settings, all or none; a dry run says what would change and what it would do.
+
+        Args:
+            changes: new values by setting; task mappings merge, and ``None`` removes one.
+            client: who asks, for the settings' history.
+            dry_run: change nothing, and decide the session's newest decisions again instead.
+            session: the session whose decisions a dry run rehearses.
+        """
+        name = self._session_name(session)
+        if not dry_run:
+            if not changes:
+                current = await self._ledger.settings()
+                return ConfigAnswer({}, settings_rules.values(current))
+            return _config(await self._ledger.change_settings(changes, client, self._clock()))
+        before = await self._ledger.settings()
+        after = settings_rules.apply(before, changes)
+        logged = await self._ledger.decisions(name, REHEARSED_DECISIONS)
+        return ConfigAnswer(
+            changes=settings_rules.differences(before, after),
+            settings=settings_rules.values(after),
+            dry_run=True,
+            rehearsal=policy.rehearse(logged, after),
+        )
+
+    async def unset_config(self, settings: tuple[str, ...], client: str) -> ConfigAnswer:
+        """Return settings to their defaults, all or none."""
+        return _config(await self._ledger.unset_settings(settings, client, self._clock()))
+
+    async def get_config(self) -> Settings:
+        """Return the settings in force."""
+        return await self._ledger.settings()
+
+    async def list_setting_changes(self, limit: int) -> tuple[SettingChange, ...]:
+        """Return the newest changes of settings, newest first."""
+        return await self._ledger.setting_changes(limit)
+
+    async def list_decisions(self, limit: int, session: str | None) -> tuple[LoggedDecision, ...]:
+        """Return the newest decisions, newest first; of every session when none is named."""
+        return await self._ledger.decisions(session, limit)
+
+    async def list_sessions(self, limit: int, session: str | None) -> tuple[SessionSummary, ...]:
+        """Return the newest sessions, newest first; under every name when none is given."""
+        settings, records = await self._ledger.sessions(session, limit)
+        return tuple(_summary(record, settings) for record in records)
+
+    async def list_revisions(self) -> tuple[Settings, dict[str, tuple[int, ...]]]:
+        """Return the settings and, for each open session, figures that change with its status."""
+        return await self._ledger.revisions()
+
+    def _session_name(self, session: str | None) -> str:
+        return self._default_session if session is None else names.check_session_name(session)
+
+
+def _member(kind: type[Member], field: str, text: str) -> Member:
+    try:
+        return kind(text)
+    except ValueError:
+        takes = " or ".join(", ".join(kind).rsplit(", ", 1))
+        raise InvalidInputError(Problem(field, text, takes)) from None
+
+
+def _tokens(field: str, count: int | None) -> int | None:
+    if count is None or 0 <= count <= MAXIMUM_TOKENS:
+        return count
+    raise InvalidInputError(Problem(field, count, f"a whole number from 0 to {MAXIMUM_TOKENS}"))
+
+
+def _budget_tokens(standing: Standing) -> int:
+    return policy.budget_tokens(standing.session.claude, standing.settings.weights)
+
+
+def _summary(record: SessionRecord, settings: Settings) -> SessionSummary:
+    session = record.session
+    assert session.session_id is not None
+    assert session.started_at is not None
+    return SessionSummary(
+        session_id=session.session_id,
+        session=session.name,
+        started_at=session.started_at,
+        session_tokens=policy.budget_tokens(session.claude, settings.weights),
+        kept_local_tokens=session.local.total,
+        decisions=record.decisions,
+        usage_records=session.usage_records,
+        ended_at=record.ended_at,
+        end_reason=record.end_reason,
+    )
+
+
+def _config(done: SettingsChanged) -> ConfigAnswer:
+    return ConfigAnswer(
+        changes=settings_rules.differences(done.before, done.after),
+        settings=settings_rules.values(done.after),
+    )
+
+
+def _status(standing: Standing, decisions: dict[Reason, int], now: datetime) -> StatusAnswer:
+    settings, session = standing.settings, standing.session
+    tokens = _budget_tokens(standing)
+    level = policy.warning_level(tokens, settings)
+    recommended_model, message = policy.recommend(level, settings)
+    per_minute = None
+    if session.started_at is not None:
+        per_minute = pace.tokens_per_minute(session.pace, session.started_at, now)
+    warning, auto_switch = settings.token_warning_threshold, settings.token_auto_switch_threshold
+    return StatusAnswer(
+        session=session.name,
+        session_id=session.session_id,
+        started_at=session.started_at,
+        session_tokens=tokens,
+        session_limit=settings.session_limit,
+        percent_used=round(100 * tokens / settings.session_limit, 1),
+        warning_level=level,
+        token_warning_threshold=warning,
+        token_auto_switch_threshold=auto_switch,
+        recommended_model=recommended_model,
+        message=message,
+        kept_local_tokens=session.local.total,
+        claude_tokens=session.claude,
+        ollama_tokens=session.local,
+        decisions=decisions,
+        tokens_per_minute=None if per_minute is None else round(per_minute),
+        minutes_to_warning=(
+            None if per_minute is None else pace.minutes_until(warning, tokens, per_minute)
+        ),
+        minutes_to_auto_switch=(
+            None if per_minute is None else pace.minutes_until(auto_switch, tokens, per_minute)
+        ),
+    )

@@ -1,0 +1,395 @@
+"""The MCP surface: tools and resources over the router, for both eras of the protocol.
+
+Built on the SDK's low-level ``Server``: it serves both eras, lets unknown arguments be refused and
+errors be worded, and knows the subscriptions of the handshake era.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
+
+import anyio
+import mcp_types as mcp
+from mcp.server.lowlevel import Server
+from mcp.server.stdio import stdio_server
+from mcp.server.subscriptions import ListenHandler
+from mcp.shared.exceptions import MCPError
+
+from immunos_mcp import __version__, contracts, wording
+from immunos_mcp import settings as settings_rules
+from immunos_mcp.errors import ImmunosError
+from immunos_mcp.ledger import SqliteLedger
+from immunos_mcp.notifications import StatusNotifier
+from immunos_mcp.router import Router
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from mcp.server.context import ServerRequestContext
+
+    from immunos_mcp.options import Options
+
+    Context = ServerRequestContext[Any, Any]
+
+NAME = "immunos"
+TITLE = "immunos: token budget router"
+DESCRIPTION = "Decides which tasks stay with Claude and which go to local Ollama models."
+
+INSTRUCTIONS = """\
+Token budget router. Before substantial work (reviewing or generating code, analysis, summaries, \
+debugging) call route_task and obey its answer: provider "claude" means do it yourself; "ollama" \
+means have the named local model do it. Skip it for trivial replies. Keep decision_id and report \
+how the task went with record_usage (outcome success or failure). Also report your own token \
+counts there if you know them exactly and your client does not report them; never guess. At \
+warning_level "critical" keep your own replies short. Call reset_session or update_config only \
+when the user asks."""
+
+STATUS_URI = "immunos://status"
+CONFIG_URI = "immunos://config"
+SESSION_STATUS_PREFIX = "immunos://sessions/"
+SESSION_STATUS_SUFFIX = "/status"
+SESSION_STATUS_TEMPLATE = f"{SESSION_STATUS_PREFIX}{{name}}{SESSION_STATUS_SUFFIX}"
+
+_ICON_SVG = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><path fill="none" stroke="#d97757"'
+    ' stroke-width="2" d="M2 8h5l5-5m-5 5l5 5"/></svg>'
+)
+ICON = mcp.Icon(
+    src="data:image/svg+xml;base64," + base64.b64encode(_ICON_SVG.encode()).decode(),
+    mime_type="image/svg+xml",
+    sizes=["any"],
+)
+
+READS = mcp.ToolAnnotations(
+    read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False
+)
+ADDS = mcp.ToolAnnotations(
+    read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=False
+)
+DESTROYS = mcp.ToolAnnotations(
+    read_only_hint=False, destructive_hint=True, idempotent_hint=False, open_world_hint=False
+)
+SETS = mcp.ToolAnnotations(
+    read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=False
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolEntry:
+    """One tool: what the client is told, and what a call does.
+
+    Attributes:
+        tool: the listing.
+        answer: the wire form of what it answers.
+        call: checks the arguments, asks the router, and returns the answer with its text line.
+    """
+
+    tool: mcp.Tool
+    answer: contracts.Answer
+    call: Callable[[Router, contracts.JsonObject, str], Awaitable[tuple[object, str]]]
+
+
+async def _route_task(
+    router: Router, arguments: contracts.JsonObject, _client: str
+) -> tuple[object, str]:
+    given = contracts.parse(contracts.RouteTaskArguments, arguments)
+    answer = await router.route_task(
+        given.task_type, given.classification, given.estimated_tokens, given.session
+    )
+    return answer, wording.routed(answer)
+
+
+async def _record_usage(
+    router: Router, arguments: contracts.JsonObject, _client: str
+) -> tuple[object, str]:
+    given = contracts.parse(contracts.RecordUsageArguments, arguments)
+    answer = await router.record_usage(
+        model=given.model,
+        input_tokens=given.input_tokens,
+        output_tokens=given.output_tokens,
+        cache_creation_input_tokens=given.cache_creation_input_tokens,
+        cache_read_input_tokens=given.cache_read_input_tokens,
+        decision_id=given.decision_id,
+        outcome=given.outcome,
+        request_id=given.request_id,
+        session=given.session,
+    )
+    return answer, wording.recorded(answer)
+
+
+async def _get_session_status(
+    router: Router, arguments: contracts.JsonObject, _client: str
+) -> tuple[object, str]:
+    given = contracts.parse(contracts.GetSessionStatusArguments, arguments)
+    answer = await router.get_session_status(given.session)
+    return answer, wording.status(answer)
+
+
+async def _reset_session(
+    router: Router, arguments: contracts.JsonObject, _client: str
+) -> tuple[object, str]:
+    given = contracts.parse(contracts.ResetSessionArguments, arguments)
+    answer = await router.reset_session(given.reason, given.session)
+    return answer, wording.reset(answer)
+
+
+async def _update_config(
+    router: Router, arguments: contracts.JsonObject, client: str
+) -> tuple[object, str]:
+    given = contracts.parse(contracts.UpdateConfigArguments, arguments)
+    answer = await router.update_config(
+        given.changes(), client, given.dry_run or False, given.session
+    )
+    return answer, wording.configured(answer)
+
+
+def _entry(
+    title: str,
+    description: str,
+    arguments: type[contracts.Arguments],
+    answer: contracts.Answer,
+    annotations: mcp.ToolAnnotations,
+    call: Callable[[Router, contracts.JsonObject, str], Awaitable[tuple[object, str]]],
+) -> ToolEntry:
+    tool = mcp.Tool(
+        name=call.__name__.removeprefix("_"),
+        title=title,
+        description=description,
+        input_schema=contracts.input_schema(arguments),
+        output_schema=answer.schema,
+        annotations=annotations,
+    )
+    return ToolEntry(tool, answer, call)
+
+
+def _entries() -> dict[str, ToolEntry]:
+    entries = (
+        _entry(
+            "Route a task",
+            "Ask which model should do a task: you (claude) or a local one (ollama).",
+            contracts.RouteTaskArguments,
+            contracts.ROUTE,
+            ADDS,
+            _route_task,
+        ),
+        _entry(
+            "Record usage",
+            "Report exact tokens of a model response, and how a routed task went.",
+            contracts.RecordUsageArguments,
+            contracts.RECORD,
+            ADDS,
+            _record_usage,
+        ),
+        _entry(
+            "Session status",
+            "Budget used, warning level, pace and totals.",
+            contracts.GetSessionStatusArguments,
+            contracts.STATUS,
+            READS,
+            _get_session_status,
+        ),
+        _entry(
+            "Reset session",
+            "Close the budget session and open a new one at zero; history is kept.",
+            contracts.ResetSessionArguments,
+            contracts.RESET,
+            DESTROYS,
+            _reset_session,
+        ),
+        _entry(
+            "Change settings",
+            "Change the router's settings for everyone; give only what changes.",
+            contracts.UpdateConfigArguments,
+            contracts.CONFIG,
+            SETS,
+            _update_config,
+        ),
+    )
+    return {entry.tool.name: entry for entry in entries}
+
+
+def session_status_uri(name: str) -> str:
+    """Return the URI of a named session's status."""
+    return f"{SESSION_STATUS_PREFIX}{quote(name, safe='')}{SESSION_STATUS_SUFFIX}"
+
+
+class Handlers:
+    """The request handlers, bound to one router."""
+
+    def __init__(self, router: Router, default_session: str, notifier: StatusNotifier) -> None:
+        self._router = router
+        self._default_session = default_session
+        self._notifier = notifier
+        self._tools = _entries()
+
+    async def list_tools(
+        self, _context: Context, _params: mcp.PaginatedRequestParams | None
+    ) -> mcp.ListToolsResult:
+        """List the tools."""
+        return mcp.ListToolsResult(tools=[entry.tool for entry in self._tools.values()])
+
+    async def call_tool(
+        self, context: Context, params: mcp.CallToolRequestParams
+    ) -> mcp.CallToolResult:
+        """Call a tool; what the caller can mend comes back as a tool error."""
+        entry = self._tools.get(params.name)
+        if entry is None:
+            raise MCPError(mcp.INVALID_PARAMS, f"Unknown tool: {params.name[:64]!a}")
+        try:
+            answer, line = await entry.call(
+                self._router, params.arguments or {}, _client_name(context)
+            )
+        except ImmunosError as error:
+            return mcp.CallToolResult(
+                content=[mcp.TextContent(type="text", text=str(error))], is_error=True
+            )
+        if not entry.tool.annotations or not entry.tool.annotations.read_only_hint:
+            self._notifier.changed_here()
+        return mcp.CallToolResult(
+            content=[mcp.TextContent(type="text", text=line)],
+            structured_content=entry.answer.dump(answer),
+        )
+
+    async def list_resources(
+        self, _context: Context, _params: mcp.PaginatedRequestParams | None
+    ) -> mcp.ListResourcesResult:
+        """List the two fixed resources."""
+        return mcp.ListResourcesResult(
+            resources=[
+                mcp.Resource(
+                    uri=STATUS_URI,
+                    name="status",
+                    title="Budget status",
+                    description="Where the budget session stands.",
+                    mime_type="application/json",
+                ),
+                mcp.Resource(
+                    uri=CONFIG_URI,
+                    name="config",
+                    title="Settings",
+                    description="The settings in force.",
+                    mime_type="application/json",
+                ),
+            ]
+        )
+
+    async def list_resource_templates(
+        self, _context: Context, _params: mcp.PaginatedRequestParams | None
+    ) -> mcp.ListResourceTemplatesResult:
+        """List the template of a named session's status."""
+        return mcp.ListResourceTemplatesResult(
+            resource_templates=[
+                mcp.ResourceTemplate(
+                    uri_template=SESSION_STATUS_TEMPLATE,
+                    name="session_status",
+                    title="Status of a named session",
+                    description="Where a named budget session stands.",
+                    mime_type="application/json",
+                )
+            ]
+        )
+
+    async def read_resource(
+        self, _context: Context, params: mcp.ReadResourceRequestParams
+    ) -> mcp.ReadResourceResult:
+        """Read a resource as one line of JSON."""
+        uri = str(params.uri)
+        try:
+            text = await self._read(uri)
+        except ImmunosError as error:
+            raise MCPError(mcp.INTERNAL_ERROR, str(error), {"uri": uri}) from None
+        return mcp.ReadResourceResult(
+            contents=[mcp.TextResourceContents(uri=uri, mime_type="application/json", text=text)]
+        )
+
+    async def _read(self, uri: str) -> str:
+        if uri == CONFIG_URI:
+            settings = settings_rules.values(await self._router.get_config())
+            return json.dumps(settings, separators=(",", ":"), ensure_ascii=False)
+        name = self._session_of(uri)
+        if name is None:
+            raise MCPError(mcp.INVALID_PARAMS, f"Unknown resource: {uri[:200]!a}", {"uri": uri})
+        return contracts.STATUS.dump_json(await self._router.get_session_status(name))
+
+    def _session_of(self, uri: str) -> str | None:
+        if uri == STATUS_URI:
+            return self._default_session
+        if uri.startswith(SESSION_STATUS_PREFIX) and uri.endswith(SESSION_STATUS_SUFFIX):
+            name = uri.removeprefix(SESSION_STATUS_PREFIX).removesuffix(SESSION_STATUS_SUFFIX)
+            if name and "/" not in name:
+                return unquote(name)
+        return None
+
+    async def subscribe(
+        self, context: Context, params: mcp.SubscribeRequestParams
+    ) -> mcp.EmptyResult:
+        """Start telling a client of the handshake era when a resource changes."""
+        uri = str(params.uri)
+        if uri != CONFIG_URI and self._session_of(uri) is None:
+            raise MCPError(mcp.INVALID_PARAMS, f"Unknown resource: {uri[:200]!a}", {"uri": uri})
+        await self._notifier.subscribe_client(context.session, uri)
+        return mcp.EmptyResult()
+
+    async def unsubscribe(
+        self, context: Context, params: mcp.UnsubscribeRequestParams
+    ) -> mcp.EmptyResult:
+        """Stop telling a client of the handshake era."""
+        self._notifier.unsubscribe_client(context.session, str(params.uri))
+        return mcp.EmptyResult()
+
+
+def _client_name(context: Context) -> str:
+    params = context.session.client_params
+    if params is None:
+        return "unknown MCP client"
+    client = params.client_info
+    name = f"{client.name} {client.version}".strip()[:100]
+    return name if name.isprintable() and name else "unknown MCP client"
+
+
+def build_server(
+    router: Router, default_session: str
+) -> tuple[Server[dict[str, Any]], StatusNotifier]:
+    """Build the server around a router, and the notifier that runs beside it."""
+
+    def status_uris(name: str) -> tuple[str, ...]:
+        named = session_status_uri(name)
+        return (STATUS_URI, named) if name == default_session else (named,)
+
+    notifier = StatusNotifier(router.list_revisions, default_session, status_uris, CONFIG_URI)
+    handlers = Handlers(router, default_session, notifier)
+    server = Server(
+        NAME,
+        version=__version__,
+        title=TITLE,
+        description=DESCRIPTION,
+        instructions=INSTRUCTIONS,
+        icons=[ICON],
+        on_list_tools=handlers.list_tools,
+        on_call_tool=handlers.call_tool,
+        on_list_resources=handlers.list_resources,
+        on_list_resource_templates=handlers.list_resource_templates,
+        on_read_resource=handlers.read_resource,
+        on_subscribe_resource=handlers.subscribe,
+        on_unsubscribe_resource=handlers.unsubscribe,
+        on_subscriptions_listen=ListenHandler(notifier),
+    )
+    return server, notifier
+
+
+async def serve_stdio(options: Options) -> None:
+    """Serve one client over standard input and output until it closes the input."""
+    async with SqliteLedger(options.database) as ledger:
+        router = Router(ledger, options.session)
+        server, notifier = build_server(router, options.session)
+        async with (
+            stdio_server() as (read_stream, write_stream),
+            anyio.create_task_group() as tasks,
+        ):
+            tasks.start_soon(notifier.run)
+            await server.run(read_stream, write_stream, server.create_initialization_options())
+            tasks.cancel_scope.cancel()

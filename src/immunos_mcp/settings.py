@@ -1,0 +1,326 @@
+"""The rules of the settings: what each takes, how they fit together, how the ledger spells them.
+
+Pure. The ledger stores only what somebody set, one text per key; everything else is a default.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from itertools import pairwise
+from types import MappingProxyType
+from typing import TYPE_CHECKING, TypeAlias
+
+from immunos_mcp.domain import (
+    DEFAULT_TASK_MAPPINGS,
+    MAXIMUM_TOKENS,
+    Difference,
+    Provider,
+    Settings,
+)
+from immunos_mcp.errors import InvalidInputError, InvalidStoredSettingsError, Problem
+from immunos_mcp.names import check_model_name, normalise_task_type
+from immunos_mcp.policy import provider_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+SettingValue: TypeAlias = "int | float | str | Mapping[str, str]"
+SettingChangeValue: TypeAlias = "int | float | str | Mapping[str, str | None]"
+
+MAXIMUM_WEIGHT = 100
+MAXIMUM_WINDOW_MINUTES = 525_600
+MAXIMUM_TASK_MAPPINGS = 200
+
+TOKENS_TAKES = f"a whole number from 1 to {MAXIMUM_TOKENS}"
+WEIGHT_TAKES = f"a number from 0 to {MAXIMUM_WEIGHT} in steps of 0.001"
+WINDOW_TAKES = f"a whole number of minutes from 0 (off) to {MAXIMUM_WINDOW_MINUTES}"
+MAPPINGS_TAKES = "an object of task type to model name, or to null to remove one"
+
+THRESHOLDS = ("token_warning_threshold", "token_auto_switch_threshold", "session_limit")
+WEIGHTS: Mapping[str, str] = MappingProxyType(
+    {
+        "input_weight": "input_tokens",
+        "output_weight": "output_tokens",
+        "cache_creation_weight": "cache_creation_input_tokens",
+        "cache_read_weight": "cache_read_input_tokens",
+    }
+)
+MODELS = ("claude_model", "default_local_model")
+WINDOW = "session_window_minutes"
+MAPPINGS = "task_mappings"
+NAMES: tuple[str, ...] = (*THRESHOLDS, *MODELS, *WEIGHTS, WINDOW, MAPPINGS)
+"""Every setting's name: the key in the ledger, the argument of ``update_config``, the CLI's key."""
+
+SHORT_NAMES: Mapping[str, str] = MappingProxyType(
+    {
+        "warning_threshold": "token_warning_threshold",
+        "auto_switch_threshold": "token_auto_switch_threshold",
+    }
+)
+"""Shorter spellings that are taken wherever a setting is named."""
+
+
+def full_name(name: str) -> str:
+    """Return a setting's full name.
+
+    Raises:
+        InvalidInputError: there is no such setting.
+    """
+    known = SHORT_NAMES.get(name, name)
+    if known not in NAMES:
+        raise InvalidInputError(Problem("setting", name, f"one of {', '.join(NAMES)}"))
+    return known
+
+
+def values(settings: Settings) -> dict[str, SettingValue]:
+    """Spell settings out under their names."""
+    spelled: dict[str, SettingValue] = {
+        name: getattr(settings, name) for name in (*THRESHOLDS, *MODELS, WINDOW)
+    }
+    for name, kind in WEIGHTS.items():
+        spelled[name] = getattr(settings.weights, kind)
+    spelled[MAPPINGS] = dict(settings.task_mappings)
+    return {name: spelled[name] for name in NAMES}
+
+
+def differences(before: Settings, after: Settings) -> dict[str, Difference]:
+    """Say which settings differ, task mappings one by one as ``task_mappings.code_review``."""
+    found: dict[str, Difference] = {}
+    old, new = values(before), values(after)
+    for name in NAMES:
+        if name != MAPPINGS and old[name] != new[name]:
+            found[name] = Difference(_plain(old[name]), _plain(new[name]))
+    for task_type in sorted({*before.task_mappings, *after.task_mappings}):
+        was, now = before.task_mappings.get(task_type), after.task_mappings.get(task_type)
+        if was != now:
+            found[f"{MAPPINGS}.{task_type}"] = Difference(was, now)
+    return found
+
+
+def _plain(value: SettingValue) -> int | float | str:
+    assert isinstance(value, int | float | str)
+    return value
+
+
+def apply(settings: Settings, changes: Mapping[str, SettingChangeValue]) -> Settings:
+    """Return settings with changes applied; task mappings merge, and ``None`` removes one.
+
+    Raises:
+        InvalidInputError: it names every field that cannot be taken; nothing is applied then.
+    """
+    problems: list[Problem] = []
+    fields: dict[str, SettingValue] = {}
+    weights: dict[str, float] = {}
+    for name, value in changes.items():
+        try:
+            checked = _CHECKS[full_name(name)](name, value, settings)
+        except InvalidInputError as refused:
+            problems.extend(refused.problems)
+            continue
+        if name in WEIGHTS:
+            assert isinstance(checked, int | float)
+            weights[WEIGHTS[name]] = checked
+        else:
+            fields[full_name(name)] = checked
+    if problems:
+        raise InvalidInputError(*problems)
+    changed: Settings = replace(
+        settings,
+        **fields,  # type: ignore[arg-type]  # each was checked under its own name
+        weights=replace(settings.weights, **weights),
+    )
+    problems.extend(_conflicts(changed))
+    if problems:
+        raise InvalidInputError(*problems)
+    return changed
+
+
+def _conflicts(settings: Settings) -> list[Problem]:
+    problems: list[Problem] = []
+    for lower, upper in pairwise(THRESHOLDS):
+        bound = getattr(settings, upper)
+        if getattr(settings, lower) > bound:
+            takes = f"at most {upper}, which is {bound}"
+            problems.append(Problem(lower, getattr(settings, lower), takes))
+    if provider_of(settings.default_local_model, settings) is Provider.CLAUDE:
+        takes = "a local model, not one of Claude's"
+        problems.append(Problem("default_local_model", settings.default_local_model, takes))
+    return problems
+
+
+def _check_tokens(name: str, value: object, _settings: Settings) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAXIMUM_TOKENS:
+        return value
+    raise InvalidInputError(Problem(name, value, TOKENS_TAKES))
+
+
+def is_weight(value: float) -> bool:
+    """Tell whether a number can weigh tokens: 0 to 100 in steps of 0.001."""
+    return (
+        math.isfinite(value)
+        and 0 <= value <= MAXIMUM_WEIGHT
+        and math.isclose(value * 1000, round(value * 1000), rel_tol=0, abs_tol=1e-6)
+    )
+
+
+def _check_weight(name: str, value: object, _settings: Settings) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool) and is_weight(value):
+        return round(float(value), 3)
+    raise InvalidInputError(Problem(name, value, WEIGHT_TAKES))
+
+
+def _check_model(name: str, value: object, _settings: Settings) -> str:
+    return check_model_name(value if isinstance(value, str) else "", name)
+
+
+def _check_window(name: str, value: object, _settings: Settings) -> int:
+    if (
+        isinstance(value, int)
+        and not isinstance(value, bool)
+        and 0 <= value <= MAXIMUM_WINDOW_MINUTES
+    ):
+        return value
+    raise InvalidInputError(Problem(name, value, WINDOW_TAKES))
+
+
+def check_mapping(name: str, task_type: str, model: object) -> tuple[str, str | None]:
+    """Return one entry of the task mappings, normalised; a model of ``None`` removes it.
+
+    Raises:
+        InvalidInputError: the task type or the model name cannot be taken.
+    """
+    field = f"{name}.{task_type if len(task_type) <= 64 and task_type.isprintable() else '?'}"
+    known = normalise_task_type(task_type, field)
+    if model is None:
+        return known, None
+    if not isinstance(model, str):
+        raise InvalidInputError(
+            Problem(field, model, "a model name, or null to remove the mapping")
+        )
+    return known, check_model_name(model, field)
+
+
+def _check_mappings(name: str, value: object, settings: Settings) -> Mapping[str, str]:
+    if not isinstance(value, dict):
+        raise InvalidInputError(Problem(name, value, MAPPINGS_TAKES))
+    problems: list[Problem] = []
+    merged = dict(settings.task_mappings)
+    entries: dict[object, object] = value  # pyright: ignore[reportUnknownVariableType]
+    for task_type, model in entries.items():
+        try:
+            known, checked = check_mapping(name, str(task_type), model)
+        except InvalidInputError as refused:
+            problems.extend(refused.problems)
+            continue
+        if checked is None:
+            merged.pop(known, None)
+        else:
+            merged[known] = checked
+    if len(merged) > MAXIMUM_TASK_MAPPINGS:
+        takes = f"at most {MAXIMUM_TASK_MAPPINGS} mappings"
+        problems.append(Problem(name, f"{len(merged)} mappings", takes))
+    if problems:
+        raise InvalidInputError(*problems)
+    return MappingProxyType(merged)
+
+
+_CHECKS: dict[str, Callable[[str, object, Settings], SettingValue]] = {
+    **dict.fromkeys(THRESHOLDS, _check_tokens),
+    **dict.fromkeys(MODELS, _check_model),
+    **dict.fromkeys(WEIGHTS, _check_weight),
+    WINDOW: _check_window,
+    MAPPINGS: _check_mappings,
+}
+
+
+def parse(name: str, text: str) -> SettingChangeValue:
+    """Read a setting from the text that a command line or the ledger holds.
+
+    Text that is not of the setting's kind is returned as it is, for ``apply`` to refuse by name.
+    """
+    try:
+        if name in THRESHOLDS or name == WINDOW:
+            return int(text)
+        if name in WEIGHTS:
+            return float(text)
+        if name == MAPPINGS:
+            return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    return text
+
+
+def to_text(value: SettingValue) -> str:
+    """Spell a setting as the ledger stores it: numbers and names plain, mappings as JSON."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int | float):
+        return f"{value:g}" if isinstance(value, float) else str(value)
+    return json.dumps(dict(value), separators=(",", ":"), ensure_ascii=False)
+
+
+def text_changes(
+    name: str, before: str | None, after: str | None
+) -> list[tuple[str, str | None, str | None]]:
+    """Say what a change of a setting's stored text changed: task mappings entry by entry.
+
+    A mapping that the ledger holds no usable text for counts as the default one.
+    """
+    if name != MAPPINGS:
+        return [(name, before, after)]
+    old, new = _stored_mappings(before), _stored_mappings(after)
+    return [
+        (f"{MAPPINGS}.{task_type}", old.get(task_type), new.get(task_type))
+        for task_type in sorted({*old, *new})
+        if old.get(task_type) != new.get(task_type)
+    ]
+
+
+def _stored_mappings(text: str | None) -> Mapping[str, str]:
+    if text is None:
+        return DEFAULT_TASK_MAPPINGS
+    try:
+        return from_stored({MAPPINGS: text}).task_mappings
+    except InvalidStoredSettingsError:
+        return DEFAULT_TASK_MAPPINGS
+
+
+def stored_form(settings: Settings) -> str:
+    """Spell all settings as one canonical line of JSON: equal settings, equal lines."""
+    return json.dumps(values(settings), sort_keys=True, separators=(",", ":"))
+
+
+def from_stored(rows: Mapping[str, str]) -> Settings:
+    """Build the effective settings from what the ledger stores.
+
+    A stored ``task_mappings`` is the whole mapping. A threshold or limit that nobody set gives way
+    to those that somebody did, so that a ledger whose one stored threshold lies beyond another's
+    default still opens. Rows of unknown keys are ignored.
+
+    Raises:
+        InvalidStoredSettingsError: a stored value cannot be used.
+    """
+    changes = {name: parse(name, rows[name]) for name in NAMES if name in rows}
+    start = Settings(task_mappings={}) if MAPPINGS in changes else Settings()
+    try:
+        return apply(_given_way(start, changes), changes)
+    except InvalidInputError as refused:
+        remedy = "immunos-mcp config set NAME VALUE, or config unset NAME, mends it"
+        raise InvalidStoredSettingsError(f"setting in the ledger: {refused} ({remedy})") from None
+
+
+def _given_way(settings: Settings, changes: Mapping[str, SettingChangeValue]) -> Settings:
+    bounds = {name: getattr(settings, name) for name in THRESHOLDS}
+    fixed = {
+        name: value
+        for name, value in changes.items()
+        if name in THRESHOLDS and isinstance(value, int)
+    }
+    for position, name in enumerate(THRESHOLDS):
+        if name not in fixed:
+            lower = [fixed[other] for other in THRESHOLDS[:position] if other in fixed]
+            upper = [fixed[other] for other in THRESHOLDS[position + 1 :] if other in fixed]
+            bounds[name] = min([max([bounds[name], *lower]), *upper])
+    return replace(settings, **bounds)

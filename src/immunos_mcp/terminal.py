@@ -1,0 +1,177 @@
+"""How answers look on a terminal, and as the JSON of ``--json``. Pure; light to import."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, TypeAlias, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from immunos_mcp.domain import (
+        LoggedDecision,
+        SessionSummary,
+        SettingChange,
+        StatusAnswer,
+    )
+    from immunos_mcp.settings import SettingValue
+
+Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
+
+BAR_CELLS = 20
+
+
+def to_json(value: object) -> str:
+    """Spell an answer as one line of JSON, the same that the MCP tools give; nulls are left out."""
+    return json.dumps(_plain(value), separators=(",", ":"), ensure_ascii=False)
+
+
+def _plain(value: object) -> Json:
+    if is_dataclass(value):
+        named = ((field.name, getattr(value, field.name)) for field in fields(value))
+        return {name: _plain(item) for name, item in named if item is not None}
+    if isinstance(value, Mapping):
+        entries = cast("Mapping[str, object]", value)
+        return {key: _plain(item) for key, item in entries.items() if item is not None}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in cast("tuple[object, ...]", value)]
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if isinstance(value, str | int | float):
+        return value
+    raise TypeError(f"no JSON for {type(value).__name__}")
+
+
+def status(answer: StatusAnswer) -> str:
+    """Lay out a session's status over a few lines."""
+    since = "not begun" if answer.started_at is None else f"since {_minute(answer.started_at)} UTC"
+    used = min(1.0, answer.session_tokens / answer.session_limit)
+    cells = int(used * BAR_CELLS)
+    bar = "#" * cells + "-" * (BAR_CELLS - cells)
+    claude = answer.claude_tokens
+    thresholds = (
+        f"warning {answer.token_warning_threshold:,}{_in_minutes(answer.minutes_to_warning)}, "
+        f"auto-switch {answer.token_auto_switch_threshold:,}"
+        f"{_in_minutes(answer.minutes_to_auto_switch)}"
+    )
+    if answer.tokens_per_minute is not None:
+        thresholds += f" at {answer.tokens_per_minute:,} tokens/min"
+    decisions = ", ".join(f"{reason} {count}" for reason, count in answer.decisions.items())
+    rows = [
+        ("Claude", (
+            f"input {claude.input_tokens:,}, output {claude.output_tokens:,}, "
+            f"cache creation {claude.cache_creation_input_tokens:,}, "
+            f"cache reads {claude.cache_read_input_tokens:,}"
+        )),
+        ("Kept local", f"{answer.kept_local_tokens:,} tokens"),
+        ("Thresholds", thresholds),
+        ("Decisions", decisions or "none yet"),
+        ("Recommended", f"{answer.recommended_model}. {answer.message}"),
+    ]  # fmt: skip
+    return "\n".join(
+        [
+            f"Session {answer.session} ({since})",
+            (
+                f"[{bar}] {answer.percent_used:g} %  {answer.session_tokens:,} of "
+                f"{answer.session_limit:,} budget tokens  {answer.warning_level}"
+            ),
+            *(f"{name:<12} {text}" for name, text in rows),
+        ]
+    )
+
+
+def settings(values: Mapping[str, SettingValue]) -> str:
+    """List settings, one a line; each mapping under its own name."""
+    rows: list[tuple[str, str]] = []
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            rows.extend((f"{name}.{task_type}", model) for task_type, model in value.items())
+        else:
+            rows.append((name, f"{value:g}" if isinstance(value, float) else str(value)))
+    return "\n".join(f"{name} = {text}" for name, text in rows)
+
+
+def setting_changes(changes: Sequence[SettingChange]) -> str:
+    """Tabulate the history of the settings."""
+    return _table(
+        ("when (UTC)", "client", "setting", "from", "to"),
+        (
+            (
+                _second(change.changed_at),
+                change.client,
+                change.setting,
+                change.before or _unset(change.setting),
+                change.after or _unset(change.setting),
+            )
+            for change in changes
+        ),
+    )
+
+
+def decisions(logged: Sequence[LoggedDecision]) -> str:
+    """Tabulate decisions."""
+    return _table(
+        ("id", "when (UTC)", "session", "task", "class", "model", "reason", "at tokens", "outcome"),
+        (
+            (
+                str(entry.decision_id),
+                _second(entry.decided_at),
+                entry.session,
+                entry.task.task_type,
+                entry.task.classification,
+                entry.decision.model,
+                entry.decision.reason,
+                f"{entry.decision.session_tokens:,}",
+                entry.outcome or "-",
+            )
+            for entry in logged
+        ),
+    )
+
+
+def sessions(summaries: Sequence[SessionSummary]) -> str:
+    """Tabulate sessions."""
+    return _table(
+        ("id", "session", "from (UTC)", "to (UTC)", "tokens", "kept local", "decisions", "why"),
+        (
+            (
+                str(summary.session_id),
+                summary.session,
+                _second(summary.started_at),
+                "open" if summary.ended_at is None else _second(summary.ended_at),
+                f"{summary.session_tokens:,}",
+                f"{summary.kept_local_tokens:,}",
+                f"{summary.decisions:,}",
+                summary.end_reason or "-",
+            )
+            for summary in summaries
+        ),
+    )
+
+
+def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [header, *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def _unset(setting: str) -> str:
+    return "(none)" if "." in setting else "(default)"
+
+
+def _in_minutes(minutes: int | None) -> str:
+    return "" if minutes is None else f" (in {minutes:,} min)"
+
+
+def _minute(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M")
+
+
+def _second(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")

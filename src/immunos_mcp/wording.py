@@ -1,0 +1,105 @@
+"""Each answer as one line of text, for clients and people that see no structured form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from immunos_mcp.domain import (
+        ConfigAnswer,
+        RecordAnswer,
+        ResetAnswer,
+        RouteAnswer,
+        StatusAnswer,
+    )
+
+
+def routed(answer: RouteAnswer) -> str:
+    """Say which model to use and why."""
+    line = (
+        f"Use {answer.model} ({answer.provider}): {answer.reason}. "
+        f"Session {answer.session_tokens} tokens, {answer.warning_level}. "
+        f"decision_id {answer.decision_id}"
+    )
+    if answer.projected_tokens is None:
+        return line
+    return f"{line}. After it: {answer.projected_tokens}, {answer.projected_level}"
+
+
+def recorded(answer: RecordAnswer) -> str:
+    """Say where the session stands after a record."""
+    what = "Already recorded, nothing changed" if answer.repeated else "Recorded"
+    crossed = " (threshold crossed)" if answer.crossed else ""
+    return (
+        f"{what}. Session {answer.session_tokens} tokens, {answer.warning_level}{crossed}. "
+        f"Kept local {answer.kept_local_tokens}"
+    )
+
+
+def status(answer: StatusAnswer) -> str:
+    """Say where the session stands and what that recommends."""
+    line = (
+        f"Session {answer.session}: {answer.session_tokens} of {answer.session_limit} tokens "
+        f"({answer.percent_used} %), {answer.warning_level}. {answer.message} "
+        f"Recommended: {answer.recommended_model}. Kept local {answer.kept_local_tokens}. "
+        f"Thresholds {answer.token_warning_threshold}, {answer.token_auto_switch_threshold}"
+    )
+    if answer.tokens_per_minute is None:
+        return line
+    line += f". {answer.tokens_per_minute} tokens a minute"
+    if answer.minutes_to_auto_switch is None:
+        return line
+    if answer.minutes_to_warning is None:
+        return f"{line}: auto-switch in {answer.minutes_to_auto_switch} min"
+    return (
+        f"{line}: warning in {answer.minutes_to_warning} min, "
+        f"auto-switch in {answer.minutes_to_auto_switch} min"
+    )
+
+
+def reset(answer: ResetAnswer) -> str:
+    """Say which session was closed, with its figures, and which was opened."""
+    opened = f"Session {answer.session_id} opened"
+    if answer.closed_session_id is None:
+        return f"{opened}; none was open"
+    return (
+        f"{opened}. Session {answer.closed_session_id} closed at {answer.closed_tokens} tokens, "
+        f"{answer.closed_kept_local_tokens} kept local, {answer.closed_decisions} decisions"
+    )
+
+
+def changed(answer: ConfigAnswer) -> str:
+    """Say which settings changed, or would."""
+    changes = ", ".join(
+        f"{name} {_value(change.before)} -> {_value(change.after)}"
+        for name, change in answer.changes.items()
+    )
+    if answer.rehearsal is None:
+        return f"Changed: {changes or 'nothing'}"
+    rehearsal = answer.rehearsal
+    return (
+        f"Would change: {changes or 'nothing'}. Of the last {rehearsal.decisions} decisions "
+        f"{rehearsal.changed} would differ: {rehearsal.moved_to_ollama} to Ollama, "
+        f"{rehearsal.moved_to_claude} to Claude"
+    )
+
+
+def configured(answer: ConfigAnswer) -> str:
+    """Say which settings changed, or would, and what is in force, task types grouped by model."""
+    in_force: list[str] = []
+    for name, value in answer.settings.items():
+        if isinstance(value, Mapping):
+            by_model: dict[str, list[str]] = {}
+            for task_type, model in value.items():
+                by_model.setdefault(model, []).append(task_type)
+            in_force.extend(f"{model} for {'/'.join(types)}" for model, types in by_model.items())
+        else:
+            in_force.append(f"{name} {_value(value)}")
+    return f"{changed(answer)}. In force: {', '.join(in_force)}"
+
+
+def _value(value: float | str | None) -> str:
+    if value is None:
+        return "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)
