@@ -7,7 +7,6 @@ a second.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 import re
 import signal
@@ -18,15 +17,13 @@ from immunos_mcp import __version__, options, terminal, wording
 from immunos_mcp import settings as settings_rules
 from immunos_mcp.domain import Classification, Outcome
 from immunos_mcp.errors import ImmunosError, InvalidInputError, Problem
-from immunos_mcp.ledger import SqliteLedger
+from immunos_mcp.ledger.inline import InlineSqliteLedger, finish
 from immunos_mcp.router import Router
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Sequence
 
     from immunos_mcp.settings import SettingChangeValue
-
-    Command = Callable[[Router, argparse.Namespace], Awaitable[tuple[object, str]]]
 
 PROGRAM = "immunos-mcp"
 CLIENT = f"{PROGRAM} command line"
@@ -68,7 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _serve(chosen)
         if hasattr(signal, "SIGPIPE"):
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-        answer, text = asyncio.run(_run(given.command, chosen, given))
+        with InlineSqliteLedger(chosen.database) as ledger:
+            answer, text = finish(given.command(Router(ledger, chosen.session), given))
     except InvalidInputError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return EXIT_USAGE
@@ -88,13 +86,6 @@ def _serve(chosen: options.Options) -> int:
         print(_TERMINAL_HINT, file=sys.stderr, end="")
     anyio.run(serve_stdio, chosen)
     return EXIT_FINE
-
-
-async def _run(
-    command: Command, chosen: options.Options, given: argparse.Namespace
-) -> tuple[object, str]:
-    async with SqliteLedger(chosen.database) as ledger:
-        return await command(Router(ledger, chosen.session), given)
 
 
 async def _route(router: Router, given: argparse.Namespace) -> tuple[object, str]:

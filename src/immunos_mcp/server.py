@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote, unquote
 
 import anyio
@@ -22,9 +22,10 @@ from mcp.shared.exceptions import MCPError
 from immunos_mcp import __version__, contracts, wording
 from immunos_mcp import settings as settings_rules
 from immunos_mcp.errors import ImmunosError
-from immunos_mcp.ledger import SqliteLedger
+from immunos_mcp.ledger.threaded import ThreadedSqliteLedger
 from immunos_mcp.notifications import StatusNotifier
 from immunos_mcp.router import Router
+from immunos_mcp.stdio import WireInput, WireOutput
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -378,16 +379,21 @@ def build_server(
         on_unsubscribe_resource=handlers.unsubscribe,
         on_subscriptions_listen=ListenHandler(notifier),
     )
+    # The SDK traces every message by default, which costs more than a decision does.
+    server.middleware.clear()
     return server, notifier
 
 
 async def serve_stdio(options: Options) -> None:
     """Serve one client over standard input and output until it closes the input."""
-    async with SqliteLedger(options.database) as ledger:
+    output = WireOutput()
+    wire_in = cast("anyio.AsyncFile[str]", WireInput(output))
+    wire_out = cast("anyio.AsyncFile[str]", output)
+    async with ThreadedSqliteLedger(options.database) as ledger:
         router = Router(ledger, options.session)
         server, notifier = build_server(router, options.session)
         async with (
-            stdio_server() as (read_stream, write_stream),
+            stdio_server(wire_in, wire_out) as (read_stream, write_stream),
             anyio.create_task_group() as tasks,
         ):
             tasks.start_soon(notifier.run)

@@ -1,4 +1,7 @@
-"""The ledger: everything that is stored, behind a few whole operations."""
+"""The ledger: everything that is stored, behind a few whole operations.
+
+``inline.py`` and ``threaded.py`` hold the two ways to it; importing one does not load the other.
+"""
 
 from immunos_mcp.ledger.operations import Recorded, Reset, SettingsChanged, Standing
 from immunos_mcp.ledger.sqlite import SqliteLedger

@@ -1,20 +1,16 @@
-"""The ledger on a SQLite file, through aiosqlite.
+"""The ledger's operations on a SQLite file, each one transaction.
 
-Each operation is one transaction and one trip to the connection's thread: a trip costs about as
-much as all of an operation's SQL. Operations of one process queue on that thread; operations of
-several processes wait for each other in SQLite.
+Operations of several processes wait for each other in SQLite. How an operation gets to the file is
+the subclass's: ``threaded.py`` for a server, ``inline.py`` for a command.
 """
 
 from __future__ import annotations
 
-import asyncio
-from functools import partial
-from typing import TYPE_CHECKING, Self, TypeVar, cast
-
-import aiosqlite
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, TypeVar
 
 from immunos_mcp.ledger import operations
-from immunos_mcp.ledger.connection import connect, transaction, translated
+from immunos_mcp.ledger.connection import transaction, translated
 
 if TYPE_CHECKING:
     import sqlite3
@@ -41,43 +37,21 @@ BUSY_TIMEOUT_SECONDS = 30.0
 """How long an operation waits for other programs that are writing to the ledger."""
 
 
-class _Connection(aiosqlite.Connection):
-    """An aiosqlite connection that can run a whole function in its thread.
-
-    aiosqlite offers this to its subclasses only, and without types.
-    """
-
-    async def in_thread(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
-        """Run ``work`` on the SQLite connection, in turn with all other calls."""
-        result = await self._execute(work, self._conn)  # pyright: ignore[reportUnknownMemberType]
-        return cast("Result", result)
-
-
-class SqliteLedger:
+class SqliteLedger(ABC):
     """A ledger in one SQLite file, opened at the first operation.
 
     Every operation raises ``LedgerError`` when the file cannot be used, and
-    ``InvalidStoredSettingsError`` when it holds settings that cannot; a later call tries anew. Times are
-    aware. All operations may be called from several tasks at once.
+    ``InvalidStoredSettingsError`` when it holds settings that cannot; a later call tries anew.
+    Times are aware.
     """
 
     def __init__(self, path: Path, busy_timeout_seconds: float = BUSY_TIMEOUT_SECONDS) -> None:
         self.path = path
-        self._busy_timeout_seconds = busy_timeout_seconds
-        self._connection: _Connection | None = None
-        self._opening = asyncio.Lock()
+        self.busy_timeout_seconds = busy_timeout_seconds
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_exception: object) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Let queued operations finish and close the file; closing twice is harmless."""
-        if self._connection is not None:
-            await self._connection.close()
-            self._connection = None
+    @abstractmethod
+    async def run(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
+        """Run ``work`` on the open connection, in turn with all other calls."""
 
     async def standing(self, name: str, now: datetime) -> tuple[Standing, dict[Reason, int]]:
         """Return a session as it is with its decisions by reason; opens and writes nothing."""
@@ -153,29 +127,18 @@ class SqliteLedger:
         return await self._read(operations.revisions)
 
     async def _read(self, operation: Callable[[sqlite3.Connection], Result]) -> Result:
-        return await self._run("BEGIN", operation)
+        return await self.run(lambda connection: self._transact(connection, "BEGIN", operation))
 
     async def _write(self, operation: Callable[[sqlite3.Connection], Result]) -> Result:
-        return await self._run("BEGIN IMMEDIATE", operation)
+        return await self.run(
+            lambda connection: self._transact(connection, "BEGIN IMMEDIATE", operation)
+        )
 
-    async def _run(self, begin: str, operation: Callable[[sqlite3.Connection], Result]) -> Result:
-        connection = self._connection or await self._open()
-        return await connection.in_thread(partial(self._in_transaction, begin, operation))
-
-    async def _open(self) -> _Connection:
-        async with self._opening:
-            if self._connection is None:
-                opener = partial(connect, self.path, self._busy_timeout_seconds)
-                self._connection = cast(
-                    "_Connection", await _Connection(opener, iter_chunk_size=64)
-                )
-            return self._connection
-
-    def _in_transaction(
+    def _transact(
         self,
+        connection: sqlite3.Connection,
         begin: str,
         operation: Callable[[sqlite3.Connection], Result],
-        connection: sqlite3.Connection,
     ) -> Result:
         with translated(self.path), transaction(connection, begin):
             return operation(connection)

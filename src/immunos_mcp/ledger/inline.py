@@ -1,0 +1,58 @@
+"""The ledger of a command: SQLite on the caller's thread, without an event loop.
+
+An event loop and a thread would double the time of a command that reads one row.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from immunos_mcp.ledger.connection import connect
+from immunos_mcp.ledger.sqlite import BUSY_TIMEOUT_SECONDS, SqliteLedger
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Coroutine
+    from pathlib import Path
+
+Result = TypeVar("Result")
+
+
+class InlineSqliteLedger(SqliteLedger):
+    """A ledger whose operations never wait for anything but SQLite; close it after use."""
+
+    def __init__(self, path: Path, busy_timeout_seconds: float = BUSY_TIMEOUT_SECONDS) -> None:
+        super().__init__(path, busy_timeout_seconds)
+        self._connection: sqlite3.Connection | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; closing twice is harmless."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    async def run(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
+        """Run ``work`` here and now."""
+        if self._connection is None:
+            self._connection = connect(self.path, self.busy_timeout_seconds)
+        return work(self._connection)
+
+
+def finish(use_case: Coroutine[Any, Any, Result]) -> Result:
+    """Run a use case on an inline ledger to its end, without an event loop.
+
+    Raises:
+        RuntimeError: the use case waited for something other than an inline ledger.
+    """
+    try:
+        use_case.send(None)
+    except StopIteration as done:
+        return done.value
+    use_case.close()
+    raise RuntimeError("a use case on an inline ledger must not wait")

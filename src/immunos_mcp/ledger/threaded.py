@@ -1,0 +1,69 @@
+"""The ledger of a server: SQLite on a thread of its own, through aiosqlite.
+
+An operation is one trip to that thread, since a trip costs about as much as all of an operation's
+SQL. Operations queue there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING, Self, TypeVar, cast
+
+import aiosqlite
+
+from immunos_mcp.ledger.connection import connect
+from immunos_mcp.ledger.sqlite import BUSY_TIMEOUT_SECONDS, SqliteLedger
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable
+    from pathlib import Path
+
+Result = TypeVar("Result")
+
+
+class _Connection(aiosqlite.Connection):
+    """An aiosqlite connection that can run a whole function in its thread.
+
+    aiosqlite offers this to its subclasses only, and without types.
+    """
+
+    async def in_thread(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
+        """Run ``work`` on the SQLite connection, in turn with all other calls."""
+        result = await self._execute(work, self._conn)  # pyright: ignore[reportUnknownMemberType]
+        return cast("Result", result)
+
+
+class ThreadedSqliteLedger(SqliteLedger):
+    """A ledger whose operations may be called from several tasks at once; close it after use."""
+
+    def __init__(self, path: Path, busy_timeout_seconds: float = BUSY_TIMEOUT_SECONDS) -> None:
+        super().__init__(path, busy_timeout_seconds)
+        self._connection: _Connection | None = None
+        self._opening = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_exception: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Let queued operations finish and close the file; closing twice is harmless."""
+        if self._connection is not None:
+            await self._connection.close()
+            self._connection = None
+
+    async def run(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
+        """Run ``work`` in the connection's thread, after what was called before."""
+        connection = self._connection or await self._open()
+        return await connection.in_thread(work)
+
+    async def _open(self) -> _Connection:
+        async with self._opening:
+            if self._connection is None:
+                opener = partial(connect, self.path, self.busy_timeout_seconds)
+                opening = _Connection(opener, iter_chunk_size=64)
+                self._connection = cast("_Connection", await opening)
+            return self._connection
