@@ -11,10 +11,13 @@ import os
 import re
 import signal
 import sys
+from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from immunos_mcp import __version__, options, terminal, wording
 from immunos_mcp import settings as settings_rules
+from immunos_mcp.claude_code.transcripts import transcript_folders
 from immunos_mcp.domain import Classification, Outcome
 from immunos_mcp.errors import ImmunosError, InvalidInputError, Problem
 from immunos_mcp.ledger.inline import InlineSqliteLedger, finish
@@ -66,7 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if hasattr(signal, "SIGPIPE"):
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         with InlineSqliteLedger(chosen.database) as ledger:
-            answer, text = finish(given.command(Router(ledger, chosen.session), given))
+            router = Router(ledger, chosen.session, transcript_folders(chosen))
+            answer, text = finish(given.command(router, given))
     except InvalidInputError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return EXIT_USAGE
@@ -156,6 +160,34 @@ async def _history(router: Router, given: argparse.Namespace) -> tuple[object, s
     return summaries, terminal.sessions(summaries)
 
 
+async def _sync(router: Router, given: argparse.Namespace) -> tuple[object, str]:
+    since = None if given.all else given.since
+    answer = await router.sync(since, _show_progress if sys.stderr.isatty() else _no_progress)
+    text = f"Read {answer.transcripts} transcripts, {answer.added} responses were new"
+    if answer.unread_lines or answer.unread_files:
+        lines, files = answer.unread_lines or 0, answer.unread_files or 0
+        text += f"; not readable: {lines} lines, {files} files"
+    return answer, text
+
+
+async def _bind(router: Router, given: argparse.Namespace) -> tuple[object, str]:
+    answer = await router.bind(given.folder)
+    counts = "all projects" if answer.folder is None else f"{answer.folder} alone"
+    return answer, f"Session {answer.session} counts {counts} from its next start on"
+
+
+def _show_progress(read: int, total: int) -> None:
+    share = read / total if total else 1.0
+    cells = int(share * terminal.BAR_CELLS)
+    bar = "#" * cells + "-" * (terminal.BAR_CELLS - cells)
+    end = "\n" if read >= total else ""
+    print(f"\r[{bar}] {read / 2**20:,.0f} of {total / 2**20:,.0f} MiB", end=end, file=sys.stderr)
+
+
+def _no_progress(_read: int, _total: int) -> None:
+    pass
+
+
 def _print_completion(given: argparse.Namespace) -> int:
     import shtab
 
@@ -188,6 +220,22 @@ def _assignments(words: list[str]) -> dict[str, SettingChangeValue]:
     if mappings:
         changes[settings_rules.MAPPINGS] = mappings
     return changes
+
+
+def _folder(text: str) -> str:
+    folder = Path(text).expanduser().resolve()
+    if folder.is_dir():
+        return str(folder)
+    raise argparse.ArgumentTypeError(f"got {text[:200]!a}, takes a folder that exists")
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        takes = "a date or time such as 2026-11-01 or 2026-11-01T09:00+01:00"
+        raise argparse.ArgumentTypeError(f"got {text[:60]!a}, takes {takes}") from None
+    return moment if moment.tzinfo else moment.astimezone()
 
 
 def _whole_number(text: str) -> int:
@@ -334,6 +382,26 @@ def _parser() -> argparse.ArgumentParser:
     )
     history.add_argument("what", nargs="?", choices=["decisions", "sessions"], default="decisions")
     history.add_argument("--limit", type=_limit, default=20, metavar="N")
+
+    sync = add(
+        "sync",
+        "read the history in Claude Code's transcripts",
+        "sync --since 2026-11-01",
+        _sync,
+    )
+    span = sync.add_mutually_exclusive_group(required=True)
+    span.add_argument("--since", type=_moment, metavar="TIME", help="read back to this moment")
+    span.add_argument("--all", action="store_true", help="read everything there is")
+
+    bind = add(
+        "bind",
+        "let a session count one project's measured usage alone",
+        "bind --session shop ~/code/shop",
+        _bind,
+    )
+    bind.add_argument(
+        "folder", nargs="?", type=_folder, metavar="FOLDER", help="none: count all projects again"
+    )
 
     completion = add(
         "completion",

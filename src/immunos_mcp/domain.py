@@ -75,6 +75,22 @@ class TokenCounts:
             + self.cache_read_input_tokens
         )
 
+    def __add__(self, other: TokenCounts) -> TokenCounts:
+        return TokenCounts(
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cache_creation_input_tokens + other.cache_creation_input_tokens,
+            self.cache_read_input_tokens + other.cache_read_input_tokens,
+        )
+
+    def __sub__(self, other: TokenCounts) -> TokenCounts:
+        return TokenCounts(
+            self.input_tokens - other.input_tokens,
+            self.output_tokens - other.output_tokens,
+            self.cache_creation_input_tokens - other.cache_creation_input_tokens,
+            self.cache_read_input_tokens - other.cache_read_input_tokens,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Weights:
@@ -169,6 +185,8 @@ class Session:
         local: tokens kept local, by kind.
         pace: how fast budget tokens have been arriving.
         usage_records: how many usage records the counts are the sum of.
+        measured: the part of ``claude`` that a client wrote down itself.
+        folder: the project folder whose measured usage it counts alone; ``None`` counts all.
     """
 
     session_id: int | None
@@ -178,6 +196,8 @@ class Session:
     local: TokenCounts = TokenCounts()
     pace: Pace = Pace()
     usage_records: int = 0
+    measured: TokenCounts = TokenCounts()
+    folder: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +217,50 @@ class Usage:
     request_id: str | None = None
     decision_id: int | None = None
     outcome: Outcome | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredUsage:
+    """What one response cost, as the client that had it wrote down itself.
+
+    Attributes:
+        message_id: the response's id; it counts once, with the largest total ever seen for it.
+        at: when it was written down.
+        model: the model that answered.
+        counts: the tokens by kind.
+        folder: the project folder it belongs to, where that is known.
+        request_id: the API request's id, where that is known.
+    """
+
+    message_id: str
+    at: datetime
+    model: str
+    counts: TokenCounts
+    folder: str | None = None
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TranscriptPosition:
+    """How far a transcript was read.
+
+    Attributes:
+        path: the file.
+        inode: the file's identity, which tells a replaced file.
+        size: its size when it was last read to the end; -1 while a reading is under way.
+        modified_ns: its modification time then.
+        read_bytes: what was read, to the end of the last whole line.
+        tail_checksum: checksum of the last bytes that were read, which tells a rewritten file.
+        unread_lines: lines that should have carried usage and could not be read.
+    """
+
+    path: str
+    inode: int
+    size: int
+    modified_ns: int
+    read_bytes: int
+    tail_checksum: int
+    unread_lines: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +310,7 @@ class RecordAnswer:
         warning_level: where the session stands now.
         crossed: the level that this very record reached, if it crossed a threshold.
         repeated: true when the request id was recorded before, and nothing was changed.
+        counted: false when the report was kept but not counted, since the client's usage is measured.
     """
 
     session_tokens: int
@@ -253,6 +318,7 @@ class RecordAnswer:
     warning_level: WarningLevel
     crossed: WarningLevel | None = None
     repeated: bool | None = None
+    counted: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +329,9 @@ class StatusAnswer:
         session: the session's name.
         session_id: absent until something was routed or recorded under the name.
         started_at: when the session began, absent likewise.
-        session_tokens: budget tokens used.
+        session_tokens: budget tokens used, the sum of the next two.
+        measured_tokens: budget tokens that clients wrote down themselves.
+        reported_tokens: budget tokens that clients reported.
         session_limit: budget tokens that are 100 percent.
         percent_used: of the limit, to one decimal.
         warning_level: where the session stands.
@@ -278,6 +346,9 @@ class StatusAnswer:
         tokens_per_minute: recent pace, once the session is old enough to have one.
         minutes_to_warning: until the warning threshold at that pace.
         minutes_to_auto_switch: until the auto-switch threshold at that pace.
+        folder: the project folder whose measured usage counts alone, if the session is bound to one.
+        unread_lines: lines of transcripts that should carry usage and could not be read.
+        unread_files: transcripts that could not be opened.
     """
 
     session: str
@@ -293,11 +364,16 @@ class StatusAnswer:
     claude_tokens: TokenCounts
     ollama_tokens: TokenCounts
     decisions: Mapping[Reason, int]
+    measured_tokens: int
+    reported_tokens: int
     session_id: int | None = None
     started_at: datetime | None = None
     tokens_per_minute: int | None = None
     minutes_to_warning: int | None = None
     minutes_to_auto_switch: int | None = None
+    folder: str | None = None
+    unread_lines: int | None = None
+    unread_files: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -408,3 +484,28 @@ class SessionSummary:
     usage_records: int
     ended_at: datetime | None = None
     end_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SyncAnswer:
+    """What ``sync`` answers.
+
+    Attributes:
+        transcripts: how many were read.
+        added: responses that were new, or whose numbers had grown.
+        unread_lines: lines that should carry usage and could not be read.
+        unread_files: transcripts that could not be opened.
+    """
+
+    transcripts: int
+    added: int
+    unread_lines: int | None = None
+    unread_files: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BindAnswer:
+    """What ``bind`` answers: the session name, and the folder it counts alone, if any."""
+
+    session: str
+    folder: str | None = None

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from immunos_mcp.errors import InvalidInputError, Problem
 from immunos_mcp.names import check_session_name
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 DATABASE_VARIABLE = "IMMUNOS_DB"
 SESSION_VARIABLE = "IMMUNOS_SESSION"
+TRANSCRIPTS_VARIABLE = "IMMUNOS_TRANSCRIPTS"
 DEFAULT_SESSION = "default"
 
 
@@ -23,10 +25,12 @@ class Options:
     Attributes:
         database: the ledger's file.
         session: the session of calls that name none.
+        read_transcripts: whether usage is read from Claude Code's transcripts.
     """
 
     database: Path
     session: str
+    read_transcripts: bool = True
 
 
 def read(
@@ -37,7 +41,7 @@ def read(
     An empty variable counts as not set, as client configurations leave them.
 
     Raises:
-        InvalidInputError: the session name cannot be taken; it is named by its flag or variable.
+        InvalidInputError: a value cannot be taken; it is named by its flag or variable.
     """
     if session is not None:
         name = check_session_name(session, "--session")
@@ -47,7 +51,14 @@ def read(
         )
     given = database or environment.get(DATABASE_VARIABLE)
     path = Path(given).expanduser() if given else default_database()
-    return Options(path.absolute(), name)
+    return Options(path.absolute(), name, _is_on(environment, TRANSCRIPTS_VARIABLE))
+
+
+def _is_on(environment: Mapping[str, str], variable: str) -> bool:
+    given = environment.get(variable) or "on"
+    if given not in {"on", "off"}:
+        raise InvalidInputError(Problem(variable, given, "on or off"))
+    return given == "on"
 
 
 def default_database() -> Path:

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from immunos_mcp import names, pace, policy
 from immunos_mcp import settings as settings_rules
+from immunos_mcp.claude_code import transcripts
 from immunos_mcp.domain import (
     MAXIMUM_TOKENS,
+    BindAnswer,
     Classification,
     ConfigAnswer,
     Outcome,
@@ -22,15 +24,18 @@ from immunos_mcp.domain import (
     RouteAnswer,
     SessionSummary,
     StatusAnswer,
+    SyncAnswer,
     Task,
     TokenCounts,
     Usage,
 )
 from immunos_mcp.errors import InvalidInputError, Problem
+from immunos_mcp.ledger import ReadingState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from immunos_mcp.claude_code.transcripts import Transcript, TranscriptFolders
     from immunos_mcp.domain import (
         Decision,
         LoggedDecision,
@@ -44,6 +49,9 @@ if TYPE_CHECKING:
 
 REPORTED = "reported"
 """Source of usage that a client says it had."""
+
+MEASURED_CLIENT = "claude-code"
+"""The client that writes transcripts, by the name that it gives itself."""
 
 REHEARSED_DECISIONS = 1000
 """How many of the newest decisions a dry run decides again: a few milliseconds' worth."""
@@ -68,11 +76,15 @@ class Router:
         self,
         ledger: SqliteLedger,
         default_session: str,
+        transcripts: TranscriptFolders | None = None,
         clock: Callable[[], datetime] = _utc_now,
     ) -> None:
         self._ledger = ledger
         self._default_session = default_session
+        self._transcripts = transcripts
         self._clock = clock
+        self._read_so_far = ReadingState(None, {})
+        self._unread_files: set[str] = set()
 
     async def route_task(
         self,
@@ -92,6 +104,7 @@ class Router:
         def rule(standing: Standing) -> Decision:
             return policy.decide(standing.settings, _budget_tokens(standing), task)
 
+        await self.catch_up()
         decision_id, decision = await self._ledger.decide(name, self._clock(), task, rule)
         return RouteAnswer(
             model=decision.model,
@@ -115,8 +128,13 @@ class Router:
         outcome: str | None = None,
         request_id: str | None = None,
         session: str | None = None,
+        client: str = "",
     ) -> RecordAnswer:
-        """Add a response's tokens to the session, and close the decision it belongs to."""
+        """Add a response's tokens to the session, and close the decision it belongs to.
+
+        What a client whose transcripts are read (``client`` is its name) reports of Claude's tokens
+        is kept and not counted: it is measured already.
+        """
         name = self._session_name(session)
         if outcome is not None and decision_id is None:
             takes = "a decision_id with it, to say whose outcome it is"
@@ -136,7 +154,10 @@ class Router:
             decision_id=decision_id,
             outcome=None if outcome is None else _member(Outcome, "outcome", outcome),
         )
-        recorded = await self._ledger.record(name, self._clock(), usage, REPORTED)
+        await self.catch_up()
+        recorded = await self._ledger.record(
+            name, self._clock(), usage, REPORTED, is_measured=self._is_measured(client)
+        )
         weights = recorded.settings.weights
         tokens_before = policy.budget_tokens(recorded.before.claude, weights)
         tokens_after = policy.budget_tokens(recorded.after.claude, weights)
@@ -148,13 +169,16 @@ class Router:
             warning_level=level_after,
             crossed=None if level_before is level_after else level_after,
             repeated=recorded.repeated or None,
+            counted=None if recorded.counted else False,
         )
 
     async def get_session_status(self, session: str | None = None) -> StatusAnswer:
         """Say where a session stands; a session that nobody used yet is not opened by asking."""
+        name = self._session_name(session)
+        await self.catch_up()
         now = self._clock()
-        standing, decisions = await self._ledger.standing(self._session_name(session), now)
-        return _status(standing, decisions, now)
+        standing, decisions, unread_lines = await self._ledger.standing(name, now)
+        return _status(standing, decisions, now, unread_lines, len(self._unread_files))
 
     async def reset_session(
         self, reason: str | None = None, session: str | None = None
@@ -162,6 +186,7 @@ class Router:
         """Close the open session, if there is one, and open the next; history stays."""
         name = self._session_name(session)
         words = None if reason is None else names.check_reason(reason)
+        await self.catch_up()
         done = await self._ledger.reset(name, self._clock(), words)
         if done.closed is None:
             return ResetAnswer(session_id=done.session_id)
@@ -211,6 +236,84 @@ class Router:
     async def get_config(self) -> Settings:
         """Return the settings in force."""
         return await self._ledger.settings()
+
+    async def catch_up(self) -> None:
+        """Take over what clients have written down since the last look.
+
+        Where nothing was written it costs one look at each transcript's size and time, and nothing
+        is read at all until the ledger has a session for it to count in.
+        """
+        if self._transcripts is None:
+            return
+        if self._read_so_far.since is not None and not self._unread(self._read_so_far):
+            return
+        self._read_so_far = await self._ledger.reading_state(self._clock())
+        if self._read_so_far.since is None:
+            return
+        for transcript in self._unread(self._read_so_far):
+            await self._take_over(transcript, self._read_so_far.since)
+
+    async def sync(
+        self, since: datetime | None, progress: Callable[[int, int], None]
+    ) -> SyncAnswer:
+        """Take over the history in all transcripts, as far back as ``since`` (``None``: all).
+
+        Args:
+            since: usage before this moment is left out.
+            progress: told the bytes read so far and the bytes there are, after each transcript.
+        """
+        if self._transcripts is None:
+            return SyncAnswer(transcripts=0, added=0)
+        waiting = self._transcripts.changed({}, since)
+        self._read_so_far = await self._ledger.reading_state(self._clock())
+        total = sum(transcript.size for transcript in waiting)
+        read = added = 0
+        for transcript in waiting:
+            added += await self._take_over(transcript, since, anew=True)
+            read += transcript.size
+            progress(read, total)
+        lines = await self._ledger.unread_lines()
+        return SyncAnswer(
+            transcripts=len(waiting),
+            added=added,
+            unread_lines=lines or None,
+            unread_files=len(self._unread_files) or None,
+        )
+
+    async def bind(self, folder: str | None, session: str | None = None) -> BindAnswer:
+        """Let a session name count one project folder's measured usage alone, or all again.
+
+        The open session goes on as it is; the binding holds from the next one on.
+        """
+        name = self._session_name(session)
+        await self._ledger.bind(name, folder)
+        return BindAnswer(session=name, folder=folder)
+
+    def _unread(self, state: ReadingState) -> list[Transcript]:
+        assert self._transcripts is not None
+        return self._transcripts.changed(state.positions, state.since)
+
+    async def _take_over(
+        self, transcript: Transcript, since: datetime | None, *, anew: bool = False
+    ) -> int:
+        position = None if anew else self._read_so_far.positions.get(transcript.path)
+        added = 0
+        try:
+            for batch in transcripts.read(transcript, position, since):
+                added += await self._ledger.ingest(batch.usage, batch.position)
+                self._read_so_far.positions[transcript.path] = batch.position
+        except OSError:
+            self._unread_files.add(transcript.path)
+        else:
+            self._unread_files.discard(transcript.path)
+        return added
+
+    def _is_measured(self, client: str) -> bool:
+        return (
+            self._transcripts is not None
+            and client.startswith(MEASURED_CLIENT)
+            and self._transcripts.exist()
+        )
 
     async def list_setting_changes(self, limit: int) -> tuple[SettingChange, ...]:
         """Return the newest changes of settings, newest first."""
@@ -275,9 +378,16 @@ def _config(done: SettingsChanged) -> ConfigAnswer:
     )
 
 
-def _status(standing: Standing, decisions: dict[Reason, int], now: datetime) -> StatusAnswer:
+def _status(
+    standing: Standing,
+    decisions: dict[Reason, int],
+    now: datetime,
+    unread_lines: int,
+    unread_files: int,
+) -> StatusAnswer:
     settings, session = standing.settings, standing.session
     tokens = _budget_tokens(standing)
+    reported = policy.budget_tokens(session.claude - session.measured, settings.weights)
     level = policy.warning_level(tokens, settings)
     recommended_model, message = policy.recommend(level, settings)
     per_minute = None
@@ -297,6 +407,8 @@ def _status(standing: Standing, decisions: dict[Reason, int], now: datetime) -> 
         recommended_model=recommended_model,
         message=message,
         kept_local_tokens=session.local.total,
+        measured_tokens=tokens - reported,
+        reported_tokens=reported,
         claude_tokens=session.claude,
         ollama_tokens=session.local,
         decisions=decisions,
@@ -307,4 +419,7 @@ def _status(standing: Standing, decisions: dict[Reason, int], now: datetime) -> 
         minutes_to_auto_switch=(
             None if per_minute is None else pace.minutes_until(auto_switch, tokens, per_minute)
         ),
+        folder=session.folder,
+        unread_lines=unread_lines or None,
+        unread_files=unread_files or None,
     )

@@ -21,6 +21,7 @@ from mcp.shared.exceptions import MCPError
 
 from immunos_mcp import __version__, contracts, wording
 from immunos_mcp import settings as settings_rules
+from immunos_mcp.claude_code.transcripts import transcript_folders
 from immunos_mcp.errors import ImmunosError
 from immunos_mcp.ledger.threaded import ThreadedSqliteLedger
 from immunos_mcp.notifications import StatusNotifier
@@ -105,7 +106,7 @@ async def _route_task(
 
 
 async def _record_usage(
-    router: Router, arguments: contracts.JsonObject, _client: str
+    router: Router, arguments: contracts.JsonObject, client: str
 ) -> tuple[object, str]:
     given = contracts.parse(contracts.RecordUsageArguments, arguments)
     answer = await router.record_usage(
@@ -118,6 +119,7 @@ async def _record_usage(
         outcome=given.outcome,
         request_id=given.request_id,
         session=given.session,
+        client=client,
     )
     return answer, wording.recorded(answer)
 
@@ -390,7 +392,7 @@ async def serve_stdio(options: Options) -> None:
     wire_in = cast("anyio.AsyncFile[str]", WireInput(output))
     wire_out = cast("anyio.AsyncFile[str]", output)
     async with ThreadedSqliteLedger(options.database) as ledger:
-        router = Router(ledger, options.session)
+        router = Router(ledger, options.session, transcript_folders(options))
         server, notifier = build_server(router, options.session)
         async with (
             stdio_server(wire_in, wire_out) as (read_stream, write_stream),

@@ -66,11 +66,17 @@ def status(answer: StatusAnswer) -> str:
             f"cache creation {claude.cache_creation_input_tokens:,}, "
             f"cache reads {claude.cache_read_input_tokens:,}"
         )),
+        ("Made of", f"{answer.measured_tokens:,} measured, {answer.reported_tokens:,} reported"),
         ("Kept local", f"{answer.kept_local_tokens:,} tokens"),
         ("Thresholds", thresholds),
         ("Decisions", decisions or "none yet"),
         ("Recommended", f"{answer.recommended_model}. {answer.message}"),
     ]  # fmt: skip
+    if answer.folder is not None:
+        rows.append(("Project", answer.folder))
+    if answer.unread_lines or answer.unread_files:
+        unread = f"{answer.unread_lines or 0} lines, {answer.unread_files or 0} files"
+        rows.append(("Not readable", f"{unread} of Claude Code's transcripts"))
     return "\n".join(
         [
             f"Session {answer.session} ({since})",

@@ -29,7 +29,12 @@ def routed(answer: RouteAnswer) -> str:
 
 def recorded(answer: RecordAnswer) -> str:
     """Say where the session stands after a record."""
-    what = "Already recorded, nothing changed" if answer.repeated else "Recorded"
+    if answer.repeated:
+        what = "Already recorded, nothing changed"
+    elif answer.counted is False:
+        what = "Kept, not counted: your usage is measured"
+    else:
+        what = "Recorded"
     crossed = " (threshold crossed)" if answer.crossed else ""
     return (
         f"{what}. Session {answer.session_tokens} tokens, {answer.warning_level}{crossed}. "

@@ -3,7 +3,7 @@
 ``inline.py`` and ``threaded.py`` hold the two ways to it; importing one does not load the other.
 """
 
-from immunos_mcp.ledger.operations import Recorded, Reset, SettingsChanged, Standing
+from immunos_mcp.ledger.operations import ReadingState, Recorded, Reset, SettingsChanged, Standing
 from immunos_mcp.ledger.sqlite import SqliteLedger
 
-__all__ = ["Recorded", "Reset", "SettingsChanged", "SqliteLedger", "Standing"]
+__all__ = ["ReadingState", "Recorded", "Reset", "SettingsChanged", "SqliteLedger", "Standing"]

@@ -26,6 +26,7 @@ from immunos_mcp.domain import (
     Settings,
     Task,
     TokenCounts,
+    TranscriptPosition,
     WarningLevel,
 )
 from immunos_mcp.errors import InvalidInputError, InvalidStoredSettingsError, Problem
@@ -34,9 +35,9 @@ from immunos_mcp.policy import budget_tokens, provider_of
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
-    from immunos_mcp.domain import Usage
+    from immunos_mcp.domain import MeasuredUsage, Usage
 
 WINDOW_REASON = "session window"
 """What a session that outlived its window was closed for."""
@@ -47,7 +48,9 @@ _SESSION_COLUMNS = """
     claude_cache_creation_input_tokens, claude_cache_read_input_tokens,
     local_input_tokens, local_output_tokens,
     local_cache_creation_input_tokens, local_cache_read_input_tokens,
-    usage_records, pace_tokens, pace_at
+    measured_input_tokens, measured_output_tokens,
+    measured_cache_creation_input_tokens, measured_cache_read_input_tokens,
+    usage_records, pace_tokens, pace_at, folder
 """
 _SELECT_SETTINGS = "SELECT key, value FROM settings"
 _SELECT_OPEN_SESSION = (
@@ -65,12 +68,26 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A session around one usage record, and whether the record was a repeat."""
+    """A session around one usage record, whether the record was a repeat and whether it counts."""
 
     settings: Settings
     before: Session
     after: Session
     repeated: bool
+    counted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingState:
+    """What has to be read of transcripts, and how far each was.
+
+    Attributes:
+        since: usage before this moment belongs to no session; ``None``: there is no session yet.
+        positions: how far each transcript was read, by path.
+    """
+
+    since: datetime | None
+    positions: dict[str, TranscriptPosition]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +134,12 @@ def effective_settings(connection: sqlite3.Connection) -> Settings:
 
 def standing(
     connection: sqlite3.Connection, name: str, now: datetime
-) -> tuple[Standing, dict[Reason, int]]:
-    """Return a session as it is, with its decisions by reason; nothing is opened or written."""
+) -> tuple[Standing, dict[Reason, int], int]:
+    """Return a session as it is, its decisions by reason, and the unread lines of transcripts."""
     settings = effective_settings(connection)
     session = _current(connection, name, now, settings)
-    return Standing(settings, session), _decisions_by_reason(connection, session.session_id)
+    decisions = _decisions_by_reason(connection, session.session_id)
+    return Standing(settings, session), decisions, unread_lines(connection)
 
 
 def decide(
@@ -163,11 +181,18 @@ def decide(
 
 
 def record(
-    connection: sqlite3.Connection, name: str, now: datetime, usage: Usage, source: str
+    connection: sqlite3.Connection,
+    name: str,
+    now: datetime,
+    usage: Usage,
+    source: str,
+    *,
+    is_measured: bool,
 ) -> Recorded:
     """Add a usage record to the session and its totals, and close the decision it belongs to.
 
-    A request id that was recorded before changes nothing.
+    A request id that was recorded before changes nothing. Claude's tokens of a client whose usage
+    is measured are kept without being counted.
 
     Raises:
         InvalidInputError: the decision is unknown or closed otherwise, or the request id stands for
@@ -176,14 +201,16 @@ def record(
     settings = effective_settings(connection)
     if usage.request_id is not None and _is_repeat(connection, name, usage):
         session = _current(connection, name, now, settings)
-        return Recorded(settings, session, session, repeated=True)
+        return Recorded(settings, session, session, repeated=True, counted=True)
     _close_decision(connection, usage, now)
     provider = provider_of(usage.model, settings)
+    counted = not (is_measured and provider is Provider.CLAUDE)
     before = _open(connection, name, now, settings)
     connection.execute(
         "INSERT INTO immunos_mcp_usage (session_id, recorded_at, model, provider, source,"
         " external_id, input_tokens, output_tokens, cache_creation_input_tokens,"
-        " cache_read_input_tokens, decision_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " cache_read_input_tokens, decision_id, counted)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             before.session_id,
             utc_text(now),
@@ -196,10 +223,90 @@ def record(
             usage.counts.cache_creation_input_tokens,
             usage.counts.cache_read_input_tokens,
             usage.decision_id,
+            counted,
         ),
     )
-    after = _add_to_totals(connection, before, usage.counts, provider, settings, now)
-    return Recorded(settings, before, after, repeated=False)
+    if counted:
+        addition = _Addition(usage.counts, provider, now, None, is_measured=False, is_new=True)
+        _add_to_totals(connection, before, [addition], settings)
+    after = _find_open(connection, name)
+    assert after is not None
+    return Recorded(settings, before, after, repeated=False, counted=counted)
+
+
+def reading_state(connection: sqlite3.Connection, now: datetime) -> ReadingState:
+    """Return what has to be read of transcripts: back to the oldest session that may still grow.
+
+    A session may grow for a day after it was closed: responses are written down late.
+    """
+    (since,) = connection.execute(
+        "SELECT min(started_at) FROM immunos_mcp_session WHERE ended_at IS NULL OR ended_at > ?",
+        (utc_text(now - timedelta(days=1)),),
+    ).fetchone()
+    rows = connection.execute(
+        "SELECT path, inode, size, modified_ns, read_bytes, tail_checksum, unread_lines"
+        " FROM immunos_mcp_transcript"
+    )
+    return ReadingState(_moment(since), {row[0]: TranscriptPosition(*row) for row in rows})
+
+
+def ingest(
+    connection: sqlite3.Connection,
+    measured: Sequence[MeasuredUsage],
+    position: TranscriptPosition | None,
+) -> int:
+    """Take over measured usage and how far its transcript was read; return what was new of it.
+
+    Each response counts once in every session that was open when it was written down (and is bound
+    to its folder, if to any). A response that is known already changes nothing unless its numbers
+    have grown; then the totals grow by the difference.
+    """
+    settings = effective_settings(connection)
+    taken = (_take_over(connection, usage, settings) for usage in measured)
+    additions = [addition for addition in taken if addition is not None]
+    if additions:
+        moments = [addition.at for addition in additions]
+        for session, ended_at in _sessions_between(connection, min(moments), max(moments)):
+            theirs = [addition for addition in additions if _counts_in(addition, session, ended_at)]
+            if theirs:
+                _add_to_totals(connection, session, theirs, settings)
+    if position is not None:
+        connection.execute(
+            "INSERT OR REPLACE INTO immunos_mcp_transcript (path, inode, size, modified_ns,"
+            " read_bytes, tail_checksum, unread_lines) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                position.path,
+                position.inode,
+                position.size,
+                position.modified_ns,
+                position.read_bytes,
+                position.tail_checksum,
+                position.unread_lines,
+            ),
+        )
+    return len(additions)
+
+
+def unread_lines(connection: sqlite3.Connection) -> int:
+    """Return how many lines of transcripts should carry usage and could not be read."""
+    (lines,) = connection.execute(
+        "SELECT coalesce(sum(unread_lines), 0) FROM immunos_mcp_transcript WHERE unread_lines > 0"
+    ).fetchone()
+    return int(lines)
+
+
+def bind(connection: sqlite3.Connection, name: str, folder: str | None) -> None:
+    """Let a session name count one project folder's measured usage alone, or (``None``) all again.
+
+    It holds from the name's next session on, so that every session's total means one thing.
+    """
+    if folder is None:
+        connection.execute("DELETE FROM immunos_mcp_binding WHERE session_name = ?", (name,))
+    else:
+        connection.execute(
+            "INSERT OR REPLACE INTO immunos_mcp_binding (session_name, folder) VALUES (?, ?)",
+            (name, folder),
+        )
 
 
 def reset(connection: sqlite3.Connection, name: str, now: datetime, reason: str | None) -> Reset:
@@ -399,15 +506,17 @@ def _moment(text: str | None) -> datetime | None:
 
 
 def _session(row: tuple[Any, ...]) -> Session:
-    (session_id, name, started_at, *counts, usage_records, pace_tokens, pace_at) = row
+    (session_id, name, started_at, *counts, usage_records, pace_tokens, pace_at, folder) = row
     return Session(
         session_id,
         name,
         datetime.fromisoformat(started_at),
         TokenCounts(*counts[:4]),
-        TokenCounts(*counts[4:]),
+        TokenCounts(*counts[4:8]),
         Pace(pace_tokens, _moment(pace_at)),
         usage_records,
+        TokenCounts(*counts[8:]),
+        folder,
     )
 
 
@@ -424,7 +533,9 @@ def _outlived(session: Session, settings: Settings, now: datetime) -> bool:
 
 def _begin(connection: sqlite3.Connection, name: str, now: datetime) -> int:
     session_id = connection.execute(
-        "INSERT INTO immunos_mcp_session (name, started_at) VALUES (?, ?)", (name, utc_text(now))
+        "INSERT INTO immunos_mcp_session (name, started_at, folder) VALUES (?1, ?2,"
+        " (SELECT folder FROM immunos_mcp_binding WHERE session_name = ?1))",
+        (name, utc_text(now)),
     ).lastrowid
     assert session_id is not None
     return session_id
@@ -506,46 +617,131 @@ def _close_decision(connection: sqlite3.Connection, usage: Usage, now: datetime)
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Addition:
+    """Tokens to be added to totals: a whole record's, or the difference that one has grown by."""
+
+    counts: TokenCounts
+    provider: Provider
+    at: datetime
+    folder: str | None
+    is_measured: bool
+    is_new: bool
+
+
 def _add_to_totals(
     connection: sqlite3.Connection,
     session: Session,
-    added: TokenCounts,
-    provider: Provider,
+    additions: Sequence[_Addition],
     settings: Settings,
-    now: datetime,
-) -> Session:
-    counts = (
-        added.input_tokens,
-        added.output_tokens,
-        added.cache_creation_input_tokens,
-        added.cache_read_input_tokens,
+) -> None:
+    claude = measured = local = TokenCounts()
+    pace_now = session.pace
+    for addition in additions:
+        if addition.provider is Provider.OLLAMA:
+            local += addition.counts
+            continue
+        claude += addition.counts
+        if addition.is_measured:
+            measured += addition.counts
+        tokens = budget_tokens(addition.counts, settings.weights)
+        pace_now = pace.add(pace_now, tokens, addition.at)
+    connection.execute(
+        "UPDATE immunos_mcp_session SET"
+        " claude_input_tokens = claude_input_tokens + ?,"
+        " claude_output_tokens = claude_output_tokens + ?,"
+        " claude_cache_creation_input_tokens = claude_cache_creation_input_tokens + ?,"
+        " claude_cache_read_input_tokens = claude_cache_read_input_tokens + ?,"
+        " measured_input_tokens = measured_input_tokens + ?,"
+        " measured_output_tokens = measured_output_tokens + ?,"
+        " measured_cache_creation_input_tokens = measured_cache_creation_input_tokens + ?,"
+        " measured_cache_read_input_tokens = measured_cache_read_input_tokens + ?,"
+        " local_input_tokens = local_input_tokens + ?,"
+        " local_output_tokens = local_output_tokens + ?,"
+        " local_cache_creation_input_tokens = local_cache_creation_input_tokens + ?,"
+        " local_cache_read_input_tokens = local_cache_read_input_tokens + ?,"
+        " usage_records = usage_records + ?, pace_tokens = ?, pace_at = ?"
+        " WHERE session_id = ?",
+        (
+            *_kinds(claude),
+            *_kinds(measured),
+            *_kinds(local),
+            sum(addition.is_new for addition in additions),
+            pace_now.tokens,
+            None if pace_now.at is None else utc_text(pace_now.at),
+            session.session_id,
+        ),
     )
-    if provider is Provider.CLAUDE:
-        pace_now = pace.add(session.pace, budget_tokens(added, settings.weights), now)
-        connection.execute(
-            "UPDATE immunos_mcp_session SET"
-            " claude_input_tokens = claude_input_tokens + ?,"
-            " claude_output_tokens = claude_output_tokens + ?,"
-            " claude_cache_creation_input_tokens = claude_cache_creation_input_tokens + ?,"
-            " claude_cache_read_input_tokens = claude_cache_read_input_tokens + ?,"
-            " usage_records = usage_records + 1, pace_tokens = ?, pace_at = ?"
-            " WHERE session_id = ?",
-            (*counts, pace_now.tokens, _text(pace_now.at), session.session_id),
-        )
-    else:
-        connection.execute(
-            "UPDATE immunos_mcp_session SET"
-            " local_input_tokens = local_input_tokens + ?,"
-            " local_output_tokens = local_output_tokens + ?,"
-            " local_cache_creation_input_tokens = local_cache_creation_input_tokens + ?,"
-            " local_cache_read_input_tokens = local_cache_read_input_tokens + ?,"
-            " usage_records = usage_records + 1 WHERE session_id = ?",
-            (*counts, session.session_id),
-        )
-    after = _find_open(connection, session.name)
-    assert after is not None
-    return after
 
 
-def _text(moment: datetime | None) -> str | None:
-    return None if moment is None else utc_text(moment)
+def _kinds(counts: TokenCounts) -> tuple[int, int, int, int]:
+    return (
+        counts.input_tokens,
+        counts.output_tokens,
+        counts.cache_creation_input_tokens,
+        counts.cache_read_input_tokens,
+    )
+
+
+def _take_over(
+    connection: sqlite3.Connection, usage: MeasuredUsage, settings: Settings
+) -> _Addition | None:
+    known = connection.execute(
+        "SELECT measured_at, provider, folder, input_tokens, output_tokens,"
+        " cache_creation_input_tokens, cache_read_input_tokens FROM immunos_mcp_measured_usage WHERE message_id = ?",
+        (usage.message_id,),
+    ).fetchone()
+    if known is None:
+        provider = provider_of(usage.model, settings)
+        connection.execute(
+            "INSERT INTO immunos_mcp_measured_usage (message_id, measured_at, model, provider,"
+            " folder, request_id, input_tokens, output_tokens, cache_creation_input_tokens,"
+            " cache_read_input_tokens) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                usage.message_id,
+                utc_text(usage.at),
+                usage.model,
+                provider,
+                usage.folder,
+                usage.request_id,
+                *_kinds(usage.counts),
+            ),
+        )
+        at = datetime.fromisoformat(utc_text(usage.at))
+        return _Addition(usage.counts, provider, at, usage.folder, is_measured=True, is_new=True)
+    counts = TokenCounts(*known[3:])
+    if usage.counts.total <= counts.total:
+        return None
+    connection.execute(
+        "UPDATE immunos_mcp_measured_usage SET input_tokens = ?, output_tokens = ?,"
+        " cache_creation_input_tokens = ?, cache_read_input_tokens = ? WHERE message_id = ?",
+        (*_kinds(usage.counts), usage.message_id),
+    )
+    return _Addition(
+        usage.counts - counts,
+        Provider(known[1]),
+        datetime.fromisoformat(known[0]),
+        known[2],
+        is_measured=True,
+        is_new=False,
+    )
+
+
+def _sessions_between(
+    connection: sqlite3.Connection, first: datetime, last: datetime
+) -> list[tuple[Session, datetime | None]]:
+    rows = connection.execute(
+        f"SELECT {_SESSION_COLUMNS}, ended_at FROM immunos_mcp_session"  # noqa: S608  # a constant
+        " WHERE (ended_at IS NULL OR ended_at > ?) AND started_at <= ?",
+        (utc_text(first), utc_text(last)),
+    ).fetchall()
+    return [(_session(row[:-1]), _moment(row[-1])) for row in rows]
+
+
+def _counts_in(addition: _Addition, session: Session, ended_at: datetime | None) -> bool:
+    assert session.started_at is not None
+    if addition.at < session.started_at or (ended_at is not None and addition.at >= ended_at):
+        return False
+    if session.folder is None or addition.folder == session.folder:
+        return True
+    return addition.folder is not None and addition.folder.startswith(f"{session.folder}/")

@@ -122,7 +122,64 @@ _VERSION_1 = (
     """,
 )
 
-STEPS: tuple[tuple[str, ...], ...] = (_VERSION_1,)
+_VERSION_2 = (
+    """
+    CREATE TABLE immunos_mcp_measured_usage (
+        -- What a client wrote down itself: each response once, with the largest total seen for it.
+        message_id TEXT PRIMARY KEY,
+        measured_at TEXT NOT NULL,  -- UTC, ISO 8601: decides which sessions it counts in
+        model TEXT NOT NULL,
+        provider TEXT NOT NULL,     -- claude, ollama
+        folder TEXT,                -- project folder; NULL: not known
+        request_id TEXT,            -- of the API request; NULL: not known
+        input_tokens INTEGER NOT NULL,
+        output_tokens INTEGER NOT NULL,
+        cache_creation_input_tokens INTEGER NOT NULL,
+        cache_read_input_tokens INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE immunos_mcp_transcript (
+        -- How far each transcript was read, for all processes.
+        path TEXT PRIMARY KEY,
+        inode INTEGER NOT NULL,
+        size INTEGER NOT NULL,           -- when last read to the end; -1: reading under way
+        modified_ns INTEGER NOT NULL,    -- modification time then, in nanoseconds
+        read_bytes INTEGER NOT NULL,
+        tail_checksum INTEGER NOT NULL,  -- CRC-32 of the last bytes read
+        unread_lines INTEGER NOT NULL    -- lines with usage that could not be read
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE INDEX immunos_mcp_transcript_unread
+        ON immunos_mcp_transcript (unread_lines) WHERE unread_lines > 0
+    """,
+    """
+    CREATE TABLE immunos_mcp_binding (
+        -- Session names that count the measured usage of one project folder alone.
+        session_name TEXT PRIMARY KEY,
+        folder TEXT NOT NULL
+    ) STRICT
+    """,
+    # The project folder that the session counts alone; NULL: all.
+    "ALTER TABLE immunos_mcp_session ADD COLUMN folder TEXT",
+    # The part of the session's sums for Claude that was measured.
+    "ALTER TABLE immunos_mcp_session ADD COLUMN measured_input_tokens INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE immunos_mcp_session ADD COLUMN measured_output_tokens INTEGER NOT NULL DEFAULT 0",
+    (
+        "ALTER TABLE immunos_mcp_session"
+        " ADD COLUMN measured_cache_creation_input_tokens INTEGER NOT NULL DEFAULT 0"
+    ),
+    (
+        "ALTER TABLE immunos_mcp_session"
+        " ADD COLUMN measured_cache_read_input_tokens INTEGER NOT NULL DEFAULT 0"
+    ),
+    "CREATE INDEX immunos_mcp_session_ended ON immunos_mcp_session (ended_at)",
+    # 0: a report of usage that is measured anyway, kept but not counted.
+    "ALTER TABLE immunos_mcp_usage ADD COLUMN counted INTEGER NOT NULL DEFAULT 1",
+)
+
+STEPS: tuple[tuple[str, ...], ...] = (_VERSION_1, _VERSION_2)
 """The statements of each step; step N (from 1) brings a ledger of version N - 1 to version N."""
 
 LATEST = len(STEPS)

@@ -14,21 +14,29 @@ from immunos_mcp.ledger.connection import transaction, translated
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
     from immunos_mcp.domain import (
         Decision,
         LoggedDecision,
+        MeasuredUsage,
         Reason,
         SessionRecord,
         SettingChange,
         Settings,
         Task,
+        TranscriptPosition,
         Usage,
     )
-    from immunos_mcp.ledger.operations import Recorded, Reset, SettingsChanged, Standing
+    from immunos_mcp.ledger.operations import (
+        ReadingState,
+        Recorded,
+        Reset,
+        SettingsChanged,
+        Standing,
+    )
     from immunos_mcp.settings import SettingChangeValue
 
 Result = TypeVar("Result")
@@ -53,8 +61,11 @@ class SqliteLedger(ABC):
     async def run(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
         """Run ``work`` on the open connection, in turn with all other calls."""
 
-    async def standing(self, name: str, now: datetime) -> tuple[Standing, dict[Reason, int]]:
-        """Return a session as it is with its decisions by reason; opens and writes nothing."""
+    async def standing(self, name: str, now: datetime) -> tuple[Standing, dict[Reason, int], int]:
+        """Return a session as it is, its decisions by reason, and the unread lines of transcripts.
+
+        Nothing is opened or written.
+        """
         return await self._read(lambda connection: operations.standing(connection, name, now))
 
     async def decide(
@@ -65,16 +76,42 @@ class SqliteLedger(ABC):
             lambda connection: operations.decide(connection, name, now, task, rule)
         )
 
-    async def record(self, name: str, now: datetime, usage: Usage, source: str) -> Recorded:
+    async def record(
+        self, name: str, now: datetime, usage: Usage, source: str, *, is_measured: bool
+    ) -> Recorded:
         """Add a usage record to the session's totals and close the decision it belongs to.
 
+        Claude's tokens are kept without being counted where the client's usage ``is_measured``.
+
         Raises:
-            InvalidInputError: the decision is unknown or closed otherwise, or the request id stands
-                for other usage. Nothing was changed.
+            InvalidInputError: the decision is unknown or closed otherwise, or the request id
+                stands for other usage. Nothing was changed.
         """
         return await self._write(
-            lambda connection: operations.record(connection, name, now, usage, source)
+            lambda connection: operations.record(
+                connection, name, now, usage, source, is_measured=is_measured
+            )
         )
+
+    async def reading_state(self, now: datetime) -> ReadingState:
+        """Return what has to be read of transcripts, and how far each was."""
+        return await self._read(lambda connection: operations.reading_state(connection, now))
+
+    async def ingest(
+        self, measured: Sequence[MeasuredUsage], position: TranscriptPosition | None
+    ) -> int:
+        """Take over measured usage and how far its transcript was read; return what was new."""
+        return await self._write(
+            lambda connection: operations.ingest(connection, measured, position)
+        )
+
+    async def unread_lines(self) -> int:
+        """Return how many lines of transcripts should carry usage and could not be read."""
+        return await self._read(operations.unread_lines)
+
+    async def bind(self, name: str, folder: str | None) -> None:
+        """Let a session name count one project folder alone from its next session on, or all."""
+        await self._write(lambda connection: operations.bind(connection, name, folder))
 
     async def reset(self, name: str, now: datetime, reason: str | None) -> Reset:
         """Close the open session of a name, if there is one, and open the next."""
