@@ -60,8 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     given = _parser().parse_args(arguments)
-    if given.command is _print_completion:
-        return _print_completion(given)
+    if given.command in {_print_completion, _status_line}:
+        return given.command(given)
     try:
         chosen = options.read(os.environ, given.db, given.session)
         if given.command is None:
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if hasattr(signal, "SIGPIPE"):
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         with InlineSqliteLedger(chosen.database) as ledger:
-            router = Router(ledger, chosen.session, transcript_folders(chosen))
+            router = Router(ledger, chosen.session, transcripts=transcript_folders(chosen))
             answer, text = finish(given.command(router, given))
     except InvalidInputError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
@@ -186,6 +186,12 @@ def _show_progress(read: int, total: int) -> None:
 
 def _no_progress(_read: int, _total: int) -> None:
     pass
+
+
+def _status_line(_given: argparse.Namespace) -> int:
+    from immunos_mcp.claude_code import status_line
+
+    return status_line.main()
 
 
 def _print_completion(given: argparse.Namespace) -> int:
@@ -392,6 +398,13 @@ def _parser() -> argparse.ArgumentParser:
     span = sync.add_mutually_exclusive_group(required=True)
     span.add_argument("--since", type=_moment, metavar="TIME", help="read back to this moment")
     span.add_argument("--all", action="store_true", help="read everything there is")
+
+    add(
+        "statusline",
+        "print Claude Code's status line for the JSON on standard input",
+        "statusline < input.json",
+        _status_line,
+    )
 
     bind = add(
         "bind",

@@ -126,6 +126,12 @@ class ResetSessionArguments(Arguments):
     session: Session = None
 
 
+class HookArguments(Arguments):
+    """Arguments of the unlisted tool that Claude Code's hooks call."""
+
+    event: Literal["UserPromptSubmit", "PostToolBatch", "SubagentStop", "Stop"]
+
+
 def _also(name: str, short: str) -> AliasChoices:
     return AliasChoices(name, short)
 
@@ -183,6 +189,7 @@ _TAKES: Mapping[str, str] = {
     "outcome": "success or failure",
     "model": "a model name",
     "dry_run": "true or false",
+    "event": "UserPromptSubmit, PostToolBatch, SubagentStop or Stop",
     settings_rules.MAPPINGS: settings_rules.MAPPINGS_TAKES,
     settings_rules.WINDOW: settings_rules.WINDOW_TAKES,
     **dict.fromkeys(settings_rules.THRESHOLDS, settings_rules.TOKENS_TAKES),

@@ -241,6 +241,21 @@ class MeasuredUsage:
 
 
 @dataclass(frozen=True, slots=True)
+class PlanUsage:
+    """How much of the subscription's own limit is used, as the client was told by the API.
+
+    Attributes:
+        window: ``five_hour`` or ``seven_day``.
+        used_percentage: of the plan's limit.
+        resets_at: when the window ends.
+    """
+
+    window: str
+    used_percentage: float
+    resets_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class TranscriptPosition:
     """How far a transcript was read.
 

@@ -33,12 +33,13 @@ from immunos_mcp.errors import InvalidInputError, Problem
 from immunos_mcp.ledger import ReadingState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from immunos_mcp.claude_code.transcripts import Transcript, TranscriptFolders
     from immunos_mcp.domain import (
         Decision,
         LoggedDecision,
+        PlanUsage,
         Reason,
         SessionRecord,
         SettingChange,
@@ -76,12 +77,14 @@ class Router:
         self,
         ledger: SqliteLedger,
         default_session: str,
-        transcripts: TranscriptFolders | None = None,
         clock: Callable[[], datetime] = _utc_now,
+        transcripts: TranscriptFolders | None = None,
+        largest_catch_up: int | None = None,
     ) -> None:
         self._ledger = ledger
         self._default_session = default_session
         self._transcripts = transcripts
+        self._largest_catch_up = largest_catch_up
         self._clock = clock
         self._read_so_far = ReadingState(None, {})
         self._unread_files: set[str] = set()
@@ -177,8 +180,13 @@ class Router:
         name = self._session_name(session)
         await self.catch_up()
         now = self._clock()
-        standing, decisions, unread_lines = await self._ledger.standing(name, now)
+        standing, decisions = await self._ledger.standing(name, now)
+        unread_lines = 0 if self._transcripts is None else await self._ledger.unread_lines()
         return _status(standing, decisions, now, unread_lines, len(self._unread_files))
+
+    async def open_session(self, session: str | None = None) -> None:
+        """Begin to count, if no session is open under the name."""
+        await self._ledger.open_session(self._session_name(session), self._clock())
 
     async def reset_session(
         self, reason: str | None = None, session: str | None = None
@@ -250,8 +258,23 @@ class Router:
         self._read_so_far = await self._ledger.reading_state(self._clock())
         if self._read_so_far.since is None:
             return
-        for transcript in self._unread(self._read_so_far):
+        waiting = self._unread(self._read_so_far)
+        if self._largest_catch_up is not None:
+            positions = self._read_so_far.positions
+            unread_bytes = sum(
+                transcript.size - positions[transcript.path].read_bytes
+                if transcript.path in positions
+                else transcript.size
+                for transcript in waiting
+            )
+            if unread_bytes > self._largest_catch_up:
+                return
+        for transcript in waiting:
             await self._take_over(transcript, self._read_so_far.since)
+
+    async def record_plan_usage(self, plan: Sequence[PlanUsage]) -> None:
+        """Keep what the subscription's limits were last reported as."""
+        await self._ledger.record_plan_usage(plan, self._clock())
 
     async def sync(
         self, since: datetime | None, progress: Callable[[int, int], None]

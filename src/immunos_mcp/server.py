@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote, unquote
@@ -21,6 +22,7 @@ from mcp.shared.exceptions import MCPError
 
 from immunos_mcp import __version__, contracts, wording
 from immunos_mcp import settings as settings_rules
+from immunos_mcp.claude_code.hooks import HookEvent, HookTeller
 from immunos_mcp.claude_code.transcripts import transcript_folders
 from immunos_mcp.errors import ImmunosError
 from immunos_mcp.ledger.threaded import ThreadedSqliteLedger
@@ -29,7 +31,7 @@ from immunos_mcp.router import Router
 from immunos_mcp.stdio import WireInput, WireOutput
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from mcp.server.context import ServerRequestContext
 
@@ -49,6 +51,14 @@ how the task went with record_usage (outcome success or failure). Also report yo
 counts there if you know them exactly and your client does not report them; never guess. At \
 warning_level "critical" keep your own replies short. Call reset_session or update_config only \
 when the user asks."""
+
+HOOK_TOOL = "claude_code_hook"
+"""The tool that Claude Code's hooks call; not listed, so that it costs no context."""
+
+LATE_SECONDS = 0.3
+"""How long after a turn its last response is in the transcript; 0.1 s was seen."""
+
+logger = logging.getLogger(__name__)
 
 STATUS_URI = "immunos://status"
 CONFIG_URI = "immunos://config"
@@ -228,6 +238,8 @@ class Handlers:
         self._default_session = default_session
         self._notifier = notifier
         self._tools = _entries()
+        self._teller = HookTeller()
+        self._turn_ended = anyio.Event()
 
     async def list_tools(
         self, _context: Context, _params: mcp.PaginatedRequestParams | None
@@ -239,6 +251,8 @@ class Handlers:
         self, context: Context, params: mcp.CallToolRequestParams
     ) -> mcp.CallToolResult:
         """Call a tool; what the caller can mend comes back as a tool error."""
+        if params.name == HOOK_TOOL:
+            return await self._call_hook(params.arguments or {})
         entry = self._tools.get(params.name)
         if entry is None:
             raise MCPError(mcp.INVALID_PARAMS, f"Unknown tool: {params.name[:64]!a}")
@@ -256,6 +270,35 @@ class Handlers:
             content=[mcp.TextContent(type="text", text=line)],
             structured_content=entry.answer.dump(answer),
         )
+
+    async def _call_hook(self, arguments: contracts.JsonObject) -> mcp.CallToolResult:
+        try:
+            given = contracts.parse(contracts.HookArguments, arguments)
+            event = HookEvent(given.event)
+            if event is HookEvent.USER_PROMPT_SUBMIT:
+                await self._router.open_session()
+            text = self._teller.answer(event, await self._router.get_session_status())
+        except ImmunosError as error:
+            return mcp.CallToolResult(
+                content=[mcp.TextContent(type="text", text=str(error))], is_error=True
+            )
+        self._notifier.changed_here()
+        if event is HookEvent.STOP:
+            self._turn_ended.set()
+        return mcp.CallToolResult(content=[mcp.TextContent(type="text", text=text)])
+
+    async def read_late_messages(self) -> None:
+        """After each turn take over its last response, which is written just after the hook ran."""
+        while True:
+            await self._turn_ended.wait()
+            self._turn_ended = anyio.Event()
+            await anyio.sleep(LATE_SECONDS)
+            try:
+                await self._router.catch_up()
+            except ImmunosError as error:
+                logger.warning("cannot take over the turn's last response: %s", error)
+            else:
+                self._notifier.changed_here()
 
     async def list_resources(
         self, _context: Context, _params: mcp.PaginatedRequestParams | None
@@ -356,8 +399,8 @@ def _client_name(context: Context) -> str:
 
 def build_server(
     router: Router, default_session: str
-) -> tuple[Server[dict[str, Any]], StatusNotifier]:
-    """Build the server around a router, and the notifier that runs beside it."""
+) -> tuple[Server[dict[str, Any]], Callable[[], Coroutine[Any, Any, None]]]:
+    """Build the server around a router, and what has to run beside it until it is cancelled."""
 
     def status_uris(name: str) -> tuple[str, ...]:
         named = session_status_uri(name)
@@ -383,7 +426,13 @@ def build_server(
     )
     # The SDK traces every message by default, which costs more than a decision does.
     server.middleware.clear()
-    return server, notifier
+
+    async def background() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(notifier.run)
+            tasks.start_soon(handlers.read_late_messages)
+
+    return server, background
 
 
 async def serve_stdio(options: Options) -> None:
@@ -392,12 +441,12 @@ async def serve_stdio(options: Options) -> None:
     wire_in = cast("anyio.AsyncFile[str]", WireInput(output))
     wire_out = cast("anyio.AsyncFile[str]", output)
     async with ThreadedSqliteLedger(options.database) as ledger:
-        router = Router(ledger, options.session, transcript_folders(options))
-        server, notifier = build_server(router, options.session)
+        router = Router(ledger, options.session, transcripts=transcript_folders(options))
+        server, background = build_server(router, options.session)
         async with (
             stdio_server(wire_in, wire_out) as (read_stream, write_stream),
             anyio.create_task_group() as tasks,
         ):
-            tasks.start_soon(notifier.run)
+            tasks.start_soon(background)
             await server.run(read_stream, write_stream, server.create_initialization_options())
             tasks.cancel_scope.cancel()

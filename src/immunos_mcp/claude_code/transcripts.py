@@ -16,8 +16,6 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
-from pydantic_core import from_json
-
 from immunos_mcp.domain import MAXIMUM_TOKENS, MeasuredUsage, TokenCounts, TranscriptPosition
 
 if TYPE_CHECKING:
@@ -244,6 +242,8 @@ def _usage(line: bytes) -> MeasuredUsage | None:
     Raises:
         ValueError: the line is an answer with usage, but cannot be read.
     """
+    from pydantic_core import from_json  # noqa: PLC0415  # a status line seldom reads anything
+
     entry = _object(from_json(line), "line")
     if entry.get("type") != "assistant":
         return None

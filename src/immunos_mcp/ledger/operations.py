@@ -18,6 +18,7 @@ from immunos_mcp.domain import (
     LoggedDecision,
     Outcome,
     Pace,
+    PlanUsage,
     Provider,
     Reason,
     Session,
@@ -134,12 +135,16 @@ def effective_settings(connection: sqlite3.Connection) -> Settings:
 
 def standing(
     connection: sqlite3.Connection, name: str, now: datetime
-) -> tuple[Standing, dict[Reason, int], int]:
-    """Return a session as it is, its decisions by reason, and the unread lines of transcripts."""
+) -> tuple[Standing, dict[Reason, int]]:
+    """Return a session as it is, with its decisions by reason; nothing is opened or written."""
     settings = effective_settings(connection)
     session = _current(connection, name, now, settings)
-    decisions = _decisions_by_reason(connection, session.session_id)
-    return Standing(settings, session), decisions, unread_lines(connection)
+    return Standing(settings, session), _decisions_by_reason(connection, session.session_id)
+
+
+def open_session(connection: sqlite3.Connection, name: str, now: datetime) -> None:
+    """Open a session under a name unless one is open."""
+    _open(connection, name, now, effective_settings(connection))
 
 
 def decide(
@@ -187,7 +192,7 @@ def record(
     usage: Usage,
     source: str,
     *,
-    is_measured: bool,
+    is_measured: bool = False,
 ) -> Recorded:
     """Add a usage record to the session and its totals, and close the decision it belongs to.
 
@@ -285,6 +290,36 @@ def ingest(
             ),
         )
     return len(additions)
+
+
+def record_plan_usage(
+    connection: sqlite3.Connection, plan: Sequence[PlanUsage], now: datetime
+) -> None:
+    """Keep what the subscription's limits were last reported as; a repeat writes nothing."""
+    connection.executemany(
+        "INSERT INTO immunos_mcp_plan_usage (plan_window, used_percentage, resets_at, reported_at)"
+        " VALUES (?, ?, ?, ?) ON CONFLICT (plan_window) DO UPDATE SET"
+        " used_percentage = excluded.used_percentage, resets_at = excluded.resets_at,"
+        " reported_at = excluded.reported_at"
+        " WHERE used_percentage <> excluded.used_percentage OR resets_at <> excluded.resets_at",
+        [
+            (usage.window, usage.used_percentage, utc_text(usage.resets_at), utc_text(now))
+            for usage in plan
+        ],
+    )
+
+
+def plan_usage(connection: sqlite3.Connection, now: datetime) -> tuple[PlanUsage, ...]:
+    """Return the subscription's limits as last reported, without windows that have ended."""
+    rows = connection.execute(
+        "SELECT plan_window, used_percentage, resets_at FROM immunos_mcp_plan_usage"
+        " WHERE resets_at > ? ORDER BY plan_window",
+        (utc_text(now),),
+    )
+    return tuple(
+        PlanUsage(window, used_percentage, datetime.fromisoformat(resets_at))
+        for window, used_percentage, resets_at in rows
+    )
 
 
 def unread_lines(connection: sqlite3.Connection) -> int:

@@ -161,6 +161,15 @@ _VERSION_2 = (
         folder TEXT NOT NULL
     ) STRICT
     """,
+    """
+    CREATE TABLE immunos_mcp_plan_usage (
+        -- The subscription's own limits, as the status line was last told.
+        plan_window TEXT PRIMARY KEY,   -- five_hour, seven_day
+        used_percentage REAL NOT NULL,
+        resets_at TEXT NOT NULL,        -- UTC, ISO 8601
+        reported_at TEXT NOT NULL       -- UTC, ISO 8601
+    ) STRICT
+    """,
     # The project folder that the session counts alone; NULL: all.
     "ALTER TABLE immunos_mcp_session ADD COLUMN folder TEXT",
     # The part of the session's sums for Claude that was measured.

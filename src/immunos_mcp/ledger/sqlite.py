@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         Decision,
         LoggedDecision,
         MeasuredUsage,
+        PlanUsage,
         Reason,
         SessionRecord,
         SettingChange,
@@ -61,12 +62,13 @@ class SqliteLedger(ABC):
     async def run(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
         """Run ``work`` on the open connection, in turn with all other calls."""
 
-    async def standing(self, name: str, now: datetime) -> tuple[Standing, dict[Reason, int], int]:
-        """Return a session as it is, its decisions by reason, and the unread lines of transcripts.
-
-        Nothing is opened or written.
-        """
+    async def standing(self, name: str, now: datetime) -> tuple[Standing, dict[Reason, int]]:
+        """Return a session as it is with its decisions by reason; opens and writes nothing."""
         return await self._read(lambda connection: operations.standing(connection, name, now))
+
+    async def open_session(self, name: str, now: datetime) -> None:
+        """Open a session under a name unless one is open."""
+        await self._write(lambda connection: operations.open_session(connection, name, now))
 
     async def decide(
         self, name: str, now: datetime, task: Task, rule: Callable[[Standing], Decision]
@@ -77,7 +79,7 @@ class SqliteLedger(ABC):
         )
 
     async def record(
-        self, name: str, now: datetime, usage: Usage, source: str, *, is_measured: bool
+        self, name: str, now: datetime, usage: Usage, source: str, *, is_measured: bool = False
     ) -> Recorded:
         """Add a usage record to the session's totals and close the decision it belongs to.
 
@@ -104,6 +106,14 @@ class SqliteLedger(ABC):
         return await self._write(
             lambda connection: operations.ingest(connection, measured, position)
         )
+
+    async def record_plan_usage(self, plan: Sequence[PlanUsage], now: datetime) -> None:
+        """Keep what the subscription's limits were last reported as."""
+        await self._write(lambda connection: operations.record_plan_usage(connection, plan, now))
+
+    async def plan_usage(self, now: datetime) -> tuple[PlanUsage, ...]:
+        """Return the subscription's limits as last reported, without windows that have ended."""
+        return await self._read(lambda connection: operations.plan_usage(connection, now))
 
     async def unread_lines(self) -> int:
         """Return how many lines of transcripts should carry usage and could not be read."""
