@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import zlib
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from stat import S_ISREG
 from typing import TYPE_CHECKING, BinaryIO, TypeAlias
@@ -30,6 +30,9 @@ BATCH_RECORDS = 2000
 
 LONGEST_LINE = 64 * 2**20
 """A longer line is passed over, so that a broken file cannot fill the memory."""
+
+CLOCK_SLACK = timedelta(days=1)
+"""How far a file's time may lie behind the times in it: file systems and clocks disagree."""
 
 _TAIL_BYTES = 256
 _LONGEST_NAME = 200
@@ -86,7 +89,7 @@ class TranscriptFolders:
             positions: how far each transcript was read, by path.
             since: transcripts last written before this moment are passed over.
         """
-        since_ns = 0 if since is None else int(since.timestamp()) * 10**9
+        since_ns = 0 if since is None else int((since - CLOCK_SLACK).timestamp()) * 10**9
         found: list[Transcript] = []
         for path in self._paths():
             try:
