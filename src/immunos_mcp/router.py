@@ -79,12 +79,10 @@ class Router:
         default_session: str,
         clock: Callable[[], datetime] = _utc_now,
         transcripts: TranscriptFolders | None = None,
-        largest_catch_up: int | None = None,
     ) -> None:
         self._ledger = ledger
         self._default_session = default_session
         self._transcripts = transcripts
-        self._largest_catch_up = largest_catch_up
         self._clock = clock
         self._read_so_far = ReadingState(None, {})
         self._unread_files: set[str] = set()
@@ -245,11 +243,14 @@ class Router:
         """Return the settings in force."""
         return await self._ledger.settings()
 
-    async def catch_up(self) -> None:
+    async def catch_up(self, largest: int | None = None) -> None:
         """Take over what clients have written down since the last look.
 
         Where nothing was written it costs one look at each transcript's size and time, and nothing
         is read at all until the ledger has a session for it to count in.
+
+        Args:
+            largest: with more unread bytes than this, nothing is read.
         """
         if self._transcripts is None:
             return
@@ -259,7 +260,7 @@ class Router:
         if self._read_so_far.since is None:
             return
         waiting = self._unread(self._read_so_far)
-        if self._largest_catch_up is not None:
+        if largest is not None:
             positions = self._read_so_far.positions
             unread_bytes = sum(
                 transcript.size - positions[transcript.path].read_bytes
@@ -267,7 +268,7 @@ class Router:
                 else transcript.size
                 for transcript in waiting
             )
-            if unread_bytes > self._largest_catch_up:
+            if unread_bytes > largest:
                 return
         for transcript in waiting:
             await self._take_over(transcript, self._read_so_far.since)

@@ -10,13 +10,14 @@ import json
 import math
 import os
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeAlias
 
 from immunos_mcp import options
 from immunos_mcp.claude_code.transcripts import transcript_folders
 from immunos_mcp.domain import PlanUsage, WarningLevel
-from immunos_mcp.errors import ImmunosError
+from immunos_mcp.errors import ImmunosError, LedgerError
 from immunos_mcp.ledger.inline import InlineSqliteLedger, finish
 from immunos_mcp.router import Router
 
@@ -46,22 +47,23 @@ def main(source: TextIO = sys.stdin, environment: Mapping[str, str] = os.environ
     try:
         chosen = options.read(environment)
         with InlineSqliteLedger(chosen.database, BUSY_TIMEOUT_SECONDS) as ledger:
-            router = Router(
-                ledger,
-                chosen.session,
-                transcripts=transcript_folders(chosen, environment),
-                largest_catch_up=LARGEST_CATCH_UP,
-            )
-            if plan:
-                finish(router.record_plan_usage(plan))
-            answer = finish(router.get_session_status())
+            with suppress(LedgerError):
+                folders = transcript_folders(chosen, environment)
+                _take_over(Router(ledger, chosen.session, transcripts=folders), plan)
+            answer = finish(Router(ledger, chosen.session).get_session_status())
     except ImmunosError as error:
-        print(f"immunos: {str(error)[:100]}")
+        print(f"immunos: {str(error)[:200]}")
         return 0
     model = _part(status_input, "model", "display_name")
     shown_model = model if isinstance(model, str) and model.isprintable() else None
     print(line(answer, plan, shown_model, coloured=not environment.get("NO_COLOR")))
     return 0
+
+
+def _take_over(router: Router, plan: tuple[PlanUsage, ...]) -> None:
+    if plan:
+        finish(router.record_plan_usage(plan))
+    finish(router.catch_up(LARGEST_CATCH_UP))
 
 
 def line(
