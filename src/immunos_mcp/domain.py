@@ -303,7 +303,11 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class RouteAnswer:
-    """What ``route_task`` answers: the decision and the number it is logged under."""
+    """What ``route_task`` answers: the decision and the number it is logged under.
+
+    Every field costs its reader tokens, so ``projected_level`` is there only where the task would
+    bring the session to another level than it is at.
+    """
 
     model: str
     provider: Provider

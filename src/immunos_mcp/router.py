@@ -115,7 +115,11 @@ class Router:
             session_tokens=decision.session_tokens,
             decision_id=decision_id,
             projected_tokens=decision.projected_tokens,
-            projected_level=decision.projected_level,
+            projected_level=(
+                None
+                if decision.projected_level is decision.warning_level
+                else decision.projected_level
+            ),
         )
 
     async def record_usage(

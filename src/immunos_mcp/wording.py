@@ -24,7 +24,8 @@ def routed(answer: RouteAnswer) -> str:
     )
     if answer.projected_tokens is None:
         return line
-    return f"{line}. After it: {answer.projected_tokens}, {answer.projected_level}"
+    level = answer.projected_level or answer.warning_level
+    return f"{line}. After it: {answer.projected_tokens}, {level}"
 
 
 def recorded(answer: RecordAnswer) -> str:

@@ -72,7 +72,7 @@ def _configure(connection: sqlite3.Connection, busy_timeout_seconds: float) -> N
         else:
             break
     # In WAL mode this survives any crash of the process, and never corrupts; only a power cut can
-    # take back the last commits. A full sync would cost several times the whole call.
+    # take back the last commits. A full sync would add the disk's own time to every call.
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("PRAGMA foreign_keys = ON")
 

@@ -53,6 +53,10 @@ _SESSION_COLUMNS = """
     measured_cache_creation_input_tokens, measured_cache_read_input_tokens,
     usage_records, pace_tokens, pace_at, folder
 """
+_DECISION_COLUMNS = """
+    decision_id, session.name, decided_at, task_type, classification, estimated_tokens,
+    model, provider, reason, warning_level, session_tokens, outcome
+"""
 _SELECT_SETTINGS = "SELECT key, value FROM settings"
 _SELECT_OPEN_SESSION = (
     f"SELECT {_SESSION_COLUMNS} FROM immunos_mcp_session WHERE name = ? AND ended_at IS NULL"  # noqa: S608  # two constants
@@ -468,13 +472,22 @@ def decisions(
     connection: sqlite3.Connection, name: str | None, limit: int
 ) -> tuple[LoggedDecision, ...]:
     """Return the newest decisions of a session name, or of all, newest first."""
-    rows = connection.execute(
-        "SELECT decision_id, session.name, decided_at, task_type, classification,"
-        " estimated_tokens, model, provider, reason, warning_level, session_tokens, outcome"
-        " FROM immunos_mcp_decision JOIN immunos_mcp_session AS session USING (session_id)"
-        " WHERE ?1 IS NULL OR session.name = ?1 ORDER BY decision_id DESC LIMIT ?2",
-        (name, limit),
-    )
+    # Sessions of one name follow each other, so that the newest decisions are the last session's:
+    # with the join held in this order SQLite walks indexes backwards and sorts nothing.
+    if name is None:
+        rows = connection.execute(
+            f"SELECT {_DECISION_COLUMNS} FROM immunos_mcp_decision"  # noqa: S608  # a constant
+            " JOIN immunos_mcp_session AS session USING (session_id)"
+            " ORDER BY decision_id DESC LIMIT ?",
+            (limit,),
+        )
+    else:
+        rows = connection.execute(
+            f"SELECT {_DECISION_COLUMNS} FROM immunos_mcp_session AS session"  # noqa: S608  # a constant
+            " CROSS JOIN immunos_mcp_decision USING (session_id) WHERE session.name = ?"
+            " ORDER BY session_id DESC, decision_id DESC LIMIT ?",
+            (name, limit),
+        )
     return tuple(
         LoggedDecision(
             decision_id,

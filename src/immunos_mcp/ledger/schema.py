@@ -100,6 +100,9 @@ _VERSION_1 = (
     ) STRICT
     """,
     """
+    CREATE INDEX immunos_mcp_decision_session ON immunos_mcp_decision (session_id)
+    """,
+    """
     CREATE TABLE immunos_mcp_usage (
         -- One row for each model response.
         usage_id INTEGER PRIMARY KEY,
