@@ -41,6 +41,7 @@ def connect(path: Path, busy_timeout_seconds: float) -> sqlite3.Connection:
             path, timeout=busy_timeout_seconds, isolation_level=None, check_same_thread=False
         )
         try:
+            _refuse_newer(_version(connection), path)
             _configure(connection, busy_timeout_seconds)
             _migrate(connection, path)
         except BaseException:
@@ -102,6 +103,10 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
                     "INSERT INTO immunos_mcp_schema_version (version, applied_at) VALUES (?, ?)",
                     (version, utc_text(datetime.now(UTC))),
                 )
+    _refuse_newer(version, path)
+
+
+def _refuse_newer(version: int, path: Path) -> None:
     if version > schema.LATEST:
         raise LedgerError(
             f"ledger {path} has version {version} and this program knows {schema.LATEST}: "
@@ -141,13 +146,23 @@ _REMEDIES: dict[int, str] = {
 
 @contextmanager
 def translated(path: Path) -> Generator[None]:
-    """Turn failures of the file into a ``LedgerError``; every other error passes."""
+    """Turn failures of the file into a ``LedgerError``; every other error passes.
+
+    A value that is not what its column holds is damage too: text that is no UTF-8, for which SQLite's
+    error has no code, or a word or a time that nobody could have stored, which is a ``ValueError``.
+    """
     try:
         yield
     except sqlite3.DatabaseError as error:
-        remedy = _REMEDIES.get(_primary_code(error))
+        code = _primary_code(error)
+        if not code and isinstance(error, sqlite3.OperationalError):
+            code = sqlite3.SQLITE_CORRUPT
+        remedy = _REMEDIES.get(code)
         if remedy is None:
             raise
+        raise LedgerError(f"ledger {path} {remedy} ({error})") from error
+    except ValueError as error:
+        remedy = _REMEDIES[sqlite3.SQLITE_CORRUPT]
         raise LedgerError(f"ledger {path} {remedy} ({error})") from error
     except OSError as error:
         raise LedgerError(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from immunos_mcp.errors import LedgerError
 from immunos_mcp.ledger.connection import connect
 from immunos_mcp.ledger.sqlite import BUSY_TIMEOUT_SECONDS, SqliteLedger
 
@@ -41,7 +42,11 @@ class InlineSqliteLedger(SqliteLedger):
         """Run ``work`` here and now."""
         if self._connection is None:
             self._connection = connect(self.path, self.busy_timeout_seconds)
-        return work(self._connection)
+        try:
+            return work(self._connection)
+        except LedgerError:
+            self.close()
+            raise
 
 
 def finish(use_case: Coroutine[Any, Any, Result]) -> Result:

@@ -79,7 +79,7 @@ class Recorded:
     before: Session
     after: Session
     repeated: bool
-    counted: bool
+    counted: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +210,7 @@ def record(
     settings = effective_settings(connection)
     if usage.request_id is not None and _is_repeat(connection, name, usage):
         session = _current(connection, name, now, settings)
-        return Recorded(settings, session, session, repeated=True, counted=True)
+        return Recorded(settings, session, session, repeated=True)
     _close_decision(connection, usage, now)
     provider = provider_of(usage.model, settings)
     counted = not (is_measured and provider is Provider.CLAUDE)

@@ -7,16 +7,16 @@ SQL. Operations queue there.
 from __future__ import annotations
 
 import asyncio
-from functools import partial
+import sqlite3
 from typing import TYPE_CHECKING, Self, TypeVar, cast
 
 import aiosqlite
 
+from immunos_mcp.errors import LedgerError
 from immunos_mcp.ledger.connection import connect
 from immunos_mcp.ledger.sqlite import BUSY_TIMEOUT_SECONDS, SqliteLedger
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Callable
     from pathlib import Path
 
@@ -52,18 +52,41 @@ class ThreadedSqliteLedger(SqliteLedger):
     async def close(self) -> None:
         """Let queued operations finish and close the file; closing twice is harmless."""
         if self._connection is not None:
-            await self._connection.close()
-            self._connection = None
+            connection, self._connection = self._connection, None
+            await connection.close()
 
     async def run(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
         """Run ``work`` in the connection's thread, after what was called before."""
         connection = self._connection or await self._open()
-        return await connection.in_thread(work)
+        try:
+            return await connection.in_thread(work)
+        except LedgerError:
+            # Whatever is mended may be another file by then; the next call opens it anew.
+            if self._connection is connection:
+                await self.close()
+            raise
 
     async def _open(self) -> _Connection:
         async with self._opening:
             if self._connection is None:
-                opener = partial(connect, self.path, self.busy_timeout_seconds)
-                opening = _Connection(opener, iter_chunk_size=64)
-                self._connection = cast("_Connection", await opening)
+                self._connection = await self._opened()
             return self._connection
+
+    async def _opened(self) -> _Connection:
+        refused: list[LedgerError] = []
+
+        def opener() -> sqlite3.Connection:
+            try:
+                return connect(self.path, self.busy_timeout_seconds)
+            except LedgerError as error:
+                # aiosqlite lets its thread outlive the event loop when opening fails, but not when
+                # a connection is closed.
+                refused.append(error)
+                return sqlite3.connect(":memory:", check_same_thread=False)
+
+        opening = _Connection(opener, iter_chunk_size=64)
+        connection = cast("_Connection", await opening)
+        if refused:
+            await connection.close()
+            raise refused[0]
+        return connection
