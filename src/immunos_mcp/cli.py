@@ -59,7 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Interrupts end the process at once and silently: whatever was answered is stored already.
     """
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    given = _parser().parse_args(arguments)
+    given = _parser().parse_args(
+        arguments, argparse.Namespace(command=None, db=None, session=None, json=False)
+    )
     if given.command in {_print_completion, _status_line}:
         return given.command(given)
     try:
@@ -285,7 +287,6 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
-    parser.set_defaults(command=None, db=None, session=None, json=False)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
     def add(name: str, help_text: str, example: str, command: object) -> argparse.ArgumentParser:

@@ -410,8 +410,8 @@ class ResetAnswer:
 class Difference:
     """One setting before and after; a mapping that was absent or removed has ``None`` there."""
 
-    before: int | float | str | None
-    after: int | float | str | None
+    before: int | float | str | None = None
+    after: int | float | str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ LONGEST_REASON = 500
 
 TASK_TYPE_TAKES = f"1 to {LONGEST_TASK_TYPE} printable characters, such as code_review"
 
-_CAMEL_BOUNDARY = re.compile(r"(?<=[^\W\d_A-Z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_CAMEL_BOUNDARY = re.compile(r"(?<=[^\W_A-Z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _NOT_WORD = re.compile(r"[\W_]+")
 _SNAKE_CASE = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)*")
 _MODEL = re.compile(r"[\x21-\x7e]+")
@@ -40,7 +40,7 @@ def normalise_task_type(text: str, field: str = "task_type") -> str:
             return text
         if is_printable(text):
             composed = _CAMEL_BOUNDARY.sub("_", unicodedata.normalize("NFKC", text))
-            normalised = _NOT_WORD.sub("_", composed).strip("_").lower()
+            normalised = _NOT_WORD.sub("_", composed.lower()).strip("_")
             if normalised and len(normalised) <= LONGEST_TASK_TYPE:
                 return normalised
     raise InvalidInputError(Problem(field, text, TASK_TYPE_TAKES))

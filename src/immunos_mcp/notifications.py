@@ -7,6 +7,7 @@ stream, which the SDK serves from a bus. As long as nobody listens, nothing is r
 from __future__ import annotations
 
 import logging
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import anyio
@@ -15,7 +16,7 @@ from mcp.server.subscriptions import InMemorySubscriptionBus, ResourceUpdated
 from immunos_mcp.errors import ImmunosError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable
 
     from mcp.server.session import ServerSession
     from mcp.server.subscriptions import ServerEvent
@@ -64,8 +65,7 @@ class StatusNotifier:
 
     async def subscribe_client(self, session: ServerSession, uri: str) -> None:
         """Notify a client of the handshake era about a resource from now on."""
-        if self._seen is None:
-            self._seen = await self._revisions()
+        await self._know_the_present()
         self._forget(session, uri)
         self._subscribers.setdefault(uri, []).append(session)
         self._wake.set()
@@ -74,18 +74,21 @@ class StatusNotifier:
         """Stop notifying a client of the handshake era; harmless if it never subscribed."""
         self._forget(session, uri)
 
-    def subscribe(self, listener: Callable[[ServerEvent], None]) -> Callable[[], None]:
-        """Register a listen stream of the newer era; returns what unregisters it."""
-        leave_bus = self._bus.subscribe(listener)
+    @asynccontextmanager
+    async def listening(self) -> AsyncGenerator[None]:
+        """Watch for a listen stream of the newer era, from before it is acknowledged."""
         token = object()
         self._listeners.add(token)
-        self._wake.set()
-
-        def unsubscribe() -> None:
-            leave_bus()
+        try:
+            await self._know_the_present()
+            self._wake.set()
+            yield
+        finally:
             self._listeners.discard(token)
 
-        return unsubscribe
+    def subscribe(self, listener: Callable[[ServerEvent], None]) -> Callable[[], None]:
+        """Register a listen stream of the newer era; returns what unregisters it."""
+        return self._bus.subscribe(listener)
 
     async def publish(self, event: ServerEvent) -> None:
         """Deliver an event to the listen streams."""
@@ -103,6 +106,10 @@ class StatusNotifier:
             self._wake = anyio.Event()
             if self._is_heard():
                 await self._look()
+
+    async def _know_the_present(self) -> None:
+        if self._seen is None:
+            self._seen = await self._revisions()
 
     async def _look(self) -> None:
         try:

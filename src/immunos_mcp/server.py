@@ -240,6 +240,7 @@ class Handlers:
         self._tools = _entries()
         self._teller = HookTeller()
         self._turn_ended = anyio.Event()
+        self._serve_stream = ListenHandler(notifier)
 
     async def list_tools(
         self, _context: Context, _params: mcp.PaginatedRequestParams | None
@@ -387,6 +388,13 @@ class Handlers:
         self._notifier.unsubscribe_client(context.session, str(params.uri))
         return mcp.EmptyResult()
 
+    async def listen(
+        self, context: Context, params: mcp.SubscriptionsListenRequestParams
+    ) -> mcp.SubscriptionsListenResult:
+        """Serve a stream of changes to a client of the newer era until it leaves."""
+        async with self._notifier.listening():
+            return await self._serve_stream(context, params)
+
 
 def _client_name(context: Context) -> str:
     params = context.session.client_params
@@ -422,7 +430,7 @@ def build_server(
         on_read_resource=handlers.read_resource,
         on_subscribe_resource=handlers.subscribe,
         on_unsubscribe_resource=handlers.unsubscribe,
-        on_subscriptions_listen=ListenHandler(notifier),
+        on_subscriptions_listen=handlers.listen,
     )
     # The SDK traces every message by default, which costs more than a decision does.
     server.middleware.clear()

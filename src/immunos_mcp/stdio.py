@@ -10,14 +10,16 @@ import json
 import os
 import re
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import anyio
-from mcp_types import PARSE_ERROR
+from mcp_types import INVALID_REQUEST, PARSE_ERROR
 from pydantic_core import from_json
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 
 _REQUEST_ID = re.compile(r'"id"\s*:\s*(-?[0-9]{1,18}|"[^"\\]{0,200}")')
 
@@ -46,7 +48,7 @@ class WireOutput:
 
 
 class WireInput:
-    """Lines of standard input that are JSON; any other line is answered with a parse error."""
+    """Lines of standard input that are messages; any other that asks for an answer gets an error."""
 
     def __init__(self, output: WireOutput) -> None:
         self._lines = anyio.wrap_file(
@@ -58,19 +60,34 @@ class WireInput:
         """Read until the client closes the input."""
         async for line in self._lines:
             try:
-                from_json(line)
+                message: Json = from_json(line)
             except ValueError as error:
                 if line.strip():
-                    await self._refuse(line, str(error))
-            else:
+                    found = _REQUEST_ID.search(line[:10_000]) or _REQUEST_ID.search(line[-10_000:])
+                    request_id = json.loads(found[1]) if found else None
+                    await self._refuse(request_id, PARSE_ERROR, f"Parse error: {str(error)[:200]}")
+                continue
+            if _is_message(message):
                 yield line
+            else:
+                request_id = message.get("id") if isinstance(message, dict) else None
+                await self._refuse(request_id, INVALID_REQUEST, "Invalid request")
 
-    async def _refuse(self, line: str, why: str) -> None:
-        found = _REQUEST_ID.search(line[:10_000]) or _REQUEST_ID.search(line[-10_000:])
+    async def _refuse(self, request_id: Json, code: int, text: str) -> None:
+        known = isinstance(request_id, str | int) and not isinstance(request_id, bool)
         message = {
             "jsonrpc": "2.0",
-            "id": json.loads(found[1]) if found else None,
-            "error": {"code": PARSE_ERROR, "message": f"Parse error: {why[:200]}"},
+            "id": request_id if known else None,
+            "error": {"code": code, "message": text},
         }
         await self._output.write(json.dumps(message) + "\n")
         await self._output.flush()
+
+
+def _is_message(value: Json) -> bool:
+    """Tell whether a value has the outline of a JSON-RPC message, which the SDK then checks."""
+    if not isinstance(value, dict) or value.get("jsonrpc") != "2.0":
+        return False
+    if isinstance(value.get("method"), str):
+        return isinstance(value.get("params", {}), dict)
+    return "method" not in value and ("result" in value or "error" in value)

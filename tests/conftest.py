@@ -1,0 +1,30 @@
+"""Fixtures that several files share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import wire
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """An empty home folder for programs that are run."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def ledger_file(home: Path) -> Path:
+    """Where programs run with ``home`` keep their ledger; nothing is there yet."""
+    return wire.ledger_path(home)

@@ -1,0 +1,440 @@
+"""A ledger's file: how it is made, brought up to date, and refused when it is newer."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pytest
+import wire
+
+from immunos_mcp.domain import Classification, Settings, Task, TokenCounts, Usage
+from immunos_mcp.errors import LedgerError
+from immunos_mcp.ledger import schema
+from immunos_mcp.ledger.inline import InlineSqliteLedger, finish
+from immunos_mcp.ledger.threaded import ThreadedSqliteLedger
+from immunos_mcp.router import Router
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from pathlib import Path
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+NEXT_STEP = (
+    "ALTER TABLE immunos_mcp_usage ADD COLUMN cost REAL",
+    "CREATE TABLE immunos_mcp_extra (extra_id INTEGER PRIMARY KEY) STRICT",
+)
+SCHEMA = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name"
+
+OLD_IMMUNOS = (
+    "PRAGMA user_version = 7",
+    "PRAGMA application_id = 1234",
+    "CREATE TABLE settings (key TEXT PRIMARY KEY, value TEXT NOT NULL, updated_at TEXT NOT NULL)",
+    "INSERT INTO settings VALUES ('token_warning_threshold', '100000', '2025-12-01 10:00:00')",
+    "INSERT INTO settings VALUES ('token_auto_switch_threshold', '120000', '2025-12-01 10:00:00')",
+    """INSERT INTO settings VALUES (
+        'task_mappings', '{"code_review": "codellama:13b", "poetry": "llama3:8b"}', 'long ago'
+    )""",
+    "INSERT INTO settings VALUES ('theme', 'dark', '2025-12-01 10:00:00')",
+    "CREATE TABLE sessions (id TEXT PRIMARY KEY, started REAL, note)",
+    "INSERT INTO sessions VALUES ('s1', 1.5, x'00ff')",
+    "CREATE TABLE session (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT)",
+    "INSERT INTO session (name) VALUES ('default'), ('größe')",
+    "CREATE TABLE usage (session TEXT REFERENCES sessions (id), tokens INTEGER)",
+    "INSERT INTO usage VALUES ('s1', 10), ('nobody', 20)",
+    "CREATE TABLE decisions (id INTEGER PRIMARY KEY, model TEXT)",
+    "INSERT INTO decisions VALUES (1, 'llama3:8b')",
+    "CREATE INDEX decisions_model ON decisions (model)",
+    "CREATE TABLE meta (version INTEGER)",
+    "INSERT INTO meta VALUES (99)",
+    "CREATE TABLE schema_version (version INTEGER)",
+    "INSERT INTO schema_version VALUES (99)",
+    "CREATE TABLE policy (a)",
+    "CREATE VIEW totals AS SELECT session, sum(tokens) AS tokens FROM usage GROUP BY 1",
+    "CREATE TRIGGER log AFTER INSERT ON usage BEGIN INSERT INTO meta VALUES (1); END",
+)
+
+
+def opened(file: Path) -> None:
+    with InlineSqliteLedger(file) as ledger:
+        finish(ledger.settings())
+
+
+def used(file: Path) -> None:
+    with InlineSqliteLedger(file) as ledger:
+        router = Router(ledger, "default")
+        answer = finish(router.route_task("code_review", "routine"))
+        finish(
+            router.record_usage("claude-x", 1, 2, decision_id=answer.decision_id, outcome="success")
+        )
+        finish(router.update_config({"session_limit": 300_000}, "test"))
+        finish(router.reset_session("why"))
+
+
+def versions(file: Path) -> list[int]:
+    return [
+        version
+        for (version,) in wire.rows(
+            file, "SELECT version FROM immunos_mcp_schema_version ORDER BY 1"
+        )
+    ]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {entry.name: entry.read_bytes() for entry in folder.iterdir()}
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.fixture
+def newer_program(monkeypatch: pytest.MonkeyPatch) -> Generator[None]:
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, "STEPS", (*schema.STEPS, NEXT_STEP))
+        patch.setattr(schema, "LATEST", schema.LATEST + 1)
+        yield
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    folder = tmp_path / "ledger"
+    folder.mkdir()
+    return folder / "ledger.db"
+
+
+def test_the_latest_version_is_the_number_of_steps(file: Path) -> None:
+    opened(file)
+    assert len(schema.STEPS) == schema.LATEST
+    assert versions(file) == list(range(1, schema.LATEST + 1))
+
+
+def apply_steps(file: Path, version: int) -> None:
+    with closing(sqlite3.connect(file)) as connection:
+        for number, step in enumerate(schema.STEPS[:version], start=1):
+            for statement in step:
+                connection.execute(statement)
+            connection.execute("INSERT INTO immunos_mcp_schema_version VALUES (?, '')", (number,))
+        connection.commit()
+
+
+@pytest.mark.parametrize("version", range(1, schema.LATEST + 1))
+def test_a_fresh_ledger_equals_one_that_every_step_was_applied_to(file: Path, version: int) -> None:
+    step_by_step = file.with_name("step_by_step.db")
+    apply_steps(step_by_step, version)
+    opened(step_by_step)
+    opened(file)
+    assert wire.rows(step_by_step, SCHEMA) == wire.rows(file, SCHEMA)
+    assert versions(step_by_step) == versions(file)
+
+
+def test_the_figures_of_a_ledger_of_version_1_hold(file: Path) -> None:
+    apply_steps(file, 1)
+    wire.execute(
+        file,
+        "INSERT INTO settings VALUES ('session_limit', '400000', '2026-01-01')",
+        "INSERT INTO immunos_mcp_session (name, started_at, claude_input_tokens,"
+        " local_output_tokens, usage_records, pace_tokens, pace_at)"
+        " VALUES ('default', '2026-03-01T11:00:00.000Z', 700, 80, 2, 700, '2026-03-01T11:00:00.000Z')",
+        "INSERT INTO immunos_mcp_usage VALUES (1, 1, '2026-03-01T11:00:00.000Z', 'claude-x',"
+        " 'claude', 'reported', 'r1', 700, 0, 0, 0, NULL)",
+        "INSERT INTO immunos_mcp_usage VALUES (2, 1, '2026-03-01T11:00:00.000Z', 'm:1',"
+        " 'ollama', 'reported', NULL, 0, 80, 0, 0, NULL)",
+    )
+    with InlineSqliteLedger(file) as ledger:
+        router = Router(ledger, "default", lambda: NOW)
+        status = finish(router.get_session_status())
+        assert (status.session_tokens, status.kept_local_tokens) == (700, 80)
+        assert (status.measured_tokens, status.reported_tokens) == (0, 700)
+        assert status.session_limit == 400_000
+        assert finish(router.record_usage("claude-x", 700, 0, request_id="r1")).repeated
+        assert finish(router.record_usage("claude-x", 1, 0)).session_tokens == 701
+    wire.assert_sound(file)
+
+
+def test_every_table_and_index_of_ours_has_a_name_of_its_own_and_every_table_is_strict(
+    file: Path,
+) -> None:
+    opened(file)
+    tables = wire.rows(file, "SELECT name, strict FROM pragma_table_list WHERE schema = 'main'")
+    ours = [(name, strict) for name, strict in tables if not name.startswith("sqlite_")]
+    assert all(strict for _, strict in ours)
+    names = {name for _, name, _, _ in wire.rows(file, SCHEMA) if not name.startswith("sqlite_")}
+    assert {name for name in names if not name.startswith("immunos_mcp_")} == {"settings"}
+
+
+def test_the_settings_table_has_the_shape_that_earlier_scripts_use(file: Path) -> None:
+    opened(file)
+    assert wire.rows(
+        file, 'SELECT name, type, "notnull", pk FROM pragma_table_info(?)', "settings"
+    ) == [
+        ("key", "TEXT", 1, 1),
+        ("value", "TEXT", 1, 0),
+        ("updated_at", "TEXT", 1, 0),
+    ]
+
+
+def test_opening_again_changes_nothing(file: Path) -> None:
+    used(file)
+    before = wire.dump(file)
+    opened(file)
+    assert wire.dump(file) == before
+
+
+@pytest.mark.usefixtures("newer_program")
+def test_an_older_ledger_is_brought_up_to_date_with_all_that_it_holds(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, "LATEST", schema.LATEST - 1)
+        used(file)
+    tables = ("session", "session_reason", "decision", "policy", "setting_change")
+    before = [wire.rows(file, f"SELECT * FROM immunos_mcp_{table}") for table in tables]
+    usage = wire.rows(file, "SELECT *, NULL FROM immunos_mcp_usage")
+    opened(file)
+    assert versions(file) == list(range(1, schema.LATEST + 1))
+    assert [wire.rows(file, f"SELECT * FROM immunos_mcp_{table}") for table in tables] == before
+    assert wire.rows(file, "SELECT * FROM immunos_mcp_usage") == usage
+    fresh = file.with_name("fresh.db")
+    opened(fresh)
+    columns = "SELECT name FROM pragma_table_info('immunos_mcp_usage')"
+    assert wire.rows(file, columns) == wire.rows(fresh, columns)
+
+
+def test_a_step_that_fails_leaves_the_ledger_as_it_was(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used(file)
+    before = wire.dump(file)
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, "STEPS", (*schema.STEPS, (*NEXT_STEP, "NOT SQL")))
+        patch.setattr(schema, "LATEST", schema.LATEST + 1)
+        with pytest.raises(sqlite3.OperationalError, match="syntax error"):
+            opened(file)
+    assert wire.dump(file) == before
+    opened(file)
+
+
+def newer(file: Path, journal_mode: str) -> None:
+    used(file)
+    wire.execute(
+        file,
+        *NEXT_STEP,
+        f"INSERT INTO immunos_mcp_schema_version VALUES ({schema.LATEST + 1}, '2030-01-01')",
+        f"PRAGMA journal_mode = {journal_mode}",
+    )
+
+
+@pytest.mark.parametrize("journal_mode", ["wal", "delete"])
+@pytest.mark.anyio
+async def test_a_newer_ledger_is_refused_with_words_and_left_byte_for_byte(
+    file: Path, journal_mode: str
+) -> None:
+    newer(file, journal_mode)
+    before = contents(file.parent)
+    words = (
+        f"ledger {file} has version {schema.LATEST + 1} and this program knows {schema.LATEST}: "
+        "it was written by a newer immunos-mcp; upgrade this one"
+    )
+    with InlineSqliteLedger(file) as inline, pytest.raises(LedgerError) as refused:
+        finish(inline.reset("default", NOW, None))
+    assert str(refused.value) == words
+    async with ThreadedSqliteLedger(file) as threaded:
+        with pytest.raises(LedgerError) as refused:
+            await threaded.reset("default", NOW, None)
+    assert str(refused.value) == words
+    assert contents(file.parent) == before
+
+
+def test_a_ledger_that_becomes_newer_while_it_waits_to_migrate_is_refused(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newer(file, "wal")
+    before = wire.dump(file)
+    monkeypatch.setattr(schema, "LATEST", 0)
+    with pytest.raises(LedgerError, match="upgrade this one"):
+        opened(file)
+    assert wire.dump(file) == before
+
+
+def others(file: Path) -> list[str]:
+    return [statement for statement in wire.dump(file) if "immunos_mcp_" not in statement]
+
+
+def test_a_file_of_an_earlier_immunos_opens_and_its_settings_hold(file: Path) -> None:
+    wire.execute(file, *OLD_IMMUNOS)
+    with InlineSqliteLedger(file) as ledger:
+        assert finish(ledger.settings()) == replace(
+            Settings(),
+            token_warning_threshold=100_000,
+            token_auto_switch_threshold=120_000,
+            task_mappings={"code_review": "codellama:13b", "poetry": "llama3:8b"},
+        )
+        router = Router(ledger, "default")
+        assert finish(router.route_task("code review", "creative")).model == "codellama:13b"
+        assert finish(router.route_task("debug", "creative")).model == "claude-sonnet-4.5"
+        finish(router.record_usage("claude-x", 100_000, 0))
+        assert finish(router.route_task("poetry", "routine")).reason == "token_budget_warning"
+
+
+def test_all_else_in_a_file_of_an_earlier_immunos_is_left_alone(file: Path) -> None:
+    wire.execute(file, *OLD_IMMUNOS)
+    before = others(file)
+    opened(file)
+    assert others(file) == before
+    with InlineSqliteLedger(file) as ledger:
+        router = Router(ledger, "default")
+        answer = finish(router.route_task("debug", "routine"))
+        finish(router.record_usage("claude-x", 1, 1, decision_id=answer.decision_id))
+        finish(router.reset_session("why"))
+    assert others(file) == before
+    assert wire.rows(file, "PRAGMA user_version") == [(7,)]
+    assert wire.rows(file, "PRAGMA application_id") == [(1234,)]
+
+
+def test_a_setting_changed_in_a_file_of_an_earlier_immunos_is_read_by_its_scripts(
+    file: Path,
+) -> None:
+    wire.execute(file, *OLD_IMMUNOS)
+    with InlineSqliteLedger(file) as ledger:
+        changes = {"token_warning_threshold": 90_000, "task_mappings": {"debug": "m:1"}}
+        finish(ledger.change_settings(changes, "test", NOW))
+    stored = {key: value for key, value, _ in wire.rows(file, "SELECT * FROM settings")}
+    assert json.loads(stored.pop("task_mappings")) == {
+        "code_review": "codellama:13b",
+        "poetry": "llama3:8b",
+        "debug": "m:1",
+    }
+    assert stored == {
+        "token_warning_threshold": "90000",
+        "token_auto_switch_threshold": "120000",
+        "theme": "dark",
+    }
+
+
+def test_an_empty_file_becomes_a_ledger(file: Path) -> None:
+    file.touch()
+    opened(file)
+    assert versions(file) == list(range(1, schema.LATEST + 1))
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o022, 0o077], ids=oct)
+def test_the_folder_and_every_file_are_for_their_owner_alone(tmp_path: Path, mask: int) -> None:
+    file = tmp_path / "new" / "db" / "ledger.db"
+    before = os.umask(mask)
+    try:
+        with InlineSqliteLedger(file) as ledger:
+            finish(ledger.reset("default", NOW, None))
+            modes = {entry.name: mode(entry) for entry in file.parent.iterdir()}
+    finally:
+        os.umask(before)
+    assert mode(file.parent) == 0o700
+    assert modes == {"ledger.db": 0o600, "ledger.db-wal": 0o600, "ledger.db-shm": 0o600}
+
+
+def test_a_folder_that_is_there_keeps_its_mode(tmp_path: Path) -> None:
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    folder.chmod(0o755)
+    opened(folder / "ledger.db")
+    assert (mode(folder), mode(folder / "ledger.db")) == (0o755, 0o600)
+
+
+OPEN_AND_RECORD = """
+import sys
+from pathlib import Path
+from immunos_mcp.ledger.inline import InlineSqliteLedger, finish
+from immunos_mcp.router import Router
+
+print("ready", flush=True)
+sys.stdin.readline()
+with InlineSqliteLedger(Path(sys.argv[1])) as ledger:
+    print(finish(Router(ledger, "default").record_usage("claude-x", 1, 0)).session_tokens)
+"""
+
+
+@pytest.mark.parametrize("kind", ["missing", "old"])
+def test_sixteen_processes_open_a_new_ledger_at_once(home: Path, kind: str) -> None:
+    file = wire.ledger_path(home)
+    if kind == "old":
+        file.parent.mkdir(parents=True)
+        wire.execute(file, *OLD_IMMUNOS)
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", OPEN_AND_RECORD, str(file)],
+            env=wire.environment(home),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(16)
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    done = [subprocess_end(process) for process in start_together(processes)]
+    assert sorted(done) == sorted((0, f"{tokens}\n", "") for tokens in range(1, 17))
+    assert versions(file) == list(range(1, schema.LATEST + 1))
+    wire.assert_sound(file)
+
+
+def start_together(processes: list[subprocess.Popen[str]]) -> list[subprocess.Popen[str]]:
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    return processes
+
+
+def subprocess_end(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=wire.TIMEOUT_SECONDS)
+    return process.returncode, out, err
+
+
+def test_a_ledger_holds_what_it_was_given_in_the_columns_that_say_so(file: Path) -> None:
+    task = Task("debug", Classification.ROUTINE, 5)
+    with InlineSqliteLedger(file) as ledger:
+        router = Router(ledger, "default", lambda: NOW)
+        decision = finish(router.route_task(task.task_type, "routine", 5))
+        usage = Usage("m:1", TokenCounts(1, 2, 3, 4), "r1", decision.decision_id, None)
+        finish(ledger.record("default", NOW, usage, "reported"))
+    moment = "2026-03-01T12:00:00.000Z"
+    assert wire.rows(file, "SELECT * FROM immunos_mcp_decision") == [
+        (
+            1, 1, 1, moment, "debug", "routine", 5, 0, "qwen2.5-coder:7b", "ollama",
+            "task_optimized", "normal", None, None,
+        )
+    ]  # fmt: skip
+    assert wire.rows(file, "SELECT * FROM immunos_mcp_usage") == [
+        (1, 1, moment, "m:1", "ollama", "reported", "r1", 1, 2, 3, 4, 1, 1)
+    ]
+    ((policy,),) = wire.rows(file, "SELECT settings FROM immunos_mcp_policy")
+    assert json.loads(policy)["token_warning_threshold"] == 150_000
+
+
+def test_decisions_under_the_same_settings_share_one_policy_row_and_others_get_their_own(
+    file: Path,
+) -> None:
+    with InlineSqliteLedger(file) as ledger:
+        router = Router(ledger, "default")
+        for limit in (300_000, 300_000, 400_000, 300_000):
+            finish(router.update_config({"session_limit": limit}, "test"))
+            finish(router.route_task("debug", "routine"))
+    policies = dict(wire.rows(file, "SELECT policy_id, settings FROM immunos_mcp_policy"))
+    used_by = wire.rows(file, "SELECT policy_id FROM immunos_mcp_decision ORDER BY decision_id")
+    assert [json.loads(policies[policy])["session_limit"] for (policy,) in used_by] == [
+        300_000,
+        300_000,
+        400_000,
+        300_000,
+    ]
+    assert len(policies) == 2

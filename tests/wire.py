@@ -1,0 +1,309 @@
+"""The real programs as a client meets them: JSON-RPC lines over pipes, and the command line.
+
+Nothing here sleeps: every wait is for a line, for an exit, or for ``TIMEOUT_SECONDS``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, Self, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+JsonObject = dict[str, Any]
+
+TIMEOUT_SECONDS = 30.0
+PROGRAM = (sys.executable, "-m", "immunos_mcp")
+HANDSHAKE_VERSION = "2025-11-25"
+CLIENT_INFO = {"name": "wire", "version": "1"}
+
+
+def environment(home: Path, **variables: str) -> dict[str, str]:
+    """Return an environment with a home of its own and nothing else of the caller's settings."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name in {"PATH", "PYTHONPATH"} or name.startswith("COVERAGE_")
+    }
+    return {**kept, "HOME": str(home), **variables}
+
+
+def ledger_path(home: Path) -> Path:
+    """Return where the programs keep their ledger unless told otherwise."""
+    return home / ".immunos" / "db" / "immunos.db"
+
+
+def run(
+    home: Path,
+    *arguments: str,
+    program: Sequence[str] = PROGRAM,
+    variables: Mapping[str, str] | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run the command line to its end."""
+    return subprocess.run(
+        [*program, *arguments],
+        env=environment(home, **(variables or {})),
+        cwd=home,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=TIMEOUT_SECONDS,
+        check=False,
+    )
+
+
+def run_json(home: Path, *arguments: str) -> Any:
+    """Run a command that succeeds with ``--json`` and return what it printed."""
+    done = run(home, *arguments, "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    return json.loads(done.stdout)
+
+
+def rows(file: Path, query: str, *parameters: object) -> list[tuple[Any, ...]]:
+    """Read rows of a ledger past the program."""
+    with closing(sqlite3.connect(file, timeout=TIMEOUT_SECONDS)) as connection:
+        return connection.execute(query, parameters).fetchall()
+
+
+def execute(file: Path, *statements: str) -> None:
+    """Change a file past the program, each statement by itself."""
+    with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+def dump(file: Path) -> list[str]:
+    """Return all that a ledger holds, as SQL; nothing when there is no file."""
+    if not file.exists():
+        return []
+    with closing(sqlite3.connect(file, timeout=TIMEOUT_SECONDS)) as connection:
+        return list(connection.iterdump())
+
+
+KINDS = (
+    "input_tokens",
+    "output_tokens",
+    "cache_creation_input_tokens",
+    "cache_read_input_tokens",
+)
+COUNTED = """
+    SELECT session_id, provider, 0 AS is_measured, input_tokens, output_tokens,
+        cache_creation_input_tokens, cache_read_input_tokens
+    FROM immunos_mcp_usage WHERE counted
+    UNION ALL
+    SELECT session_id, provider, 1, input_tokens, output_tokens,
+        cache_creation_input_tokens, cache_read_input_tokens
+    FROM immunos_mcp_measured_usage AS usage JOIN immunos_mcp_session AS session
+        ON measured_at >= started_at AND (ended_at IS NULL OR measured_at < ended_at)
+"""
+
+
+def assert_sound(file: Path) -> None:
+    """Check a ledger's integrity, and that every session's totals are the sums of its records.
+
+    For ledgers whose sessions are bound to no folder.
+    """
+    assert rows(file, "PRAGMA integrity_check") == [("ok",)]
+    astray = rows(file, "PRAGMA foreign_key_check")
+    assert [row for row in astray if row[0].startswith("immunos_mcp_")] == []
+    parts = {
+        "claude": "provider = 'claude'",
+        "local": "provider = 'ollama'",
+        "measured": "provider = 'claude' AND is_measured",
+    }
+    totals = ", ".join(f"{prefix}_{kind}" for prefix in parts for kind in KINDS)
+    sums = ", ".join(
+        f"coalesce(sum(counted.{kind}) FILTER (WHERE {part}), 0)"
+        for part in parts.values()
+        for kind in KINDS
+    )
+    assert rows(
+        file,
+        f"SELECT session_id, usage_records, {totals} FROM immunos_mcp_session ORDER BY session_id",
+    ) == rows(
+        file,
+        f"SELECT session.session_id, count(counted.session_id), {sums}"
+        f" FROM immunos_mcp_session AS session LEFT JOIN ({COUNTED}) AS counted"
+        " USING (session_id) GROUP BY 1 ORDER BY 1",
+    )
+    assert rows(
+        file, "SELECT session_id, reason, decisions FROM immunos_mcp_session_reason ORDER BY 1, 2"
+    ) == rows(
+        file,
+        "SELECT session_id, reason, count(*) FROM immunos_mcp_decision GROUP BY 1, 2 ORDER BY 1, 2",
+    )
+    assert (
+        rows(
+            file,
+            "SELECT name FROM immunos_mcp_session WHERE ended_at IS NULL"
+            " GROUP BY name HAVING count(*) > 1",
+        )
+        == []
+    )
+
+
+class ServerGoneError(Exception):
+    """The server closed its output."""
+
+
+class ServerProcess:
+    """The server as a subprocess, in the handshake era once ``initialize`` was called.
+
+    Attributes:
+        process: the subprocess.
+        heard: messages that were no answer to a request of ours, in the order they came.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        *arguments: str,
+        program: Sequence[str] = PROGRAM,
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  # closed by close()
+        self.process = subprocess.Popen(
+            [*program, *arguments],
+            env=environment(home, **(variables or {})),
+            cwd=home,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            bufsize=0,
+        )
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.stdin = self.process.stdin
+        self.stdout = self.process.stdout
+        self.heard: list[JsonObject] = []
+        self._received = b""
+        self._requests = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the server whatever it does."""
+        self.process.kill()
+        self.process.wait(TIMEOUT_SECONDS)
+        self.stdin.close()
+        self.stdout.close()
+        self._stderr.close()
+
+    def initialize(self) -> JsonObject:
+        """Shake hands and return what the server says of itself."""
+        response = self.request(
+            "initialize",
+            {
+                "protocolVersion": HANDSHAKE_VERSION,
+                "capabilities": {},
+                "clientInfo": CLIENT_INFO,
+            },
+        )
+        self.send({"jsonrpc": "2.0", "method": "notifications/initialized"})
+        result: JsonObject = response["result"]
+        return result
+
+    def send_line(self, line: bytes) -> None:
+        """Send bytes as one line."""
+        left = memoryview(line + b"\n")
+        while left:
+            left = left[os.write(self.stdin.fileno(), left) :]
+
+    def send(self, message: JsonObject) -> None:
+        """Send a message."""
+        self.send_line(json.dumps(message).encode())
+
+    def post(self, method: str, params: JsonObject | None = None) -> int:
+        """Send a request without waiting for its answer; return its id."""
+        self._requests += 1
+        message: JsonObject = {"jsonrpc": "2.0", "id": self._requests, "method": method}
+        if params is not None:
+            message["params"] = params
+        self.send(message)
+        return self._requests
+
+    def post_call(self, tool: str, arguments: JsonObject) -> int:
+        """Send a tool call without waiting for its answer; return its id."""
+        return self.post("tools/call", {"name": tool, "arguments": arguments})
+
+    def receive(self, timeout_seconds: float = TIMEOUT_SECONDS) -> JsonObject:
+        """Return the next message; anything but a JSON object on a line fails the test.
+
+        Raises:
+            ServerGoneError: there is none, and there will be none.
+            TimeoutError: there was none in time.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        while b"\n" not in self._received:
+            left = max(0.0, deadline - time.monotonic())
+            if not select.select([self.stdout], [], [], left)[0]:
+                raise TimeoutError(f"no message within {timeout_seconds} s")
+            received = os.read(self.stdout.fileno(), 1 << 20)
+            if not received:
+                assert self._received == b""
+                raise ServerGoneError
+            self._received += received
+        line, _, self._received = self._received.partition(b"\n")
+        message = cast("JsonObject", json.loads(line))
+        assert type(message) is dict
+        assert message["jsonrpc"] == "2.0"
+        return message
+
+    def wait_for(self, request_id: int | str | None) -> JsonObject:
+        """Return the answer to a request; what comes before it goes to ``heard``."""
+        while True:
+            message = self.receive()
+            if "method" not in message and message["id"] == request_id:
+                return message
+            self.heard.append(message)
+
+    def request(self, method: str, params: JsonObject | None = None) -> JsonObject:
+        """Send a request and return its answer."""
+        return self.wait_for(self.post(method, params))
+
+    def call(self, tool: str, **arguments: object) -> JsonObject:
+        """Call a tool and return its result, be it an error of the tool."""
+        result: JsonObject = self.request("tools/call", {"name": tool, "arguments": arguments})[
+            "result"
+        ]
+        return result
+
+    def answer(self, tool: str, **arguments: object) -> JsonObject:
+        """Call a tool that succeeds and return its structured content."""
+        result = self.call(tool, **arguments)
+        assert not result.get("isError"), result
+        content: JsonObject = result["structuredContent"]
+        return content
+
+    def refusal(self, tool: str, **arguments: object) -> str:
+        """Call a tool that fails and return the text of its error."""
+        result = self.call(tool, **arguments)
+        assert result["isError"] is True, result
+        assert "structuredContent" not in result
+        (content,) = result["content"]
+        text: str = content["text"]
+        return text
+
+    def finish(self) -> int:
+        """Close the server's input and return its exit code."""
+        self.stdin.close()
+        return self.process.wait(TIMEOUT_SECONDS)
+
+    def stderr(self) -> str:
+        """Return what the server wrote to standard error so far."""
+        self._stderr.seek(0)
+        return self._stderr.read().decode()
