@@ -80,7 +80,6 @@ def test_a_killed_writer_loses_nothing_that_it_acknowledged(home: Path) -> None:
         )
         stored = column(file, "SELECT external_id FROM immunos_mcp_usage")
         assert {f"request {number}" for number in acknowledged["request"]} <= stored
-        assert len(stored - {f"request {number}" for number in acknowledged["request"]}) <= 14
         assert acknowledged["reset"] <= column(file, "SELECT session_id FROM immunos_mcp_session")
         closed = column(
             file,
