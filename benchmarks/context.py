@@ -2,7 +2,7 @@
 
 Everything is taken through the SDK's client from the installed command. Answers are collected for
 each task type of the default mappings and one without a mapping, each classification, with and
-without an estimate, at each warning level, with ids and counts of nine digits where the level allows
+without an estimate, at each warning level, with ids and counts of seven digits where the level allows
 them; the longest counts. Tokens are counted by npm's @anthropic-ai/tokenizer through node.
 """
 
@@ -45,7 +45,7 @@ console.log(JSON.stringify(texts.map(countTokens)));
 TOOL_PREFIX = "mcp__immunos__"
 """What Claude Code puts before the names of this server's tools."""
 LISTING_GOAL, ANSWER_GOAL = 1200, 60
-NINE_DIGITS = 987_654_321
+SEVEN_DIGITS = 9_876_543
 
 
 class Answers:
@@ -88,9 +88,9 @@ def count_tokens(texts: Sequence[str], folder: Path) -> list[int]:
 
 
 def make_ids_large(ledger_file: Path) -> None:
-    """Let the next decision have an id of nine digits."""
+    """Let the next decision have an id of seven digits."""
     with closing(sqlite3.connect(ledger_file)) as ledger, ledger:
-        ledger.execute("UPDATE immunos_mcp_decision SET decision_id = ?", (NINE_DIGITS,))
+        ledger.execute("UPDATE immunos_mcp_decision SET decision_id = ?", (SEVEN_DIGITS,))
 
 
 async def collect(home: Path) -> tuple[list[str], Answers, Answers]:
@@ -118,7 +118,7 @@ async def collect(home: Path) -> tuple[list[str], Answers, Answers]:
         for tokens in (
             settings.token_warning_threshold - 1,
             settings.token_auto_switch_threshold - 1,
-            NINE_DIGITS,
+            SEVEN_DIGITS,
         ):
             usage = {
                 "model": settings.claude_model,
@@ -132,7 +132,7 @@ async def collect(home: Path) -> tuple[list[str], Answers, Answers]:
             ):
                 task = {"task_type": task_type, "classification": classification.value}
                 plain.add(await client.call_tool("route_task", task))
-                estimated = {**task, "estimated_tokens": NINE_DIGITS}
+                estimated = {**task, "estimated_tokens": SEVEN_DIGITS}
                 projected.add(await client.call_tool("route_task", estimated))
     return parts, plain, projected
 

@@ -16,9 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transcript_lines import NOON, Answer, append, transcript
 
-from immunos_mcp.claude_code.transcripts import TranscriptFolders
+from immunos_mcp.claude_code import transcripts
+from immunos_mcp.claude_code.transcripts import TranscriptFolders, transcript_folders
 from immunos_mcp.domain import StatusAnswer, SyncAnswer, TokenCounts
 from immunos_mcp.ledger.inline import InlineSqliteLedger, finish
+from immunos_mcp.options import Options
 from immunos_mcp.router import Router
 
 if TYPE_CHECKING:
@@ -368,3 +370,63 @@ def test_totals_are_the_sum_of_each_responses_largest_line_however_it_arrives(
                     " FROM immunos_mcp_measured_usage"
                 ).fetchone()
             )
+
+
+def test_a_transcript_that_cannot_be_read_is_counted_and_read_once_it_can(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = transcript(desk.projects)
+    append(file, Answer("m1", 10))
+    with monkeypatch.context() as broken:
+
+        def refuse(*_arguments: object) -> object:
+            raise PermissionError(13, "Permission denied")
+
+        broken.setattr("builtins.open", refuse)
+        status = desk.status()
+    assert (status.session_tokens, status.unread_files) == (0, 1)
+    status = desk.status()
+    assert (status.session_tokens, status.unread_files) == (10, None)
+
+
+def test_transcripts_that_are_not_to_be_read_are_not(tmp_path: Path) -> None:
+    environment = {"HOME": str(tmp_path), "CLAUDE_CONFIG_DIR": str(tmp_path / "config")}
+    on = Options(tmp_path / "x.db", "default")
+    assert transcript_folders(replace(on, read_transcripts=False), environment) is None
+    append(transcript(tmp_path / "config" / "projects"), Answer("m1", 10))
+    folders = transcript_folders(on, environment)
+    assert folders is not None
+    assert folders.exist()
+    assert [Path(found.path).name for found in folders.changed({}, None)] == ["one.jsonl"]
+
+
+def test_more_unread_bytes_than_a_look_may_take_are_left_to_others(desk: Desk) -> None:
+    file = transcript(desk.projects)
+    append(file, Answer("m1", 10))
+    finish(desk.router.catch_up(largest=100))
+    quiet = Router(desk.ledger, "default", clock=lambda: desk.now)
+    assert finish(quiet.get_session_status()).session_tokens == 0
+    finish(desk.router.catch_up(largest=100_000))
+    append(file, Answer("m2", 20))
+    finish(desk.router.catch_up(largest=file.stat().st_size - 100))
+    assert finish(quiet.get_session_status()).session_tokens == 30
+    assert finish(quiet.sync(None, lambda _read, _total: None)) == SyncAnswer(0, 0)
+
+
+def test_a_line_too_long_to_hold_is_passed_over_and_counted(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transcripts, "LONGEST_LINE", 1000)
+    file = transcript(desk.projects)
+    append(file, Answer("m1", 10), "x" * 2500, Answer("m2", 20))
+    status = desk.status()
+    assert (status.session_tokens, status.unread_lines) == (30, 1)
+
+
+def test_what_watchers_compare_changes_with_every_total(desk: Desk) -> None:
+    file = transcript(desk.projects)
+    seen = [finish(desk.router.list_revisions())[1]["default"]]
+    for answer in (Answer("m1", 10), Answer("m1", 510), Answer("m2", cache_read=5)):
+        append(file, answer)
+        seen.append(finish(desk.router.list_revisions())[1]["default"])
+    assert len(set(seen)) == 4

@@ -544,8 +544,6 @@ async def test_a_ledger_that_cannot_be_written_is_read_and_every_write_says_so(
     before = wire.dump(ledger_file)
     words = f"ledger {ledger_file} cannot be written; give this user write access to it and"
     for name, operation in OPERATIONS.items():
-        words = f"ledger {ledger_file} cannot be written; give this user write access to it and"
-    for name, operation in OPERATIONS.items():
         await ledger.run(lambda connection: connection.execute("PRAGMA query_only = ON"))
         if name not in WRITES:
             await operation(ledger)

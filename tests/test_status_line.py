@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import wire
 from transcript_lines import Answer, append, transcript
 
 from immunos_mcp.claude_code.status_line import line, plan_usage
@@ -33,7 +34,7 @@ def show(home: Path, given: str, **variables: str) -> subprocess.CompletedProces
     return subprocess.run(
         [sys.executable, "-m", "immunos_mcp", "statusline"],
         input=given,
-        env={"HOME": str(home), "NO_COLOR": "1", "PYTHONPATH": ":".join(sys.path), **variables},
+        env=wire.environment(home, NO_COLOR="1", **variables),
         capture_output=True,
         encoding="utf-8",
         check=False,
@@ -44,7 +45,7 @@ def show(home: Path, given: str, **variables: str) -> subprocess.CompletedProces
 def run(home: Path, *arguments: str) -> None:
     subprocess.run(
         [sys.executable, "-m", "immunos_mcp", *arguments],
-        env={"HOME": str(home), "PYTHONPATH": ":".join(sys.path)},
+        env=wire.environment(home),
         stdout=subprocess.DEVNULL,
         check=True,
         timeout=30,
@@ -155,3 +156,16 @@ def test_the_line_says_what_there_is_to_say(changes: dict[str, Any], expected: s
 def test_the_bar_has_the_levels_colour_where_colour_is_wanted() -> None:
     shown = line(status(), (), None, coloured=True)
     assert shown == "\x1b[33m████████░░\x1b[0m 160k/200k · warning"
+
+
+def test_the_same_line_comes_through_the_argument_parser(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*wire.PROGRAM, "--session", "x", "statusline"],
+        input="{}",
+        env=wire.environment(tmp_path, NO_COLOR="1"),
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+        timeout=30,
+    )
+    assert (done.stdout, done.stderr) == ("░░░░░░░░░░ 0/200k · normal\n", "")

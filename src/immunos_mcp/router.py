@@ -358,6 +358,7 @@ class Router:
 
     async def list_revisions(self) -> tuple[Settings, dict[str, tuple[int, ...]]]:
         """Return the settings and, for each open session, figures that change with its status."""
+        await self.catch_up()
         return await self._ledger.revisions()
 
     def _session_name(self, session: str | None) -> str:

@@ -528,7 +528,9 @@ def revisions(connection: sqlite3.Connection) -> tuple[Settings, dict[str, tuple
     """Return what tells whether a status or the settings changed, by name of open session."""
     settings = effective_settings(connection)
     rows = connection.execute(
-        "SELECT name, session.session_id, usage_records, coalesce(sum(decisions), 0)"
+        "SELECT name, session.session_id, usage_records, coalesce(sum(decisions), 0),"
+        " claude_input_tokens, claude_output_tokens, claude_cache_creation_input_tokens,"
+        " claude_cache_read_input_tokens, local_input_tokens + local_output_tokens"
         " FROM immunos_mcp_session AS session"
         " LEFT JOIN immunos_mcp_session_reason USING (session_id)"
         " WHERE ended_at IS NULL GROUP BY session.session_id"
