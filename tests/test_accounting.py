@@ -430,3 +430,31 @@ def test_what_watchers_compare_changes_with_every_total(desk: Desk) -> None:
         append(file, answer)
         seen.append(finish(desk.router.list_revisions())[1]["default"])
     assert len(set(seen)) == 4
+
+
+def test_usage_after_a_session_was_closed_does_not_count_in_it(desk: Desk) -> None:
+    desk.now = NOON
+    finish(desk.router.reset_session())
+    desk.now = AFTER
+    append(
+        transcript(desk.projects),
+        Answer("m1", 1, at=NOON - timedelta(milliseconds=1)),
+        Answer("m2", 2, at=NOON),
+    )
+    assert desk.tokens() == 2
+    first = finish(desk.router.list_sessions(9, None))[1]
+    assert (first.session_tokens, first.usage_records) == (1, 1)
+
+
+def test_a_repeat_of_a_report_that_is_kept_says_again_that_it_does_not_count(desk: Desk) -> None:
+    for repeated in (None, True):
+        answer = finish(
+            desk.router.record_usage(
+                model="claude-x",
+                input_tokens=10,
+                output_tokens=0,
+                request_id="r1",
+                client="claude-code 2.1.197",
+            )
+        )
+        assert (answer.repeated, answer.counted) == (repeated, False)

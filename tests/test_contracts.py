@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
+import strategies
+from hypothesis import given
+from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from immunos_mcp import contracts, terminal, wording
 from immunos_mcp.domain import (
+    MAXIMUM_TOKENS,
     ConfigAnswer,
     Difference,
     Provider,
@@ -23,7 +27,7 @@ from immunos_mcp.domain import (
     TokenCounts,
     WarningLevel,
 )
-from immunos_mcp.errors import InvalidInputError
+from immunos_mcp.errors import InvalidInputError, Problem
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -287,3 +291,301 @@ def test_an_answer_is_said_in_one_line(form: contracts.Answer, answer: Any, line
         contracts.CONFIG: wording.configured,
     }
     assert say[form](answer) == line
+
+
+GOOD: dict[type[contracts.Arguments], dict[str, Any]] = {
+    contracts.RouteTaskArguments: {**ROUTE, "estimated_tokens": 5, "session": "work"},
+    contracts.RecordUsageArguments: {
+        **RECORD,
+        "cache_creation_input_tokens": 3,
+        "cache_read_input_tokens": 4,
+        "decision_id": 7,
+        "outcome": "failure",
+        "request_id": "r1",
+        "session": "work",
+    },
+    contracts.GetSessionStatusArguments: {"session": "work"},
+    contracts.ResetSessionArguments: {"reason": "new day", "session": "work"},
+    contracts.UpdateConfigArguments: {
+        "token_warning_threshold": 1,
+        "token_auto_switch_threshold": 2,
+        "session_limit": 3,
+        "claude_model": "claude-x",
+        "default_local_model": "llama3:8b",
+        "input_weight": 1,
+        "output_weight": 0.5,
+        "cache_creation_weight": 100,
+        "cache_read_weight": 0.001,
+        "session_window_minutes": 300,
+        "task_mappings": {"debug": "m:1", "plan": None},
+        "dry_run": False,
+        "session": "work",
+    },
+    contracts.HookArguments: {"event": "Stop"},
+}
+FIELDS = [(model, field) for model, given in GOOD.items() for field in given]
+COUNT = "a whole number from 0 to 1000000000000"
+THRESHOLD = "a whole number from 1 to 1000000000000"
+WEIGHT = "a number from 0 to 100 in steps of 0.001"
+WINDOW = "a whole number of minutes from 0 (off) to 525600"
+NO_NUMBERS: tuple[Any, ...] = (True, "5", "", [5], {"x": 5}, float("nan"), float("inf"))
+NO_WHOLE_NUMBERS: tuple[Any, ...] = (*NO_NUMBERS, 1.5, 5.0, -1, 10**12 + 1, 2**63, 10**400)
+COUNTS = {
+    contracts.RouteTaskArguments: ["estimated_tokens"],
+    contracts.RecordUsageArguments: [
+        "input_tokens",
+        "output_tokens",
+        "cache_creation_input_tokens",
+        "cache_read_input_tokens",
+    ],
+}
+THRESHOLDS = ["token_warning_threshold", "token_auto_switch_threshold", "session_limit"]
+WEIGHTS = ["input_weight", "output_weight", "cache_creation_weight", "cache_read_weight"]
+NUMBERS: list[tuple[type[contracts.Arguments], str, str, tuple[Any, ...]]] = [
+    *(
+        (model, field, COUNT, NO_WHOLE_NUMBERS)
+        for model, names in COUNTS.items()
+        for field in names
+    ),
+    *(
+        (contracts.UpdateConfigArguments, field, THRESHOLD, (*NO_WHOLE_NUMBERS, 0))
+        for field in THRESHOLDS
+    ),
+    *(
+        (
+            contracts.UpdateConfigArguments,
+            field,
+            WEIGHT,
+            (*NO_NUMBERS, -0.1, 100.001, 0.0005, 10**400),
+        )
+        for field in WEIGHTS
+    ),
+    (
+        contracts.UpdateConfigArguments,
+        "session_window_minutes",
+        WINDOW,
+        (*NO_WHOLE_NUMBERS, 525_601),
+    ),
+]
+
+
+def problems(model: type[contracts.Arguments], arguments: dict[str, Any]) -> tuple[Problem, ...]:
+    with pytest.raises(InvalidInputError) as refused:
+        contracts.parse(model, arguments)
+    return refused.value.problems
+
+
+def is_taken(model: type[contracts.Arguments], arguments: dict[str, Any]) -> bool:
+    try:
+        contracts.parse(model, arguments)
+    except InvalidInputError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("model", GOOD)
+def test_every_argument_is_taken_as_it_is_and_every_field_is_tried(
+    model: type[contracts.Arguments],
+) -> None:
+    assert contracts.parse(model, GOOD[model]).model_dump() == GOOD[model]
+    assert set(GOOD[model]) == set(model.model_fields)
+
+
+@pytest.mark.parametrize(("model", "field", "takes", "bad"), NUMBERS)
+def test_a_number_that_cannot_be_taken_is_named_with_what_it_got(
+    model: type[contracts.Arguments], field: str, takes: str, bad: tuple[Any, ...]
+) -> None:
+    found = [problems(model, {**GOOD[model], field: value}) for value in bad]
+    assert found == [(Problem(field, value, takes),) for value in bad]
+
+
+@pytest.mark.parametrize(("model", "field"), FIELDS)
+def test_null_is_not_given_and_a_required_argument_that_is_not_given_is_named(
+    model: type[contracts.Arguments], field: str
+) -> None:
+    nulled = {**GOOD[model], field: None}
+    left = {name: value for name, value in GOOD[model].items() if name != field}
+    if model.model_fields[field].is_required():
+        for arguments in (nulled, left):
+            (problem,) = problems(model, arguments)
+            assert (problem.field, problem.got) == (field, None)
+    else:
+        assert contracts.parse(model, nulled) == contracts.parse(model, left)
+        assert getattr(contracts.parse(model, nulled), field) is None
+
+
+@pytest.mark.parametrize(("model", "field"), FIELDS)
+@pytest.mark.parametrize("value", [[1], {"x": 1}, [[["deep"]]]])
+def test_a_list_or_an_object_in_place_of_an_argument_is_named(
+    model: type[contracts.Arguments], field: str, value: object
+) -> None:
+    (problem,) = problems(model, {**GOOD[model], field: value})
+    assert (problem.field, problem.got) == (field, value)
+    assert len(str(problem)) < 300
+
+
+@pytest.mark.parametrize(("model", "field"), FIELDS)
+def test_ten_megabytes_are_refused_in_a_short_line(
+    model: type[contracts.Arguments], field: str
+) -> None:
+    huge = "x" * 10_000_000
+    for arguments in ({**GOOD[model], field: [huge]}, {**GOOD[model], huge: 1}):
+        with pytest.raises(InvalidInputError) as refused:
+            contracts.parse(model, arguments)
+        assert len(str(refused.value)) < 600
+
+
+@pytest.mark.parametrize("model", GOOD)
+@pytest.mark.parametrize("name", ["unheard_of", "", "Session", "a b", "\u202e", "\U0001f525"])
+def test_an_unknown_argument_is_named_with_those_there_are(
+    model: type[contracts.Arguments], name: str
+) -> None:
+    (problem,) = problems(model, {**GOOD[model], name: "x"})
+    assert problem.field.isprintable()
+    assert (problem.got, problem.takes) == (
+        "x",
+        f"no such argument; there are {', '.join(model.model_fields)}",
+    )
+
+
+def test_an_unknown_argument_with_half_a_character_is_named_too() -> None:
+    (problem,) = problems(contracts.RouteTaskArguments, {**ROUTE, "\ud800": 1})
+    assert (problem.field, problem.got) == ("'\\ud800'", 1)
+
+
+def test_a_number_too_long_to_be_written_is_named_inside_an_object_too() -> None:
+    (problem,) = problems(contracts.UpdateConfigArguments, {"task_mappings": {"debug": 10**5000}})
+    assert "task_mappings: got " in str(problem)
+
+
+def test_a_setting_given_under_both_its_names_is_refused() -> None:
+    both = {"warning_threshold": 5, "token_warning_threshold": 6}
+    (problem,) = problems(contracts.UpdateConfigArguments, both)
+    assert (problem.field, problem.got) == ("warning_threshold", 5)
+
+
+def test_a_threshold_is_refused_under_the_name_it_was_given() -> None:
+    assert problems(contracts.UpdateConfigArguments, {"auto_switch_threshold": "x"}) == (
+        Problem("auto_switch_threshold", "x", THRESHOLD),
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "field", "words"),
+    [
+        (contracts.RouteTaskArguments, "classification", "routine, creative or critical"),
+        (contracts.RecordUsageArguments, "outcome", "success or failure"),
+        (
+            contracts.HookArguments,
+            "event",
+            "UserPromptSubmit, PostToolBatch, SubagentStop or Stop",
+        ),
+    ],
+)
+def test_a_word_outside_the_closed_ones_is_refused_with_all_of_them(
+    model: type[contracts.Arguments], field: str, words: str
+) -> None:
+    for value in ("", "Routine", "SUCCESS", "stop ", 1, False):
+        assert problems(model, {**GOOD[model], field: value}) == (Problem(field, value, words),)
+    for word in words.replace(" or ", ", ").split(", "):
+        assert getattr(contracts.parse(model, {**GOOD[model], field: word}), field) == word
+
+
+SAMPLES: tuple[Any, ...] = (
+    None, True, False, -1, 0, 1, 5, MAXIMUM_TOKENS, 1.5, -0.5, "", "5", "x", "routine", "Routine",
+    "success", "Stop", [], ["x"], {}, {"debug": "m:1"}, {"debug": None}, {"debug": 5},
+)  # fmt: skip
+
+
+def fits_unpublished_bounds(name: str, value: object) -> bool:
+    """Tell whether a value is inside the bounds that are only told when they are broken."""
+    if name in WEIGHTS:
+        return not isinstance(value, int | float) or value >= 0
+    return name not in {"claude_model", "default_local_model"} or value != ""
+
+
+@given(
+    st.sampled_from(list(GOOD)),
+    st.dictionaries(st.integers(0, 12), st.sampled_from(SAMPLES), max_size=3),
+    st.sets(st.integers(0, 12), max_size=2),
+    st.booleans(),
+)
+def test_what_is_taken_fits_the_published_schema_and_what_does_not_fit_is_refused(
+    model: type[contracts.Arguments], changed: dict[int, Any], left_out: set[int], is_strange: bool
+) -> None:
+    arguments = dict(GOOD[model])
+    names = list(arguments)
+    for position in left_out:
+        arguments.pop(names[position % len(names)], None)
+    for position, value in changed.items():
+        arguments[names[position % len(names)]] = value
+    if is_strange:
+        arguments["unheard_of"] = 1
+    given_arguments = {name: value for name, value in arguments.items() if value is not None}
+    validator: Any = Draft202012Validator(contracts.input_schema(model))
+    values_fit = all(fits_unpublished_bounds(name, value) for name, value in arguments.items())
+    assert is_taken(model, arguments) == (validator.is_valid(given_arguments) and values_fit)
+
+
+PUBLISHED = {
+    contracts.RouteTaskArguments: ["task_type", "classification"],
+    contracts.RecordUsageArguments: ["model", "input_tokens", "output_tokens"],
+    contracts.GetSessionStatusArguments: [],
+    contracts.ResetSessionArguments: [],
+    contracts.UpdateConfigArguments: [],
+    contracts.HookArguments: ["event"],
+}
+
+
+@pytest.mark.parametrize(("model", "required"), PUBLISHED.items())
+def test_a_published_schema_lists_every_argument_flat_and_closed(
+    model: type[contracts.Arguments], required: list[str]
+) -> None:
+    schema = contracts.input_schema(model)
+    assert schema["type"] == "object"
+    assert schema["additionalProperties"] is False
+    assert list(schema["properties"]) == list(model.model_fields)
+    assert schema.get("required", []) == required
+    text = json.dumps(schema)
+    assert [
+        word for word in ("$ref", "$defs", "anyOf", "default", "title") if f'"{word}"' in text
+    ] == []
+
+
+KINDS = [
+    (contracts.ROUTE, strategies.route_answers),
+    (contracts.RECORD, strategies.record_answers),
+    (contracts.STATUS, strategies.status_answers),
+    (contracts.RESET, strategies.reset_answers),
+    (contracts.CONFIG, strategies.config_answers),
+]
+
+
+def holds_null(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(holds_null(item) for item in cast("dict[str, Any]", value).values())
+    return value is None
+
+
+@pytest.mark.parametrize(("form", "answers"), KINDS)
+@given(data=st.data())
+def test_any_answer_fits_its_schema_and_is_the_command_lines_json(
+    form: contracts.Answer, answers: st.SearchStrategy[object], data: st.DataObject
+) -> None:
+    answer = data.draw(answers)
+    dumped = form.dump(answer)
+    validator: Any = Draft202012Validator(form.schema)
+    validator.validate(dumped)
+    assert not holds_null(dumped)
+    assert form.dump_json(answer) == terminal.to_json(answer)
+    assert json.loads(form.dump_json(answer)) == dumped
+
+
+@pytest.mark.parametrize("form", [form for form, _ in KINDS])
+def test_an_output_schema_is_an_object_without_what_nobody_need_read(
+    form: contracts.Answer,
+) -> None:
+    Draft202012Validator.check_schema(form.schema)
+    assert form.schema["type"] == "object"
+    assert '"title"' not in json.dumps(form.schema)
+    assert '"default": null' not in json.dumps(form.schema)

@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -476,6 +477,22 @@ async def test_a_tool_says_that_the_ledger_is_locked_and_works_once_it_is_not(
                 one_line(await refusal(client, tool), f"ledger {ledger_file} {LOCKED}")
     assert wire.dump(ledger_file) == before
     await works(client)
+
+
+def test_a_new_ledger_is_made_once_whoever_holds_its_file_lets_go(ledger_file: Path) -> None:
+    ledger_file.parent.mkdir(parents=True)
+    with (
+        closing(sqlite3.connect(ledger_file, isolation_level=None)) as other,
+        InlineSqliteLedger(ledger_file, wire.TIMEOUT_SECONDS) as ledger,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        other.execute("CREATE TABLE theirs (a)")
+        other.execute("BEGIN IMMEDIATE")
+        decided = pool.submit(finish, OPERATIONS["decide"](ledger))
+        with pytest.raises(TimeoutError):
+            decided.result(0.2)
+        other.execute("ROLLBACK")
+        assert decided.result(wire.TIMEOUT_SECONDS) == (1, DECISION)
 
 
 UNMEASURED = ("env", "-u", "COVERAGE_PROCESS_START", "-u", "COVERAGE_PROCESS_CONFIG")

@@ -182,6 +182,24 @@ def test_the_settings_table_has_the_shape_that_earlier_scripts_use(file: Path) -
     ]
 
 
+def test_a_ledger_survives_any_crash_of_its_process_and_checks_its_references(file: Path) -> None:
+    with InlineSqliteLedger(file) as ledger:
+        pragmas = {
+            name: finish(
+                ledger.run(
+                    lambda connection, name=name: connection.execute(f"PRAGMA {name}").fetchone()
+                )
+            )
+            for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+        }
+    assert pragmas == {
+        "journal_mode": ("wal",),
+        "synchronous": (1,),
+        "foreign_keys": (1,),
+        "busy_timeout": (30_000,),
+    }
+
+
 def test_opening_again_changes_nothing(file: Path) -> None:
     used(file)
     before = wire.dump(file)

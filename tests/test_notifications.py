@@ -6,6 +6,7 @@ That nothing is heard is shown by what is heard next: notifications come in orde
 from __future__ import annotations
 
 import sys
+import time
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -355,7 +356,11 @@ def test_a_watching_server_lives_through_a_broken_ledger_and_tells_again_once_it
     file.rmdir()
     assert server.request("resources/subscribe", {"uri": STATUS})["result"] == {}
     wire.execute(file, "INSERT INTO settings VALUES ('session_limit', 'plenty', 'now')")
-    assert server.refusal("route_task", **TASK).startswith("setting in the ledger: session_limit")
+    deadline = time.monotonic() + wire.TIMEOUT_SECONDS
+    while "cannot watch for changes" not in server.stderr():
+        text = server.refusal("route_task", **TASK)
+        assert text.startswith("setting in the ledger: session_limit")
+        assert time.monotonic() < deadline
     wire.execute(file, "DELETE FROM settings")
     server.answer("record_usage", **USAGE)
     while not server.heard:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,16 +82,15 @@ def test_a_turns_last_response_is_taken_over_although_it_is_written_after_the_ho
     home: Path,
 ) -> None:
     file = transcript(home / ".claude" / "projects")
+    measured = "SELECT measured_input_tokens FROM immunos_mcp_session"
+    deadline = time.monotonic() + wire.TIMEOUT_SECONDS
     with wire.ServerProcess(home) as server:
         server.initialize()
         hook(server, "UserPromptSubmit")
-        server.request("resources/subscribe", {"uri": "immunos://status"})
         assert hook(server, "Stop") == {}
         append(file, Answer("m1", 10, at=datetime.now(UTC) + timedelta(minutes=1)))
-        assert server.receive()["method"] == "notifications/resources/updated"
-        assert wire.rows(
-            wire.ledger_path(home), "SELECT measured_input_tokens FROM immunos_mcp_session"
-        ) == [(10,)]
+        while wire.rows(wire.ledger_path(home), measured) != [(10,)]:
+            assert time.monotonic() < deadline
 
 
 def test_an_event_that_is_unknown_is_refused(home: Path) -> None:

@@ -7,6 +7,7 @@ from fractions import Fraction
 from itertools import product
 
 import pytest
+import strategies
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,6 +25,7 @@ from immunos_mcp.domain import (
     Weights,
 )
 from immunos_mcp.policy import (
+    ROWS,
     budget_tokens,
     decide,
     local_model,
@@ -134,11 +136,7 @@ def test_a_task_type_mapped_to_claude_stays_local_on_the_default_local_model() -
     assert local_model("code_review", SETTINGS) == "qwen2.5-coder:7b"
 
 
-counts = st.builds(TokenCounts, *[st.integers(0, 10**12)] * 4)
-weights = st.builds(Weights, *[st.integers(0, 100_000).map(lambda n: n / 1000)] * 4)
-
-
-@given(counts=counts, weights=weights)
+@given(counts=strategies.counts, weights=strategies.weights)
 def test_budget_tokens_are_the_exact_weighted_sum_rounded_half_up(
     counts: TokenCounts, weights: Weights
 ) -> None:
@@ -193,3 +191,199 @@ def test_a_rehearsal_counts_what_would_differ_and_where_it_would_go() -> None:
         token_warning_threshold=A + 1, token_auto_switch_threshold=A + 1, session_limit=A + 1
     )
     assert rehearse(history, later) == Rehearsal(4, 1, moved_to_ollama=0, moved_to_claude=1)
+
+
+def is_claudes(model: str, settings: Settings) -> bool:
+    return model == settings.claude_model or strategies.PROVIDERS[model] is Provider.CLAUDE
+
+
+def stated_level(tokens: int, settings: Settings) -> WarningLevel:
+    if tokens >= settings.token_auto_switch_threshold:
+        return WarningLevel.CRITICAL
+    if tokens >= settings.token_warning_threshold:
+        return WarningLevel.WARNING
+    return WarningLevel.NORMAL
+
+
+def stated_choice(settings: Settings, total: int, task: Task) -> tuple[str, str]:
+    """Return model and reason as the policy's description says of any settings, row by row."""
+    local = settings.task_mappings.get(task.task_type, settings.default_local_model)
+    if is_claudes(local, settings):
+        local = settings.default_local_model
+    if total >= settings.token_auto_switch_threshold:
+        return local, "token_budget_exceeded"
+    if total >= settings.token_warning_threshold and task.classification == "routine":
+        return local, "token_budget_warning"
+    if task.classification == "critical":
+        return settings.claude_model, "task_critical"
+    if task.task_type in settings.task_mappings:
+        return settings.task_mappings[task.task_type], "task_optimized"
+    return settings.claude_model, "default_complex"
+
+
+@given(st.data(), strategies.settings(), strategies.tasks)
+def test_any_task_under_any_settings_is_decided_as_stated(
+    data: st.DataObject, settings: Settings, task: Task
+) -> None:
+    total = data.draw(strategies.totals_near(settings))
+    model, reason = stated_choice(settings, total, task)
+    provider = Provider.CLAUDE if is_claudes(model, settings) else Provider.OLLAMA
+    projected = None
+    if task.estimated_tokens is not None:
+        projected = total + (task.estimated_tokens if provider is Provider.CLAUDE else 0)
+    assert decide(settings, total, task) == Decision(
+        model,
+        provider,
+        Reason(reason),
+        stated_level(total, settings),
+        total,
+        projected,
+        None if projected is None else stated_level(projected, settings),
+    )
+
+
+@pytest.mark.parametrize("classification", Classification)
+@pytest.mark.parametrize(
+    ("mapped", "local"),
+    [(None, "default:1"), ("llama3:8b", "llama3:8b"), ("opus", "default:1"), ("own", "default:1")],
+)
+def test_past_the_auto_switch_threshold_a_task_goes_to_its_own_local_model_else_to_the_default(
+    mapped: str | None, local: str, classification: Classification
+) -> None:
+    settings = Settings(
+        task_mappings={} if mapped is None else {"task": mapped},
+        claude_model="own",
+        default_local_model="default:1",
+    )
+    assert decide(settings, A, Task("task", classification)) == Decision(
+        local, Provider.OLLAMA, Reason.TOKEN_BUDGET_EXCEEDED, WarningLevel.CRITICAL, A
+    )
+
+
+def test_a_critical_task_goes_to_claude_below_the_auto_switch_threshold() -> None:
+    assert decide(SETTINGS, A - 1, Task("code_review", Classification.CRITICAL)) == Decision(
+        "claude-sonnet-4.5", Provider.CLAUDE, Reason.TASK_CRITICAL, WarningLevel.WARNING, A - 1
+    )
+
+
+def test_with_equal_thresholds_there_is_no_warning_between_normal_and_critical() -> None:
+    settings = Settings(token_warning_threshold=100, token_auto_switch_threshold=100)
+    levels = [warning_level(total, settings) for total in (0, 99, 100, 101)]
+    assert levels == ["normal", "normal", "critical", "critical"]
+
+
+def test_the_order_of_the_rows_and_their_words_are_the_contract() -> None:
+    assert [row.reason.value for row in ROWS] == [
+        "token_budget_exceeded",
+        "token_budget_warning",
+        "task_critical",
+        "task_optimized",
+        "default_complex",
+    ]
+
+
+def test_a_critical_task_is_projected_across_both_thresholds_at_once() -> None:
+    decision = decide(SETTINGS, 0, Task("code_review", Classification.CRITICAL, A))
+    assert decision == Decision(
+        "claude-sonnet-4.5",
+        Provider.CLAUDE,
+        Reason.TASK_CRITICAL,
+        WarningLevel.NORMAL,
+        0,
+        A,
+        WarningLevel.CRITICAL,
+    )
+
+
+def test_an_estimate_of_nothing_is_an_estimate() -> None:
+    decision = decide(SETTINGS, W, Task("unheard_of", Classification.CREATIVE, 0))
+    assert (decision.projected_tokens, decision.projected_level) == (W, WarningLevel.WARNING)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "claude_3",
+        "CLAUDE-3-5-SONNET",
+        "anthropic.claude-v2:1",
+        "claude-sonnet-4@20250514",
+        "openrouter/anthropic/claude-opus-4",
+        "opus4",
+        "sonnet3.5",
+        "Haiku",
+        "eu.opus-4",
+    ],
+)
+def test_claudes_families_are_known_in_the_spellings_of_apis(model: str) -> None:
+    assert provider_of(model, SETTINGS) is Provider.CLAUDE
+
+
+@pytest.mark.parametrize(
+    "model", ["octopus", "opuscule:1b", "sonnets", "haikus:2b", "llama3:8b", "gpt-5", "clau-de"]
+)
+def test_a_familys_name_inside_another_word_is_not_claudes(model: str) -> None:
+    assert provider_of(model, SETTINGS) is Provider.OLLAMA
+
+
+def test_the_model_set_as_claudes_is_known_by_its_exact_name_alone() -> None:
+    settings = Settings(claude_model="gpt-5")
+    found = {model: provider_of(model, settings) for model in ("gpt-5", "gpt-5-mini", "GPT-5")}
+    assert found == {"gpt-5": "claude", "gpt-5-mini": "ollama", "GPT-5": "ollama"}
+
+
+@pytest.mark.parametrize(
+    ("counts", "weights", "tokens"),
+    [
+        (TokenCounts(), Weights(), 0),
+        (TokenCounts(1), Weights(0.5), 1),
+        (TokenCounts(1), Weights(0.499), 0),
+        (TokenCounts(3), Weights(0.5), 2),
+        (TokenCounts(1, 1), Weights(0.25, 0.25), 1),
+        (TokenCounts(0, 0, 0, 10**18 + 1), Weights(0, 0, 0, 1), 10**18 + 1),
+        (TokenCounts(10**30 + 1, 7), Weights(100, 0.001), 100 * 10**30 + 100),
+        (TokenCounts(10**12), Weights(0.001), 10**9),
+    ],
+)
+def test_budget_tokens_at_halves_and_beyond_what_floats_can_hold(
+    counts: TokenCounts, weights: Weights, tokens: int
+) -> None:
+    assert budget_tokens(counts, weights) == tokens
+
+
+def test_the_recommendation_names_the_models_of_the_settings() -> None:
+    settings = Settings(claude_model="claude-x", default_local_model="llama3:8b")
+    assert [recommend(level, settings) for level in WarningLevel] == [
+        ("claude-x", "Budget is fine: tasks go where they are done best."),
+        ("mixed", "Budget is running low: routine tasks go to Ollama."),
+        ("llama3:8b", "Budget used up: all tasks go to Ollama."),
+    ]
+
+
+@given(
+    st.lists(st.tuples(strategies.tokens, strategies.tasks), max_size=8),
+    strategies.settings(),
+    strategies.settings(),
+)
+def test_a_rehearsal_is_the_count_of_decisions_that_differ(
+    asked: list[tuple[int, Task]], before: Settings, after: Settings
+) -> None:
+    decided = [(decide(before, total, task), decide(after, total, task)) for total, task in asked]
+    logged = [
+        LoggedDecision(number, "default", datetime(2026, 1, 1, tzinfo=UTC), task, old, None)
+        for number, ((_, task), (old, _)) in enumerate(zip(asked, decided, strict=True), 1)
+    ]
+    changed = [(old.provider, new.provider) for old, new in decided if old.model != new.model]
+    assert rehearse(iter(logged), after) == Rehearsal(
+        len(asked),
+        len(changed),
+        moved_to_ollama=changed.count((Provider.CLAUDE, Provider.OLLAMA)),
+        moved_to_claude=changed.count((Provider.OLLAMA, Provider.CLAUDE)),
+    )
+
+
+def test_the_same_settings_change_nothing_in_a_rehearsal() -> None:
+    task = Task("unheard_of", Classification.CREATIVE, 5)
+    decision = decide(SETTINGS, 0, task)
+    logged = LoggedDecision(1, "default", datetime(2026, 1, 1, tzinfo=UTC), task, decision, None)
+    assert rehearse([logged], SETTINGS) == Rehearsal(1, 0, 0, 0)
+    assert rehearse([], SETTINGS) == Rehearsal(0, 0, 0, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -262,3 +263,32 @@ def test_input_that_is_closed_before_anything_was_said_ends_the_server_with_0(ho
     done = wire.run(home)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert list(home.iterdir()) == []
+
+
+def test_requests_that_are_piped_in_are_all_answered_before_the_program_ends(home: Path) -> None:
+    call = {"name": "route_task", "arguments": {"task_type": "debug", "classification": "routine"}}
+    messages: list[wire.JsonObject] = [
+        {
+            "jsonrpc": "2.0",
+            "id": 0,
+            "method": "initialize",
+            "params": {
+                "protocolVersion": wire.HANDSHAKE_VERSION,
+                "capabilities": {},
+                "clientInfo": wire.CLIENT_INFO,
+            },
+        },
+        {"jsonrpc": "2.0", "method": "notifications/initialized"},
+        *({"jsonrpc": "2.0", "id": n, "method": "tools/call", "params": call} for n in range(1, 9)),
+    ]
+    done = subprocess.run(
+        wire.PROGRAM,
+        input="".join(f"{json.dumps(message)}\n" for message in messages),
+        env=wire.environment(home),
+        capture_output=True,
+        encoding="utf-8",
+        timeout=wire.TIMEOUT_SECONDS,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(json.loads(line)["id"] for line in done.stdout.splitlines()) == list(range(9))

@@ -1,10 +1,16 @@
 """The program: ``immunos-mcp`` and ``python -m immunos_mcp``."""
 
+import signal
 import sys
 
 
 def main() -> int:
-    """Run the command line; the status line, which runs at every refresh, without its parser."""
+    """Run the command line; the status line, which runs at every refresh, without its parser.
+
+    Interrupts end the process at once and silently, from the first moment on: whatever was
+    answered is stored already.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     if sys.argv[1:] == ["statusline"]:
         from immunos_mcp.claude_code import status_line
 

@@ -54,11 +54,7 @@ exit codes: 0 fine, 1 failed, 2 wrong usage
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program with command-line arguments (``None``: the process's) and return its code.
-
-    Interrupts end the process at once and silently: whatever was answered is stored already.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    """Run the program with command-line arguments (``None``: the process's); return its code."""
     given = _parser().parse_args(
         arguments, argparse.Namespace(command=None, db=None, session=None, json=False)
     )

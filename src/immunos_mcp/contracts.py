@@ -205,6 +205,12 @@ def parse(model: type[ArgumentsModel], arguments: Mapping[str, object]) -> Argum
         InvalidInputError: it names every argument that cannot be taken, what it got and what it takes.
     """
     given = {name: value for name, value in arguments.items() if value is not None}
+    takes_names = f"no such argument; there are {', '.join(model.model_fields)}"
+    unspeakable = [name for name in given if not name.isascii() and not names.is_printable(name)]
+    if unspeakable:
+        raise InvalidInputError(
+            *(Problem(_short(name), given[name], takes_names) for name in unspeakable)
+        )
     try:
         return model.model_validate(given)
     except ValidationError as refused:
@@ -212,8 +218,7 @@ def parse(model: type[ArgumentsModel], arguments: Mapping[str, object]) -> Argum
         for error in refused.errors(include_url=False, include_context=False):
             field = str(error["loc"][0])
             if error["type"] == "extra_forbidden":
-                takes = f"no such argument; there are {', '.join(model.model_fields)}"
-                problems[field] = Problem(_short(field), given[field], takes)
+                problems[field] = Problem(_short(field), given[field], takes_names)
             else:
                 name = settings_rules.SHORT_NAMES.get(field, field)
                 takes = error["msg"] if error["type"] == "refused" else _TAKES.get(name, _TEXT)

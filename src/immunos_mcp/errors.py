@@ -66,7 +66,11 @@ def shown(value: object) -> str:
         text = ascii(value[: _SHOWN_CHARACTERS + 1])
         length = len(value)
     else:
-        text = repr(value)
+        try:
+            text = repr(value)
+        except ValueError:
+            # Python does not spell out whole numbers of more than some thousand digits.
+            return f"a value ({type(value).__name__}) too long to be shown"
         length = len(text)
     if len(text) > _SHOWN_CHARACTERS:
         return f"{text[:_SHOWN_CHARACTERS]}... ({length} characters)"

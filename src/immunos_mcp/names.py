@@ -15,6 +15,8 @@ LONGEST_REASON = 500
 
 TASK_TYPE_TAKES = f"1 to {LONGEST_TASK_TYPE} printable characters, such as code_review"
 
+MODEL_TAKES = f"a model name of 1 to {LONGEST_MODEL_NAME} ASCII characters without blanks"
+
 _CAMEL_BOUNDARY = re.compile(r"(?<=[^\W_A-Z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _NOT_WORD = re.compile(r"[\W_]+")
 _SNAKE_CASE = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)*")
@@ -63,8 +65,7 @@ def check_model_name(text: str, field: str = "model") -> str:
     """
     if len(text) <= LONGEST_MODEL_NAME and _MODEL.fullmatch(text):
         return text
-    takes = f"a model name of 1 to {LONGEST_MODEL_NAME} ASCII characters without blanks"
-    raise InvalidInputError(Problem(field, text, takes))
+    raise InvalidInputError(Problem(field, text, MODEL_TAKES))
 
 
 def check_request_id(text: str, field: str = "request_id") -> str:

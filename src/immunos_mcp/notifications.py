@@ -57,6 +57,7 @@ class StatusNotifier:
         self._subscribers: dict[str, list[ServerSession]] = {}
         self._seen: Revisions | None = None
         self._wake = anyio.Event()
+        self._trouble = ""
 
     def changed_here(self) -> None:
         """Look for changes now instead of at the next poll: this process has made one."""
@@ -115,8 +116,11 @@ class StatusNotifier:
         try:
             current = await self._revisions()
         except ImmunosError as error:
-            logger.warning("cannot watch for changes: %s", error)
+            if str(error) != self._trouble:
+                self._trouble = str(error)
+                logger.warning("cannot watch for changes: %s", error)
             return
+        self._trouble = ""
         seen, self._seen = self._seen, current
         if seen is not None:
             for uri in self._changed_uris(seen, current):

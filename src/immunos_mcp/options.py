@@ -50,7 +50,11 @@ def read(
             environment.get(SESSION_VARIABLE) or DEFAULT_SESSION, SESSION_VARIABLE
         )
     given = database or environment.get(DATABASE_VARIABLE)
-    path = Path(given).expanduser() if given else default_database()
+    try:
+        path = Path(given).expanduser() if given else default_database()
+    except RuntimeError:
+        field = "--db" if database else DATABASE_VARIABLE
+        raise InvalidInputError(Problem(field, given, "a file below a home that exists")) from None
     return Options(path.absolute(), name, _is_on(environment, TRANSCRIPTS_VARIABLE))
 
 

@@ -368,7 +368,10 @@ class Handlers:
         if uri.startswith(SESSION_STATUS_PREFIX) and uri.endswith(SESSION_STATUS_SUFFIX):
             name = uri.removeprefix(SESSION_STATUS_PREFIX).removesuffix(SESSION_STATUS_SUFFIX)
             if name and "/" not in name:
-                return unquote(name)
+                try:
+                    return unquote(name, errors="strict")
+                except UnicodeDecodeError:
+                    return None
         return None
 
     async def subscribe(

@@ -20,7 +20,7 @@ from immunos_mcp.domain import (
     Settings,
 )
 from immunos_mcp.errors import InvalidInputError, InvalidStoredSettingsError, Problem
-from immunos_mcp.names import check_model_name, normalise_task_type
+from immunos_mcp.names import MODEL_TAKES, check_model_name, normalise_task_type
 from immunos_mcp.policy import provider_of
 
 if TYPE_CHECKING:
@@ -158,10 +158,8 @@ def _check_tokens(name: str, value: object, _settings: Settings) -> int:
 
 def is_weight(value: float) -> bool:
     """Tell whether a number can weigh tokens: 0 to 100 in steps of 0.001."""
-    return (
-        math.isfinite(value)
-        and 0 <= value <= MAXIMUM_WEIGHT
-        and math.isclose(value * 1000, round(value * 1000), rel_tol=0, abs_tol=1e-6)
+    return 0 <= value <= MAXIMUM_WEIGHT and math.isclose(
+        value * 1000, round(value * 1000), rel_tol=0, abs_tol=1e-6
     )
 
 
@@ -172,7 +170,9 @@ def _check_weight(name: str, value: object, _settings: Settings) -> float:
 
 
 def _check_model(name: str, value: object, _settings: Settings) -> str:
-    return check_model_name(value if isinstance(value, str) else "", name)
+    if isinstance(value, str):
+        return check_model_name(value, name)
+    raise InvalidInputError(Problem(name, value, MODEL_TAKES))
 
 
 def _check_window(name: str, value: object, _settings: Settings) -> int:

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 
+GRACE_SECONDS = 5.0
+"""How long requests under way may take when the client has closed the input."""
+
+_NOTIFICATION = re.compile(r'\{"jsonrpc":"2\.0","method"|\{"method"')
 _REQUEST_ID = re.compile(r'"id"\s*:\s*(-?[0-9]{1,18}|"[^"\\]{0,200}")')
 
 
@@ -31,13 +35,19 @@ class WireOutput:
     """
 
     def __init__(self) -> None:
+        self.unanswered = 0
+        self._answered = anyio.Event()
         self._file = os.fdopen(os.dup(1), "w", encoding="utf-8", newline="\n")
+        os.set_blocking(self._file.fileno(), True)
         # Whatever else prints to standard output must not end up between two messages.
         os.dup2(2, 1)
 
     async def write(self, text: str) -> None:
         """Take one line."""
         self._file.write(text)
+        if not _NOTIFICATION.match(text):
+            self.unanswered -= 1
+            self._answered.set()
 
     async def flush(self) -> None:
         """Send what was taken; once the client is gone, the SDK is told so and stops writing."""
@@ -45,6 +55,12 @@ class WireOutput:
             self._file.flush()
         except BrokenPipeError:
             raise anyio.ClosedResourceError from None
+
+    async def all_answered(self) -> None:
+        """Wait until every request that was counted in ``unanswered`` has its answer."""
+        while self.unanswered > 0:
+            self._answered = anyio.Event()
+            await self._answered.wait()
 
 
 class WireInput:
@@ -57,7 +73,11 @@ class WireInput:
         self._output = output
 
     async def __aiter__(self) -> AsyncIterator[str]:
-        """Read until the client closes the input."""
+        """Read until the client closes the input, and then until its requests are answered.
+
+        The SDK cancels what is under way when the input ends, which would leave whoever pipes
+        requests into the program without answers.
+        """
         async for line in self._lines:
             try:
                 message: Json = from_json(line)
@@ -68,10 +88,13 @@ class WireInput:
                     await self._refuse(request_id, PARSE_ERROR, f"Parse error: {str(error)[:200]}")
                 continue
             if _is_message(message):
+                self._output.unanswered += _asks_for_an_answer(message)
                 yield line
             else:
                 request_id = message.get("id") if isinstance(message, dict) else None
                 await self._refuse(request_id, INVALID_REQUEST, "Invalid request")
+        with anyio.move_on_after(GRACE_SECONDS):
+            await self._output.all_answered()
 
     async def _refuse(self, request_id: Json, code: int, text: str) -> None:
         known = isinstance(request_id, str | int) and not isinstance(request_id, bool)
@@ -80,6 +103,7 @@ class WireInput:
             "id": request_id if known else None,
             "error": {"code": code, "message": text},
         }
+        self._output.unanswered += 1
         await self._output.write(json.dumps(message) + "\n")
         await self._output.flush()
 
@@ -91,3 +115,12 @@ def _is_message(value: Json) -> bool:
     if isinstance(value.get("method"), str):
         return isinstance(value.get("params", {}), dict)
     return "method" not in value and ("result" in value or "error" in value)
+
+
+def _asks_for_an_answer(message: Json) -> bool:
+    return (
+        isinstance(message, dict)
+        and "method" in message
+        and "id" in message
+        and message["method"] != "subscriptions/listen"
+    )

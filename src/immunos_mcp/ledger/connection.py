@@ -54,7 +54,9 @@ def _make_private(path: Path) -> None:
     if path.is_dir():
         raise LedgerError(f"ledger {path} is a folder; name a file with --db or IMMUNOS_DB")
     if not path.exists():
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        missing = [folder for folder in path.parents if not folder.exists()]
+        for folder in reversed(missing):
+            folder.mkdir(mode=0o700, exist_ok=True)
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
 
 

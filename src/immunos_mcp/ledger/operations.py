@@ -208,9 +208,10 @@ def record(
             other usage.
     """
     settings = effective_settings(connection)
-    if usage.request_id is not None and _is_repeat(connection, name, usage):
+    was_counted = _recorded_before(connection, name, usage)
+    if was_counted is not None:
         session = _current(connection, name, now, settings)
-        return Recorded(settings, session, session, repeated=True)
+        return Recorded(settings, session, session, repeated=True, counted=was_counted)
     _close_decision(connection, usage, now)
     provider = provider_of(usage.model, settings)
     counted = not (is_measured and provider is Provider.CLAUDE)
@@ -631,20 +632,23 @@ def _decisions_by_reason(
     return {Reason(reason): count for reason, count in rows}
 
 
-def _is_repeat(connection: sqlite3.Connection, name: str, usage: Usage) -> bool:
+def _recorded_before(connection: sqlite3.Connection, name: str, usage: Usage) -> bool | None:
+    """Tell whether an earlier record of the same request counted; ``None``: there is none."""
+    if usage.request_id is None:
+        return None
     row = connection.execute(
-        "SELECT session.name, model, input_tokens, output_tokens, cache_creation_input_tokens,"
-        " cache_read_input_tokens FROM immunos_mcp_usage"
+        "SELECT counted, session.name, model, input_tokens, output_tokens,"
+        " cache_creation_input_tokens, cache_read_input_tokens FROM immunos_mcp_usage"
         " JOIN immunos_mcp_session AS session USING (session_id) WHERE external_id = ?",
         (usage.request_id,),
     ).fetchone()
     if row is None:
-        return False
-    recorded = (row[0], row[1], TokenCounts(*row[2:]))
+        return None
+    recorded = (row[1], row[2], TokenCounts(*row[3:]))
     if recorded != (name, usage.model, usage.counts):
         takes = "an id of its own for each response; this one was recorded with other usage"
         raise InvalidInputError(Problem("request_id", usage.request_id, takes))
-    return True
+    return bool(row[0])
 
 
 def _close_decision(connection: sqlite3.Connection, usage: Usage, now: datetime) -> None:

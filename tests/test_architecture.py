@@ -1,0 +1,65 @@
+"""What the import layers cannot say: that commands stay light, and that importing does nothing."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import wire
+
+import immunos_mcp
+
+PACKAGE = Path(immunos_mcp.__file__).parent
+
+
+def run(home: Path, code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=wire.environment(home),
+        cwd=home,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=wire.TIMEOUT_SECONDS,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_a_command_imports_neither_the_protocol_nor_an_event_loop(home: Path) -> None:
+    code = (
+        "import sys; from immunos_mcp import cli;"
+        " assert cli.main(['route', '--task-type', 'x', '--classification', 'routine']) == 0;"
+        " assert cli.main(['status']) == 0;"
+        " heavy = {'mcp', 'mcp_types', 'pydantic', 'pydantic_core', 'anyio', 'asyncio', 'aiosqlite'};"
+        " print(sorted(heavy & set(sys.modules)))"
+    )
+    assert run(home, code).splitlines()[-1] == "[]"
+
+
+def test_importing_every_module_prints_nothing_and_makes_nothing(home: Path) -> None:
+    modules = [
+        ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts)
+        for file in PACKAGE.rglob("*.py")
+    ]
+    assert "immunos_mcp.server" in modules
+    assert run(home, "import " + ", ".join(sorted(modules))) == ""
+    assert list(home.iterdir()) == []
+
+
+def test_the_policy_imports_nothing_of_the_project_but_its_values() -> None:
+    tree = ast.parse((PACKAGE / "policy.py").read_text(encoding="utf-8"))
+    imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    imported |= {
+        name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names
+    }
+    assert imported == {
+        "__future__",
+        "re",
+        "dataclasses",
+        "typing",
+        "collections.abc",
+        "immunos_mcp.domain",
+    }

@@ -1,0 +1,90 @@
+"""How refused values are shown: in one short printable line, whatever they are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from immunos_mcp.errors import (
+    ImmunosError,
+    InvalidInputError,
+    InvalidStoredSettingsError,
+    LedgerError,
+    Problem,
+    shown,
+)
+
+LONGEST_SHOWN = 60 + len("... (10000000 characters)")
+
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+json_values: st.SearchStrategy[Any] = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "nothing"),
+        (True, "true"),
+        (False, "false"),
+        (0, "0"),
+        (-5, "-5"),
+        (1.5, "1.5"),
+        (float("nan"), "nan"),
+        (float("-inf"), "-inf"),
+        ("", "''"),
+        ("urgent", "'urgent'"),
+        ("it's", '"it\'s"'),
+        ("a\nb\x00", "'a\\nb\\x00'"),
+        ("\u202e\ud800", "'\\u202e\\ud800'"),
+        ("\U0001f525", "'\\U0001f525'"),
+        (["x", None], "['x', None]"),
+        ({"a": 1}, "{'a': 1}"),
+        (2**128 - 1, "340282366920938463463374607431768211455"),
+        (2**128, "a whole number of 129 bits"),
+        (-(2**128), "a whole number of 129 bits"),
+        ("x" * 58, "'" + "x" * 58 + "'"),
+        ("x" * 100, "'" + "x" * 59 + "... (100 characters)"),
+        ("x" * 10_000_000, "'" + "x" * 59 + "... (10000000 characters)"),
+        (["x" * 100], "['" + "x" * 58 + "... (104 characters)"),
+    ],
+)
+def test_a_value_is_shown(value: object, text: str) -> None:
+    assert shown(value) == text
+
+
+@given(json_values)
+def test_whatever_is_sent_is_shown_in_one_short_printable_line(value: object) -> None:
+    text = shown(value)
+    assert text.isprintable()
+    assert 1 <= len(text) <= LONGEST_SHOWN
+
+
+def test_a_number_too_long_to_be_written_is_shown_inside_an_object_too() -> None:
+    text = shown({"debug": [10**5000]})
+    assert text.isprintable()
+    assert len(text) <= LONGEST_SHOWN
+
+
+def test_a_problem_says_its_field_what_it_got_and_what_it_takes() -> None:
+    assert str(Problem("outcome", "meh", "success or failure")) == (
+        "outcome: got 'meh', takes success or failure"
+    )
+
+
+def test_all_problems_are_said_in_the_order_found() -> None:
+    first, second = Problem("b", None, "text"), Problem("a", 5, "no number")
+    refused = InvalidInputError(first, second)
+    assert refused.problems == (first, second)
+    assert str(refused) == "b: got nothing, takes text; a: got 5, takes no number"
+
+
+@pytest.mark.parametrize("kind", [InvalidInputError, InvalidStoredSettingsError, LedgerError])
+def test_every_error_meant_for_the_caller_is_caught_as_one(kind: type[Exception]) -> None:
+    assert issubclass(kind, ImmunosError)

@@ -1,0 +1,112 @@
+"""Where things are: flag, else variable, else default."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from immunos_mcp.errors import InvalidInputError, Problem
+from immunos_mcp.options import Options, default_database, read
+
+
+@pytest.fixture
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+def test_without_flags_and_variables_everything_is_in_the_home(own_home: Path) -> None:
+    file = own_home / ".immunos" / "db" / "immunos.db"
+    assert default_database() == file
+    assert read({}) == Options(file, "default", read_transcripts=True)
+
+
+def test_reading_the_options_makes_no_folder(own_home: Path) -> None:
+    read({})
+    assert list(own_home.iterdir()) == []
+
+
+def test_empty_variables_count_as_not_set(own_home: Path) -> None:
+    environment = {"IMMUNOS_DB": "", "IMMUNOS_SESSION": "", "IMMUNOS_TRANSCRIPTS": ""}
+    assert read(environment) == Options(own_home / ".immunos" / "db" / "immunos.db", "default")
+
+
+@given(
+    flag=st.none() | st.just("/flag.db"),
+    variable=st.none() | st.just("/variable.db"),
+    session_flag=st.none() | st.just("flag"),
+    session_variable=st.none() | st.just("variable"),
+)
+def test_a_flag_wins_over_a_variable_and_a_variable_over_the_default(
+    flag: str | None, variable: str | None, session_flag: str | None, session_variable: str | None
+) -> None:
+    named = {"IMMUNOS_DB": variable, "IMMUNOS_SESSION": session_variable}
+    environment = {name: value for name, value in named.items() if value is not None}
+    assert read(environment, flag, session_flag) == Options(
+        Path(flag or variable or default_database()),
+        session_flag or session_variable or "default",
+    )
+
+
+@pytest.mark.parametrize("where", ["flag", "variable"])
+def test_a_tilde_is_the_home_and_a_relative_path_is_below_the_current_folder(
+    own_home: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    current = own_home / "current"
+    current.mkdir()
+    monkeypatch.chdir(current)
+
+    def database(text: str) -> Path:
+        chosen = read({}, text) if where == "flag" else read({"IMMUNOS_DB": text})
+        return chosen.database
+
+    assert database("~/a.db") == own_home / "a.db"
+    assert database("b.db") == current / "b.db"
+    assert database("/c.db") == Path("/c.db")
+
+
+@pytest.mark.parametrize(
+    ("environment", "flag"),
+    [({}, "~nobody_of_this_name/a.db"), ({"IMMUNOS_DB": "~nobody_/a"}, None)],
+)
+def test_the_home_of_somebody_unknown_is_refused(
+    environment: dict[str, str], flag: str | None
+) -> None:
+    with pytest.raises(InvalidInputError, match=r"--db|IMMUNOS_DB"):
+        read(environment, flag)
+
+
+@pytest.mark.parametrize(("text", "is_on"), [("on", True), ("off", False)])
+def test_transcripts_are_read_unless_they_are_switched_off(text: str, is_on: bool) -> None:
+    assert read({"IMMUNOS_TRANSCRIPTS": text}, "/a.db", "s") == Options(Path("/a.db"), "s", is_on)
+
+
+@pytest.mark.parametrize("text", ["yes", "ON", "0", " on", "off\n"])
+def test_any_other_word_for_reading_transcripts_is_refused(text: str) -> None:
+    with pytest.raises(InvalidInputError) as refused:
+        read({"IMMUNOS_TRANSCRIPTS": text})
+    assert refused.value.problems == (Problem("IMMUNOS_TRANSCRIPTS", text, "on or off"),)
+
+
+@pytest.mark.parametrize(
+    ("environment", "flag", "field", "got"),
+    [
+        ({"IMMUNOS_SESSION": "a\nb"}, None, "IMMUNOS_SESSION", "a\nb"),
+        ({"IMMUNOS_SESSION": "x" * 65}, None, "IMMUNOS_SESSION", "x" * 65),
+        ({"IMMUNOS_SESSION": "fine"}, "", "--session", ""),
+        ({}, "\u200b", "--session", "\u200b"),
+    ],
+)
+def test_a_session_that_cannot_be_taken_is_named_by_where_it_was_given(
+    environment: dict[str, str], flag: str | None, field: str, got: str
+) -> None:
+    with pytest.raises(InvalidInputError) as refused:
+        read(environment, None, flag)
+    assert refused.value.problems == (Problem(field, got, "1 to 64 printable characters"),)
+
+
+def test_a_bad_variable_is_not_looked_at_where_a_flag_is_given() -> None:
+    assert read({"IMMUNOS_SESSION": "a\nb"}, "/a.db", " work ") == Options(Path("/a.db"), "work")
