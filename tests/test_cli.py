@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
+import signal
 import subprocess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import wire
 
-from immunos_mcp import __version__
+from immunos_mcp import __version__, cli
+from immunos_mcp import settings as rules
+from immunos_mcp.domain import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
     from pathlib import Path
 
 
@@ -245,3 +250,414 @@ def test_the_status_of_a_bound_session_with_unreadable_lines_says_so(home: Path)
         "Read 1 transcripts, 0 responses were new; not readable: 1 lines, 0 files"
     )
     assert json.loads(said(home, "status", "--json"))["unread_lines"] == 1
+
+
+Ran = tuple[int, str, str]
+
+
+@pytest.fixture
+def typed(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Generator[Callable[..., Ran]]:
+    """Run a command in this process, in an empty home; return exit code, output and errors."""
+    for name in ("IMMUNOS_DB", "IMMUNOS_SESSION", "IMMUNOS_TRANSCRIPTS", "CLAUDE_CONFIG_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.chdir(home)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGPIPE)}
+
+    def run(*arguments: str) -> Ran:
+        try:
+            code = cli.main(arguments)
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    yield run
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def parsed(done: Ran) -> Any:
+    code, out, err = done
+    assert (code, err) == (0, "")
+    assert out.endswith("\n")
+    assert out.count("\n") == 1
+    return json.loads(out)
+
+
+TASK = ("--task-type", "debug", "--classification", "routine")
+ROUTED = "Use qwen2.5-coder:7b (ollama): task_optimized. Session 0 tokens, normal. decision_id 1\n"
+
+
+def test_a_command_prints_one_line_and_ends_with_0(typed: Callable[..., Ran]) -> None:
+    assert typed("route", *TASK) == (0, ROUTED, "")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--json", "route", *TASK),
+        ("route", "--json", *TASK),
+        ("route", *TASK, "--json"),
+    ],
+)
+def test_json_may_be_asked_for_before_and_after_the_command(
+    typed: Callable[..., Ran], arguments: tuple[str, ...]
+) -> None:
+    assert typed(*arguments) == (
+        0,
+        (
+            '{"model":"qwen2.5-coder:7b","provider":"ollama","reason":"task_optimized",'
+            '"warning_level":"normal","session_tokens":0,"decision_id":1}\n'
+        ),
+        "",
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "variables", "database", "session"),
+    [
+        ((), {}, ".immunos/db/immunos.db", "default"),
+        ((), {"IMMUNOS_DB": "~/v.db"}, "v.db", "default"),
+        ((), {"IMMUNOS_SESSION": "v"}, ".immunos/db/immunos.db", "v"),
+        ((), {"IMMUNOS_DB": "", "IMMUNOS_SESSION": ""}, ".immunos/db/immunos.db", "default"),
+        (("--db", "f.db"), {"IMMUNOS_DB": "~/v.db", "IMMUNOS_SESSION": "v"}, "f.db", "v"),
+        (("--session", "f"), {"IMMUNOS_DB": "~/v.db", "IMMUNOS_SESSION": "v"}, "v.db", "f"),
+    ],
+)
+@pytest.mark.parametrize("is_before", [True, False])
+def test_a_ledger_and_a_session_are_chosen_by_flag_then_variable_then_default(
+    typed: Callable[..., Ran],
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    flags: tuple[str, ...],
+    variables: dict[str, str],
+    database: str,
+    session: str,
+    is_before: bool,
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    command = ("route", *TASK)
+    done = typed(*flags, *command) if is_before else typed(*command, *flags)
+    assert done == (0, ROUTED, "")
+    assert wire.rows(home / database, "SELECT name FROM immunos_mcp_session") == [(session,)]
+    assert [file for file in home.rglob("*.db") if file != home / database] == []
+
+
+def test_a_flag_after_the_command_wins_over_one_before_it(
+    typed: Callable[..., Ran], home: Path
+) -> None:
+    typed("--db", "a.db", "--session", "a", "route", *TASK, "--db", "b.db", "--session", "b")
+    assert wire.rows(home / "b.db", "SELECT name FROM immunos_mcp_session") == [("b",)]
+    assert not (home / "a.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "changes"),
+    [
+        (["session_limit", "300000"], {"session_limit": {"before": 200000, "after": 300000}}),
+        (["session_limit=300000"], {"session_limit": {"before": 200000, "after": 300000}}),
+        (["input_weight", "0.5"], {"input_weight": {"before": 1.0, "after": 0.5}}),
+        (
+            ["claude_model=a=b"],
+            {"claude_model": {"before": "claude-sonnet-4.5", "after": "a=b"}},
+        ),
+        (
+            ["claude_model", "a=b"],
+            {"claude_model": {"before": "claude-sonnet-4.5", "after": "a=b"}},
+        ),
+        (["task_mappings.Pull Request=m:1"], {"task_mappings.pull_request": {"after": "m:1"}}),
+        (["task_mappings.plan", "m:1"], {"task_mappings.plan": {"after": "m:1"}}),
+        (
+            ["task_mappings.a=m:1", "task_mappings.b=m:2", "session_window_minutes=60"],
+            {
+                "session_window_minutes": {"before": 0, "after": 60},
+                "task_mappings.a": {"after": "m:1"},
+                "task_mappings.b": {"after": "m:2"},
+            },
+        ),
+        (
+            ['task_mappings={"plan": "m:1", "debug": null}'],
+            {
+                "task_mappings.debug": {"before": "qwen2.5-coder:7b"},
+                "task_mappings.plan": {"after": "m:1"},
+            },
+        ),
+        (
+            ['task_mappings={"a": "m:1"}', "task_mappings.b=m:2"],
+            {"task_mappings.a": {"after": "m:1"}, "task_mappings.b": {"after": "m:2"}},
+        ),
+        (["session_limit=200000"], {}),
+    ],
+)
+def test_settings_are_set_in_either_spelling(
+    typed: Callable[..., Ran], words: list[str], changes: dict[str, Any]
+) -> None:
+    assert parsed(typed("config", "set", *words, "--json"))["changes"] == changes
+
+
+@pytest.mark.parametrize(
+    ("words", "field"),
+    [
+        (["session_limit=5", "nonsense=1"], "setting"),
+        (["session_limit=300000", "input_weight=x"], "input_weight"),
+        (["session_limit=300000", "task_mappings.debug=a b"], "task_mappings.debug"),
+        (["session_limit=300000", "warning_threshold=300000"], "token_warning_threshold"),
+        (["a", "b", "c"], "setting"),
+        (["session_limit=300000", "plan"], "setting"),
+        (["task_mappings.=m:1"], "task_mappings."),
+        (["=5"], "setting"),
+    ],
+)
+def test_one_bad_setting_refuses_all_with_2(
+    typed: Callable[..., Ran], words: list[str], field: str
+) -> None:
+    code, out, err = typed("config", "set", *words)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"immunos-mcp: {field}: got ")
+    assert parsed(typed("config", "get", "--json")) == rules.values(Settings())
+
+
+def test_every_setting_can_be_shown_by_itself(typed: Callable[..., Ran]) -> None:
+    values = rules.values(Settings())
+    for name, value in values.items():
+        assert parsed(typed("config", "get", name, "--json")) == {name: value}
+    code, out, _ = typed("config", "get", "cache_creation_weight")
+    assert (code, out) == (0, "1\n")
+    assert typed("config") == typed("config", "get")
+
+
+def test_a_mapping_is_shown_by_its_task_type_in_any_spelling(typed: Callable[..., Ran]) -> None:
+    for spelling in ("code_review", "Code Review", "codeReview"):
+        shown = typed("config", "get", f"task_mappings.{spelling}")
+        assert shown == (0, "qwen2.5-coder:7b\n", "")
+
+
+def test_a_setting_that_has_no_parts_is_not_shown_by_one(typed: Callable[..., Ran]) -> None:
+    code, out, err = typed("config", "get", "session_limit.debug")
+    assert (code, out) == (2, "")
+    assert err.startswith("immunos-mcp: setting: got 'session_limit.debug', takes ")
+
+
+def test_what_was_unset_is_the_default_again(typed: Callable[..., Ran]) -> None:
+    typed("config", "set", "session_limit=300000", "task_mappings.x=m:1", "task_mappings.debug=m:2")
+    assert parsed(
+        typed(
+            "config", "unset", "session_limit", "task_mappings.X", "task_mappings.debug", "--json"
+        )
+    )["changes"] == {
+        "session_limit": {"before": 300000, "after": 200000},
+        "task_mappings.x": {"before": "m:1"},
+        "task_mappings.debug": {"before": "m:2"},
+    }
+    assert parsed(typed("config", "unset", "task_mappings", "--json"))["changes"] == {
+        "task_mappings.debug": {"after": "qwen2.5-coder:7b"}
+    }
+    assert parsed(typed("config", "get", "--json")) == rules.values(Settings())
+
+
+def test_the_history_of_settings_tells_when_who_and_from_what_to_what(
+    typed: Callable[..., Ran],
+) -> None:
+    typed("config", "set", "session_limit=300000")
+    typed("config", "set", "task_mappings.debug=m:1")
+    typed("config", "unset", "session_limit")
+    changes = parsed(typed("config", "history", "--json"))
+    moments = [change.pop("changed_at") for change in changes]
+    client = "immunos-mcp command line"
+    assert changes == [
+        {"client": client, "setting": "session_limit", "before": "300000"},
+        {
+            "client": client,
+            "setting": "task_mappings.debug",
+            "before": "qwen2.5-coder:7b",
+            "after": "m:1",
+        },
+        {"client": client, "setting": "session_limit", "after": "300000"},
+    ]
+    assert moments == sorted(moments, reverse=True)
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+Z", moment) for moment in moments)
+    assert len(parsed(typed("config", "history", "--limit", "1", "--json"))) == 1
+
+
+def test_a_dry_run_changes_nothing(typed: Callable[..., Ran], home: Path) -> None:
+    typed("route", "--task-type", "essay", "--classification", "routine")
+    typed("record", "--model", "claude-x", "--input", "100", "--output", "0")
+    typed("route", "--task-type", "essay", "--classification", "routine")
+    before = wire.dump(wire.ledger_path(home))
+    tried = parsed(typed("config", "set", "warning_threshold=100", "--dry-run", "--json"))
+    assert (tried["dry_run"], tried["changes"], tried["rehearsal"]) == (
+        True,
+        {"token_warning_threshold": {"before": 150000, "after": 100}},
+        {"decisions": 2, "changed": 1, "moved_to_ollama": 1, "moved_to_claude": 0},
+    )
+    assert wire.dump(wire.ledger_path(home)) == before
+
+
+def test_a_record_takes_all_four_kinds_of_tokens(typed: Callable[..., Ran]) -> None:
+    usage = ("--input", "1000", "--output", "200", "--cache-creation", "30", "--cache-read", "4")
+    assert parsed(typed("record", "--model", "claude-x", *usage, "--json")) == {
+        "session_tokens": 1230,
+        "kept_local_tokens": 0,
+        "warning_level": "normal",
+    }
+    assert parsed(typed("status", "--json"))["claude_tokens"] == {
+        "input_tokens": 1000,
+        "output_tokens": 200,
+        "cache_creation_input_tokens": 30,
+        "cache_read_input_tokens": 4,
+    }
+
+
+def test_decisions_and_sessions_are_listed_newest_first_up_to_a_limit(
+    typed: Callable[..., Ran],
+) -> None:
+    for name in ("a", "b", "a"):
+        typed("route", *TASK, "--session", name)
+    typed("reset", "--session", "a", "--reason", "new day")
+
+    def ids(kind: str, *more: str) -> list[int]:
+        what = "decision_id" if kind == "decisions" else "session_id"
+        return [entry[what] for entry in parsed(typed("history", kind, "--json", *more))]
+
+    assert ids("decisions") == [3, 2, 1]
+    assert ids("decisions", "--limit", "2") == [3, 2]
+    assert ids("decisions", "--session", "a") == [3, 1]
+    assert ids("sessions") == [3, 2, 1]
+    assert ids("sessions", "--session", "a", "--limit", "1") == [3]
+    assert ids("decisions", "--session", "nobody") == []
+
+
+def test_history_takes_a_sessions_name_as_every_command_does(typed: Callable[..., Ran]) -> None:
+    typed("route", *TASK, "--session", " work ")
+    assert len(parsed(typed("history", "--session", " work ", "--json"))) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("route",),
+        ("record",),
+        ("status",),
+        ("config",),
+        ("config", "get"),
+        ("config", "set"),
+        ("config", "unset"),
+        ("config", "history"),
+        ("reset",),
+        ("history",),
+        ("sync",),
+        ("statusline",),
+        ("bind",),
+        ("completion",),
+    ],
+)
+def test_the_help_of_every_command_has_an_example(
+    typed: Callable[..., Ran], home: Path, arguments: tuple[str, ...]
+) -> None:
+    code, out, err = typed(*arguments, "--help")
+    assert (code, err) == (0, "")
+    example = " ".join(("immunos-mcp", *arguments))
+    assert example in out.partition("example")[2]
+    assert list(home.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("route", *TASK, "--tokens", ""),
+        ("route", *TASK, "--tokens", "1e3"),
+        ("route", *TASK, "--tokens", "9" * 101),
+        ("route", *TASK, "--tokens", "\u0665"),
+        ("route", *TASK, "--tokens", "-1"),
+        ("route", *TASK, "--tokens", str(2**63)),
+        ("route", *TASK, "--tok", "5"),
+        ("route", *TASK, "extra"),
+        ("record", "--model", "a b", "--input", "1", "--output", "1"),
+        ("record", "--model", "m", "--input", "1"),
+        ("record", "--model", "m", "--input", "1", "--output", "1", "--outcome", "meh"),
+        ("record", "--model", "m", "--input", "1", "--output", "1", "--request-id", ""),
+        ("status", "--session", "a\nb"),
+        ("reset", "--reason", ""),
+        ("history", "--limit", "1000001"),
+        ("history", "everything"),
+        ("config", "get", "nonsense"),
+        ("config", "unset"),
+        ("config", "rename"),
+        ("completion", "powershell"),
+        ("completion",),
+        ("sync", "--all", "--since", "2026-01-01"),
+    ],
+)
+def test_what_cannot_be_taken_ends_with_2_in_words_and_makes_no_session(
+    typed: Callable[..., Ran], home: Path, arguments: tuple[str, ...]
+) -> None:
+    code, out, err = typed(*arguments)
+    assert (code, out) == (2, "")
+    assert err.strip()
+    assert "Traceback" not in err
+    file = wire.ledger_path(home)
+    assert not file.exists() or wire.rows(file, "SELECT * FROM immunos_mcp_session") == []
+
+
+def test_the_home_of_somebody_unknown_is_wrong_usage(typed: Callable[..., Ran]) -> None:
+    code, out, err = typed("status", "--db", "~nobody_of_this_name/a.db")
+    assert (code, out) == (2, "")
+    assert err.startswith("immunos-mcp: --db: got '~nobody_of_this_name/a.db', takes ")
+
+
+def test_a_folder_whose_name_is_no_text_does_not_count_as_a_damaged_ledger(
+    typed: Callable[..., Ran], home: Path
+) -> None:
+    folder = os.fsdecode(os.fsencode(home) + b"/\xff")
+    os.mkdir(folder)  # noqa: PTH102  # a path that cannot be spelled
+    code, out, err = typed("bind", folder)
+    assert (code, out) == (2, "")
+    assert "damaged" not in err
+
+
+def test_a_file_that_is_no_ledger_ends_with_1_and_stays_as_it_was(
+    typed: Callable[..., Ran], home: Path
+) -> None:
+    file = home / "notes.txt"
+    file.write_text("not a database, but long enough to be looked at\n" * 50, encoding="utf-8")
+    before = file.read_bytes()
+    code, out, err = typed("status", "--db", str(file))
+    assert (code, out) == (1, "")
+    assert err.startswith(f"immunos-mcp: ledger {file} is not a SQLite database; ")
+    assert file.read_bytes() == before
+
+
+def test_a_broken_setting_in_the_ledger_ends_with_1_until_it_is_mended(
+    typed: Callable[..., Ran], home: Path
+) -> None:
+    typed("config", "set", "session_limit=300000")
+    wire.execute(
+        wire.ledger_path(home), "UPDATE settings SET value = 'many' WHERE key = 'session_limit'"
+    )
+    code, out, err = typed("status")
+    assert (code, out) == (1, "")
+    assert "session_limit: got 'many'" in err
+    assert typed("config", "unset", "session_limit")[0] == 0
+    assert parsed(typed("status", "--json"))["session_limit"] == 200_000
+
+
+def test_the_module_and_the_program_are_the_same(typed: Callable[..., Ran], home: Path) -> None:
+    typed("route", *TASK)
+    assert said(home, "status", "--json") == typed("status", "--json")[1].rstrip("\n")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "tcsh"])
+def test_a_completion_script_knows_every_command_and_needs_no_ledger(
+    typed: Callable[..., Ran], home: Path, shell: str
+) -> None:
+    code, out, err = typed("completion", shell)
+    assert (code, err) == (0, "")
+    commands = "route record status config reset history sync statusline bind completion"
+    assert [command for command in commands.split() if command not in out] == []
+    assert list(home.iterdir()) == []

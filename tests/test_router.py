@@ -21,7 +21,6 @@ from hypothesis.stateful import (
     consumes,
     initialize,
     invariant,
-    multiple,
     rule,
 )
 
@@ -287,9 +286,10 @@ def test_a_repeated_request_changes_nothing_and_says_so(bench: Bench) -> None:
 )
 def test_a_request_id_does_not_stand_for_other_usage(bench: Bench, other: dict[str, Any]) -> None:
     bench.record(5, request_id="r1")
+    usage: dict[str, Any] = {"tokens": 5, "request_id": "r1", **other}
     before = wire.dump(bench.file)
     with pytest.raises(InvalidInputError, match="request_id: got 'r1'"):
-        bench.record(**{"tokens": 5, "request_id": "r1", **other})
+        bench.record(**usage)
     assert wire.dump(bench.file) == before
 
 
@@ -336,7 +336,7 @@ def test_a_record_that_cannot_be_taken_is_named_and_changes_nothing(
 ) -> None:
     bench.route("debug")
     before = wire.dump(bench.file)
-    usage = {"model": CLAUDE, "input_tokens": 1, "output_tokens": 1, **arguments}
+    usage: dict[str, Any] = {"model": CLAUDE, "input_tokens": 1, "output_tokens": 1, **arguments}
     (problem,) = problems(bench.router.record_usage(**usage))
     assert problem == Problem(field, arguments[field], problem.takes)
     assert wire.dump(bench.file) == before
@@ -360,7 +360,7 @@ def test_a_task_that_cannot_be_taken_is_named_and_changes_nothing(
 ) -> None:
     bench.route("debug")
     before = wire.dump(bench.file)
-    task = {"task_type": "debug", "classification": "routine", **arguments}
+    task: dict[str, Any] = {"task_type": "debug", "classification": "routine", **arguments}
     (problem,) = problems(bench.router.route_task(**task))
     assert problem == Problem(field, arguments[field], problem.takes)
     assert wire.dump(bench.file) == before
@@ -368,7 +368,7 @@ def test_a_task_that_cannot_be_taken_is_named_and_changes_nothing(
 
 def test_the_largest_counts_are_added_to_the_token(bench: Bench) -> None:
     for _ in range(3):
-        finish(bench.router.record_usage(CLAUDE, *[10**12] * 4))
+        finish(bench.router.record_usage(CLAUDE, 10**12, 10**12, 10**12, 10**12))
     assert bench.status().session_tokens == 9 * 10**12
     assert bench.status().claude_tokens == TokenCounts(*[3 * 10**12] * 4)
 
@@ -660,12 +660,13 @@ class RouterAgainstItsStatement(RuleBasedStateMachine):
         tokens=st.integers(0, 900),
         number=st.integers(0, 10**6),
     )
-    def record_a_request(self, name: str, model: str, tokens: int, number: int) -> Any:
+    def record_a_request(
+        self, name: str, model: str, tokens: int, number: int
+    ) -> tuple[str, str, str, int]:
         known = wire.rows(
             self.bench.file, "SELECT 1 FROM immunos_mcp_usage WHERE external_id = ?", str(number)
         )
-        if known:
-            return multiple()
+        assume(not known)
         self.recorded(name, model, tokens, request_id=str(number))
         return name, str(number), model, tokens
 

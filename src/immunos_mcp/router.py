@@ -6,6 +6,7 @@ nothing of MCP, of the command line or of SQL.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, TypeVar
@@ -229,15 +230,10 @@ class Router:
                 current = await self._ledger.settings()
                 return ConfigAnswer({}, settings_rules.values(current))
             return _config(await self._ledger.change_settings(changes, client, self._clock()))
-        before = await self._ledger.settings()
-        after = settings_rules.apply(before, changes)
+        would = await self._ledger.preview_settings(changes)
         logged = await self._ledger.decisions(name, REHEARSED_DECISIONS)
-        return ConfigAnswer(
-            changes=settings_rules.differences(before, after),
-            settings=settings_rules.values(after),
-            dry_run=True,
-            rehearsal=policy.rehearse(logged, after),
-        )
+        rehearsal = policy.rehearse(logged, would.after)
+        return replace(_config(would), dry_run=True, rehearsal=rehearsal)
 
     async def unset_config(self, settings: tuple[str, ...], client: str) -> ConfigAnswer:
         """Return settings to their defaults, all or none."""
@@ -349,11 +345,13 @@ class Router:
 
     async def list_decisions(self, limit: int, session: str | None) -> tuple[LoggedDecision, ...]:
         """Return the newest decisions, newest first; of every session when none is named."""
-        return await self._ledger.decisions(session, limit)
+        name = None if session is None else names.check_session_name(session)
+        return await self._ledger.decisions(name, limit)
 
     async def list_sessions(self, limit: int, session: str | None) -> tuple[SessionSummary, ...]:
         """Return the newest sessions, newest first; under every name when none is given."""
-        settings, records = await self._ledger.sessions(session, limit)
+        name = None if session is None else names.check_session_name(session)
+        settings, records = await self._ledger.sessions(name, limit)
         return tuple(_summary(record, settings) for record in records)
 
     async def list_revisions(self) -> tuple[Settings, dict[str, tuple[int, ...]]]:

@@ -373,23 +373,35 @@ def change_settings(
         InvalidStoredSettingsError: the ledger's other settings cannot be used.
     """
     stored = stored_settings(connection)
+    changed, updated = _changed(stored, changes)
+    _store(connection, stored, updated, client, now)
+    return changed
+
+
+def preview_settings(
+    connection: sqlite3.Connection, changes: Mapping[str, settings_rules.SettingChangeValue]
+) -> SettingsChanged:
+    """Say what ``change_settings`` would do, without doing it; it raises the same."""
+    return _changed(stored_settings(connection), changes)[0]
+
+
+def _changed(
+    stored: Mapping[str, str], changes: Mapping[str, settings_rules.SettingChangeValue]
+) -> tuple[SettingsChanged, dict[str, str]]:
     wanted = {settings_rules.full_name(name): value for name, value in changes.items()}
-    before = settings_rules.from_stored(
-        {
-            name: text
-            for name, text in stored.items()
-            if name == settings_rules.MAPPINGS or name not in wanted
-        }
-        if _is_broken(stored)
-        else stored
-    )
-    applied = settings_rules.values(settings_rules.apply(before, changes))
+    usable = {
+        name: text
+        for name, text in stored.items()
+        if name == settings_rules.MAPPINGS or name not in wanted
+    }
+    before = settings_rules.from_stored(usable if _is_broken(stored) else stored)
+    applied = settings_rules.apply(before, changes)
+    values = settings_rules.values(applied)
     updated = dict(stored)
     for name in wanted:
-        updated[name] = settings_rules.to_text(applied[name])
-    after = settings_rules.from_stored(updated)
-    _store(connection, stored, updated, client, now)
-    return SettingsChanged(before, after)
+        if name != settings_rules.MAPPINGS or applied.task_mappings != before.task_mappings:
+            updated[name] = settings_rules.to_text(values[name])
+    return SettingsChanged(before, settings_rules.from_stored(updated)), updated
 
 
 def unset_settings(
@@ -409,10 +421,10 @@ def unset_settings(
     unwanted = {settings_rules.full_name(name) for name in names if not name.startswith(prefix)}
     updated = {name: text for name, text in stored.items() if name not in unwanted}
     if unmapped:
-        left = settings_rules.apply(
-            settings_rules.from_stored(updated), {settings_rules.MAPPINGS: unmapped}
-        )
-        updated[settings_rules.MAPPINGS] = settings_rules.to_text(left.task_mappings)
+        mapped = settings_rules.from_stored(updated)
+        left = settings_rules.apply(mapped, {settings_rules.MAPPINGS: unmapped})
+        if left.task_mappings != mapped.task_mappings:
+            updated[settings_rules.MAPPINGS] = settings_rules.to_text(left.task_mappings)
     after = settings_rules.from_stored(updated)
     before = after if _is_broken(stored) else settings_rules.from_stored(stored)
     _store(connection, stored, updated, client, now)

@@ -143,6 +143,10 @@ class SqliteLedger(ABC):
             lambda connection: operations.change_settings(connection, changes, client, now)
         )
 
+    async def preview_settings(self, changes: Mapping[str, SettingChangeValue]) -> SettingsChanged:
+        """Say what ``change_settings`` would do, without doing it; it raises the same."""
+        return await self._read(lambda connection: operations.preview_settings(connection, changes))
+
     async def unset_settings(
         self, names: tuple[str, ...], client: str, now: datetime
     ) -> SettingsChanged:
