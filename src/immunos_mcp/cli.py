@@ -11,6 +11,7 @@ import os
 import re
 import signal
 import sys
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ from immunos_mcp.claude_code.transcripts import transcript_folders
 from immunos_mcp.domain import Classification, Outcome
 from immunos_mcp.errors import ImmunosError, InvalidInputError, Problem
 from immunos_mcp.ledger.inline import InlineSqliteLedger, finish
+from immunos_mcp.names import is_printable, normalise_task_type
 from immunos_mcp.router import Router
 
 if TYPE_CHECKING:
@@ -124,13 +126,15 @@ async def _config_get(router: Router, given: argparse.Namespace) -> tuple[object
     if given.name is None:
         return values, terminal.settings(values)
     name, entry = _split(given.name)
-    value = values[settings_rules.full_name(name)]
+    name = settings_rules.full_name(name)
+    value = values[name]
     if entry is not None:
-        mappings = values[settings_rules.MAPPINGS]
-        assert isinstance(mappings, dict)
-        if entry not in mappings:
+        if not isinstance(value, dict):
+            raise InvalidInputError(Problem("setting", given.name, f"{name} without a part"))
+        task_type = normalise_task_type(entry, given.name)
+        if task_type not in value:
             raise InvalidInputError(Problem("setting", given.name, "a task type that is mapped"))
-        value = mappings[entry]
+        value = value[task_type]
     shown = terminal.settings(value) if isinstance(value, dict) else settings_rules.to_text(value)
     return {given.name: value}, shown
 
@@ -222,15 +226,19 @@ def _assignments(words: list[str]) -> dict[str, SettingChangeValue]:
         else:
             raise InvalidInputError(Problem("setting", name, f"{setting} without a part"))
     if mappings:
-        changes[settings_rules.MAPPINGS] = mappings
+        whole = changes.get(settings_rules.MAPPINGS, {})
+        if isinstance(whole, Mapping):
+            changes[settings_rules.MAPPINGS] = {**whole, **mappings}
     return changes
 
 
 def _folder(text: str) -> str:
     folder = Path(text).expanduser().resolve()
-    if folder.is_dir():
+    if folder.is_dir() and is_printable(str(folder)):
         return str(folder)
-    raise argparse.ArgumentTypeError(f"got {text[:200]!a}, takes a folder that exists")
+    raise argparse.ArgumentTypeError(
+        f"got {text[:200]!a}, takes a folder that exists, of a printable name"
+    )
 
 
 def _moment(text: str) -> datetime:
