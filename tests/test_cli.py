@@ -573,6 +573,7 @@ def test_the_help_of_every_command_has_an_example(
         ("route", *TASK, "--tokens", ""),
         ("route", *TASK, "--tokens", "1e3"),
         ("route", *TASK, "--tokens", "9" * 101),
+        ("route", *TASK, "--tokens", "9" * 5000),
         ("route", *TASK, "--tokens", "\u0665"),
         ("route", *TASK, "--tokens", "-1"),
         ("route", *TASK, "--tokens", str(2**63)),
@@ -603,6 +604,13 @@ def test_what_cannot_be_taken_ends_with_2_in_words_and_makes_no_session(
     assert "Traceback" not in err
     file = wire.ledger_path(home)
     assert not file.exists() or wire.rows(file, "SELECT * FROM immunos_mcp_session") == []
+
+
+def test_a_number_of_too_many_digits_is_refused_in_a_short_line(typed: Callable[..., Ran]) -> None:
+    _, _, err = typed("route", *TASK, "--tokens", "9" * 5000)
+    assert err.splitlines()[-1] == (
+        f"immunos-mcp route: error: argument --tokens: got '{'9' * 60}', takes a whole number"
+    )
 
 
 def test_the_home_of_somebody_unknown_is_wrong_usage(typed: Callable[..., Ran]) -> None:

@@ -500,8 +500,23 @@ SAMPLES: tuple[Any, ...] = (
 def fits_unpublished_bounds(name: str, value: object) -> bool:
     """Tell whether a value is inside the bounds that are only told when they are broken."""
     if name in WEIGHTS:
-        return not isinstance(value, int | float) or value >= 0
+        return not isinstance(value, int | float) or 0 <= value <= 100
     return name not in {"claude_model", "default_local_model"} or value != ""
+
+
+def fits_schema(model: type[contracts.Arguments], arguments: dict[str, Any]) -> bool:
+    validator: Any = Draft202012Validator(contracts.input_schema(model))
+    return validator.is_valid(
+        {name: value for name, value in arguments.items() if value is not None}
+    ) and all(fits_unpublished_bounds(name, value) for name, value in arguments.items())
+
+
+@pytest.mark.parametrize(("model", "field"), FIELDS)
+def test_one_argument_of_any_kind_is_taken_exactly_when_the_published_schema_fits_it(
+    model: type[contracts.Arguments], field: str
+) -> None:
+    calls = [{**GOOD[model], field: value} for value in SAMPLES]
+    assert [is_taken(model, call) for call in calls] == [fits_schema(model, call) for call in calls]
 
 
 @given(
@@ -521,10 +536,7 @@ def test_what_is_taken_fits_the_published_schema_and_what_does_not_fit_is_refuse
         arguments[names[position % len(names)]] = value
     if is_strange:
         arguments["unheard_of"] = 1
-    given_arguments = {name: value for name, value in arguments.items() if value is not None}
-    validator: Any = Draft202012Validator(contracts.input_schema(model))
-    values_fit = all(fits_unpublished_bounds(name, value) for name, value in arguments.items())
-    assert is_taken(model, arguments) == (validator.is_valid(given_arguments) and values_fit)
+    assert is_taken(model, arguments) == fits_schema(model, arguments)
 
 
 PUBLISHED = {

@@ -342,6 +342,8 @@ def test_the_model_set_as_claudes_is_known_by_its_exact_name_alone() -> None:
         (TokenCounts(0, 0, 0, 10**18 + 1), Weights(0, 0, 0, 1), 10**18 + 1),
         (TokenCounts(10**30 + 1, 7), Weights(100, 0.001), 100 * 10**30 + 100),
         (TokenCounts(10**12), Weights(0.001), 10**9),
+        (TokenCounts(1000, 1000, 1000, 1000), Weights(1.001, 1.009, 2.003, 4.011), 8024),
+        (TokenCounts(0, 10**6, 0, 0), Weights(0, 1.001, 0, 0), 1_001_000),
     ],
 )
 def test_budget_tokens_at_halves_and_beyond_what_floats_can_hold(
