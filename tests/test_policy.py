@@ -122,7 +122,17 @@ def test_models_named_after_claude_are_claudes(model: str) -> None:
     assert provider_of(model, SETTINGS) is Provider.CLAUDE
 
 
-@pytest.mark.parametrize("model", ["octopus:7b", "qwen2.5-coder:7b", "gpt-oss:20b", "haikuist"])
+@pytest.mark.parametrize(
+    "model",
+    [
+        "octopus:7b",
+        "magnum-opus:7b",
+        "opus-mt:latest",
+        "qwen2.5-coder:7b",
+        "gpt-oss:20b",
+        "haikuist",
+    ],
+)
 def test_other_models_are_local(model: str) -> None:
     assert provider_of(model, SETTINGS) is Provider.OLLAMA
 

@@ -23,14 +23,17 @@ if TYPE_CHECKING:
 
     from immunos_mcp.domain import LoggedDecision, Settings, Task, TokenCounts, Weights
 
-_CLAUDE_NAME = re.compile(r"claude|(?<![a-z])(?:opus|sonnet|haiku)(?![a-z])", re.IGNORECASE)
+_CLAUDE_NAME = re.compile(
+    r"claude|^[^:]*(?<![a-z])(?:opus|sonnet|haiku)(?![a-z])[^:]*$", re.IGNORECASE
+)
 
 
 def provider_of(model: str, settings: Settings) -> Provider:
     """Tell whose tokens a model spends.
 
     Claude's are the model set as ``claude_model`` (whatever its name) and every model named after
-    Claude or one of its families, in any spelling that APIs use. All others are local.
+    Claude or one of its families, in any spelling that APIs use. All others are local, and so is a
+    name with a tag, such as ``magnum-opus:7b``, that only has a family's name in it.
     """
     if model == settings.claude_model or _CLAUDE_NAME.search(model):
         return Provider.CLAUDE
