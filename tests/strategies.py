@@ -22,6 +22,7 @@ from immunos_mcp.domain import (
     RouteAnswer,
     Settings,
     StatusAnswer,
+    Switch,
     Task,
     TokenCounts,
     WarningLevel,
@@ -88,6 +89,9 @@ def settings(draw: st.DrawFn) -> Settings:
         default_local_model=draw(st.sampled_from(LOCALS)),
         weights=draw(weights),
         session_window_minutes=draw(st.integers(0, 525_600)),
+        plan_warning_percent=draw(st.integers(0, 50)),
+        plan_auto_switch_percent=draw(st.just(0) | st.integers(50, 100)),
+        deny_agent_tool=draw(st.sampled_from(Switch)),
     )
 
 

@@ -317,6 +317,9 @@ GOOD: dict[type[contracts.Arguments], dict[str, Any]] = {
         "cache_creation_weight": 100,
         "cache_read_weight": 0.001,
         "session_window_minutes": 300,
+        "plan_warning_percent": 80,
+        "plan_auto_switch_percent": 95,
+        "deny_agent_tool": "on",
         "task_mappings": {"debug": "m:1", "plan": None},
         "dry_run": False,
         "session": "work",
@@ -328,6 +331,7 @@ COUNT = "a whole number from 0 to 1000000000000"
 THRESHOLD = "a whole number from 1 to 1000000000000"
 WEIGHT = "a number from 0 to 100 in steps of 0.001"
 WINDOW = "a whole number of minutes from 0 (off) to 525600"
+PERCENT = "a whole percentage from 1 to 100, or 0 for off"
 NO_NUMBERS: tuple[Any, ...] = (True, "5", "", [5], {"x": 5}, float("nan"), float("inf"))
 NO_WHOLE_NUMBERS: tuple[Any, ...] = (*NO_NUMBERS, 1.5, 5.0, -1, 10**12 + 1, 2**63, 10**400)
 COUNTS = {
@@ -365,6 +369,10 @@ NUMBERS: list[tuple[type[contracts.Arguments], str, str, tuple[Any, ...]]] = [
         "session_window_minutes",
         WINDOW,
         (*NO_WHOLE_NUMBERS, 525_601),
+    ),
+    *(
+        (contracts.UpdateConfigArguments, field, PERCENT, (*NO_WHOLE_NUMBERS, 101))
+        for field in ("plan_warning_percent", "plan_auto_switch_percent")
     ),
 ]
 
@@ -478,7 +486,7 @@ def test_a_threshold_is_refused_under_the_name_it_was_given() -> None:
         (
             contracts.HookArguments,
             "event",
-            "UserPromptSubmit, PostToolBatch, SubagentStop or Stop",
+            "UserPromptSubmit, PreToolUse, PostToolBatch, SubagentStop or Stop",
         ),
     ],
 )

@@ -97,8 +97,36 @@ def test_an_event_that_is_unknown_is_refused(home: Path) -> None:
     with wire.ServerProcess(home) as server:
         server.initialize()
         assert server.refusal(HOOK_TOOL, event="Nonsense") == (
-            "event: got 'Nonsense', takes UserPromptSubmit, PostToolBatch, SubagentStop or Stop"
+            "event: got 'Nonsense', takes UserPromptSubmit, PreToolUse, PostToolBatch, "
+            "SubagentStop or Stop"
         )
+
+
+def test_subagents_are_denied_only_where_that_is_on_and_everything_stays_local(home: Path) -> None:
+    with wire.ServerProcess(home) as server:
+        server.initialize()
+        usage = {"model": "claude-x", "input_tokens": 180_000, "output_tokens": 0}
+        assert hook(server, "PreToolUse") == {}
+        server.answer("record_usage", **usage)
+        assert hook(server, "PreToolUse") == {}
+        server.answer("update_config", deny_agent_tool="on", default_local_model="llama3:8b")
+        assert hook(server, "PreToolUse") == {
+            "hookSpecificOutput": {
+                "hookEventName": "PreToolUse",
+                "permissionDecision": "deny",
+                "permissionDecisionReason": (
+                    "Budget used up: all tasks go to Ollama. No subagents: have llama3:8b do this, "
+                    "or do the least that is needed yourself."
+                ),
+            }
+        }
+        server.answer("reset_session")
+        assert hook(server, "PreToolUse") == {}
+
+
+def test_only_the_agent_tool_is_held_up_by_a_hook_before_it(home: Path) -> None:
+    (group,) = read(PLUGIN / "hooks" / "hooks.json")["hooks"]["PreToolUse"]
+    assert group["matcher"] == "Agent|Task"
 
 
 def test_a_ledger_that_cannot_be_used_is_said_to_a_hook_too(home: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from fractions import Fraction
 from itertools import product
@@ -12,9 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from immunos_mcp.domain import (
+    Circumstances,
     Classification,
     Decision,
     LoggedDecision,
+    PlanUsage,
     Provider,
     Reason,
     Rehearsal,
@@ -29,6 +32,8 @@ from immunos_mcp.policy import (
     budget_tokens,
     decide,
     local_model,
+    plan_level,
+    plan_used_percent,
     provider_of,
     recommend,
     rehearse,
@@ -63,7 +68,7 @@ def stated(total: int, task_type: str, classification: str) -> tuple[str, str, s
 def test_the_whole_table_is_as_stated(
     total: int, task_type: str, classification: Classification
 ) -> None:
-    decision = decide(SETTINGS, total, Task(task_type, classification))
+    decision = decide(SETTINGS, Circumstances(total), Task(task_type, classification))
     model, reason, level = stated(total, task_type, classification)
     provider = Provider.CLAUDE if model.startswith("claude") else Provider.OLLAMA
     assert decision == Decision(model, provider, Reason(reason), WarningLevel(level), total)
@@ -85,7 +90,7 @@ def test_past_the_auto_switch_threshold_nothing_goes_to_claude(
         session_limit=limit,
         task_mappings={} if mapped is None else {"task": mapped},
     )
-    decision = decide(settings, total, Task("task", classification))
+    decision = decide(settings, Circumstances(total), Task("task", classification))
     if total >= auto_switch:
         assert (decision.provider, decision.reason) == (
             Provider.OLLAMA,
@@ -93,16 +98,20 @@ def test_past_the_auto_switch_threshold_nothing_goes_to_claude(
         )
     elif classification is Classification.CRITICAL:
         assert decision.provider is Provider.CLAUDE
-    assert decision == decide(settings, total, Task("task", classification))
+    assert decision == decide(settings, Circumstances(total), Task("task", classification))
 
 
 def test_a_task_for_claude_is_projected_with_its_level() -> None:
-    decision = decide(SETTINGS, W - 10, Task("unheard_of", Classification.CREATIVE, 10))
+    decision = decide(
+        SETTINGS, Circumstances(W - 10), Task("unheard_of", Classification.CREATIVE, 10)
+    )
     assert (decision.projected_tokens, decision.projected_level) == (W, WarningLevel.WARNING)
 
 
 def test_a_task_that_stays_local_leaves_the_projection_where_the_session_is() -> None:
-    decision = decide(SETTINGS, W - 10, Task("code_review", Classification.ROUTINE, 10))
+    decision = decide(
+        SETTINGS, Circumstances(W - 10), Task("code_review", Classification.ROUTINE, 10)
+    )
     assert (decision.projected_tokens, decision.projected_level) == (W - 10, WarningLevel.NORMAL)
 
 
@@ -185,7 +194,7 @@ def test_levels_begin_exactly_at_their_thresholds() -> None:
 
 def test_a_rehearsal_counts_what_would_differ_and_where_it_would_go() -> None:
     def logged(total: int, task: Task) -> LoggedDecision:
-        decision = decide(SETTINGS, total, task)
+        decision = decide(SETTINGS, Circumstances(total), task)
         return LoggedDecision(1, "default", datetime.now(UTC), task, decision, None)
 
     routine, creative = Classification.ROUTINE, Classification.CREATIVE
@@ -241,7 +250,7 @@ def test_any_task_under_any_settings_is_decided_as_stated(
     projected = None
     if task.estimated_tokens is not None:
         projected = total + (task.estimated_tokens if provider is Provider.CLAUDE else 0)
-    assert decide(settings, total, task) == Decision(
+    assert decide(settings, Circumstances(total), task) == Decision(
         model,
         provider,
         Reason(reason),
@@ -265,13 +274,15 @@ def test_past_the_auto_switch_threshold_a_task_goes_to_its_own_local_model_else_
         claude_model="own",
         default_local_model="default:1",
     )
-    assert decide(settings, A, Task("task", classification)) == Decision(
+    assert decide(settings, Circumstances(A), Task("task", classification)) == Decision(
         local, Provider.OLLAMA, Reason.TOKEN_BUDGET_EXCEEDED, WarningLevel.CRITICAL, A
     )
 
 
 def test_a_critical_task_goes_to_claude_below_the_auto_switch_threshold() -> None:
-    assert decide(SETTINGS, A - 1, Task("code_review", Classification.CRITICAL)) == Decision(
+    assert decide(
+        SETTINGS, Circumstances(A - 1), Task("code_review", Classification.CRITICAL)
+    ) == Decision(
         "claude-sonnet-4.5", Provider.CLAUDE, Reason.TASK_CRITICAL, WarningLevel.WARNING, A - 1
     )
 
@@ -285,15 +296,84 @@ def test_with_equal_thresholds_there_is_no_warning_between_normal_and_critical()
 def test_the_order_of_the_rows_and_their_words_are_the_contract() -> None:
     assert [row.reason.value for row in ROWS] == [
         "token_budget_exceeded",
+        "plan_limit_exceeded",
         "token_budget_warning",
+        "plan_limit_warning",
         "task_critical",
         "task_optimized",
         "default_complex",
     ]
 
 
+PLAN = replace(SETTINGS, plan_warning_percent=80, plan_auto_switch_percent=95)
+
+
+def stated_with_plan(
+    total: int, used: float | None, task_type: str, classification: str
+) -> tuple[str, str, str]:
+    """Return what the description says: rows 1 and 2 also apply for the plan, each after its own."""
+    model, reason, level = stated(total, task_type, classification)
+    if used is None or reason == "token_budget_exceeded":
+        return model, reason, level
+    if used >= 95:
+        return "qwen2.5-coder:7b", "plan_limit_exceeded", level
+    if used >= 80 and classification == "routine" and reason != "token_budget_warning":
+        return "qwen2.5-coder:7b", "plan_limit_warning", level
+    return model, reason, level
+
+
+@pytest.mark.parametrize("used", [None, 0.0, 79.9, 80.0, 94.9, 95.0, 120.0])
+@pytest.mark.parametrize(
+    ("total", "task_type", "classification"),
+    list(product((0, W, A), ("code_review", "essay", "unheard_of"), Classification)),
+)
+def test_the_plans_own_limit_decides_as_stated(
+    total: int, used: float | None, task_type: str, classification: Classification
+) -> None:
+    decision = decide(PLAN, Circumstances(total, used), Task(task_type, classification))
+    model, reason, level = stated_with_plan(total, used, task_type, classification)
+    assert (decision.model, decision.reason, decision.warning_level) == (model, reason, level)
+    assert decision.plan_used_percent == used
+
+
+@pytest.mark.parametrize(
+    ("warning", "auto_switch", "used", "level"),
+    [
+        (0, 0, 100.0, "normal"),
+        (80, 0, 100.0, "warning"),
+        (0, 95, 94.0, "normal"),
+        (0, 95, 95.0, "critical"),
+        (80, 95, None, "normal"),
+    ],
+)
+def test_a_plan_threshold_that_is_off_never_applies(
+    warning: int, auto_switch: int, used: float | None, level: str
+) -> None:
+    settings = Settings(plan_warning_percent=warning, plan_auto_switch_percent=auto_switch)
+    assert plan_level(used, settings) == level
+
+
+def test_the_fullest_of_the_plans_limits_counts_and_only_where_a_setting_looks() -> None:
+    reset = datetime(2026, 3, 1, tzinfo=UTC)
+    plan = (PlanUsage("five_hour", 30.0, reset), PlanUsage("seven_day", 90.5, reset))
+    assert plan_used_percent(plan, PLAN) == 90.5
+    assert plan_used_percent((), PLAN) is None
+    assert plan_used_percent(plan, SETTINGS) is None
+
+
+def test_a_plan_that_runs_low_is_recommended_for_after_the_budget() -> None:
+    normal, warning, critical = WarningLevel
+    assert recommend(normal, PLAN, critical)[0] == "qwen2.5-coder:7b"
+    assert recommend(normal, PLAN, warning) == (
+        "mixed",
+        "Plan limit is coming near: routine tasks go to Ollama.",
+    )
+    assert recommend(warning, PLAN, critical)[1] == "Plan limit near: all tasks go to Ollama."
+    assert recommend(critical, PLAN, warning)[1] == "Budget used up: all tasks go to Ollama."
+
+
 def test_a_critical_task_is_projected_across_both_thresholds_at_once() -> None:
-    decision = decide(SETTINGS, 0, Task("code_review", Classification.CRITICAL, A))
+    decision = decide(SETTINGS, Circumstances(0), Task("code_review", Classification.CRITICAL, A))
     assert decision == Decision(
         "claude-sonnet-4.5",
         Provider.CLAUDE,
@@ -306,7 +386,7 @@ def test_a_critical_task_is_projected_across_both_thresholds_at_once() -> None:
 
 
 def test_an_estimate_of_nothing_is_an_estimate() -> None:
-    decision = decide(SETTINGS, W, Task("unheard_of", Classification.CREATIVE, 0))
+    decision = decide(SETTINGS, Circumstances(W), Task("unheard_of", Classification.CREATIVE, 0))
     assert (decision.projected_tokens, decision.projected_level) == (W, WarningLevel.WARNING)
 
 
@@ -379,7 +459,10 @@ def test_the_recommendation_names_the_models_of_the_settings() -> None:
 def test_a_rehearsal_is_the_count_of_decisions_that_differ(
     asked: list[tuple[int, Task]], before: Settings, after: Settings
 ) -> None:
-    decided = [(decide(before, total, task), decide(after, total, task)) for total, task in asked]
+    decided = [
+        (decide(before, Circumstances(total), task), decide(after, Circumstances(total), task))
+        for total, task in asked
+    ]
     logged = [
         LoggedDecision(number, "default", datetime(2026, 1, 1, tzinfo=UTC), task, old, None)
         for number, ((_, task), (old, _)) in enumerate(zip(asked, decided, strict=True), 1)
@@ -395,7 +478,7 @@ def test_a_rehearsal_is_the_count_of_decisions_that_differ(
 
 def test_the_same_settings_change_nothing_in_a_rehearsal() -> None:
     task = Task("unheard_of", Classification.CREATIVE, 5)
-    decision = decide(SETTINGS, 0, task)
+    decision = decide(SETTINGS, Circumstances(0), task)
     logged = LoggedDecision(1, "default", datetime(2026, 1, 1, tzinfo=UTC), task, decision, None)
     assert rehearse([logged], SETTINGS) == Rehearsal(1, 0, 0, 0)
     assert rehearse([], SETTINGS) == Rehearsal(0, 0, 0, 0)

@@ -28,6 +28,7 @@ from immunos_mcp import settings as rules
 from immunos_mcp.domain import (
     ConfigAnswer,
     Difference,
+    PlanUsage,
     Provider,
     Reason,
     RecordAnswer,
@@ -112,6 +113,46 @@ def problems(use_case: Coroutine[Any, Any, object]) -> tuple[Problem, ...]:
     with pytest.raises(InvalidInputError) as refused:
         finish(use_case)
     return refused.value.problems
+
+
+def test_the_plans_own_limit_routes_once_a_setting_looks_at_it_until_its_window_ends(
+    bench: Bench,
+) -> None:
+    five_hour = PlanUsage("five_hour", 96.5, NOON + timedelta(hours=2))
+    seven_day = PlanUsage("seven_day", 40.0, NOON + timedelta(days=3))
+    finish(bench.router.record_plan_usage((five_hour, seven_day)))
+    before = bench.route("essay", "critical")
+    assert (before.reason, before.plan_used_percent) == (Reason.TASK_CRITICAL, None)
+    assert bench.status().plan == (five_hour, seven_day)
+    bench.change(plan_warning_percent=30, plan_auto_switch_percent=95)
+    over = bench.route("essay", "critical")
+    assert (over.model, over.reason) == (CODER, Reason.PLAN_LIMIT_EXCEEDED)
+    assert (over.warning_level, over.plan_used_percent) == (WarningLevel.NORMAL, 96.5)
+    assert bench.status().message == "Plan limit near: all tasks go to Ollama."
+    bench.clock.move(hours=3)
+    routine = bench.route("essay")
+    assert (routine.reason, routine.plan_used_percent) == (Reason.PLAN_LIMIT_WARNING, 40.0)
+    assert bench.route("essay", "critical").plan_used_percent is None
+    assert bench.status().plan == (seven_day,)
+    logged = finish(bench.router.list_decisions(10, None))
+    assert [entry.decision.plan_used_percent for entry in logged] == [40.0, 40.0, 96.5, None]
+    rehearsed = bench.try_out(plan_warning_percent=50)
+    assert rehearsed.rehearsal == Rehearsal(4, 1, moved_to_ollama=0, moved_to_claude=1)
+
+
+def test_subagents_are_refused_only_where_that_is_on_and_everything_stays_local(
+    bench: Bench,
+) -> None:
+    assert finish(bench.router.refuse_agent()) is None
+    bench.change(deny_agent_tool="on")
+    assert finish(bench.router.refuse_agent()) is None
+    bench.record(W)
+    assert finish(bench.router.refuse_agent()) is None
+    bench.record(A - W)
+    refused = finish(bench.router.refuse_agent())
+    assert refused == (CODER, "Budget used up: all tasks go to Ollama.")
+    bench.change(deny_agent_tool="off")
+    assert finish(bench.router.refuse_agent()) is None
 
 
 def test_the_answers_change_from_claude_to_ollama_across_both_thresholds(bench: Bench) -> None:

@@ -50,6 +50,9 @@ CONFIG: wire.JsonObject = {
     "cache_creation_weight": 1.0,
     "cache_read_weight": 0.0,
     "session_window_minutes": 0,
+    "plan_warning_percent": 0,
+    "plan_auto_switch_percent": 0,
+    "deny_agent_tool": "off",
     "task_mappings": dict(DEFAULT_TASK_MAPPINGS),
 }
 
@@ -558,6 +561,7 @@ NUMBERS: tuple[object, ...] = (
     -1, 2**63, 2**70, -(2**70), 10**4000, MAXIMUM_TOKENS + 1, 1.5, 1e300, True, False, "5", "",
     NO_LIST, NO_OBJECT, [5], float("nan"), float("inf"),
 )  # fmt: skip
+PERCENT = "takes a whole percentage from 1 to 100, or 0 for off"
 INVISIBLE: tuple[object, ...] = (
     "", " ", "\t", "a\x00b", "a\nb", "\x1b[31m", "\u202ea", "a\u200b", "\ufeff", "\ue000",
     "\U000e0001", "\u0378",
@@ -608,6 +612,10 @@ BAD = (
     Bad("update_config", KNOBS, "cache_read_weight", WEIGHTS, WEIGHT),
     Bad("update_config", KNOBS, "session_window_minutes", (-1, 525_601, 2**70, 1.5, True, "5"),
         "takes a whole number of minutes from 0 (off) to 525600"),
+    Bad("update_config", KNOBS, "plan_warning_percent", (-1, 101, 2**70, 1.5, True, "5"), PERCENT),
+    Bad("update_config", {"plan_auto_switch_percent": 50}, "plan_warning_percent", (51,),
+        "takes at most plan_auto_switch_percent, which is 50"),
+    Bad("update_config", KNOBS, "deny_agent_tool", ("yes", True, 1, "", WORD), "takes on or off"),
     Bad("update_config", {}, "claude_model", (*MODELS, *NO_TEXT), MODEL),
     Bad("update_config", {}, "default_local_model", (*MODELS, *NO_TEXT), MODEL),
     Bad("update_config", {}, "default_local_model", (CLAUDE, "anthropic/haiku"), LOCAL),

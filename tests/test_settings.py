@@ -207,6 +207,9 @@ NAMES = (
     "cache_creation_weight",
     "cache_read_weight",
     "session_window_minutes",
+    "plan_warning_percent",
+    "plan_auto_switch_percent",
+    "deny_agent_tool",
     "task_mappings",
 )
 
@@ -375,6 +378,32 @@ def test_a_window_may_be_off_and_as_long_as_a_year(number: int) -> None:
     assert changed == replace(Settings(), session_window_minutes=number)
 
 
+@pytest.mark.parametrize("number", [True, -1, 101, 1.0, "5", None])
+def test_a_percentage_is_whole_and_at_most_a_hundred(number: object) -> None:
+    changes: dict[str, object] = {"plan_warning_percent": number}
+    with pytest.raises(InvalidInputError) as refused:
+        rules.apply(Settings(), changes)  # type: ignore[arg-type]
+    takes = "a whole percentage from 1 to 100, or 0 for off"
+    assert refused.value.problems == (Problem("plan_warning_percent", number, takes),)
+
+
+def test_the_plans_warning_comes_before_its_auto_switch_where_both_are_on() -> None:
+    for warning, auto_switch in ((95, 0), (0, 5), (50, 50), (0, 0)):
+        rules.apply(
+            Settings(),
+            {"plan_warning_percent": warning, "plan_auto_switch_percent": auto_switch},
+        )
+    with pytest.raises(InvalidInputError, match="at most plan_auto_switch_percent, which is 50"):
+        rules.apply(Settings(), {"plan_warning_percent": 51, "plan_auto_switch_percent": 50})
+
+
+@pytest.mark.parametrize("word", ["", "yes", "ON", True, None, 1])
+def test_a_switch_takes_on_and_off_alone(word: object) -> None:
+    changes: dict[str, object] = {"deny_agent_tool": word}
+    with pytest.raises(InvalidInputError, match="takes on or off"):
+        rules.apply(Settings(), changes)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("value", [5, True, None, ["x"]])
 def test_a_model_of_another_kind_is_refused_with_what_it_got(value: object) -> None:
     changes: dict[str, object] = {"claude_model": value}
@@ -465,6 +494,8 @@ def test_a_damaged_row_is_told_in_a_short_line(rows: dict[str, str], words: str)
         ("session_limit", "5.0", "5.0"),
         ("session_limit", "many", "many"),
         ("session_window_minutes", "0", 0),
+        ("plan_warning_percent", "80", 80),
+        ("deny_agent_tool", "on", "on"),
         ("input_weight", "0.25", 0.25),
         ("input_weight", "heavy", "heavy"),
         ("claude_model", "5", "5"),

@@ -19,6 +19,7 @@ from immunos_mcp.domain import (
     Decision,
     LoggedDecision,
     Outcome,
+    PlanUsage,
     Provider,
     Reason,
     SessionSummary,
@@ -102,6 +103,14 @@ def test_a_pace_below_both_thresholds_tells_both_times() -> None:
     )
 
 
+def test_the_plans_limits_are_shown_with_their_end() -> None:
+    plan = (PlanUsage("five_hour", 12.5, NOON), PlanUsage("seven_day", 40.0, NOON))
+    assert terminal.status(replace(FRESH, plan=plan)).splitlines()[-1] == (
+        "Plan limits  five-hour 12.5 % used (until 2026-01-15 12:00 UTC), "
+        "seven-day 40 % used (until 2026-01-15 12:00 UTC)"
+    )
+
+
 @pytest.mark.parametrize(
     ("lines", "files", "told"),
     [(2, None, "2 lines, 0 files"), (None, 1, "0 lines, 1 files"), (2, 1, "2 lines, 1 files")],
@@ -138,6 +147,9 @@ def test_settings_are_listed_one_a_line() -> None:
         "cache_creation_weight = 1",
         "cache_read_weight = 0",
         "session_window_minutes = 0",
+        "plan_warning_percent = 0",
+        "plan_auto_switch_percent = 0",
+        "deny_agent_tool = off",
         "task_mappings.debug = m:1",
         "task_mappings.plan = m:2",
     ]

@@ -70,6 +70,7 @@ def _checked_weight(weight: float) -> float:
 Nothing = SkipJsonSchema[None]
 Tokens = Annotated[int, Field(ge=0, le=MAXIMUM_TOKENS)]
 Threshold = Annotated[int, Field(ge=1, le=MAXIMUM_TOKENS)]
+Percent = Annotated[int, Field(ge=0, le=100)]
 Weight = Annotated[float, AfterValidator(_checked_weight)]
 ModelName = Annotated[str, AfterValidator(_checked_model)]
 Session = Annotated[str | Nothing, Field(description="Budget session name")]
@@ -129,7 +130,7 @@ class ResetSessionArguments(Arguments):
 class HookArguments(Arguments):
     """Arguments of the unlisted tool that Claude Code's hooks call."""
 
-    event: Literal["UserPromptSubmit", "PostToolBatch", "SubagentStop", "Stop"]
+    event: Literal["UserPromptSubmit", "PreToolUse", "PostToolBatch", "SubagentStop", "Stop"]
 
 
 def _also(name: str, short: str) -> AliasChoices:
@@ -158,6 +159,11 @@ class UpdateConfigArguments(Arguments):
         Annotated[int, Field(ge=0, le=settings_rules.MAXIMUM_WINDOW_MINUTES)] | Nothing,
         Field(description="0: off"),
     ] = None
+    plan_warning_percent: Annotated[
+        Percent | Nothing, Field(description="Of the plan's own limit; 0: off")
+    ] = None
+    plan_auto_switch_percent: Percent | Nothing = None
+    deny_agent_tool: Literal["on", "off"] | Nothing = None
     task_mappings: Annotated[
         Annotated[
             dict[str, Annotated[str | None, WithJsonSchema({"type": ["string", "null"]})]],
@@ -189,10 +195,12 @@ _TAKES: Mapping[str, str] = {
     "outcome": "success or failure",
     "model": "a model name",
     "dry_run": "true or false",
-    "event": "UserPromptSubmit, PostToolBatch, SubagentStop or Stop",
+    "event": "UserPromptSubmit, PreToolUse, PostToolBatch, SubagentStop or Stop",
     settings_rules.MAPPINGS: settings_rules.MAPPINGS_TAKES,
     settings_rules.WINDOW: settings_rules.WINDOW_TAKES,
     **dict.fromkeys(settings_rules.THRESHOLDS, settings_rules.TOKENS_TAKES),
+    **dict.fromkeys(settings_rules.PLAN_PERCENTS, settings_rules.PERCENT_TAKES),
+    **dict.fromkeys(settings_rules.SWITCHES, settings_rules.SWITCH_TAKES),
     **dict.fromkeys(settings_rules.WEIGHTS, settings_rules.WEIGHT_TAKES),
     **dict.fromkeys(settings_rules.MODELS, "a model name"),
 }

@@ -35,7 +35,9 @@ class Reason(StrEnum):
     """The row of the routing policy that decided. The words are a contract with users' logs."""
 
     TOKEN_BUDGET_EXCEEDED = "token_budget_exceeded"
+    PLAN_LIMIT_EXCEEDED = "plan_limit_exceeded"
     TOKEN_BUDGET_WARNING = "token_budget_warning"
+    PLAN_LIMIT_WARNING = "plan_limit_warning"
     TASK_CRITICAL = "task_critical"
     TASK_OPTIMIZED = "task_optimized"
     DEFAULT_COMPLEX = "default_complex"
@@ -47,6 +49,13 @@ class WarningLevel(StrEnum):
     NORMAL = "normal"
     WARNING = "warning"
     CRITICAL = "critical"
+
+
+class Switch(StrEnum):
+    """A setting that is on or off."""
+
+    ON = "on"
+    OFF = "off"
 
 
 class Outcome(StrEnum):
@@ -133,6 +142,10 @@ class Settings:
         default_local_model: the local model of task types without a mapping.
         weights: what each kind of token adds to the budget.
         session_window_minutes: age at which a session is closed and the next one opened; 0 is off.
+        plan_warning_percent: use of the subscription's own limit from which routine tasks stay
+            local; 0 is off.
+        plan_auto_switch_percent: use of it from which every task stays local; 0 is off.
+        deny_agent_tool: whether Claude Code's hook refuses subagents once every task stays local.
     """
 
     token_warning_threshold: int = 150_000
@@ -143,6 +156,9 @@ class Settings:
     default_local_model: str = "qwen2.5-coder:7b"
     weights: Weights = Weights()
     session_window_minutes: int = 0
+    plan_warning_percent: int = 0
+    plan_auto_switch_percent: int = 0
+    deny_agent_tool: Switch = Switch.OFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,6 +295,20 @@ class TranscriptPosition:
 
 
 @dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What a decision is made in, beside the settings and the task.
+
+    Attributes:
+        session_tokens: the session's budget tokens.
+        plan_used_percent: how much of the subscription's fullest limit is used, where the settings
+            look at it and it was reported.
+    """
+
+    session_tokens: int
+    plan_used_percent: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """The policy's answer.
 
@@ -290,6 +320,8 @@ class Decision:
         session_tokens: the session's budget tokens that the decision was made at.
         projected_tokens: budget tokens after the task, when an estimate was given.
         projected_level: the level at ``projected_tokens``.
+        plan_used_percent: how much of the subscription's fullest limit was used, where the settings
+            look at it and it was reported.
     """
 
     model: str
@@ -299,6 +331,7 @@ class Decision:
     session_tokens: int
     projected_tokens: int | None = None
     projected_level: WarningLevel | None = None
+    plan_used_percent: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,7 +339,8 @@ class RouteAnswer:
     """What ``route_task`` answers: the decision and the number it is logged under.
 
     Every field costs its reader tokens, so ``projected_level`` is there only where the task would
-    bring the session to another level than it is at.
+    bring the session to another level than it is at, and ``plan_used_percent`` only where the
+    subscription's limit decided.
     """
 
     model: str
@@ -317,6 +351,7 @@ class RouteAnswer:
     decision_id: int
     projected_tokens: int | None = None
     projected_level: WarningLevel | None = None
+    plan_used_percent: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,6 +400,7 @@ class StatusAnswer:
         tokens_per_minute: recent pace, once the session is old enough to have one.
         minutes_to_warning: until the warning threshold at that pace.
         minutes_to_auto_switch: until the auto-switch threshold at that pace.
+        plan: how much of the subscription's own limits is used, where a status line reported it.
         folder: the project folder whose measured usage counts alone, if the session is bound to one.
         unread_lines: lines of transcripts that should carry usage and could not be read.
         unread_files: transcripts that could not be opened.
@@ -390,6 +426,7 @@ class StatusAnswer:
     tokens_per_minute: int | None = None
     minutes_to_warning: int | None = None
     minutes_to_auto_switch: int | None = None
+    plan: tuple[PlanUsage, ...] | None = None
     folder: str | None = None
     unread_lines: int | None = None
     unread_files: int | None = None

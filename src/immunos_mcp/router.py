@@ -17,14 +17,17 @@ from immunos_mcp.claude_code import transcripts
 from immunos_mcp.domain import (
     MAXIMUM_TOKENS,
     BindAnswer,
+    Circumstances,
     Classification,
     ConfigAnswer,
     Outcome,
+    Reason,
     RecordAnswer,
     ResetAnswer,
     RouteAnswer,
     SessionSummary,
     StatusAnswer,
+    Switch,
     SyncAnswer,
     Task,
     TokenCounts,
@@ -41,7 +44,6 @@ if TYPE_CHECKING:
         Decision,
         LoggedDecision,
         PlanUsage,
-        Reason,
         SessionRecord,
         SettingChange,
         Settings,
@@ -57,6 +59,8 @@ MEASURED_CLIENT = "claude-code"
 
 REHEARSED_DECISIONS = 1000
 """How many of the newest decisions a dry run decides again: a few milliseconds' worth."""
+
+PLAN_REASONS = frozenset({Reason.PLAN_LIMIT_EXCEEDED, Reason.PLAN_LIMIT_WARNING})
 
 LARGEST_ID = 2**63 - 1
 
@@ -104,7 +108,10 @@ class Router:
         )
 
         def rule(standing: Standing) -> Decision:
-            return policy.decide(standing.settings, _budget_tokens(standing), task)
+            settings = standing.settings
+            plan_used_percent = policy.plan_used_percent(standing.plan, settings)
+            circumstances = Circumstances(_budget_tokens(standing), plan_used_percent)
+            return policy.decide(settings, circumstances, task)
 
         await self.catch_up()
         decision_id, decision = await self._ledger.decide(name, self._clock(), task, rule)
@@ -120,6 +127,9 @@ class Router:
                 None
                 if decision.projected_level is decision.warning_level
                 else decision.projected_level
+            ),
+            plan_used_percent=(
+                decision.plan_used_percent if decision.reason in PLAN_REASONS else None
             ),
         )
 
@@ -186,6 +196,19 @@ class Router:
         standing, decisions = await self._ledger.standing(name, now)
         unread_lines = 0 if self._transcripts is None else await self._ledger.unread_lines()
         return _status(standing, decisions, now, unread_lines, len(self._unread_files))
+
+    async def refuse_agent(self, session: str | None = None) -> tuple[str, str] | None:
+        """Return the local model to use instead of a subagent, and why; ``None``: it may start.
+
+        Subagents are refused where the setting ``deny_agent_tool`` is on and every task stays local.
+        """
+        status = await self.get_session_status(session)
+        settings = await self._ledger.settings()
+        if settings.deny_agent_tool is Switch.OFF:
+            return None
+        if status.recommended_model != settings.default_local_model:
+            return None
+        return status.recommended_model, status.message
 
     async def open_session(self, session: str | None = None) -> None:
         """Begin to count, if no session is open under the name."""
@@ -416,7 +439,9 @@ def _status(
     tokens = _budget_tokens(standing)
     reported = policy.budget_tokens(session.claude - session.measured, settings.weights)
     level = policy.warning_level(tokens, settings)
-    recommended_model, message = policy.recommend(level, settings)
+    plan_used_percent = policy.plan_used_percent(standing.plan, settings)
+    plan_level = policy.plan_level(plan_used_percent, settings)
+    recommended_model, message = policy.recommend(level, settings, plan_level)
     per_minute = None
     if session.started_at is not None:
         per_minute = pace.tokens_per_minute(session.pace, session.started_at, now)
@@ -446,6 +471,7 @@ def _status(
         minutes_to_auto_switch=(
             None if per_minute is None else pace.minutes_until(auto_switch, tokens, per_minute)
         ),
+        plan=standing.plan or None,
         folder=session.folder,
         unread_lines=unread_lines or None,
         unread_files=unread_files or None,

@@ -22,7 +22,7 @@ from mcp.shared.exceptions import MCPError
 
 from immunos_mcp import __version__, contracts, wording
 from immunos_mcp import settings as settings_rules
-from immunos_mcp.claude_code.hooks import HookEvent, HookTeller
+from immunos_mcp.claude_code.hooks import HookEvent, HookTeller, deny_agent
 from immunos_mcp.claude_code.transcripts import transcript_folders
 from immunos_mcp.errors import ImmunosError
 from immunos_mcp.ledger.threaded import ThreadedSqliteLedger
@@ -278,7 +278,11 @@ class Handlers:
             event = HookEvent(given.event)
             if event is HookEvent.USER_PROMPT_SUBMIT:
                 await self._router.open_session()
-            text = self._teller.answer(event, await self._router.get_session_status())
+            if event is HookEvent.PRE_TOOL_USE:
+                refusal = await self._router.refuse_agent()
+                text = "{}" if refusal is None else deny_agent(*refusal)
+            else:
+                text = self._teller.answer(event, await self._router.get_session_status())
         except ImmunosError as error:
             return mcp.CallToolResult(
                 content=[mcp.TextContent(type="text", text=str(error))], is_error=True

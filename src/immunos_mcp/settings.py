@@ -18,6 +18,7 @@ from immunos_mcp.domain import (
     Difference,
     Provider,
     Settings,
+    Switch,
 )
 from immunos_mcp.errors import InvalidInputError, InvalidStoredSettingsError, Problem
 from immunos_mcp.names import MODEL_TAKES, check_model_name, normalise_task_type
@@ -36,6 +37,8 @@ MAXIMUM_TASK_MAPPINGS = 200
 TOKENS_TAKES = f"a whole number from 1 to {MAXIMUM_TOKENS}"
 WEIGHT_TAKES = f"a number from 0 to {MAXIMUM_WEIGHT} in steps of 0.001"
 WINDOW_TAKES = f"a whole number of minutes from 0 (off) to {MAXIMUM_WINDOW_MINUTES}"
+PERCENT_TAKES = "a whole percentage from 1 to 100, or 0 for off"
+SWITCH_TAKES = "on or off"
 MAPPINGS_TAKES = "an object of task type to model name, or to null to remove one"
 
 THRESHOLDS = ("token_warning_threshold", "token_auto_switch_threshold", "session_limit")
@@ -49,8 +52,18 @@ WEIGHTS: Mapping[str, str] = MappingProxyType(
 )
 MODELS = ("claude_model", "default_local_model")
 WINDOW = "session_window_minutes"
+PLAN_PERCENTS = ("plan_warning_percent", "plan_auto_switch_percent")
+SWITCHES = ("deny_agent_tool",)
 MAPPINGS = "task_mappings"
-NAMES: tuple[str, ...] = (*THRESHOLDS, *MODELS, *WEIGHTS, WINDOW, MAPPINGS)
+NAMES: tuple[str, ...] = (
+    *THRESHOLDS,
+    *MODELS,
+    *WEIGHTS,
+    WINDOW,
+    *PLAN_PERCENTS,
+    *SWITCHES,
+    MAPPINGS,
+)
 """Every setting's name: the key in the ledger, the argument of ``update_config``, the CLI's key."""
 
 SHORT_NAMES: Mapping[str, str] = MappingProxyType(
@@ -77,7 +90,8 @@ def full_name(name: str) -> str:
 def values(settings: Settings) -> dict[str, SettingValue]:
     """Spell settings out under their names."""
     spelled: dict[str, SettingValue] = {
-        name: getattr(settings, name) for name in (*THRESHOLDS, *MODELS, WINDOW)
+        name: getattr(settings, name)
+        for name in (*THRESHOLDS, *MODELS, WINDOW, *PLAN_PERCENTS, *SWITCHES)
     }
     for name, kind in WEIGHTS.items():
         spelled[name] = getattr(settings.weights, kind)
@@ -144,6 +158,11 @@ def _conflicts(settings: Settings) -> list[Problem]:
         if getattr(settings, lower) > bound:
             takes = f"at most {upper}, which is {bound}"
             problems.append(Problem(lower, getattr(settings, lower), takes))
+    lower, upper = PLAN_PERCENTS
+    bound = settings.plan_auto_switch_percent
+    if 0 < bound < settings.plan_warning_percent:
+        takes = f"at most {upper}, which is {bound}"
+        problems.append(Problem(lower, settings.plan_warning_percent, takes))
     if provider_of(settings.default_local_model, settings) is Provider.CLAUDE:
         takes = "a local model, not one of Claude's"
         problems.append(Problem("default_local_model", settings.default_local_model, takes))
@@ -183,6 +202,18 @@ def _check_window(name: str, value: object, _settings: Settings) -> int:
     ):
         return value
     raise InvalidInputError(Problem(name, value, WINDOW_TAKES))
+
+
+def _check_percent(name: str, value: object, _settings: Settings) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 100:
+        return value
+    raise InvalidInputError(Problem(name, value, PERCENT_TAKES))
+
+
+def _check_switch(name: str, value: object, _settings: Settings) -> Switch:
+    if isinstance(value, str) and value in set(Switch):
+        return Switch(value)
+    raise InvalidInputError(Problem(name, value, SWITCH_TAKES))
 
 
 def check_mapping(name: str, task_type: str, model: object) -> tuple[str, str | None]:
@@ -231,6 +262,8 @@ _CHECKS: dict[str, Callable[[str, object, Settings], SettingValue]] = {
     **dict.fromkeys(MODELS, _check_model),
     **dict.fromkeys(WEIGHTS, _check_weight),
     WINDOW: _check_window,
+    **dict.fromkeys(PLAN_PERCENTS, _check_percent),
+    **dict.fromkeys(SWITCHES, _check_switch),
     MAPPINGS: _check_mappings,
 }
 
@@ -241,7 +274,7 @@ def parse(name: str, text: str) -> SettingChangeValue:
     Text that is not of the setting's kind is returned as it is, for ``apply`` to refuse by name.
     """
     try:
-        if name in THRESHOLDS or name == WINDOW:
+        if name in THRESHOLDS or name == WINDOW or name in PLAN_PERCENTS:
             return int(text)
         if name in WEIGHTS:
             return float(text)

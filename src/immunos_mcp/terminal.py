@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from immunos_mcp.domain import (
         LoggedDecision,
+        PlanUsage,
         SessionSummary,
         SettingChange,
         StatusAnswer,
@@ -72,6 +73,8 @@ def status(answer: StatusAnswer) -> str:
         ("Decisions", decisions or "none yet"),
         ("Recommended", f"{answer.recommended_model}. {answer.message}"),
     ]  # fmt: skip
+    if answer.plan:
+        rows.append(("Plan limits", ", ".join(_plan(usage) for usage in answer.plan)))
     if answer.folder is not None:
         rows.append(("Project", answer.folder))
     if answer.unread_lines or answer.unread_files:
@@ -87,6 +90,11 @@ def status(answer: StatusAnswer) -> str:
             *(f"{name:<12} {text}" for name, text in rows),
         ]
     )
+
+
+def _plan(usage: PlanUsage) -> str:
+    window = usage.window.replace("_", "-")
+    return f"{window} {usage.used_percentage:g} % used (until {_minute(usage.resets_at)} UTC)"
 
 
 def settings(values: Mapping[str, SettingValue]) -> str:

@@ -22,6 +22,8 @@ def routed(answer: RouteAnswer) -> str:
         f"Session {answer.session_tokens} tokens, {answer.warning_level}. "
         f"decision_id {answer.decision_id}"
     )
+    if answer.plan_used_percent is not None:
+        line += f". Plan limit {answer.plan_used_percent:g} % used"
     if answer.projected_tokens is None:
         return line
     level = answer.projected_level or answer.warning_level

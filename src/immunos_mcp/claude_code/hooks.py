@@ -1,4 +1,4 @@
-"""What a hook of Claude Code is told: one short line when the budget's state calls for it.
+"""What a hook of Claude Code is told: one short line when the budget's state calls for it, or a no.
 
 The hooks are of the type that calls a tool of the running server, so no process is started. The
 tool is not listed and costs no context; what it answers is read as the hook's JSON.
@@ -23,6 +23,7 @@ class HookEvent(StrEnum):
     """The events that the plugin's hooks pass on, by Claude Code's names."""
 
     USER_PROMPT_SUBMIT = "UserPromptSubmit"
+    PRE_TOOL_USE = "PreToolUse"
     POST_TOOL_BATCH = "PostToolBatch"
     SUBAGENT_STOP = "SubagentStop"
     STOP = "Stop"
@@ -44,8 +45,22 @@ class HookTeller:
         told, self._told = self._told, (_RANKS[status.warning_level], _is_near(status))
         if self._told <= told:
             return "{}"
-        output = {"hookEventName": event.value, "additionalContext": _line(status)}
-        return json.dumps({"hookSpecificOutput": output}, separators=(",", ":"))
+        return _output(event, additionalContext=_line(status))
+
+
+def deny_agent(model: str, message: str) -> str:
+    """Return the hook's JSON that refuses a subagent and names the local model in its place."""
+    reason = (
+        f"{message} No subagents: have {model} do this, or do the least that is needed yourself."
+    )
+    return _output(
+        HookEvent.PRE_TOOL_USE, permissionDecision="deny", permissionDecisionReason=reason
+    )
+
+
+def _output(event: HookEvent, **told: str) -> str:
+    output = {"hookEventName": event.value, **told}
+    return json.dumps({"hookSpecificOutput": output}, separators=(",", ":"))
 
 
 def _next_threshold(status: StatusAnswer) -> int | None:

@@ -55,7 +55,7 @@ _SESSION_COLUMNS = """
 """
 _DECISION_COLUMNS = """
     decision_id, session.name, decided_at, task_type, classification, estimated_tokens,
-    model, provider, reason, warning_level, session_tokens, outcome
+    model, provider, reason, warning_level, session_tokens, plan_used_percent, outcome
 """
 _SELECT_SETTINGS = "SELECT key, value FROM settings"
 _SELECT_OPEN_SESSION = (
@@ -65,10 +65,14 @@ _SELECT_OPEN_SESSION = (
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What an operation saw or left: the settings in force and a session."""
+    """What an operation saw: the settings in force, a session, and the subscription's limits.
+
+    A decision sees the limits only where the settings look at them.
+    """
 
     settings: Settings
     session: Session
+    plan: tuple[PlanUsage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +147,8 @@ def standing(
     """Return a session as it is, with its decisions by reason; nothing is opened or written."""
     settings = effective_settings(connection)
     session = _current(connection, name, now, settings)
-    return Standing(settings, session), _decisions_by_reason(connection, session.session_id)
+    seen = Standing(settings, session, plan_usage(connection, now))
+    return seen, _decisions_by_reason(connection, session.session_id)
 
 
 def open_session(connection: sqlite3.Connection, name: str, now: datetime) -> None:
@@ -161,11 +166,13 @@ def decide(
     """Let a rule decide a task on the session as it stands, and log the decision with its inputs."""
     settings, canonical = _effective(connection)
     session = _open(connection, name, now, settings)
-    decision = rule(Standing(settings, session))
+    looks_at_plan = settings.plan_warning_percent or settings.plan_auto_switch_percent
+    plan = plan_usage(connection, now) if looks_at_plan else ()
+    decision = rule(Standing(settings, session, plan))
     decision_id = connection.execute(
         "INSERT INTO immunos_mcp_decision (session_id, policy_id, decided_at, task_type,"
-        " classification, estimated_tokens, session_tokens, model, provider, reason, warning_level)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " classification, estimated_tokens, session_tokens, model, provider, reason, warning_level,"
+        " plan_used_percent) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             session.session_id,
             _policy_id(connection, canonical, now),
@@ -178,6 +185,7 @@ def decide(
             decision.provider,
             decision.reason,
             decision.warning_level,
+            decision.plan_used_percent,
         ),
     ).lastrowid
     assert decision_id is not None
@@ -508,13 +516,18 @@ def decisions(
             datetime.fromisoformat(decided_at),
             Task(task_type, Classification(classification), estimated_tokens),
             Decision(
-                model, Provider(provider), Reason(reason), WarningLevel(level), session_tokens
+                model,
+                Provider(provider),
+                Reason(reason),
+                WarningLevel(level),
+                session_tokens,
+                plan_used_percent=plan_used_percent,
             ),
             Outcome(outcome) if outcome is not None else None,
         )
         for (
             decision_id, session, decided_at, task_type, classification, estimated_tokens,
-            model, provider, reason, level, session_tokens, outcome,
+            model, provider, reason, level, session_tokens, plan_used_percent, outcome,
         ) in rows
     )  # fmt: skip
 

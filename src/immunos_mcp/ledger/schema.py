@@ -191,7 +191,12 @@ _VERSION_2 = (
     "ALTER TABLE immunos_mcp_usage ADD COLUMN counted INTEGER NOT NULL DEFAULT 1",
 )
 
-STEPS: tuple[tuple[str, ...], ...] = (_VERSION_1, _VERSION_2)
+_VERSION_3 = (
+    # How much of the subscription's limit was used, in percent; NULL: it was not looked at.
+    "ALTER TABLE immunos_mcp_decision ADD COLUMN plan_used_percent REAL",
+)
+
+STEPS: tuple[tuple[str, ...], ...] = (_VERSION_1, _VERSION_2, _VERSION_3)
 """The statements of each step; step N (from 1) brings a ledger of version N - 1 to version N."""
 
 LATEST = len(STEPS)
