@@ -124,7 +124,7 @@ def test_subagents_are_denied_only_where_that_is_on_and_everything_stays_local(h
         assert hook(server, "PreToolUse") == {}
 
 
-def test_only_the_agent_tool_is_held_up_by_a_hook_before_it(home: Path) -> None:
+def test_only_the_agent_tool_is_held_up_by_a_hook_before_it() -> None:
     (group,) = read(PLUGIN / "hooks" / "hooks.json")["hooks"]["PreToolUse"]
     assert group["matcher"] == "Agent|Task"
 
