@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from immunos_mcp.errors import InvalidInputError, Problem
-from immunos_mcp.options import Options, default_database, read
+from immunos_mcp.options import Address, Options, default_database, read
 
 
 @pytest.fixture
@@ -110,3 +110,34 @@ def test_a_session_that_cannot_be_taken_is_named_by_where_it_was_given(
 
 def test_a_bad_variable_is_not_looked_at_where_a_flag_is_given() -> None:
     assert read({"IMMUNOS_SESSION": "a\nb"}, "/a.db", " work ") == Options(Path("/a.db"), "work")
+
+
+@pytest.mark.parametrize(
+    ("given", "address"),
+    [
+        ("off", None),
+        ("on", Address("127.0.0.1", 4318)),
+        ("127.0.0.1:9", Address("127.0.0.1", 9)),
+        ("localhost:65535", Address("localhost", 65535)),
+        ("[::1]:4318", Address("::1", 4318)),
+    ],
+)
+def test_telemetry_is_taken_in_on_loopback(given: str, address: Address | None) -> None:
+    assert read({}, telemetry=given).telemetry == address
+    assert read({"IMMUNOS_TELEMETRY": given}).telemetry == address
+    assert read({"IMMUNOS_TELEMETRY": "on"}, telemetry="off").telemetry is None
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["yes", "0.0.0.0:4318", "example.com:80", "127.0.0.1", "127.0.0.1:65536", "127.0.0.1:x"],
+)
+def test_telemetry_from_beyond_this_machine_is_refused(given: str) -> None:
+    for field, flag, environment in (
+        ("--telemetry", given, {}),
+        ("IMMUNOS_TELEMETRY", None, {"IMMUNOS_TELEMETRY": given}),
+    ):
+        with pytest.raises(InvalidInputError) as refused:
+            read(environment, telemetry=flag)
+        takes = "on, off, or a loopback address such as 127.0.0.1:4318"
+        assert refused.value.problems == (Problem(field, given, takes),)

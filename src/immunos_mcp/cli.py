@@ -58,12 +58,13 @@ exit codes: 0 fine, 1 failed, 2 wrong usage
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program with command-line arguments (``None``: the process's); return its code."""
     given = _parser().parse_args(
-        arguments, argparse.Namespace(command=None, db=None, session=None, json=False)
+        arguments,
+        argparse.Namespace(command=None, db=None, session=None, telemetry=None, json=False),
     )
     if given.command in {_print_completion, _status_line}:
         return given.command(given)
     try:
-        chosen = options.read(os.environ, given.db, given.session)
+        chosen = options.read(os.environ, given.db, given.session, given.telemetry)
         if given.command is None:
             return _serve(chosen)
         if hasattr(signal, "SIGPIPE"):
@@ -289,6 +290,13 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         parents=[shared],
         allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--telemetry",
+        metavar="ADDRESS",
+        help="while serving, take in Claude Code's OpenTelemetry export there: on, off or HOST:PORT"
+        f" (default: ${options.TELEMETRY_VARIABLE}, else off; on is 127.0.0.1:"
+        f"{options.TELEMETRY_PORT})",
     )
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")

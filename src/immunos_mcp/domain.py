@@ -257,6 +257,23 @@ class MeasuredUsage:
 
 
 @dataclass(frozen=True, slots=True)
+class RequestUsage:
+    """What one API request cost, as a client's telemetry reported it.
+
+    Attributes:
+        request_id: the API's id for it, which its response carries in a transcript too.
+        at: when it had finished.
+        model: the model that answered.
+        counts: the tokens by kind.
+    """
+
+    request_id: str
+    at: datetime
+    model: str
+    counts: TokenCounts
+
+
+@dataclass(frozen=True, slots=True)
 class PlanUsage:
     """How much of the subscription's own limit is used, as the client was told by the API.
 
@@ -393,6 +410,8 @@ class StatusAnswer:
         token_auto_switch_threshold: where all tasks begin to stay local.
         recommended_model: ``mixed`` between the thresholds.
         message: the recommendation in words.
+        side_request_tokens: the part of ``measured_tokens`` that is in no transcript (titles,
+            compaction), where telemetry reported any.
         claude_tokens: tokens of Claude by kind, unweighted.
         ollama_tokens: tokens of local models by kind.
         kept_local_tokens: the sum of ``ollama_tokens``.
@@ -426,6 +445,7 @@ class StatusAnswer:
     tokens_per_minute: int | None = None
     minutes_to_warning: int | None = None
     minutes_to_auto_switch: int | None = None
+    side_request_tokens: int | None = None
     plan: tuple[PlanUsage, ...] | None = None
     folder: str | None = None
     unread_lines: int | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,23 @@ if TYPE_CHECKING:
 DATABASE_VARIABLE = "IMMUNOS_DB"
 SESSION_VARIABLE = "IMMUNOS_SESSION"
 TRANSCRIPTS_VARIABLE = "IMMUNOS_TRANSCRIPTS"
+TELEMETRY_VARIABLE = "IMMUNOS_TELEMETRY"
 DEFAULT_SESSION = "default"
+TELEMETRY_PORT = 4318
+"""OpenTelemetry's own port for OTLP over HTTP, where exporters send by default."""
+
+TELEMETRY_TAKES = "on, off, or a loopback address such as 127.0.0.1:4318"
+
+
+_LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a server listens: a loopback host and a port."""
+
+    host: str
+    port: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,15 +43,20 @@ class Options:
         database: the ledger's file.
         session: the session of calls that name none.
         read_transcripts: whether usage is read from Claude Code's transcripts.
+        telemetry: where Claude Code's OpenTelemetry export is taken in; ``None``: nowhere.
     """
 
     database: Path
     session: str
     read_transcripts: bool = True
+    telemetry: Address | None = None
 
 
 def read(
-    environment: Mapping[str, str], database: str | None = None, session: str | None = None
+    environment: Mapping[str, str],
+    database: str | None = None,
+    session: str | None = None,
+    telemetry: str | None = None,
 ) -> Options:
     """Settle the options from flags (``None``: not given) and the environment.
 
@@ -55,7 +77,26 @@ def read(
     except RuntimeError:
         field = "--db" if database else DATABASE_VARIABLE
         raise InvalidInputError(Problem(field, given, "a file below a home that exists")) from None
-    return Options(path.absolute(), name, _is_on(environment, TRANSCRIPTS_VARIABLE))
+    return Options(
+        path.absolute(),
+        name,
+        _is_on(environment, TRANSCRIPTS_VARIABLE),
+        _telemetry(environment, telemetry),
+    )
+
+
+def _telemetry(environment: Mapping[str, str], flag: str | None) -> Address | None:
+    field = TELEMETRY_VARIABLE if flag is None else "--telemetry"
+    given = (environment.get(TELEMETRY_VARIABLE) or "off") if flag is None else flag
+    if given == "off":
+        return None
+    if given == "on":
+        return Address("127.0.0.1", TELEMETRY_PORT)
+    host, _, port = given.rpartition(":")
+    bare_host = host.removeprefix("[").removesuffix("]")
+    if bare_host in _LOOPBACK_HOSTS and re.fullmatch("[0-9]{1,5}", port) and int(port) < 2**16:
+        return Address(bare_host, int(port))
+    raise InvalidInputError(Problem(field, given, TELEMETRY_TAKES))
 
 
 def _is_on(environment: Mapping[str, str], variable: str) -> bool:

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         Decision,
         LoggedDecision,
         PlanUsage,
+        RequestUsage,
         SessionRecord,
         SettingChange,
         Settings,
@@ -300,6 +301,10 @@ class Router:
         """Keep what the subscription's limits were last reported as."""
         await self._ledger.record_plan_usage(plan, self._clock())
 
+    async def record_requests(self, requests: Sequence[RequestUsage]) -> int:
+        """Take over requests that a client's telemetry reported; return how many were new."""
+        return await self._ledger.ingest_requests(requests)
+
     async def sync(
         self, since: datetime | None, progress: Callable[[int, int], None]
     ) -> SyncAnswer:
@@ -438,6 +443,7 @@ def _status(
     settings, session = standing.settings, standing.session
     tokens = _budget_tokens(standing)
     reported = policy.budget_tokens(session.claude - session.measured, settings.weights)
+    side_requests = policy.budget_tokens(standing.side_requests, settings.weights)
     level = policy.warning_level(tokens, settings)
     plan_used_percent = policy.plan_used_percent(standing.plan, settings)
     plan_level = policy.plan_level(plan_used_percent, settings)
@@ -471,6 +477,7 @@ def _status(
         minutes_to_auto_switch=(
             None if per_minute is None else pace.minutes_until(auto_switch, tokens, per_minute)
         ),
+        side_request_tokens=side_requests or None,
         plan=standing.plan or None,
         folder=session.folder,
         unread_lines=unread_lines or None,

@@ -463,5 +463,9 @@ async def serve_stdio(options: Options) -> None:
             anyio.create_task_group() as tasks,
         ):
             tasks.start_soon(background)
+            if options.telemetry is not None:
+                from immunos_mcp.claude_code import telemetry
+
+                tasks.start_soon(telemetry.serve, options.telemetry, router.record_requests)
             await server.run(read_stream, write_stream, server.create_initialization_options())
             tasks.cancel_scope.cancel()

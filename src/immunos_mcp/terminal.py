@@ -67,7 +67,7 @@ def status(answer: StatusAnswer) -> str:
             f"cache creation {claude.cache_creation_input_tokens:,}, "
             f"cache reads {claude.cache_read_input_tokens:,}"
         )),
-        ("Made of", f"{answer.measured_tokens:,} measured, {answer.reported_tokens:,} reported"),
+        ("Made of", f"{_measured(answer)}, {answer.reported_tokens:,} reported"),
         ("Kept local", f"{answer.kept_local_tokens:,} tokens"),
         ("Thresholds", thresholds),
         ("Decisions", decisions or "none yet"),
@@ -89,6 +89,14 @@ def status(answer: StatusAnswer) -> str:
             ),
             *(f"{name:<12} {text}" for name, text in rows),
         ]
+    )
+
+
+def _measured(answer: StatusAnswer) -> str:
+    if answer.side_request_tokens is None:
+        return f"{answer.measured_tokens:,} measured"
+    return (
+        f"{answer.measured_tokens:,} measured ({answer.side_request_tokens:,} by telemetry alone)"
     )
 
 

@@ -38,10 +38,12 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Mapping, Sequence
 
-    from immunos_mcp.domain import MeasuredUsage, Usage
+    from immunos_mcp.domain import MeasuredUsage, RequestUsage, Usage
 
 WINDOW_REASON = "session window"
 """What a session that outlived its window was closed for."""
+
+_NO_TOKENS = TokenCounts()
 
 _SESSION_COLUMNS = """
     session_id, name, started_at,
@@ -57,6 +59,10 @@ _DECISION_COLUMNS = """
     decision_id, session.name, decided_at, task_type, classification, estimated_tokens,
     model, provider, reason, warning_level, session_tokens, plan_used_percent, outcome
 """
+_MEASURED_COLUMNS = """
+    message_id, measured_at, provider, folder,
+    input_tokens, output_tokens, cache_creation_input_tokens, cache_read_input_tokens
+"""
 _SELECT_SETTINGS = "SELECT key, value FROM settings"
 _SELECT_OPEN_SESSION = (
     f"SELECT {_SESSION_COLUMNS} FROM immunos_mcp_session WHERE name = ? AND ended_at IS NULL"  # noqa: S608  # two constants
@@ -65,14 +71,17 @@ _SELECT_OPEN_SESSION = (
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What an operation saw: the settings in force, a session, and the subscription's limits.
+    """What an operation saw: the settings in force and a session, with what belongs to it.
 
-    A decision sees the limits only where the settings look at them.
+    Attributes:
+        plan: the subscription's limits; a decision sees them only where the settings look at them.
+        side_requests: tokens of the session that telemetry alone reported; a status alone sees them.
     """
 
     settings: Settings
     session: Session
     plan: tuple[PlanUsage, ...] = ()
+    side_requests: TokenCounts = _NO_TOKENS
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +156,8 @@ def standing(
     """Return a session as it is, with its decisions by reason; nothing is opened or written."""
     settings = effective_settings(connection)
     session = _current(connection, name, now, settings)
-    seen = Standing(settings, session, plan_usage(connection, now))
+    plan, side_requests = plan_usage(connection, now), _side_requests(connection, session)
+    seen = Standing(settings, session, plan, side_requests)
     return seen, _decisions_by_reason(connection, session.session_id)
 
 
@@ -245,7 +255,7 @@ def record(
         ),
     )
     if counted:
-        addition = _Addition(usage.counts, provider, now, None, is_measured=False, is_new=True)
+        addition = _Addition(usage.counts, provider, now, None, is_measured=False, records=1)
         _add_to_totals(connection, before, [addition], settings)
     after = _find_open(connection, name)
     assert after is not None
@@ -280,14 +290,8 @@ def ingest(
     have grown; then the totals grow by the difference.
     """
     settings = effective_settings(connection)
-    taken = (_take_over(connection, usage, settings) for usage in measured)
-    additions = [addition for addition in taken if addition is not None]
-    if additions:
-        moments = [addition.at for addition in additions]
-        for session, ended_at in _sessions_between(connection, min(moments), max(moments)):
-            theirs = [addition for addition in additions if _counts_in(addition, session, ended_at)]
-            if theirs:
-                _add_to_totals(connection, session, theirs, settings)
+    taken = [_take_over(connection, usage, settings) for usage in measured]
+    _distribute(connection, [addition for additions in taken for addition in additions], settings)
     if position is not None:
         connection.execute(
             "INSERT OR REPLACE INTO immunos_mcp_transcript (path, inode, size, modified_ns,"
@@ -302,7 +306,76 @@ def ingest(
                 position.unread_lines,
             ),
         )
+    return sum(1 for additions in taken if additions)
+
+
+def ingest_requests(connection: sqlite3.Connection, requests: Sequence[RequestUsage]) -> int:
+    """Take over usage that telemetry reported; return what was new of it.
+
+    A request whose response a transcript carries counts there, with the larger numbers of the two.
+    Any other counts by itself, in every session that was open when it had finished and is bound to
+    no folder, until a transcript brings it.
+    """
+    # Only this join needs the index; who has no telemetry is spared its space.
+    connection.execute(
+        "CREATE INDEX IF NOT EXISTS immunos_mcp_measured_usage_request"
+        " ON immunos_mcp_measured_usage (request_id) WHERE request_id IS NOT NULL"
+    )
+    settings = effective_settings(connection)
+    additions: list[_Addition] = []
+    for request in requests:
+        known = connection.execute(
+            f"SELECT {_MEASURED_COLUMNS} FROM immunos_mcp_measured_usage WHERE request_id = ?",  # noqa: S608  # a constant
+            (request.request_id,),
+        ).fetchone()
+        if known is not None:
+            additions.extend(_grow(connection, known, request.counts))
+            continue
+        provider = provider_of(request.model, settings)
+        added = connection.execute(
+            "INSERT INTO immunos_mcp_request_usage (request_id, finished_at, model, provider,"
+            " input_tokens, output_tokens, cache_creation_input_tokens, cache_read_input_tokens)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            (
+                request.request_id,
+                utc_text(request.at),
+                request.model,
+                provider,
+                *_kinds(request.counts),
+            ),
+        )
+        if added.rowcount:
+            at = datetime.fromisoformat(utc_text(request.at))
+            additions.append(
+                _Addition(request.counts, provider, at, None, is_measured=True, records=1)
+            )
+    _distribute(connection, additions, settings)
     return len(additions)
+
+
+def _distribute(
+    connection: sqlite3.Connection, additions: Sequence[_Addition], settings: Settings
+) -> None:
+    """Add tokens to every session that they count in."""
+    if not additions:
+        return
+    moments = [addition.at for addition in additions]
+    for session, ended_at in _sessions_between(connection, min(moments), max(moments)):
+        theirs = [addition for addition in additions if _counts_in(addition, session, ended_at)]
+        if theirs:
+            _add_to_totals(connection, session, theirs, settings)
+
+
+def _side_requests(connection: sqlite3.Connection, session: Session) -> TokenCounts:
+    if session.started_at is None or session.folder is not None:
+        return TokenCounts()
+    row = connection.execute(
+        "SELECT coalesce(sum(input_tokens), 0), coalesce(sum(output_tokens), 0),"
+        " coalesce(sum(cache_creation_input_tokens), 0), coalesce(sum(cache_read_input_tokens), 0)"
+        " FROM immunos_mcp_request_usage WHERE finished_at >= ? AND provider = 'claude'",
+        (utc_text(session.started_at),),
+    ).fetchone()
+    return TokenCounts(*row)
 
 
 def record_plan_usage(
@@ -698,14 +771,14 @@ def _close_decision(connection: sqlite3.Connection, usage: Usage, now: datetime)
 
 @dataclass(frozen=True, slots=True)
 class _Addition:
-    """Tokens to be added to totals: a whole record's, or the difference that one has grown by."""
+    """Tokens to be added to totals: a record's, what one has grown by, or (negative) one taken back."""
 
     counts: TokenCounts
     provider: Provider
     at: datetime
     folder: str | None
     is_measured: bool
-    is_new: bool
+    records: int
 
 
 def _add_to_totals(
@@ -745,7 +818,7 @@ def _add_to_totals(
             *_kinds(claude),
             *_kinds(measured),
             *_kinds(local),
-            sum(addition.is_new for addition in additions),
+            sum(addition.records for addition in additions),
             pace_now.tokens,
             None if pace_now.at is None else utc_text(pace_now.at),
             session.session_id,
@@ -764,46 +837,66 @@ def _kinds(counts: TokenCounts) -> tuple[int, int, int, int]:
 
 def _take_over(
     connection: sqlite3.Connection, usage: MeasuredUsage, settings: Settings
-) -> _Addition | None:
+) -> list[_Addition]:
     known = connection.execute(
-        "SELECT measured_at, provider, folder, input_tokens, output_tokens,"
-        " cache_creation_input_tokens, cache_read_input_tokens FROM immunos_mcp_measured_usage WHERE message_id = ?",
+        f"SELECT {_MEASURED_COLUMNS} FROM immunos_mcp_measured_usage WHERE message_id = ?",  # noqa: S608  # a constant
         (usage.message_id,),
     ).fetchone()
-    if known is None:
-        provider = provider_of(usage.model, settings)
-        connection.execute(
-            "INSERT INTO immunos_mcp_measured_usage (message_id, measured_at, model, provider,"
-            " folder, request_id, input_tokens, output_tokens, cache_creation_input_tokens,"
-            " cache_read_input_tokens) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                usage.message_id,
-                utc_text(usage.at),
-                usage.model,
-                provider,
-                usage.folder,
-                usage.request_id,
-                *_kinds(usage.counts),
-            ),
-        )
-        at = datetime.fromisoformat(utc_text(usage.at))
-        return _Addition(usage.counts, provider, at, usage.folder, is_measured=True, is_new=True)
-    counts = TokenCounts(*known[3:])
-    if usage.counts.total <= counts.total:
-        return None
+    if known is not None:
+        return _grow(connection, known, usage.counts)
+    reported = _take_back_request(connection, usage.request_id)
+    candidates = [usage.counts, *(TokenCounts() - taken.counts for taken in reported)]
+    counts = max(candidates, key=lambda candidate: candidate.total)
+    provider = provider_of(usage.model, settings)
+    connection.execute(
+        "INSERT INTO immunos_mcp_measured_usage (message_id, measured_at, model, provider,"
+        " folder, request_id, input_tokens, output_tokens, cache_creation_input_tokens,"
+        " cache_read_input_tokens) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            usage.message_id,
+            utc_text(usage.at),
+            usage.model,
+            provider,
+            usage.folder,
+            usage.request_id,
+            *_kinds(counts),
+        ),
+    )
+    at = datetime.fromisoformat(utc_text(usage.at))
+    added = _Addition(counts, provider, at, usage.folder, is_measured=True, records=1)
+    return [*reported, added]
+
+
+def _grow(
+    connection: sqlite3.Connection, known: tuple[Any, ...], counts: TokenCounts
+) -> list[_Addition]:
+    message_id, measured_at, provider, folder, *kinds = known
+    before = TokenCounts(*kinds)
+    if counts.total <= before.total:
+        return []
     connection.execute(
         "UPDATE immunos_mcp_measured_usage SET input_tokens = ?, output_tokens = ?,"
         " cache_creation_input_tokens = ?, cache_read_input_tokens = ? WHERE message_id = ?",
-        (*_kinds(usage.counts), usage.message_id),
+        (*_kinds(counts), message_id),
     )
-    return _Addition(
-        usage.counts - counts,
-        Provider(known[1]),
-        datetime.fromisoformat(known[0]),
-        known[2],
-        is_measured=True,
-        is_new=False,
-    )
+    at = datetime.fromisoformat(measured_at)
+    return [_Addition(counts - before, Provider(provider), at, folder, is_measured=True, records=0)]
+
+
+def _take_back_request(connection: sqlite3.Connection, request_id: str | None) -> list[_Addition]:
+    """Remove what telemetry reported of a request; its response is about to count in its place."""
+    if request_id is None:
+        return []
+    row = connection.execute(
+        "DELETE FROM immunos_mcp_request_usage WHERE request_id = ? RETURNING finished_at, provider,"
+        " input_tokens, output_tokens, cache_creation_input_tokens, cache_read_input_tokens",
+        (request_id,),
+    ).fetchone()
+    if row is None:
+        return []
+    finished_at, provider, *kinds = row
+    at, counts = datetime.fromisoformat(finished_at), TokenCounts() - TokenCounts(*kinds)
+    return [_Addition(counts, Provider(provider), at, None, is_measured=True, records=-1)]
 
 
 def _sessions_between(

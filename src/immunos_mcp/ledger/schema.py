@@ -194,6 +194,22 @@ _VERSION_2 = (
 _VERSION_3 = (
     # How much of the subscription's limit was used, in percent; NULL: it was not looked at.
     "ALTER TABLE immunos_mcp_decision ADD COLUMN plan_used_percent REAL",
+    """
+    CREATE TABLE immunos_mcp_request_usage (
+        -- API requests that telemetry reported and no transcript carries, or not yet.
+        request_id TEXT PRIMARY KEY,
+        finished_at TEXT NOT NULL,  -- UTC, ISO 8601: decides which sessions it counts in
+        model TEXT NOT NULL,
+        provider TEXT NOT NULL,     -- claude, ollama
+        input_tokens INTEGER NOT NULL,
+        output_tokens INTEGER NOT NULL,
+        cache_creation_input_tokens INTEGER NOT NULL,
+        cache_read_input_tokens INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE INDEX immunos_mcp_request_usage_finished ON immunos_mcp_request_usage (finished_at)
+    """,
 )
 
 STEPS: tuple[tuple[str, ...], ...] = (_VERSION_1, _VERSION_2, _VERSION_3)

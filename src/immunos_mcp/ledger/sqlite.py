@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         MeasuredUsage,
         PlanUsage,
         Reason,
+        RequestUsage,
         SessionRecord,
         SettingChange,
         Settings,
@@ -105,6 +106,12 @@ class SqliteLedger(ABC):
         """Take over measured usage and how far its transcript was read; return what was new."""
         return await self._write(
             lambda connection: operations.ingest(connection, measured, position)
+        )
+
+    async def ingest_requests(self, requests: Sequence[RequestUsage]) -> int:
+        """Take over usage that telemetry reported; return what was new of it."""
+        return await self._write(
+            lambda connection: operations.ingest_requests(connection, requests)
         )
 
     async def record_plan_usage(self, plan: Sequence[PlanUsage], now: datetime) -> None:

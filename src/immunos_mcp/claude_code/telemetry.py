@@ -1,0 +1,283 @@
+"""What Claude Code's OpenTelemetry export says of each API request, taken in over loopback HTTP.
+
+Transcripts leave out what the client asks beside the conversation (titles, compaction). Where its
+user switches the export on, every finished request arrives here as an ``api_request`` event in
+OTLP/HTTP JSON. Of each event only the counts, the model, the time and the request's id are kept.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, TypeAlias
+
+import anyio
+import h11
+
+from immunos_mcp.domain import MAXIMUM_TOKENS, RequestUsage, TokenCounts
+from immunos_mcp.errors import ImmunosError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
+
+    from anyio.abc import SocketStream
+
+    from immunos_mcp.options import Address
+
+Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
+
+EVENT = "api_request"
+LOGS_PATH = b"/v1/logs"
+OTHER_PATHS = frozenset({b"/v1/metrics", b"/v1/traces"})
+"""Signals that the same setting of the client may send; they are answered and not read."""
+
+LARGEST_BODY = 8 * 2**20
+LARGEST_HEADERS = 16 * 2**10
+REQUEST_SECONDS = 30.0
+MOST_CONNECTIONS = 32
+RETRY_SECONDS = 2.0
+"""How often a server tries for the address while another one has it."""
+
+_LONGEST_NAME = 200
+_LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """The requests that one export tells of, and how many of its events could not be read."""
+
+    requests: tuple[RequestUsage, ...]
+    unread: int
+
+
+def read_export(body: bytes) -> Export:
+    """Read the ``api_request`` events out of an OTLP ``ExportLogsServiceRequest`` in JSON.
+
+    Raises:
+        ValueError: the body is no such request.
+    """
+    try:
+        export: Json = json.loads(body)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    requests: list[RequestUsage] = []
+    unread = 0
+    for record in _records(export):
+        attributes = _attributes(record)
+        if attributes.get("event.name") != EVENT:
+            continue
+        try:
+            requests.append(_request(attributes))
+        except ValueError:
+            unread += 1
+    return Export(tuple(requests), unread)
+
+
+def _records(export: Json) -> Iterator[Json]:
+    if not isinstance(export, dict):
+        raise ValueError("not an object")  # noqa: TRY004  # of the text, not of the program
+    for resource in _list(export, "resourceLogs"):
+        for scope in _list(resource, "scopeLogs"):
+            yield from _list(scope, "logRecords")
+
+
+def _list(value: Json, name: str) -> list[Json]:
+    found = value.get(name) if isinstance(value, dict) else None
+    return found if isinstance(found, list) else []
+
+
+def _attributes(record: Json) -> dict[str, Json]:
+    attributes: dict[str, Json] = {}
+    for attribute in _list(record, "attributes"):
+        if isinstance(attribute, dict):
+            name, value = attribute.get("key"), attribute.get("value")
+            if isinstance(name, str) and isinstance(value, dict) and len(value) == 1:
+                (attributes[name],) = value.values()
+    return attributes
+
+
+def _request(attributes: dict[str, Json]) -> RequestUsage:
+    finished = datetime.fromisoformat(_text(attributes, "event.timestamp"))
+    if finished.tzinfo is None:
+        raise ValueError("a timestamp has no zone")
+    return RequestUsage(
+        request_id=_text(attributes, "request_id"),
+        at=finished.astimezone(UTC),
+        model=_text(attributes, "model"),
+        counts=TokenCounts(
+            _count(attributes, "input_tokens"),
+            _count(attributes, "output_tokens"),
+            _count(attributes, "cache_creation_tokens"),
+            _count(attributes, "cache_read_tokens"),
+        ),
+    )
+
+
+def _text(attributes: dict[str, Json], name: str) -> str:
+    value = attributes.get(name)
+    if isinstance(value, str) and 0 < len(value) <= _LONGEST_NAME:
+        return value
+    raise ValueError(f"{name} is no name")
+
+
+def _count(attributes: dict[str, Json], name: str) -> int:
+    value = attributes.get(name)
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
+        # OTLP spells 64-bit numbers as text; Claude Code's exporter does not.
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAXIMUM_TOKENS:
+        return value
+    raise ValueError(f"{name} is no count")
+
+
+Take: TypeAlias = "Callable[[Sequence[RequestUsage]], Awaitable[object]]"
+
+
+async def serve(address: Address, take: Take) -> None:
+    """Take in exports at a loopback address until cancelled.
+
+    Several servers may be told the same address: one has it, the others try again until it is free.
+
+    Args:
+        address: where to listen; its host is a loopback one.
+        take: stores requests before they are acknowledged; an ``ImmunosError`` of it is answered as
+            a failure after which the client sends again.
+    """
+    refused = False
+    while True:
+        try:
+            listener = await anyio.create_tcp_listener(
+                local_host=address.host, local_port=address.port
+            )
+        except OSError as error:
+            if not refused:
+                logger.info("telemetry: %s:%s: %s", address.host, address.port, error.strerror)
+            refused = True
+            await anyio.sleep(RETRY_SECONDS)
+            continue
+        async with listener:
+            places = anyio.CapacityLimiter(MOST_CONNECTIONS)
+
+            async def converse(
+                stream: SocketStream, places: anyio.CapacityLimiter = places
+            ) -> None:
+                async with places, stream:
+                    await _Conversation(stream, take).run()
+
+            await listener.serve(converse)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    status: int
+    body: Json
+
+
+class _Conversation:
+    """One connection of a client: requests and replies in turn, until either side closes it."""
+
+    def __init__(self, stream: SocketStream, take: Take) -> None:
+        self._stream = stream
+        self._take = take
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=LARGEST_HEADERS)
+
+    async def run(self) -> None:
+        """Answer requests until the connection ends."""
+        try:
+            while await self._answer_one():
+                self._http.start_next_cycle()
+        except h11.RemoteProtocolError as error:
+            if self._http.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+                await self._send(_Reply(error.error_status_hint, {"message": str(error)}))
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+            pass  # the client has gone
+
+    async def _answer_one(self) -> bool:
+        request = await self._next()
+        if not isinstance(request, h11.Request):
+            return False
+        with anyio.move_on_after(REQUEST_SECONDS) as limit:
+            reply = _refusal(request)
+            if reply is None:
+                body = await self._body()
+                if body is None:
+                    reply = _Reply(413, {"message": f"more than {LARGEST_BODY} bytes"})
+                else:
+                    reply = await self._reply(request, body)
+            await self._send(reply)
+        return (
+            not limit.cancelled_caught
+            and self._http.our_state is h11.DONE is self._http.their_state
+        )
+
+    async def _body(self) -> bytes | None:
+        body = bytearray()
+        while isinstance(event := await self._next(), h11.Data):
+            body += event.data
+            if len(body) > LARGEST_BODY:
+                return None
+        return bytes(body)
+
+    async def _reply(self, request: h11.Request, body: bytes) -> _Reply:
+        if request.target.partition(b"?")[0] in OTHER_PATHS:
+            return _Reply(200, {})
+        try:
+            export = read_export(body)
+        except ValueError as error:
+            return _Reply(400, {"message": f"no OTLP logs in JSON: {error}"})
+        if export.requests:
+            try:
+                await self._take(export.requests)
+            except ImmunosError as error:
+                logger.warning("telemetry: %s", error)
+                return _Reply(503, {"message": str(error)})
+        if export.unread:
+            words = f"{EVENT} events without a request id, a model, a time or counts"
+            rejected: Json = {"rejectedLogRecords": str(export.unread), "errorMessage": words}
+            return _Reply(200, {"partialSuccess": rejected})
+        return _Reply(200, {})
+
+    async def _next(self) -> type[h11.NEED_DATA | h11.PAUSED] | h11.Event:
+        while True:
+            event = self._http.next_event()
+            if event is not h11.NEED_DATA:
+                return event
+            if self._http.they_are_waiting_for_100_continue:
+                go_ahead = h11.InformationalResponse(status_code=100, headers=[])
+                await self._stream.send(self._http.send(go_ahead) or b"")
+            try:
+                received = await self._stream.receive()
+            except anyio.EndOfStream:
+                received = b""
+            self._http.receive_data(received)
+
+    async def _send(self, reply: _Reply) -> None:
+        body = json.dumps(reply.body, separators=(",", ":")).encode()
+        headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+        head = self._http.send(h11.Response(status_code=reply.status, headers=headers)) or b""
+        sent = self._http.send(h11.Data(data=body)) or b""
+        end = self._http.send(h11.EndOfMessage()) or b""
+        await self._stream.send(head + sent + end)
+
+
+def _refusal(request: h11.Request) -> _Reply | None:
+    """Refuse what is no export, and whatever a web page may have made a browser send."""
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers}
+    host = headers.get("host", "")
+    name = host if host.endswith("]") else host.rpartition(":")[0] or host
+    if "origin" in headers or name.lower() not in _LOOPBACK_NAMES:
+        return _Reply(403, {"message": "only programs on this machine may send telemetry"})
+    path = request.target.partition(b"?")[0]
+    if path != LOGS_PATH and path not in OTHER_PATHS:
+        return _Reply(404, {"message": "logs are taken at /v1/logs"})
+    if request.method != b"POST":
+        return _Reply(405, {"message": "POST alone"})
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json" or headers.get("content-encoding", "identity") != "identity":
+        words = "set OTEL_EXPORTER_OTLP_PROTOCOL=http/json, and no compression"
+        return _Reply(415, {"message": words})
+    return None
