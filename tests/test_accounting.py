@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
@@ -12,11 +14,12 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pytest
+import wire
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transcript_lines import NOON, Answer, append, transcript
 
-from immunos_mcp.claude_code import transcripts
+from immunos_mcp.claude_code import bulk_reading, transcripts
 from immunos_mcp.claude_code.transcripts import TranscriptFolders, transcript_folders
 from immunos_mcp.domain import StatusAnswer, SyncAnswer, TokenCounts
 from immunos_mcp.ledger.inline import InlineSqliteLedger, finish
@@ -276,7 +279,7 @@ def test_reading_a_transcript_again_any_number_of_times_changes_nothing(desk: De
     for _ in range(3):
         os.utime(file)
         assert desk.tokens() == 30
-    assert desk.sync_all() == SyncAnswer(transcripts=1, added=0)
+    assert desk.sync_all() == SyncAnswer(transcripts=0, added=0)
     assert desk.tokens() == 30
 
 
@@ -286,8 +289,109 @@ def test_sync_takes_over_history_that_no_session_counts_and_a_second_run_adds_no
     old = Answer("m1", 10, at=BEFORE - timedelta(days=30))
     append(transcript(desk.projects), old, replace(old, message_id="m2"), Answer("m3", 7))
     assert desk.sync_all() == SyncAnswer(transcripts=1, added=3)
-    assert desk.sync_all() == SyncAnswer(transcripts=1, added=0)
+    assert desk.sync_all() == SyncAnswer(transcripts=0, added=0)
     assert desk.tokens() == 7
+
+
+def test_a_second_sync_reads_what_is_new_or_was_left_out_before_and_nothing_else(
+    desk: Desk,
+) -> None:
+    days = [Answer(f"m{day}", 10, at=NOON - timedelta(days=day)) for day in range(5)]
+    old, new = transcript(desk.projects, "p/old.jsonl"), transcript(desk.projects, "p/new.jsonl")
+    append(old, *reversed(days))
+    append(new, Answer("n0", 1))
+    assert desk.tokens() == 11
+
+    def sync(days_back: float) -> SyncAnswer:
+        since = NOON - timedelta(days=days_back)
+        return finish(desk.router.sync(since, lambda _read, _total: None))
+
+    assert sync(2.5) == SyncAnswer(transcripts=1, added=2)
+    assert sync(2.5) == SyncAnswer(transcripts=0, added=0)
+    assert sync(1.5) == SyncAnswer(transcripts=0, added=0)
+    append(new, Answer("n1", 1, at=NOON - timedelta(days=9)))
+    assert sync(3.5) == SyncAnswer(transcripts=2, added=1)
+    assert desk.sync_all() == SyncAnswer(transcripts=2, added=2)
+    assert desk.sync_all() == SyncAnswer(transcripts=0, added=0)
+    append(old, Answer("m9", 1))
+    assert desk.sync_all() == SyncAnswer(transcripts=1, added=1)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    lines=st.lists(
+        st.tuples(st.integers(0, 5), st.integers(0, 8), st.integers(0, 999), st.integers(0, 9)),
+        max_size=40,
+    ),
+    block=st.integers(64, 2000),
+    portion=st.integers(1, 3000),
+    hours_back=st.none() | st.integers(0, 9),
+)
+def test_an_import_finds_the_same_however_it_is_cut_into_blocks_portions_and_processes(
+    lines: list[tuple[int, int, int, int]], block: int, portion: int, hours_back: int | None
+) -> None:
+    since = None if hours_back is None else NOON - timedelta(hours=hours_back)
+    largest: dict[str, int] = {}
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(transcripts, "BLOCK_BYTES", block)
+        patch.setattr(transcripts, "_spare_buffers", [])
+        patch.setattr(bulk_reading, "TASK_BYTES", portion)
+        patch.setattr(bulk_reading, "PORTION_RECORDS", portion % 7)
+        patch.setattr(bulk_reading, "PARALLEL_BYTES", 1)
+        patch.setattr(os, "cpu_count", lambda: 3)
+        desk = Desk(Path(folder))
+        for file, message, tokens, hours in lines:
+            at = NOON - timedelta(hours=hours)
+            append(
+                transcript(desk.projects, f"p/{file}.jsonl"), Answer(f"m{message}", tokens, at=at)
+            )
+            if since is None or at >= since:
+                largest[f"m{message}"] = max(largest.get(f"m{message}", 0), tokens)
+        finish(desk.router.sync(since, lambda _read, _total: None))
+        desk.ledger.close()
+        with closing(sqlite3.connect(Path(folder) / "ledger.db")) as connection:
+            stored = connection.execute(
+                "SELECT message_id, input_tokens FROM immunos_mcp_measured_usage"
+            ).fetchall()
+    assert dict(stored) == largest
+
+
+def test_readers_in_other_processes_end_when_the_importer_is_killed(home: Path) -> None:
+    for number in range(12):
+        append(
+            transcript(home / ".claude" / "projects", f"p/{number}.jsonl"),
+            *(Answer(f"{number} {line}", 1) for line in range(500)),
+        )
+    program = (
+        "import os, signal, sys\n"
+        "from immunos_mcp import cli\n"
+        "from immunos_mcp.claude_code import bulk_reading\n"
+        "bulk_reading.PARALLEL_BYTES = bulk_reading.TASK_BYTES = 1\n"
+        "bulk_reading.PORTION_RECORDS = 100\n"
+        "os.cpu_count = lambda: 3\n"
+        "kill = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "if sys.argv[1] == 'kill': cli._no_progress = kill\n"
+        "sys.exit(cli.main(['sync', '--all']))\n"
+    )
+
+    def sync(how: str) -> subprocess.CompletedProcess[bytes]:
+        # Readers hold the output's pipe: it ends only when all of them have.
+        return subprocess.run(
+            [sys.executable, "-c", program, how],
+            env=wire.environment(home),
+            capture_output=True,
+            timeout=wire.TIMEOUT_SECONDS,
+            check=False,
+        )
+
+    killed = sync("kill")
+    assert (killed.returncode, killed.stderr) == (-9, b"")
+    stored = "SELECT count(*) FROM immunos_mcp_measured_usage"
+    ((after_kill,),) = wire.rows(wire.ledger_path(home), stored)
+    assert 0 < after_kill < 6000
+    assert sync("finish").returncode == 0
+    assert wire.rows(wire.ledger_path(home), stored) == [(6000,)]
+    wire.assert_sound(wire.ledger_path(home))
 
 
 def test_more_responses_than_fit_a_batch_are_all_taken_over(desk: Desk) -> None:
@@ -379,7 +483,7 @@ def test_a_transcript_that_cannot_be_read_is_counted_and_read_once_it_can(
     append(file, Answer("m1", 10))
     with monkeypatch.context() as broken:
 
-        def refuse(*_arguments: object) -> object:
+        def refuse(*_arguments: object, **_named: object) -> object:
             raise PermissionError(13, "Permission denied")
 
         broken.setattr("builtins.open", refuse)
@@ -417,10 +521,20 @@ def test_a_line_too_long_to_hold_is_passed_over_and_counted(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transcripts, "LONGEST_LINE", 1000)
+    monkeypatch.setattr(transcripts, "BLOCK_BYTES", 500)
+    monkeypatch.setattr(transcripts, "_spare_buffers", [])
     file = transcript(desk.projects)
-    append(file, Answer("m1", 10), "x" * 2500, Answer("m2", 20))
+    append(file, Answer("m1", 10), "x" * 2500, Answer("m2", 20), "x" * 900)
     status = desk.status()
     assert (status.session_tokens, status.unread_lines) == (30, 1)
+    with file.open("a", encoding="utf-8") as stream:
+        stream.write("x" * 2500)
+    assert desk.tokens() == 30
+    with file.open("a", encoding="utf-8") as stream:
+        stream.write("\n")
+    append(file, Answer("m3", 40))
+    status = desk.status()
+    assert (status.session_tokens, status.unread_lines) == (70, 2)
 
 
 def test_what_watchers_compare_changes_with_every_total(desk: Desk) -> None:

@@ -247,7 +247,7 @@ def test_the_status_of_a_bound_session_with_unreadable_lines_says_so(home: Path)
     assert f"Project      {home}" in shown
     assert "Not readable 1 lines, 0 files of Claude Code's transcripts" in shown
     assert said(home, "sync", "--since", "2020-01-01") == (
-        "Read 1 transcripts, 0 responses were new; not readable: 1 lines, 0 files"
+        "Read 0 transcripts, 0 responses were new; not readable: 1 lines, 0 files"
     )
     assert json.loads(said(home, "status", "--json"))["unread_lines"] == 1
 

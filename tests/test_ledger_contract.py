@@ -787,7 +787,7 @@ def measured(
     model: str = CLAUDE,
     folder: str | None = "/code/shop",
 ) -> MeasuredUsage:
-    return MeasuredUsage(message_id, after(minute), model, counts, folder)
+    return MeasuredUsage(message_id, after(minute), model, folder=folder).with_counts(counts)
 
 
 async def test_a_session_is_opened_unless_one_is_open(ledger: SqliteLedger) -> None:
@@ -812,8 +812,7 @@ async def test_measured_usage_counts_in_every_session_that_was_open_then_and_in_
             measured("m3", 15, TokenCounts(100)),
             measured("m4", 20, TokenCounts(1000)),
             measured("m5", 21, TokenCounts(0, 7), model=LOCAL),
-        ],
-        None,
+        ]
     )
     assert new == 5
     _, records = await ledger.sessions(None, 10)
@@ -836,11 +835,11 @@ async def test_a_measured_response_counts_once_with_the_largest_total_seen_for_i
     ledger: SqliteLedger, engine: Engine
 ) -> None:
     await ledger.open_session("default", START)
-    assert await ledger.ingest([measured("m1", 1, TokenCounts(5, 1))], None) == 1
+    assert await ledger.ingest([measured("m1", 1, TokenCounts(5, 1))]) == 1
     grown = [measured("m1", 2, TokenCounts(5, 9)), measured("m1", 3, TokenCounts(5, 4))]
-    assert await ledger.ingest(grown, None) == 1
+    assert await ledger.ingest(grown) == 1
     before = await everything(ledger, engine)
-    assert await ledger.ingest(grown, None) == 0
+    assert await ledger.ingest(grown) == 0
     assert await everything(ledger, engine) == before
     session = (await ledger.standing("default", after(4)))[0].session
     assert (session.claude, session.measured, session.usage_records) == (
@@ -862,8 +861,7 @@ async def test_a_bound_session_counts_its_folder_alone_from_its_next_start_on(
             [
                 measured(f"{minute} {folder}", minute, TokenCounts(10**position), folder=folder)
                 for position, folder in enumerate(elsewhere)
-            ],
-            None,
+            ]
         )
     await ledger.bind("shop", None)
     await ledger.reset("shop", after(20), None)
@@ -878,16 +876,18 @@ async def test_a_bound_session_counts_its_folder_alone_from_its_next_start_on(
 async def test_how_far_transcripts_were_read_is_kept_for_every_client(
     ledger: SqliteLedger, engine: Engine, stack: AsyncExitStack
 ) -> None:
-    first = TranscriptPosition("/a.jsonl", 1, 100, 10**18, 90, 2**32 - 1, 2)
+    first = TranscriptPosition(
+        "/a.jsonl", 1, 100, 10**18, 90, 2**32 - 1, 2, "2026-01-01T00:00:00+00:00"
+    )
     second = TranscriptPosition("/b.jsonl", 2**40, -1, 0, 0, 0, 0)
     assert await ledger.reading_state(START) == ReadingState(None, {})
     for position in (first, second):
-        await ledger.ingest([], position)
-    await ledger.ingest([], replace(second, size=5))
+        await ledger.ingest([], [position])
+    await ledger.ingest([], [first, second._replace(size=5)])
     await ledger.open_session("default", START)
     other = await engine.open(stack)
     assert await other.reading_state(after(1)) == ReadingState(
-        START, {first.path: first, second.path: replace(second, size=5)}
+        START, {first.path: first, second.path: second._replace(size=5)}
     )
     assert await other.unread_lines() == 2
 

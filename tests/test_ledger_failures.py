@@ -28,6 +28,7 @@ from immunos_mcp.domain import (
     PlanUsage,
     Provider,
     Reason,
+    RequestUsage,
     Task,
     TokenCounts,
     Usage,
@@ -70,8 +71,9 @@ OPERATIONS: dict[str, Callable[[SqliteLedger], Coroutine[Any, Any, object]]] = {
     "revisions": lambda ledger: ledger.revisions(),
     "open_session": lambda ledger: ledger.open_session("new", NOW),
     "reading_state": lambda ledger: ledger.reading_state(NOW),
-    "ingest": lambda ledger: ledger.ingest(
-        [MeasuredUsage("m1", NOW, "claude-x", TokenCounts(1))], None
+    "ingest": lambda ledger: ledger.ingest([MeasuredUsage("m1", NOW, "claude-x", 1)]),
+    "ingest_requests": lambda ledger: ledger.ingest_requests(
+        [RequestUsage("r1", NOW, "claude-x", TokenCounts(1))]
     ),
     "unread_lines": lambda ledger: ledger.unread_lines(),
     "record_plan_usage": lambda ledger: ledger.record_plan_usage(
@@ -88,6 +90,7 @@ WRITES = (
     "unset_settings",
     "open_session",
     "ingest",
+    "ingest_requests",
     "record_plan_usage",
     "bind",
 )

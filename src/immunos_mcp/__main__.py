@@ -1,5 +1,6 @@
 """The program: ``immunos-mcp`` and ``python -m immunos_mcp``."""
 
+import gc
 import signal
 import sys
 
@@ -12,6 +13,8 @@ def main() -> int:
     """
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     if sys.argv[1:] == ["statusline"]:
+        # It makes no garbage worth looking for, and looking takes a tenth of its time.
+        gc.disable()
         from immunos_mcp.claude_code import status_line
 
         return status_line.main()

@@ -314,15 +314,27 @@ class Router:
             since: usage before this moment is left out.
             progress: told the bytes read so far and the bytes there are, after each transcript.
         """
+        from immunos_mcp.claude_code import bulk_reading  # noqa: PLC0415  # no other command needs it
+
         if self._transcripts is None:
             return SyncAnswer(transcripts=0, added=0)
-        waiting = self._transcripts.changed({}, since)
         self._read_so_far = await self._ledger.reading_state(self._clock())
+        positions = self._read_so_far.positions
+        usable = {
+            path: position
+            for path, position in positions.items()
+            if transcripts.reaches_back(position, since)
+        }
+        waiting = self._transcripts.changed(usable, since)
+        readings = [(transcript, usable.get(transcript.path)) for transcript in waiting]
         total = sum(transcript.size for transcript in waiting)
         read = added = 0
-        for transcript in waiting:
-            added += await self._take_over(transcript, since, anew=True)
-            read += transcript.size
+        for portion in bulk_reading.read_portions(readings, since):
+            added += await self._ledger.ingest(portion.usage, portion.positions)
+            positions.update((position.path, position) for position in portion.positions)
+            self._unread_files.difference_update(position.path for position in portion.positions)
+            self._unread_files.update(portion.unreadable)
+            read += portion.size
             progress(read, total)
         lines = await self._ledger.unread_lines()
         return SyncAnswer(
@@ -345,20 +357,16 @@ class Router:
         assert self._transcripts is not None
         return self._transcripts.changed(state.positions, state.since)
 
-    async def _take_over(
-        self, transcript: Transcript, since: datetime | None, *, anew: bool = False
-    ) -> int:
-        position = None if anew else self._read_so_far.positions.get(transcript.path)
-        added = 0
+    async def _take_over(self, transcript: Transcript, since: datetime | None) -> None:
+        position = self._read_so_far.positions.get(transcript.path)
         try:
             for batch in transcripts.read(transcript, position, since):
-                added += await self._ledger.ingest(batch.usage, batch.position)
+                await self._ledger.ingest(batch.usage, (batch.position,))
                 self._read_so_far.positions[transcript.path] = batch.position
         except OSError:
             self._unread_files.add(transcript.path)
         else:
             self._unread_files.discard(transcript.path)
-        return added
 
     def _is_measured(self, client: str) -> bool:
         return (

@@ -10,20 +10,19 @@ from __future__ import annotations
 
 import os
 import zlib
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from stat import S_ISREG
-from typing import TYPE_CHECKING, BinaryIO, TypeAlias
+from typing import TYPE_CHECKING
 
-from immunos_mcp.domain import MAXIMUM_TOKENS, MeasuredUsage, TokenCounts, TranscriptPosition
+from immunos_mcp.domain import MeasuredUsage, TranscriptPosition
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from io import FileIO
 
     from immunos_mcp.options import Options
-
-Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 
 BATCH_RECORDS = 2000
 """Responses handed over at a time: few enough for a short transaction, many enough to be quick."""
@@ -34,8 +33,14 @@ LONGEST_LINE = 64 * 2**20
 CLOCK_SLACK = timedelta(days=1)
 """How far a file's time may lie behind the times in it: file systems and clocks disagree."""
 
+BLOCK_BYTES = 2**17
+"""Read at a time: it stays in the processor's cache while it is searched."""
+
+_MARK = b'"usage":'
 _TAIL_BYTES = 256
-_LONGEST_NAME = 200
+
+_spare_buffers: list[bytearray] = []
+"""Buffers that no reading uses; one that was used lately is still in the processor's cache."""
 
 
 def transcript_folders(
@@ -96,15 +101,12 @@ class TranscriptFolders:
                 status = os.stat(path, follow_symlinks=False)  # noqa: PTH116  # a thousand a call
             except OSError:
                 continue
-            if status.st_mtime_ns < since_ns or not S_ISREG(status.st_mode):
-                continue
+            now = (status.st_ino, status.st_size, status.st_mtime_ns)
             position = positions.get(path)
-            if position is None or (position.size, position.modified_ns, position.inode) != (
-                status.st_size,
-                status.st_mtime_ns,
-                status.st_ino,
-            ):
-                found.append(Transcript(path, status.st_ino, status.st_size, status.st_mtime_ns))
+            if position is not None and position[1:4] == now:
+                continue
+            if status.st_mtime_ns >= since_ns and S_ISREG(status.st_mode):
+                found.append(Transcript(path, *now))
         found.sort(key=lambda transcript: transcript.modified_ns)
         return found
 
@@ -130,12 +132,11 @@ def _list(folder: str, modified_ns: int) -> tuple[int, tuple[str, ...], tuple[st
     with os.scandir(folder) as entries:
         for entry in entries:
             # A link may lead anywhere, or back up; what lies in the folder is found without it.
-            if entry.is_symlink():
-                continue
-            if entry.is_dir():
+            if entry.name.endswith(".jsonl"):
+                if not entry.is_symlink():
+                    transcripts.append(entry.path)
+            elif entry.is_dir(follow_symlinks=False):
                 folders_within.append(entry.path)
-            elif entry.name.endswith(".jsonl"):
-                transcripts.append(entry.path)
     return modified_ns, tuple(transcripts), tuple(folders_within)
 
 
@@ -159,40 +160,56 @@ def read(
     Raises:
         OSError: the file cannot be read.
     """
-    with open(transcript.path, "rb") as file:  # noqa: PTH123  # a thousand a call
+    # A status line runs at every refresh and seldom finds anything to read.
+    from immunos_mcp.claude_code.usage_lines import usage_of  # noqa: PLC0415
+
+    with open(transcript.path, "rb", buffering=0) as file:  # noqa: PTH123  # a thousand a call
         offset = _start(file, transcript, position)
-        unread_lines = position.unread_lines if position is not None and offset else 0
+        unread_lines, left_out_before = 0, ""
+        if position is not None and offset:
+            unread_lines, left_out_before = position.unread_lines, position.left_out_before
         usage: dict[str, MeasuredUsage] = {}
-        file.seek(offset)
-        while line := file.readline(LONGEST_LINE):
-            if not line.endswith(b"\n"):
-                if len(line) < LONGEST_LINE:
-                    break
-                offset += len(line) + _skip_line(file)
-                unread_lines += 1
-                continue
-            offset += len(line)
-            if b'"usage"' not in line or b'"assistant"' not in line:
-                continue
+        lines = _Lines(file, offset)
+
+        def reached(size: int) -> TranscriptPosition:
+            return TranscriptPosition(
+                path=transcript.path,
+                inode=transcript.inode,
+                size=size,
+                modified_ns=transcript.modified_ns,
+                read_bytes=lines.passed_bytes,
+                tail_checksum=_tail_checksum(file, lines.passed_bytes),
+                unread_lines=unread_lines + lines.too_long,
+                left_out_before=left_out_before,
+            )
+
+        for line in lines:
             try:
-                found = _usage(line)
+                found = usage_of(line)
             except ValueError:
                 unread_lines += 1
                 continue
-            if found is None or (since is not None and found.at < since):
+            if found is None:
                 continue
-            usage[found.message_id] = _larger(usage.get(found.message_id), found)
+            if since is not None and found.at < since:
+                left_out_before = max(left_out_before, since.astimezone(UTC).isoformat())
+                continue
+            known = usage.get(found.message_id)
+            usage[found.message_id] = found if known is None else _larger(known, found)
             if len(usage) == BATCH_RECORDS:
-                yield Batch(
-                    tuple(usage.values()),
-                    replace(_position(file, transcript, offset, unread_lines), size=-1),
-                )
+                yield Batch(tuple(usage.values()), reached(size=-1))
                 usage.clear()
-                file.seek(offset)
-        yield Batch(tuple(usage.values()), _position(file, transcript, offset, unread_lines))
+        yield Batch(tuple(usage.values()), reached(transcript.size))
 
 
-def _start(file: BinaryIO, transcript: Transcript, position: TranscriptPosition | None) -> int:
+def reaches_back(position: TranscriptPosition, since: datetime | None) -> bool:
+    """Tell whether nothing at or after ``since`` (``None``: nothing at all) was left out."""
+    if not position.left_out_before:
+        return True
+    return since is not None and datetime.fromisoformat(position.left_out_before) <= since
+
+
+def _start(file: FileIO, transcript: Transcript, position: TranscriptPosition | None) -> int:
     if (
         position is None
         or position.inode != transcript.inode
@@ -203,96 +220,82 @@ def _start(file: BinaryIO, transcript: Transcript, position: TranscriptPosition 
     return position.read_bytes
 
 
-def _tail_checksum(file: BinaryIO, offset: int) -> int:
+def _tail_checksum(file: FileIO, offset: int) -> int:
     start = max(0, offset - _TAIL_BYTES)
-    file.seek(start)
-    return zlib.crc32(file.read(offset - start))
+    return zlib.crc32(os.pread(file.fileno(), offset - start, start))
 
 
-def _position(
-    file: BinaryIO, transcript: Transcript, offset: int, unread_lines: int
-) -> TranscriptPosition:
-    return TranscriptPosition(
-        path=transcript.path,
-        inode=transcript.inode,
-        size=transcript.size,
-        modified_ns=transcript.modified_ns,
-        read_bytes=offset,
-        tail_checksum=_tail_checksum(file, offset),
-        unread_lines=unread_lines,
-    )
+class _Lines:
+    """The lines of a file that may carry usage; the others are passed without being looked at.
 
+    Reading goes through one buffer, block by block: most of a transcript is what tools printed, and
+    making a line of each part of it would take longer than all the rest.
 
-def _skip_line(file: BinaryIO) -> int:
-    skipped = 0
-    while piece := file.readline(LONGEST_LINE):
-        skipped += len(piece)
-        if piece.endswith(b"\n"):
-            break
-    return skipped
-
-
-def _larger(earlier: MeasuredUsage | None, found: MeasuredUsage) -> MeasuredUsage:
-    if earlier is None:
-        return found
-    larger = found if found.counts.total > earlier.counts.total else earlier
-    return replace(larger, at=max(earlier.at, found.at))
-
-
-def _usage(line: bytes) -> MeasuredUsage | None:
-    """Return the usage that a line carries, or ``None`` for a line of another kind.
-
-    Raises:
-        ValueError: the line is an answer with usage, but cannot be read.
+    Attributes:
+        passed_bytes: the end of the last line that was given out, or of the last whole line.
+        too_long: lines that were passed over for their length.
     """
-    from pydantic_core import from_json  # noqa: PLC0415  # a status line seldom reads anything
 
-    entry = _object(from_json(line), "line")
-    if entry.get("type") != "assistant":
-        return None
-    message = _object(entry.get("message"), "message")
-    usage = message.get("usage")
-    if usage is None or message.get("model") == "<synthetic>":
-        return None
-    counts = _object(usage, "usage")
-    folder, request_id = entry.get("cwd"), entry.get("requestId")
-    return MeasuredUsage(
-        message_id=_text(message.get("id"), "message.id"),
-        at=_moment(entry.get("timestamp")),
-        model=_text(message.get("model"), "message.model"),
-        folder=folder if isinstance(folder, str) else None,
-        request_id=request_id if isinstance(request_id, str) else None,
-        counts=TokenCounts(
-            _count(counts.get("input_tokens")),
-            _count(counts.get("output_tokens")),
-            _count(counts.get("cache_creation_input_tokens")),
-            _count(counts.get("cache_read_input_tokens")),
-        ),
-    )
+    def __init__(self, file: FileIO, offset: int) -> None:
+        self._file = file
+        self.passed_bytes = offset
+        self.too_long = 0
+
+    def __iter__(self) -> Iterator[bytearray]:
+        buffer = _spare_buffers.pop() if _spare_buffers else bytearray(BLOCK_BYTES)
+        try:
+            yield from self._through(buffer)
+        finally:
+            if len(buffer) == BLOCK_BYTES:
+                _spare_buffers.append(buffer)
+
+    def _through(self, buffer: bytearray) -> Iterator[bytearray]:
+        begin = end = 0
+        self._file.seek(self.passed_bytes)
+        while True:
+            if end == len(buffer):
+                if begin == 0 and end >= LONGEST_LINE:
+                    if not self._skip_line(end):
+                        return
+                    end = 0
+                elif begin == 0:
+                    buffer.extend(bytes(len(buffer)))
+                else:
+                    buffer[: end - begin] = buffer[begin:end]
+                    begin, end = 0, end - begin
+            with memoryview(buffer) as whole, whole[end:] as free:
+                received = self._file.readinto(free)
+            if not received:
+                return
+            end += received
+            last = buffer.rfind(b"\n", end - received, end)
+            if last < 0:
+                continue
+            block_start = self.passed_bytes - begin
+            mark = buffer.find(_MARK, begin, last)
+            while mark >= 0:
+                line_start = buffer.rfind(b"\n", begin, mark) + 1 or begin
+                line_end = buffer.find(b"\n", mark, end) + 1
+                self.passed_bytes = block_start + line_end
+                yield buffer[line_start:line_end]
+                mark = buffer.find(_MARK, line_end, last)
+            self.passed_bytes = block_start + last + 1
+            begin = last + 1
+
+    def _skip_line(self, length: int) -> bool:
+        """Pass the rest of a line whose beginning fills the buffer; tell whether it has an end."""
+        skipped = length
+        while piece := self._file.read(BLOCK_BYTES):
+            line_end = piece.find(b"\n")
+            if line_end >= 0:
+                self.passed_bytes += skipped + line_end + 1
+                self.too_long += 1
+                self._file.seek(self.passed_bytes)
+                return True
+            skipped += len(piece)
+        return False
 
 
-def _object(value: Json, what: str) -> dict[str, Json]:
-    if isinstance(value, dict):
-        return value
-    raise ValueError(f"{what} is not an object")
-
-
-def _text(value: Json, what: str) -> str:
-    if isinstance(value, str) and 0 < len(value) <= _LONGEST_NAME:
-        return value
-    raise ValueError(f"{what} is not a name")
-
-
-def _count(value: Json) -> int:
-    if value is None:
-        return 0
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAXIMUM_TOKENS:
-        return value
-    raise ValueError("a count of tokens is out of range")
-
-
-def _moment(value: Json) -> datetime:
-    moment = datetime.fromisoformat(_text(value, "timestamp"))
-    if moment.tzinfo is None:
-        raise ValueError("a timestamp has no zone")
-    return moment
+def _larger(earlier: MeasuredUsage, found: MeasuredUsage) -> MeasuredUsage:
+    larger = found if found.total > earlier.total else earlier
+    return larger if earlier.at == found.at else larger._replace(at=max(earlier.at, found.at))

@@ -21,9 +21,7 @@ _RETRY_SECONDS = 0.01
 
 def utc_text(moment: datetime) -> str:
     """Spell a moment as the ledger stores it: ISO 8601, UTC, milliseconds, sortable as text."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + (
-        f"{moment.microsecond // 1000:03d}Z"
-    )
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def connect(path: Path, busy_timeout_seconds: float) -> sqlite3.Connection:

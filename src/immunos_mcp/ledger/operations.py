@@ -5,6 +5,7 @@ All take a ``sqlite3.Connection`` in an open transaction; none begins or ends on
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -36,7 +37,7 @@ from immunos_mcp.policy import budget_tokens, provider_of
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from immunos_mcp.domain import MeasuredUsage, RequestUsage, Usage
 
@@ -59,6 +60,7 @@ _DECISION_COLUMNS = """
     decision_id, session.name, decided_at, task_type, classification, estimated_tokens,
     model, provider, reason, warning_level, session_tokens, plan_used_percent, outcome
 """
+_POSITION_COLUMNS = ", ".join(TranscriptPosition._fields)
 _MEASURED_COLUMNS = """
     message_id, measured_at, provider, folder,
     input_tokens, output_tokens, cache_creation_input_tokens, cache_read_input_tokens
@@ -272,41 +274,50 @@ def reading_state(connection: sqlite3.Connection, now: datetime) -> ReadingState
         (utc_text(now - timedelta(days=1)),),
     ).fetchone()
     rows = connection.execute(
-        "SELECT path, inode, size, modified_ns, read_bytes, tail_checksum, unread_lines"
-        " FROM immunos_mcp_transcript"
+        f"SELECT {_POSITION_COLUMNS} FROM immunos_mcp_transcript"  # noqa: S608  # a constant
     )
-    return ReadingState(_moment(since), {row[0]: TranscriptPosition(*row) for row in rows})
+    positions = {row[0]: TranscriptPosition._make(row) for row in rows}
+    return ReadingState(_moment(since), positions)
 
 
 def ingest(
     connection: sqlite3.Connection,
     measured: Sequence[MeasuredUsage],
-    position: TranscriptPosition | None,
+    positions: Sequence[TranscriptPosition],
 ) -> int:
-    """Take over measured usage and how far its transcript was read; return what was new of it.
+    """Take over measured usage and how far its transcripts were read; return what was new of it.
 
     Each response counts once in every session that was open when it was written down (and is bound
     to its folder, if to any). A response that is known already changes nothing unless its numbers
     have grown; then the totals grow by the difference.
     """
     settings = effective_settings(connection)
-    taken = [_take_over(connection, usage, settings) for usage in measured]
-    _distribute(connection, [addition for additions in taken for addition in additions], settings)
-    if position is not None:
-        connection.execute(
-            "INSERT OR REPLACE INTO immunos_mcp_transcript (path, inode, size, modified_ns,"
-            " read_bytes, tail_checksum, unread_lines) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (
-                position.path,
-                position.inode,
-                position.size,
-                position.modified_ns,
-                position.read_bytes,
-                position.tail_checksum,
-                position.unread_lines,
-            ),
-        )
-    return sum(1 for additions in taken if additions)
+    known = _measured_before(connection, measured)
+    fresh: dict[str, MeasuredUsage] = {}
+    grown: dict[str, MeasuredUsage] = {}
+    for usage in measured:
+        found = grown if usage.message_id in known else fresh
+        earlier = found.get(usage.message_id)
+        if earlier is None or usage.total > earlier.total:
+            found[usage.message_id] = usage
+    additions = [
+        addition
+        for usage in grown.values()
+        for addition in _grow(connection, known[usage.message_id], usage.counts)
+    ]
+    new = len(fresh) + len(additions)
+    additions += _take_back_requests(connection, fresh)
+    _add_measured(connection, fresh.values(), settings)
+    # History that no session covers, as a first import finds it, adds to nothing.
+    if additions or _is_covered(connection, fresh.values()):
+        additions += (_addition(usage, settings) for usage in fresh.values())
+    _distribute(connection, additions, settings)
+    connection.executemany(
+        f"INSERT OR REPLACE INTO immunos_mcp_transcript ({_POSITION_COLUMNS})"  # noqa: S608  # a constant
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        positions,
+    )
+    return new
 
 
 def ingest_requests(connection: sqlite3.Connection, requests: Sequence[RequestUsage]) -> int:
@@ -835,36 +846,44 @@ def _kinds(counts: TokenCounts) -> tuple[int, int, int, int]:
     )
 
 
-def _take_over(
-    connection: sqlite3.Connection, usage: MeasuredUsage, settings: Settings
-) -> list[_Addition]:
-    known = connection.execute(
-        f"SELECT {_MEASURED_COLUMNS} FROM immunos_mcp_measured_usage WHERE message_id = ?",  # noqa: S608  # a constant
-        (usage.message_id,),
-    ).fetchone()
-    if known is not None:
-        return _grow(connection, known, usage.counts)
-    reported = _take_back_request(connection, usage.request_id)
-    candidates = [usage.counts, *(TokenCounts() - taken.counts for taken in reported)]
-    counts = max(candidates, key=lambda candidate: candidate.total)
-    provider = provider_of(usage.model, settings)
-    connection.execute(
-        "INSERT INTO immunos_mcp_measured_usage (message_id, measured_at, model, provider,"
-        " folder, request_id, input_tokens, output_tokens, cache_creation_input_tokens,"
-        " cache_read_input_tokens) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            usage.message_id,
-            utc_text(usage.at),
-            usage.model,
-            provider,
-            usage.folder,
-            usage.request_id,
-            *_kinds(counts),
-        ),
+def _measured_before(
+    connection: sqlite3.Connection, measured: Sequence[MeasuredUsage]
+) -> dict[str, tuple[Any, ...]]:
+    rows = connection.execute(
+        f"SELECT {_MEASURED_COLUMNS} FROM immunos_mcp_measured_usage"  # noqa: S608  # a constant
+        " WHERE message_id IN (SELECT value FROM json_each(?))",
+        (json.dumps([usage.message_id for usage in measured]),),
     )
+    return {row[0]: row for row in rows}
+
+
+def _add_measured(
+    connection: sqlite3.Connection, fresh: Collection[MeasuredUsage], settings: Settings
+) -> None:
+    providers = {model: provider_of(model, settings) for model in {usage.model for usage in fresh}}
+    connection.executemany(
+        "INSERT INTO immunos_mcp_measured_usage (message_id, measured_at, model, provider,"
+        " input_tokens, output_tokens, cache_creation_input_tokens, cache_read_input_tokens,"
+        " folder, request_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (usage[0], utc_text(usage.at), usage.model, providers[usage.model], *usage[3:])
+            # In the order of their ids, which are random: neighbours share a page.
+            for usage in sorted(fresh)
+        ],
+    )
+
+
+def _is_covered(connection: sqlite3.Connection, fresh: Collection[MeasuredUsage]) -> bool:
+    if not fresh:
+        return False
+    moments = [usage.at for usage in fresh]
+    return bool(_sessions_between(connection, min(moments), max(moments)))
+
+
+def _addition(usage: MeasuredUsage, settings: Settings) -> _Addition:
     at = datetime.fromisoformat(utc_text(usage.at))
-    added = _Addition(counts, provider, at, usage.folder, is_measured=True, records=1)
-    return [*reported, added]
+    provider = provider_of(usage.model, settings)
+    return _Addition(usage.counts, provider, at, usage.folder, is_measured=True, records=1)
 
 
 def _grow(
@@ -883,20 +902,33 @@ def _grow(
     return [_Addition(counts - before, Provider(provider), at, folder, is_measured=True, records=0)]
 
 
-def _take_back_request(connection: sqlite3.Connection, request_id: str | None) -> list[_Addition]:
-    """Remove what telemetry reported of a request; its response is about to count in its place."""
-    if request_id is None:
+def _take_back_requests(
+    connection: sqlite3.Connection, fresh: dict[str, MeasuredUsage]
+) -> list[_Addition]:
+    """Remove what telemetry reported of requests whose responses are about to count instead.
+
+    Where telemetry had the larger numbers, the response takes them over.
+    """
+    if connection.execute("SELECT 1 FROM immunos_mcp_request_usage LIMIT 1").fetchone() is None:
         return []
-    row = connection.execute(
-        "DELETE FROM immunos_mcp_request_usage WHERE request_id = ? RETURNING finished_at, provider,"
-        " input_tokens, output_tokens, cache_creation_input_tokens, cache_read_input_tokens",
-        (request_id,),
-    ).fetchone()
-    if row is None:
-        return []
-    finished_at, provider, *kinds = row
-    at, counts = datetime.fromisoformat(finished_at), TokenCounts() - TokenCounts(*kinds)
-    return [_Addition(counts, Provider(provider), at, None, is_measured=True, records=-1)]
+    messages = {usage.request_id: message_id for message_id, usage in fresh.items()}
+    rows = connection.execute(
+        "DELETE FROM immunos_mcp_request_usage WHERE request_id IN (SELECT value FROM json_each(?))"
+        " RETURNING request_id, finished_at, provider, input_tokens, output_tokens,"
+        " cache_creation_input_tokens, cache_read_input_tokens",
+        (json.dumps([*messages]),),
+    ).fetchall()
+    taken_back: list[_Addition] = []
+    for request_id, finished_at, provider, *kinds in rows:
+        message_id, counts = messages[request_id], TokenCounts(*kinds)
+        if counts.total > fresh[message_id].total:
+            fresh[message_id] = fresh[message_id].with_counts(counts)
+        at = datetime.fromisoformat(finished_at)
+        back = TokenCounts() - counts
+        taken_back.append(
+            _Addition(back, Provider(provider), at, None, is_measured=True, records=-1)
+        )
+    return taken_back
 
 
 def _sessions_between(

@@ -194,6 +194,8 @@ _VERSION_2 = (
 _VERSION_3 = (
     # How much of the subscription's limit was used, in percent; NULL: it was not looked at.
     "ALTER TABLE immunos_mcp_decision ADD COLUMN plan_used_percent REAL",
+    # Responses before this moment (UTC, ISO 8601) were left out of the reading; empty: none were.
+    "ALTER TABLE immunos_mcp_transcript ADD COLUMN left_out_before TEXT NOT NULL DEFAULT ''",
     """
     CREATE TABLE immunos_mcp_request_usage (
         -- API requests that telemetry reported and no transcript carries, or not yet.

@@ -101,11 +101,11 @@ class SqliteLedger(ABC):
         return await self._read(lambda connection: operations.reading_state(connection, now))
 
     async def ingest(
-        self, measured: Sequence[MeasuredUsage], position: TranscriptPosition | None
+        self, measured: Sequence[MeasuredUsage], positions: Sequence[TranscriptPosition] = ()
     ) -> int:
-        """Take over measured usage and how far its transcript was read; return what was new."""
+        """Take over measured usage and how far its transcripts were read; return what was new."""
         return await self._write(
-            lambda connection: operations.ingest(connection, measured, position)
+            lambda connection: operations.ingest(connection, measured, positions)
         )
 
     async def ingest_requests(self, requests: Sequence[RequestUsage]) -> int:
