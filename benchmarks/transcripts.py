@@ -212,7 +212,7 @@ def measured(
         median_against("sync after one more response, against the import", laters, again, 1 / 20)
     )
     history.check(ledger_path(home))
-    figures.extend(status_lines(variables, refreshes, ccusage))
+    figures.extend(status_lines(variables, refreshes, ccusage, history, last))
     shutil.rmtree(history.projects)
     figures.extend(looks(home, variables, refreshes))
     notes = [f"history: {history.size / 2**20:.0f} MiB, {len(history.largest)} responses"]
@@ -222,8 +222,10 @@ def measured(
     return figures, notes
 
 
-def status_lines(variables: dict[str, str], refreshes: int, ccusage: str | None) -> list[Figure]:
-    given = json.dumps(STATUS_INPUT).encode()
+def status_lines(
+    variables: dict[str, str], refreshes: int, ccusage: str | None, history: History, last: Path
+) -> list[Figure]:
+    given = json.dumps({**STATUS_INPUT, "transcript_path": str(last)}).encode()
     command = (*immunos_command(), "statusline")
     ours, nothing = alternate(
         refreshes,
@@ -238,7 +240,19 @@ def status_lines(variables: dict[str, str], refreshes: int, ccusage: str | None)
             lambda: seconds_to_run(command, variables, given),
             lambda: seconds_to_run(theirs, variables, given),
         )
-        figures.append(median_against("statusline, against ccusage statusline", ours, others, 1.5))
+        what = "statusline with nothing new, against ccusage's"
+        figures.append(median_against(what, ours, others, 1.5))
+
+        def after_a_response(program: tuple[str, ...]) -> float:
+            with last.open("ab") as stream:
+                stream.write(b"".join(history.answer("p0")))
+            return seconds_to_run(program, variables, given)
+
+        ours, others = alternate(
+            3, lambda: after_a_response(command), lambda: after_a_response(theirs)
+        )
+        what = "statusline after a response, against ccusage's"
+        figures.append(median_against(what, ours, others, 1.5))
     return figures
 
 

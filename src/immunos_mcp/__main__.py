@@ -12,9 +12,9 @@ def main() -> int:
     answered is stored already.
     """
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # A command makes no cycles worth looking for, and looking takes a tenth of its time.
+    gc.disable()
     if sys.argv[1:] == ["statusline"]:
-        # It makes no garbage worth looking for, and looking takes a tenth of its time.
-        gc.disable()
         from immunos_mcp.claude_code import status_line
 
         return status_line.main()

@@ -7,6 +7,7 @@ a second.
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import re
 import signal
@@ -83,6 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _serve(chosen: options.Options) -> int:
+    gc.enable()
     import anyio
 
     from immunos_mcp.server import serve_stdio
