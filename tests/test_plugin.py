@@ -12,8 +12,7 @@ import wire
 from transcript_lines import Answer, append, transcript
 
 from immunos_mcp import __version__
-from immunos_mcp.claude_code.hooks import HookEvent
-from immunos_mcp.server import HOOK_TOOL
+from immunos_mcp.claude_code.hooks import HOOK_TOOL, HookEvent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

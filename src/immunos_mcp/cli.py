@@ -10,6 +10,7 @@ import argparse
 import gc
 import os
 import re
+import shutil
 import signal
 import sys
 from collections.abc import Mapping
@@ -29,6 +30,7 @@ from immunos_mcp.router import Router
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from immunos_mcp.clients.entries import Launch
     from immunos_mcp.settings import SettingChangeValue
 
 PROGRAM = "immunos-mcp"
@@ -66,6 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return given.command(given)
     try:
         chosen = options.read(os.environ, given.db, given.session, given.telemetry)
+        if given.command in {_install, _doctor}:
+            return given.command(given, chosen)
         if given.command is None:
             return _serve(chosen)
         if hasattr(signal, "SIGPIPE"):
@@ -193,10 +197,76 @@ def _no_progress(_read: int, _total: int) -> None:
     pass
 
 
-def _status_line(_given: argparse.Namespace) -> int:
+def _status_line(given: argparse.Namespace) -> int:
     from immunos_mcp.claude_code import status_line
 
-    return status_line.main()
+    return status_line.main(database=given.db, session=given.session)
+
+
+def _install(given: argparse.Namespace, _chosen: options.Options) -> int:
+    from immunos_mcp.clients import install
+    from immunos_mcp.clients.entries import Client, configurations
+
+    client = Client(given.client)
+    telemetry = given.telemetry_export or given.uninstall
+    files = configurations(client, _own_launch(given), os.environ, telemetry=telemetry)
+    plan = install.plan_uninstall(client, files) if given.uninstall else install.plan_install(files)
+    if not given.json:
+        for text in (*(change.difference() for change in plan.changes), *plan.notes):
+            print(text)
+    if plan.changes and not given.print:
+        if not given.yes and not _is_agreed():
+            print(f"{PROGRAM}: nothing was changed", file=sys.stderr)
+            return EXIT_FAILED
+        backups = install.apply(client, plan, uninstall=given.uninstall)
+    else:
+        backups = ()
+    done = plan.changes and not given.print
+    answer = {
+        "client": client.value,
+        "changed": tuple(str(change.file) for change in plan.changes) if done else (),
+        "backups": tuple(map(str, backups)),
+        "notes": plan.notes,
+    }
+    if given.json:
+        print(terminal.to_json(answer))
+    elif not plan.changes:
+        print(f"{client} is {'not set up' if given.uninstall else 'set up already'}")
+    elif done:
+        for backup in backups:
+            print(f"As it was before: {backup}")
+        print(f"{client} is {'as it was' if given.uninstall else 'set up; restart it'}")
+    return EXIT_FINE
+
+
+def _is_agreed() -> bool:
+    if not sys.stdin.isatty():
+        takes = "--yes to apply it or --print only to see it, where nobody can be asked"
+        raise InvalidInputError(Problem("install", "neither", takes))
+    return input("Apply? [y/N] ").strip().lower() in {"y", "yes"}
+
+
+def _own_launch(given: argparse.Namespace) -> Launch:
+    """Return how a client starts this program: in full, since desktop clients have no PATH."""
+    from immunos_mcp.clients.entries import Launch
+
+    here = Path(sys.argv[0])
+    is_named = here.name.startswith(PROGRAM) and here.exists()
+    found = str(here.absolute()) if is_named else shutil.which(PROGRAM)
+    command, arguments = (found, []) if found else (sys.executable, ["-m", "immunos_mcp"])
+    if given.db is not None:
+        arguments += ["--db", str(Path(given.db).expanduser().absolute())]
+    if given.session is not None:
+        arguments += ["--session", given.session]
+    return Launch(command, tuple(arguments))
+
+
+def _doctor(given: argparse.Namespace, chosen: options.Options) -> int:
+    from immunos_mcp.clients import doctor
+
+    findings = doctor.diagnose(doctor.Surroundings(chosen, os.environ))
+    print(terminal.to_json(findings) if given.json else doctor.report(findings))
+    return EXIT_FAILED if doctor.has_failed(findings) else EXIT_FINE
 
 
 def _print_completion(given: argparse.Namespace) -> int:
@@ -430,6 +500,27 @@ def _parser() -> argparse.ArgumentParser:
     bind.add_argument(
         "folder", nargs="?", type=_folder, metavar="FOLDER", help="none: count all projects again"
     )
+
+    install = add(
+        "install",
+        "set a client up for the router, or undo it",
+        "install claude-code --print",
+        _install,
+    )
+    install.add_argument(
+        "client", choices=["claude-code", "claude-desktop", "vscode", "cursor", "codex"]
+    )
+    install.add_argument("--print", action="store_true", help="only show what would change")
+    install.add_argument("--yes", action="store_true", help="apply it without asking")
+    install.add_argument("--uninstall", action="store_true", help="take it out again")
+    install.add_argument(
+        "--telemetry",
+        dest="telemetry_export",
+        action="store_true",
+        help="claude-code: also switch on its OpenTelemetry export to the router",
+    )
+
+    add("doctor", "look for what may be wrong, and say how to mend it", "doctor", _doctor)
 
     completion = add(
         "completion",

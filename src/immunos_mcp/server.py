@@ -22,7 +22,7 @@ from mcp.shared.exceptions import MCPError
 
 from immunos_mcp import __version__, contracts, wording
 from immunos_mcp import settings as settings_rules
-from immunos_mcp.claude_code.hooks import HookEvent, HookTeller, deny_agent
+from immunos_mcp.claude_code.hooks import HOOK_TOOL, HookEvent, HookTeller, deny_agent
 from immunos_mcp.claude_code.transcripts import transcript_folders
 from immunos_mcp.errors import ImmunosError
 from immunos_mcp.ledger.threaded import ThreadedSqliteLedger
@@ -51,9 +51,6 @@ how the task went with record_usage (outcome success or failure). Also report yo
 counts there if you know them exactly and your client does not report them; never guess. At \
 warning_level "critical" keep your own replies short. Call reset_session or update_config only \
 when the user asks."""
-
-HOOK_TOOL = "claude_code_hook"
-"""The tool that Claude Code's hooks call; not listed, so that it costs no context."""
 
 LATE_SECONDS = 0.3
 """How long after a turn its last response is in the transcript; 0.1 s was seen."""

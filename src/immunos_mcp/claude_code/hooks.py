@@ -15,6 +15,9 @@ from immunos_mcp.domain import WarningLevel
 if TYPE_CHECKING:
     from immunos_mcp.domain import StatusAnswer
 
+HOOK_TOOL = "claude_code_hook"
+"""The tool that Claude Code's hooks call; not listed, so that it costs no context."""
+
 NEAR_SHARE = 0.05
 """A threshold is near when less than this share of it is left."""
 

@@ -40,12 +40,17 @@ _WINDOWS = {"five_hour": "5h", "seven_day": "7d"}
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 
 
-def main(source: TextIO = sys.stdin, environment: Mapping[str, str] = os.environ) -> int:
+def main(
+    source: TextIO = sys.stdin,
+    environment: Mapping[str, str] = os.environ,
+    database: str | None = None,
+    session: str | None = None,
+) -> int:
     """Print one line for the JSON that Claude Code gives on standard input; always returns 0."""
     status_input = _read(source)
     plan = plan_usage(status_input)
     try:
-        chosen = options.read(environment)
+        chosen = options.read(environment, database, session)
         with InlineSqliteLedger(chosen.database, BUSY_TIMEOUT_SECONDS) as ledger:
             with suppress(LedgerError):
                 folders = transcript_folders(chosen, environment)
