@@ -173,7 +173,7 @@ class Router:
         )
         await self.catch_up()
         recorded = await self._ledger.record(
-            name, self._clock(), usage, REPORTED, is_measured=self._is_measured(client)
+            name, self._clock(), usage, REPORTED, is_measured=self.is_measured(client)
         )
         weights = recorded.settings.weights
         tokens_before = policy.budget_tokens(recorded.before.claude, weights)
@@ -368,7 +368,8 @@ class Router:
         else:
             self._unread_files.discard(transcript.path)
 
-    def _is_measured(self, client: str) -> bool:
+    def is_measured(self, client: str) -> bool:
+        """Tell whether a client, by the name it gives itself, writes its usage down where we read."""
         return (
             self._transcripts is not None
             and client.startswith(MEASURED_CLIENT)

@@ -55,6 +55,12 @@ when the user asks."""
 LATE_SECONDS = 0.3
 """How long after a turn its last response is in the transcript; 0.1 s was seen."""
 
+SETTLING_SECONDS = 0.3
+"""How long a status waits for Claude Code to write down the very response that asks for it.
+
+Written it is 0.1 s after its end, while the call goes on; who asks for figures wants them whole.
+"""
+
 logger = logging.getLogger(__name__)
 
 STATUS_URI = "immunos://status"
@@ -254,6 +260,8 @@ class Handlers:
         entry = self._tools.get(params.name)
         if entry is None:
             raise MCPError(mcp.INVALID_PARAMS, f"Unknown tool: {params.name[:64]!a}")
+        if entry.call is _get_session_status and self._router.is_measured(_client_name(context)):
+            await anyio.sleep(SETTLING_SECONDS)
         try:
             answer, line = await entry.call(
                 self._router, params.arguments or {}, _client_name(context)
