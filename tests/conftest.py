@@ -16,6 +16,12 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+@pytest.fixture(autouse=True)
+def no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take models for granted, unless a test has an engine of its own."""
+    monkeypatch.setenv("IMMUNOS_OLLAMA_CHECK", "off")
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     """An empty home folder for programs that are run."""

@@ -319,6 +319,7 @@ GOOD: dict[type[contracts.Arguments], dict[str, Any]] = {
         "session_window_minutes": 300,
         "plan_warning_percent": 80,
         "plan_auto_switch_percent": 95,
+        "cloud_models": "off",
         "deny_agent_tool": "on",
         "task_mappings": {"debug": "m:1", "plan": None},
         "dry_run": False,

@@ -52,6 +52,7 @@ CONFIG: wire.JsonObject = {
     "session_window_minutes": 0,
     "plan_warning_percent": 0,
     "plan_auto_switch_percent": 0,
+    "cloud_models": "off",
     "deny_agent_tool": "off",
     "task_mappings": dict(DEFAULT_TASK_MAPPINGS),
 }

@@ -209,6 +209,7 @@ NAMES = (
     "session_window_minutes",
     "plan_warning_percent",
     "plan_auto_switch_percent",
+    "cloud_models",
     "deny_agent_tool",
     "task_mappings",
 )

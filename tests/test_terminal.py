@@ -149,6 +149,7 @@ def test_settings_are_listed_one_a_line() -> None:
         "session_window_minutes = 0",
         "plan_warning_percent = 0",
         "plan_auto_switch_percent = 0",
+        "cloud_models = off",
         "deny_agent_tool = off",
         "task_mappings.debug = m:1",
         "task_mappings.plan = m:2",

@@ -35,7 +35,7 @@ def environment(home: Path, **variables: str) -> dict[str, str]:
         for name, value in os.environ.items()
         if name in {"PATH", "PYTHONPATH"} or name.startswith("COVERAGE_")
     }
-    return {**kept, "HOME": str(home), **variables}
+    return {**kept, "HOME": str(home), "IMMUNOS_OLLAMA_CHECK": "off", **variables}
 
 
 def ledger_path(home: Path) -> Path:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from immunos_mcp.clients.entries import Launch
+    from immunos_mcp.domain import Engine
     from immunos_mcp.settings import SettingChangeValue
 
 PROGRAM = "immunos-mcp"
@@ -62,12 +63,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program with command-line arguments (``None``: the process's); return its code."""
     given = _parser().parse_args(
         arguments,
-        argparse.Namespace(command=None, db=None, session=None, telemetry=None, json=False),
+        argparse.Namespace(
+            command=None,
+            db=None,
+            session=None,
+            telemetry=None,
+            ollama_host=None,
+            ollama_check=None,
+            json=False,
+        ),
     )
     if given.command in {_print_completion, _status_line}:
         return given.command(given)
     try:
-        chosen = options.read(os.environ, given.db, given.session, given.telemetry)
+        chosen = options.read(
+            os.environ,
+            given.db,
+            given.session,
+            given.telemetry,
+            given.ollama_host,
+            given.ollama_check,
+        )
         if given.command in {_install, _doctor}:
             return given.command(given, chosen)
         if given.command is None:
@@ -75,7 +91,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if hasattr(signal, "SIGPIPE"):
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         with InlineSqliteLedger(chosen.database) as ledger:
-            router = Router(ledger, chosen.session, transcripts=transcript_folders(chosen))
+            engine = _look(chosen) if given.command in {_route, _models} else None
+            folders = transcript_folders(chosen)
+            router = Router(
+                ledger,
+                chosen.session,
+                transcripts=folders,
+                engine=None if engine is None else lambda: engine,
+            )
             answer, text = finish(given.command(router, given))
     except InvalidInputError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
@@ -97,6 +120,19 @@ def _serve(chosen: options.Options) -> int:
         print(_TERMINAL_HINT, file=sys.stderr, end="")
     anyio.run(serve_stdio, chosen)
     return EXIT_FINE
+
+
+def _look(chosen: options.Options) -> Engine | None:
+    if not chosen.ollama_check:
+        return None
+    from immunos_mcp import ollama
+
+    return ollama.look_now(ollama.address(chosen.ollama_host))
+
+
+async def _models(router: Router, _given: argparse.Namespace) -> tuple[object, str]:
+    answer = await router.list_models()
+    return answer, terminal.models(answer)
 
 
 async def _route(router: Router, given: argparse.Namespace) -> tuple[object, str]:
@@ -352,6 +388,19 @@ def _parser() -> argparse.ArgumentParser:
         f"else {options.DEFAULT_SESSION})",
     )
     shared.add_argument(
+        "--ollama-host",
+        metavar="ADDRESS",
+        default=argparse.SUPPRESS,
+        help=f"the local engine (default: ${options.OLLAMA_VARIABLE}, else 127.0.0.1:11434)",
+    )
+    shared.add_argument(
+        "--ollama-check",
+        metavar="on|off",
+        default=argparse.SUPPRESS,
+        help="whether decisions look at what the engine has (default: "
+        f"${options.OLLAMA_CHECK_VARIABLE}, else on)",
+    )
+    shared.add_argument(
         "--json", action="store_true", default=argparse.SUPPRESS, help="print one line of JSON"
     )
     parser = argparse.ArgumentParser(
@@ -426,6 +475,13 @@ def _parser() -> argparse.ArgumentParser:
     record.add_argument("--request-id", metavar="ID", help="makes repeating the command harmless")
 
     add("status", "show where the session stands", "status --json", _status)
+
+    add(
+        "models",
+        "show which local models are mapped, installed, loaded and missing",
+        "models",
+        _models,
+    )
 
     config = add("config", "show and change the settings", "config get", _config_get)
     config.set_defaults(name=None)

@@ -49,7 +49,7 @@ def _checked_model(name: str) -> str:
         ) from None
 
 
-def _checked_mappings(mappings: dict[str, str | None]) -> dict[str, str | None]:
+def _checked_mappings(mappings: dict[str, str | list[str] | None]) -> dict[str, str | None]:
     try:
         return dict(
             settings_rules.check_mapping(settings_rules.MAPPINGS, task_type, model)
@@ -163,14 +163,20 @@ class UpdateConfigArguments(Arguments):
         Percent | Nothing, Field(description="Of the plan's own limit; 0: off")
     ] = None
     plan_auto_switch_percent: Percent | Nothing = None
+    cloud_models: Literal["on", "off"] | Nothing = None
     deny_agent_tool: Literal["on", "off"] | Nothing = None
     task_mappings: Annotated[
         Annotated[
-            dict[str, Annotated[str | None, WithJsonSchema({"type": ["string", "null"]})]],
+            dict[
+                str,
+                Annotated[
+                    str | list[str] | None, WithJsonSchema({"type": ["string", "array", "null"]})
+                ],
+            ],
             AfterValidator(_checked_mappings),
         ]
         | Nothing,
-        Field(description="Task type to model; merged, null removes one"),
+        Field(description="Task type to model(s) in order; merged, null removes one"),
     ] = None
     dry_run: Annotated[bool | Nothing, Field(description="Only show the effect")] = None
     session: Session = None

@@ -138,7 +138,7 @@ class Settings:
         token_warning_threshold: budget tokens from which routine tasks stay local.
         token_auto_switch_threshold: budget tokens from which every task stays local.
         session_limit: budget tokens that count as 100 percent of a session.
-        task_mappings: task type to model.
+        task_mappings: task type to model, or to several in order, with commas between.
         claude_model: the model named when the answer is Claude.
         default_local_model: the local model of task types without a mapping.
         weights: what each kind of token adds to the budget.
@@ -146,6 +146,7 @@ class Settings:
         plan_warning_percent: use of the subscription's own limit from which routine tasks stay
             local; 0 is off.
         plan_auto_switch_percent: use of it from which every task stays local; 0 is off.
+        cloud_models: whether models that Ollama has run elsewhere may be chosen.
         deny_agent_tool: whether Claude Code's hook refuses subagents once every task stays local.
     """
 
@@ -159,6 +160,7 @@ class Settings:
     session_window_minutes: int = 0
     plan_warning_percent: int = 0
     plan_auto_switch_percent: int = 0
+    cloud_models: Switch = Switch.OFF
     deny_agent_tool: Switch = Switch.OFF
 
 
@@ -335,6 +337,67 @@ class TranscriptPosition(NamedTuple):
     left_out_before: str = ""
 
 
+class EngineState(StrEnum):
+    """How the local engine was when it was last looked at."""
+
+    UNKNOWN = "unknown"
+    UP = "up"
+    DOWN = "down"
+    SLOW = "slow"
+    REFUSED = "refused"
+    NOT_OLLAMA = "not_ollama"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalModel:
+    """A model that the local engine has.
+
+    Attributes:
+        name: as the engine spells it.
+        digest: identity of its content.
+        size_bytes: on disk.
+        parameter_size: as the engine words it, such as ``7.6B``.
+        context_length: tokens it takes at most; ``None``: the listing does not say.
+        capabilities: such as ``completion``; ``None``: the engine is too old to say.
+        is_loaded: whether it is in memory.
+    """
+
+    name: str
+    digest: str = ""
+    size_bytes: int = 0
+    parameter_size: str = ""
+    context_length: int | None = None
+    capabilities: frozenset[str] | None = None
+    is_loaded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """The local engine at some moment.
+
+    Attributes:
+        state: whether it answers; nothing is known of its models unless it is up.
+        address: where it is.
+        version: its own word.
+        words: what went wrong, where something did.
+        models: what is installed, by canonical name.
+        seen_at: when it was looked at; ``None``: never yet.
+    """
+
+    state: EngineState
+    address: str = ""
+    version: str = ""
+    words: str = ""
+    models: Mapping[str, LocalModel] = field(default_factory=dict[str, LocalModel])
+    seen_at: datetime | None = None
+
+
+class ChangedBy(StrEnum):
+    """The step after the table that changed its choice."""
+
+    AVAILABILITY = "availability"
+
+
 @dataclass(frozen=True, slots=True)
 class Circumstances:
     """What a decision is made in, beside the settings and the task.
@@ -343,10 +406,12 @@ class Circumstances:
         session_tokens: the session's budget tokens.
         plan_used_percent: how much of the subscription's fullest limit is used, where the settings
             look at it and it was reported.
+        engine: the local engine as it lately was; ``None``: every model is taken for granted.
     """
 
     session_tokens: int
     plan_used_percent: float | None = None
+    engine: Engine | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,6 +428,10 @@ class Decision:
         projected_level: the level at ``projected_tokens``.
         plan_used_percent: how much of the subscription's fullest limit was used, where the settings
             look at it and it was reported.
+        available: whether the local model that was chosen can run; ``None``: not known, or Claude.
+        changed_by: the step that changed the table's choice.
+        table_model: what the table chose, where a later step changed it.
+        remedy: the command that lets the table's choice run, where it cannot.
     """
 
     model: str
@@ -373,6 +442,10 @@ class Decision:
     projected_tokens: int | None = None
     projected_level: WarningLevel | None = None
     plan_used_percent: float | None = None
+    available: bool | None = None
+    changed_by: ChangedBy | None = None
+    table_model: str | None = None
+    remedy: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -381,7 +454,7 @@ class RouteAnswer:
 
     Every field costs its reader tokens, so ``projected_level`` is there only where the task would
     bring the session to another level than it is at, and ``plan_used_percent`` only where the
-    subscription's limit decided.
+    subscription's limit decided. ``available`` is absent where nothing is known of the model.
     """
 
     model: str
@@ -393,6 +466,9 @@ class RouteAnswer:
     projected_tokens: int | None = None
     projected_level: WarningLevel | None = None
     plan_used_percent: float | None = None
+    available: bool | None = None
+    changed_by: ChangedBy | None = None
+    remedy: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -414,6 +490,19 @@ class RecordAnswer:
     crossed: WarningLevel | None = None
     repeated: bool | None = None
     counted: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStatus:
+    """How the local engine stands, as a status says it.
+
+    Attributes:
+        state: whether it answers.
+        missing: models that the settings name and that cannot run.
+    """
+
+    state: EngineState
+    missing: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -444,6 +533,7 @@ class StatusAnswer:
         minutes_to_warning: until the warning threshold at that pace.
         minutes_to_auto_switch: until the auto-switch threshold at that pace.
         plan: how much of the subscription's own limits is used, where a status line reported it.
+        ollama: how the local engine was when last looked at, and what mapped models it lacks.
         folder: the project folder whose measured usage counts alone, if the session is bound to one.
         unread_lines: lines of transcripts that should carry usage and could not be read.
         unread_files: transcripts that could not be opened.
@@ -471,6 +561,7 @@ class StatusAnswer:
     minutes_to_auto_switch: int | None = None
     side_request_tokens: int | None = None
     plan: tuple[PlanUsage, ...] | None = None
+    ollama: EngineStatus | None = None
     folder: str | None = None
     unread_lines: int | None = None
     unread_files: int | None = None
@@ -584,6 +675,42 @@ class SessionSummary:
     usage_records: int
     ended_at: datetime | None = None
     end_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelLine:
+    """A local model as it is shown.
+
+    Attributes:
+        model: its name.
+        task_types: what it is mapped for, in order of the settings; ``default`` for the rest.
+        installed: whether the engine has it; absent where that is not known.
+        loaded: whether it is in memory.
+        parameter_size: as the engine words it.
+        size_bytes: on disk.
+        context_length: tokens it takes at most, where the listing says.
+        remedy: the command that lets it run, where it cannot.
+    """
+
+    model: str
+    task_types: tuple[str, ...] = ()
+    installed: bool | None = None
+    loaded: bool | None = None
+    parameter_size: str | None = None
+    size_bytes: int | None = None
+    context_length: int | None = None
+    remedy: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelsAnswer:
+    """What ``models`` answers: the engine, and each model that is mapped or installed."""
+
+    state: EngineState
+    address: str
+    models: tuple[ModelLine, ...]
+    version: str | None = None
+    words: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

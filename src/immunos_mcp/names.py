@@ -68,6 +68,27 @@ def check_model_name(text: str, field: str = "model") -> str:
     raise InvalidInputError(Problem(field, text, MODEL_TAKES))
 
 
+_LIBRARY = re.compile(r"^(?:https?://)?registry\.ollama\.ai/(?:library/)?")
+_CLOUD = re.compile(r":(?:.*-)?cloud$")
+
+
+def canonical_model(name: str) -> str:
+    """Return the one spelling of a local model's name: Ollama takes several for the same model.
+
+    Case does not matter, a missing tag is ``latest``, and Ollama's own registry goes without saying.
+    """
+    known = _LIBRARY.sub("", name.strip().lower()).removeprefix("library/")
+    path, slash, last = known.rpartition("/")
+    if "@" not in last and ":" not in last:
+        last = f"{last}:latest"
+    return f"{path}{slash}{last}"
+
+
+def is_cloud_model(name: str) -> bool:
+    """Tell whether Ollama would have a model run elsewhere: ``x:cloud``, ``x:120b-cloud``."""
+    return _CLOUD.search(canonical_model(name)) is not None
+
+
 def check_request_id(text: str, field: str = "request_id") -> str:
     """Return a request id without surrounding blanks.
 

@@ -17,6 +17,8 @@ DATABASE_VARIABLE = "IMMUNOS_DB"
 SESSION_VARIABLE = "IMMUNOS_SESSION"
 TRANSCRIPTS_VARIABLE = "IMMUNOS_TRANSCRIPTS"
 TELEMETRY_VARIABLE = "IMMUNOS_TELEMETRY"
+OLLAMA_VARIABLE = "OLLAMA_HOST"
+OLLAMA_CHECK_VARIABLE = "IMMUNOS_OLLAMA_CHECK"
 DEFAULT_SESSION = "default"
 TELEMETRY_PORT = 4318
 """OpenTelemetry's own port for OTLP over HTTP, where exporters send by default."""
@@ -44,12 +46,16 @@ class Options:
         session: the session of calls that name none.
         read_transcripts: whether usage is read from Claude Code's transcripts.
         telemetry: where Claude Code's OpenTelemetry export is taken in; ``None``: nowhere.
+        ollama_host: where the local engine is, in any form that Ollama takes; empty: its default.
+        ollama_check: whether decisions look at what the engine has.
     """
 
     database: Path
     session: str
     read_transcripts: bool = True
     telemetry: Address | None = None
+    ollama_host: str = ""
+    ollama_check: bool = True
 
 
 def read(
@@ -57,6 +63,8 @@ def read(
     database: str | None = None,
     session: str | None = None,
     telemetry: str | None = None,
+    ollama_host: str | None = None,
+    ollama_check: str | None = None,
 ) -> Options:
     """Settle the options from flags (``None``: not given) and the environment.
 
@@ -82,6 +90,10 @@ def read(
         name,
         _is_on(environment, TRANSCRIPTS_VARIABLE),
         _telemetry(environment, telemetry),
+        environment.get(OLLAMA_VARIABLE, "") if ollama_host is None else ollama_host,
+        _is_on(environment, OLLAMA_CHECK_VARIABLE)
+        if ollama_check is None
+        else _is_on({"--ollama-check": ollama_check}, "--ollama-check"),
     )
 
 

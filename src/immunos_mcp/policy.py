@@ -10,19 +10,24 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from immunos_mcp.domain import (
+    ChangedBy,
     Circumstances,
     Classification,
     Decision,
+    EngineState,
     Provider,
     Reason,
     Rehearsal,
+    Switch,
     WarningLevel,
 )
+from immunos_mcp.names import canonical_model, is_cloud_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from immunos_mcp.domain import (
+        Engine,
         LoggedDecision,
         PlanUsage,
         Settings,
@@ -92,15 +97,44 @@ def plan_level(used_percent: float | None, settings: Settings) -> WarningLevel:
     return WarningLevel.NORMAL
 
 
-def local_model(task_type: str, settings: Settings) -> str:
-    """Name the model that keeps a task type local.
-
-    A task type mapped to Claude has no local model of its own and gets the default one.
-    """
+def mapped_models(task_type: str, settings: Settings) -> tuple[str, ...]:
+    """Return the models that a task type is mapped to, in order; none where it is not mapped."""
     mapped = settings.task_mappings.get(task_type)
-    if mapped is None or provider_of(mapped, settings) is Provider.CLAUDE:
-        return settings.default_local_model
-    return mapped
+    return () if mapped is None else tuple(mapped.split(","))
+
+
+def local_model(task_type: str, settings: Settings) -> str:
+    """Name the model that keeps a task type local: the first that it is mapped to and that does.
+
+    A task type mapped to Claude alone, or to models that leave the machine where those are not
+    allowed, has no local model of its own and gets the default one.
+    """
+    for model in mapped_models(task_type, settings):
+        if provider_of(model, settings) is Provider.OLLAMA and not _is_forbidden(model, settings):
+            return model
+    return settings.default_local_model
+
+
+def _is_forbidden(model: str, settings: Settings) -> bool:
+    return settings.cloud_models is Switch.OFF and is_cloud_model(model)
+
+
+def can_run(model: str, engine: Engine, settings: Settings) -> tuple[bool | None, str | None]:
+    """Tell whether a local model can run now, and if not, the command that lets it.
+
+    ``None`` where the engine was not seen yet or is too slow to tell.
+    """
+    if _is_forbidden(model, settings):
+        return False, "immunos-mcp config set cloud_models=on"
+    if engine.state in {EngineState.UNKNOWN, EngineState.SLOW}:
+        return None, None
+    if engine.state is not EngineState.UP:
+        return False, "ollama serve" if engine.state is EngineState.DOWN else "immunos-mcp doctor"
+    installed = engine.models.get(canonical_model(model))
+    if installed is None:
+        return False, f"ollama pull {model}"
+    fit = installed.capabilities is None or "completion" in installed.capabilities
+    return fit, None if fit else "immunos-mcp models"
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +210,7 @@ ROWS: tuple[Row, ...] = (
     Row(
         Reason.TASK_OPTIMIZED,
         lambda case: case.task.task_type in case.settings.task_mappings,
-        lambda case: case.settings.task_mappings[case.task.task_type],
+        lambda case: mapped_models(case.task.task_type, case.settings)[0],
     ),
     Row(Reason.DEFAULT_COMPLEX, lambda _case: True, _claude),
 )
@@ -189,7 +223,11 @@ def decide(settings: Settings, circumstances: Circumstances, task: Task) -> Deci
     level = warning_level(session_tokens, settings)
     case = Case(level, plan_level(used_percent, settings), task, settings)
     row = next(row for row in ROWS if row.applies(case))
-    model = row.model(case)
+    table_model = row.model(case)
+    model, available, remedy = table_model, None, None
+    if circumstances.engine is not None:
+        model, available, remedy = _available(row, case, table_model, circumstances.engine)
+    is_changed = model != table_model
     provider = provider_of(model, settings)
     projected_tokens = projected_level = None
     if task.estimated_tokens is not None:
@@ -205,7 +243,62 @@ def decide(settings: Settings, circumstances: Circumstances, task: Task) -> Deci
         projected_tokens=projected_tokens,
         projected_level=projected_level,
         plan_used_percent=used_percent,
+        available=available,
+        changed_by=ChangedBy.AVAILABILITY if is_changed else None,
+        table_model=table_model if is_changed else None,
+        remedy=remedy,
     )
+
+
+def _available(
+    row: Row, case: Case, model: str, engine: Engine
+) -> tuple[str, bool | None, str | None]:
+    """Return the model that runs in the place of one that cannot, whether it can, and the remedy.
+
+    Where the budget decided, the local choice stands. A mapped task goes to its further models in
+    order, then to installed ones of the same kind, then to Claude.
+    """
+    settings = case.settings
+    if provider_of(model, settings) is Provider.CLAUDE:
+        return model, None, None
+    available, remedy = can_run(model, engine, settings)
+    if available is not False or row.reason is not Reason.TASK_OPTIMIZED:
+        return model, available, remedy
+    for candidate in (
+        *mapped_models(case.task.task_type, settings)[1:],
+        *_akin(model, case, engine),
+    ):
+        if provider_of(candidate, settings) is Provider.CLAUDE:
+            return candidate, None, remedy
+        if can_run(candidate, engine, settings)[0]:
+            return candidate, True, remedy
+    return settings.claude_model, None, remedy
+
+
+def _akin(model: str, case: Case, engine: Engine) -> list[str]:
+    """Return installed models fit for a mapped one's role: other sizes of it, then what is trusted.
+
+    Of other sizes the largest comes first. Trusted is what the settings name for any task.
+    """
+    family = canonical_model(model).rpartition(":")[0]
+    sizes = [
+        installed
+        for name, installed in engine.models.items()
+        if name.rpartition(":")[0] == family and not is_cloud_model(name)
+    ]
+    sizes.sort(key=lambda installed: (-installed.size_bytes, installed.name))
+    return [*(installed.name for installed in sizes), case.settings.default_local_model]
+
+
+def named_models(settings: Settings) -> dict[str, tuple[str, ...]]:
+    """Return the local models that the settings name, each with the task types it is for."""
+    named: dict[str, list[str]] = {}
+    for task_type in settings.task_mappings:
+        for model in mapped_models(task_type, settings):
+            if provider_of(model, settings) is Provider.OLLAMA:
+                named.setdefault(model, []).append(task_type)
+    named.setdefault(settings.default_local_model, []).append("default")
+    return {model: tuple(task_types) for model, task_types in named.items()}
 
 
 def recommend(
@@ -231,7 +324,7 @@ def rehearse(logged: Iterable[LoggedDecision], settings: Settings) -> Rehearsal:
         decision = entry.decision
         circumstances = Circumstances(decision.session_tokens, decision.plan_used_percent)
         again = decide(settings, circumstances, entry.task)
-        if again.model == decision.model:
+        if again.model == (decision.table_model or decision.model):
             continue
         changed += 1
         if again.provider is not decision.provider:

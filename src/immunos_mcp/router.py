@@ -20,6 +20,11 @@ from immunos_mcp.domain import (
     Circumstances,
     Classification,
     ConfigAnswer,
+    Engine,
+    EngineState,
+    EngineStatus,
+    ModelLine,
+    ModelsAnswer,
     Outcome,
     Reason,
     RecordAnswer,
@@ -85,11 +90,23 @@ class Router:
         default_session: str,
         clock: Callable[[], datetime] = _utc_now,
         transcripts: TranscriptFolders | None = None,
+        engine: Callable[[], Engine] | None = None,
     ) -> None:
+        """Put the use cases on a ledger.
+
+        Args:
+            ledger: where everything is kept.
+            default_session: the session of calls that name none.
+            clock: the time, aware.
+            transcripts: where clients write their usage down; ``None``: it is not read.
+            engine: says at once how the local engine lately was; ``None``: models are taken for
+                granted.
+        """
         self._ledger = ledger
         self._default_session = default_session
         self._transcripts = transcripts
         self._clock = clock
+        self._engine = engine
         self._read_so_far = ReadingState(None, {})
         self._unread_files: set[str] = set()
 
@@ -108,10 +125,13 @@ class Router:
             _tokens("estimated_tokens", estimated_tokens),
         )
 
+        # Read here: a rule runs in the ledger's thread.
+        engine = None if self._engine is None else self._engine()
+
         def rule(standing: Standing) -> Decision:
             settings = standing.settings
             plan_used_percent = policy.plan_used_percent(standing.plan, settings)
-            circumstances = Circumstances(_budget_tokens(standing), plan_used_percent)
+            circumstances = Circumstances(_budget_tokens(standing), plan_used_percent, engine)
             return policy.decide(settings, circumstances, task)
 
         await self.catch_up()
@@ -132,6 +152,9 @@ class Router:
             plan_used_percent=(
                 decision.plan_used_percent if decision.reason in PLAN_REASONS else None
             ),
+            available=decision.available,
+            changed_by=decision.changed_by,
+            remedy=decision.remedy,
         )
 
     async def record_usage(
@@ -196,7 +219,10 @@ class Router:
         now = self._clock()
         standing, decisions = await self._ledger.standing(name, now)
         unread_lines = 0 if self._transcripts is None else await self._ledger.unread_lines()
-        return _status(standing, decisions, now, unread_lines, len(self._unread_files))
+        answer = _status(standing, decisions, now, unread_lines, len(self._unread_files))
+        if self._engine is None:
+            return answer
+        return replace(answer, ollama=_engine_status(self._engine(), standing.settings))
 
     async def refuse_agent(self, session: str | None = None) -> tuple[str, str] | None:
         """Return the local model to use instead of a subagent, and why; ``None``: it may start.
@@ -266,6 +292,24 @@ class Router:
     async def get_config(self) -> Settings:
         """Return the settings in force."""
         return await self._ledger.settings()
+
+    async def list_models(self) -> ModelsAnswer:
+        """Say which local models are mapped, installed, loaded and missing."""
+        settings = await self._ledger.settings()
+        engine = Engine(EngineState.UNKNOWN) if self._engine is None else self._engine()
+        named = policy.named_models(settings)
+        known = {names.canonical_model(model) for model in named}
+        others = [installed.name for name, installed in engine.models.items() if name not in known]
+        return ModelsAnswer(
+            state=engine.state,
+            address=engine.address,
+            models=tuple(
+                _model_line(model, named.get(model, ()), engine, settings)
+                for model in (*named, *others)
+            ),
+            version=engine.version or None,
+            words=engine.words or None,
+        )
 
     async def catch_up(self, largest: int | None = None) -> None:
         """Take over what clients have written down since the last look.
@@ -416,6 +460,36 @@ def _tokens(field: str, count: int | None) -> int | None:
 
 def _budget_tokens(standing: Standing) -> int:
     return policy.budget_tokens(standing.session.claude, standing.settings.weights)
+
+
+def _engine_status(engine: Engine, settings: Settings) -> EngineStatus:
+    missing = [
+        model
+        for model in policy.named_models(settings)
+        if policy.can_run(model, engine, settings)[0] is False
+    ]
+    is_up = engine.state is EngineState.UP
+    return EngineStatus(engine.state, tuple(missing) if is_up and missing else None)
+
+
+def _model_line(
+    model: str, task_types: tuple[str, ...], engine: Engine, settings: Settings
+) -> ModelLine:
+    installed = engine.models.get(names.canonical_model(model))
+    _, remedy = policy.can_run(model, engine, settings)
+    if installed is None:
+        is_known = engine.state is EngineState.UP
+        return ModelLine(model, task_types, False if is_known else None, remedy=remedy)
+    return ModelLine(
+        model,
+        task_types,
+        installed=True,
+        loaded=installed.is_loaded,
+        parameter_size=installed.parameter_size or None,
+        size_bytes=installed.size_bytes or None,
+        context_length=installed.context_length,
+        remedy=remedy,
+    )
 
 
 def _summary(record: SessionRecord, settings: Settings) -> SessionSummary:

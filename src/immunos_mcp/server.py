@@ -27,6 +27,8 @@ from immunos_mcp.claude_code.transcripts import transcript_folders
 from immunos_mcp.errors import ImmunosError
 from immunos_mcp.ledger.threaded import ThreadedSqliteLedger
 from immunos_mcp.notifications import StatusNotifier
+from immunos_mcp.ollama import EngineWatch, Ollama
+from immunos_mcp.ollama import address as ollama_address
 from immunos_mcp.router import Router
 from immunos_mcp.stdio import WireInput, WireOutput
 
@@ -461,13 +463,25 @@ async def serve_stdio(options: Options) -> None:
     wire_in = cast("anyio.AsyncFile[str]", WireInput(output))
     wire_out = cast("anyio.AsyncFile[str]", output)
     async with ThreadedSqliteLedger(options.database) as ledger:
-        router = Router(ledger, options.session, transcripts=transcript_folders(options))
+        folders = transcript_folders(options)
+        watch = None
+        if options.ollama_check:
+            client = Ollama(ollama_address(options.ollama_host))
+            watch = EngineWatch(client)
+        router = Router(
+            ledger,
+            options.session,
+            transcripts=folders,
+            engine=None if watch is None else watch.current,
+        )
         server, background = build_server(router, options.session)
         async with (
             stdio_server(wire_in, wire_out) as (read_stream, write_stream),
             anyio.create_task_group() as tasks,
         ):
             tasks.start_soon(background)
+            if watch is not None:
+                tasks.start_soon(watch.run)
             if options.telemetry is not None:
                 from immunos_mcp.claude_code import telemetry
 

@@ -10,7 +10,7 @@ import math
 from dataclasses import replace
 from itertools import pairwise
 from types import MappingProxyType
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from immunos_mcp.domain import (
     DEFAULT_TASK_MAPPINGS,
@@ -39,7 +39,9 @@ WEIGHT_TAKES = f"a number from 0 to {MAXIMUM_WEIGHT} in steps of 0.001"
 WINDOW_TAKES = f"a whole number of minutes from 0 (off) to {MAXIMUM_WINDOW_MINUTES}"
 PERCENT_TAKES = "a whole percentage from 1 to 100, or 0 for off"
 SWITCH_TAKES = "on or off"
-MAPPINGS_TAKES = "an object of task type to model name, or to null to remove one"
+MAPPINGS_TAKES = "an object of task type to a model or several in order, or to null to remove one"
+MOST_MODELS = 8
+"""Models that a task type may be mapped to."""
 
 THRESHOLDS = ("token_warning_threshold", "token_auto_switch_threshold", "session_limit")
 WEIGHTS: Mapping[str, str] = MappingProxyType(
@@ -53,7 +55,7 @@ WEIGHTS: Mapping[str, str] = MappingProxyType(
 MODELS = ("claude_model", "default_local_model")
 WINDOW = "session_window_minutes"
 PLAN_PERCENTS = ("plan_warning_percent", "plan_auto_switch_percent")
-SWITCHES = ("deny_agent_tool",)
+SWITCHES = ("cloud_models", "deny_agent_tool")
 MAPPINGS = "task_mappings"
 NAMES: tuple[str, ...] = (
     *THRESHOLDS,
@@ -226,11 +228,15 @@ def check_mapping(name: str, task_type: str, model: object) -> tuple[str, str | 
     known = normalise_task_type(task_type, field)
     if model is None:
         return known, None
-    if not isinstance(model, str):
-        raise InvalidInputError(
-            Problem(field, model, "a model name, or null to remove the mapping")
-        )
-    return known, check_model_name(model, field)
+    models = [model]
+    if isinstance(model, str):
+        models = list[object](model.split(","))
+    elif isinstance(model, list):
+        models = cast("list[object]", model)
+    if not 1 <= len(models) <= MOST_MODELS or not all(isinstance(each, str) for each in models):
+        takes = f"a model name, up to {MOST_MODELS} in order, or null to remove the mapping"
+        raise InvalidInputError(Problem(field, cast("object", model), takes))
+    return known, ",".join(check_model_name(str(each).strip(), field) for each in models)
 
 
 def _check_mappings(name: str, value: object, settings: Settings) -> Mapping[str, str]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from immunos_mcp.domain import (
         LoggedDecision,
+        ModelsAnswer,
         PlanUsage,
         SessionSummary,
         SettingChange,
@@ -73,6 +74,9 @@ def status(answer: StatusAnswer) -> str:
         ("Decisions", decisions or "none yet"),
         ("Recommended", f"{answer.recommended_model}. {answer.message}"),
     ]  # fmt: skip
+    if answer.ollama is not None:
+        missing = ", ".join(answer.ollama.missing or ())
+        rows.append(("Ollama", answer.ollama.state + (f", lacks {missing}" if missing else "")))
     if answer.plan:
         rows.append(("Plan limits", ", ".join(_plan(usage) for usage in answer.plan)))
     if answer.folder is not None:
@@ -114,6 +118,29 @@ def settings(values: Mapping[str, SettingValue]) -> str:
         else:
             rows.append((name, f"{value:g}" if isinstance(value, float) else str(value)))
     return "\n".join(f"{name} = {text}" for name, text in rows)
+
+
+def models(answer: ModelsAnswer) -> str:
+    """Tabulate the local models below a line on the engine."""
+    head = f"Ollama {answer.version or ''} at {answer.address}: {answer.state}".replace("  ", " ")
+    if answer.words is not None:
+        head += f" ({answer.words})"
+    return f"{head}\n" + _table(
+        ("model", "there", "size", "context", "for", "to do"),
+        (
+            (
+                line.model,
+                {None: "?", False: "missing", True: "loaded" if line.loaded else "installed"}[
+                    line.installed
+                ],
+                line.parameter_size or "-",
+                "-" if line.context_length is None else f"{line.context_length:,}",
+                ", ".join(line.task_types) or "-",
+                line.remedy or "",
+            )
+            for line in answer.models
+        ),
+    )
 
 
 def setting_changes(changes: Sequence[SettingChange]) -> str:

@@ -22,6 +22,10 @@ def routed(answer: RouteAnswer) -> str:
         f"Session {answer.session_tokens} tokens, {answer.warning_level}. "
         f"decision_id {answer.decision_id}"
     )
+    if answer.changed_by is not None:
+        line += f". Not the mapped model: {answer.remedy}"
+    elif answer.available is False:
+        line += f". It cannot run now: {answer.remedy}"
     if answer.plan_used_percent is not None:
         line += f". Plan limit {answer.plan_used_percent:g} % used"
     if answer.projected_tokens is None:

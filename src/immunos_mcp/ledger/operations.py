@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from immunos_mcp import pace
 from immunos_mcp import settings as settings_rules
 from immunos_mcp.domain import (
+    ChangedBy,
     Classification,
     Decision,
     LoggedDecision,
@@ -58,7 +59,8 @@ _SESSION_COLUMNS = """
 """
 _DECISION_COLUMNS = """
     decision_id, session.name, decided_at, task_type, classification, estimated_tokens,
-    model, provider, reason, warning_level, session_tokens, plan_used_percent, outcome
+    model, provider, reason, warning_level, session_tokens, plan_used_percent,
+    available, table_model, changed_by, outcome
 """
 _POSITION_COLUMNS = ", ".join(TranscriptPosition._fields)
 _MEASURED_COLUMNS = """
@@ -184,7 +186,8 @@ def decide(
     decision_id = connection.execute(
         "INSERT INTO immunos_mcp_decision (session_id, policy_id, decided_at, task_type,"
         " classification, estimated_tokens, session_tokens, model, provider, reason, warning_level,"
-        " plan_used_percent) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " plan_used_percent, available, table_model, changed_by)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             session.session_id,
             _policy_id(connection, canonical, now),
@@ -198,6 +201,9 @@ def decide(
             decision.reason,
             decision.warning_level,
             decision.plan_used_percent,
+            decision.available,
+            decision.table_model,
+            decision.changed_by,
         ),
     ).lastrowid
     assert decision_id is not None
@@ -606,12 +612,16 @@ def decisions(
                 WarningLevel(level),
                 session_tokens,
                 plan_used_percent=plan_used_percent,
+                available=None if available is None else bool(available),
+                table_model=table_model,
+                changed_by=None if changed_by is None else ChangedBy(changed_by),
             ),
             Outcome(outcome) if outcome is not None else None,
         )
         for (
             decision_id, session, decided_at, task_type, classification, estimated_tokens,
-            model, provider, reason, level, session_tokens, plan_used_percent, outcome,
+            model, provider, reason, level, session_tokens, plan_used_percent,
+            available, table_model, changed_by, outcome,
         ) in rows
     )  # fmt: skip
 

@@ -194,6 +194,11 @@ _VERSION_2 = (
 _VERSION_3 = (
     # How much of the subscription's limit was used, in percent; NULL: it was not looked at.
     "ALTER TABLE immunos_mcp_decision ADD COLUMN plan_used_percent REAL",
+    # Whether the local model could run; NULL: not known, or Claude.
+    "ALTER TABLE immunos_mcp_decision ADD COLUMN available INTEGER",
+    # What the table chose and which step changed it, where one did.
+    "ALTER TABLE immunos_mcp_decision ADD COLUMN table_model TEXT",
+    "ALTER TABLE immunos_mcp_decision ADD COLUMN changed_by TEXT",
     # Responses before this moment (UTC, ISO 8601) were left out of the reading; empty: none were.
     "ALTER TABLE immunos_mcp_transcript ADD COLUMN left_out_before TEXT NOT NULL DEFAULT ''",
     """
