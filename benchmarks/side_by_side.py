@@ -44,7 +44,8 @@ def no_op_command() -> tuple[str, ...]:
 def environment(home: Path) -> dict[str, str]:
     """Return this process's environment with a home folder and a ledger of its own."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("IMMUNOS_")}
-    return {**kept, "HOME": str(home), "IMMUNOS_DB": str(ledger_path(home))}
+    own = {"IMMUNOS_DB": str(ledger_path(home)), "IMMUNOS_OLLAMA_CHECK": "off"}
+    return {**kept, "HOME": str(home), **own}
 
 
 def ledger_path(home: Path) -> Path:

@@ -91,6 +91,7 @@ def settings(draw: st.DrawFn) -> Settings:
         session_window_minutes=draw(st.integers(0, 525_600)),
         plan_warning_percent=draw(st.integers(0, 50)),
         plan_auto_switch_percent=draw(st.just(0) | st.integers(50, 100)),
+        delegate_wait_seconds=draw(st.integers(1, 3600)),
         cloud_models=draw(st.sampled_from(Switch)),
         deny_agent_tool=draw(st.sampled_from(Switch)),
     )

@@ -320,6 +320,7 @@ GOOD: dict[type[contracts.Arguments], dict[str, Any]] = {
         "plan_warning_percent": 80,
         "plan_auto_switch_percent": 95,
         "cloud_models": "off",
+        "delegate_wait_seconds": 30,
         "deny_agent_tool": "on",
         "task_mappings": {"debug": "m:1", "plan": None},
         "dry_run": False,

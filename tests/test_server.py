@@ -54,6 +54,7 @@ CONFIG: wire.JsonObject = {
     "plan_auto_switch_percent": 0,
     "cloud_models": "off",
     "deny_agent_tool": "off",
+    "delegate_wait_seconds": 45,
     "task_mappings": dict(DEFAULT_TASK_MAPPINGS),
 }
 
@@ -257,7 +258,7 @@ async def test_a_client_is_told_who_the_server_is_and_how_to_use_it_well(
         capabilities = client.server_capabilities
         assert capabilities.resources is not None
         assert capabilities.resources.subscribe
-        assert capabilities.prompts is None
+        assert capabilities.prompts is not None
 
 
 @pytest.mark.anyio

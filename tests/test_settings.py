@@ -211,6 +211,7 @@ NAMES = (
     "plan_auto_switch_percent",
     "cloud_models",
     "deny_agent_tool",
+    "delegate_wait_seconds",
     "task_mappings",
 )
 

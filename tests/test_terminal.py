@@ -151,6 +151,7 @@ def test_settings_are_listed_one_a_line() -> None:
         "plan_auto_switch_percent = 0",
         "cloud_models = off",
         "deny_agent_tool = off",
+        "delegate_wait_seconds = 45",
         "task_mappings.debug = m:1",
         "task_mappings.plan = m:2",
     ]

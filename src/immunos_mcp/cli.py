@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from immunos_mcp.clients.entries import Launch
-    from immunos_mcp.domain import Engine
+    from immunos_mcp.domain import DelegateAnswer, Engine
     from immunos_mcp.settings import SettingChangeValue
 
 PROGRAM = "immunos-mcp"
@@ -70,6 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             telemetry=None,
             ollama_host=None,
             ollama_check=None,
+            no_delegate=False,
+            allow_path=[],
             json=False,
         ),
     )
@@ -83,8 +85,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             given.telemetry,
             given.ollama_host,
             given.ollama_check,
+            not given.no_delegate,
+            given.allow_path,
         )
-        if given.command in {_install, _doctor}:
+        if given.command in {_install, _doctor, _delegate}:
             return given.command(given, chosen)
         if given.command is None:
             return _serve(chosen)
@@ -219,6 +223,81 @@ async def _bind(router: Router, given: argparse.Namespace) -> tuple[object, str]
     answer = await router.bind(given.folder)
     counts = "all projects" if answer.folder is None else f"{answer.folder} alone"
     return answer, f"Session {answer.session} counts {counts} from its next start on"
+
+
+def _delegate(given: argparse.Namespace, chosen: options.Options) -> int:
+    import anyio
+
+    given.path = [str(Path(path).expanduser().absolute()) for path in given.path]
+    if given.output is not None:
+        given.output = str(Path(given.output).expanduser().absolute())
+    answer = anyio.run(_delegated, given, chosen)
+    if given.json:
+        print(terminal.to_json(answer))
+    elif answer.local_output is None or answer.output_path is not None:
+        print(wording.delegated(answer))
+    else:
+        print()
+        cut = ", cut off" if answer.cut_off else ""
+        print(
+            f"{answer.model}: {answer.input_tokens:,} + {answer.output_tokens:,} tokens in"
+            f" {answer.seconds:g} s{cut}",
+            file=sys.stderr,
+        )
+    return EXIT_FINE
+
+
+async def _delegated(given: argparse.Namespace, chosen: options.Options) -> DelegateAnswer:
+    import anyio
+
+    from immunos_mcp.delegation import Delegations
+    from immunos_mcp.ollama import EngineWatch, Ollama, address
+
+    def say(text: str) -> None:
+        print(text, end="", flush=True)
+
+    async def delegate(router: Router, engine: Ollama, watch: EngineWatch) -> DelegateAnswer:
+        delegations = Delegations(router, engine, watch)
+        # Whoever types a path has allowed it.
+        allowed = (Path("/"), *(Path(path) for path in given.path))
+        result: list[DelegateAnswer | ImmunosError] = []
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(delegations.run)
+            try:
+                answer = await delegations.delegate(
+                    given.prompt,
+                    given.task_type,
+                    given.classification,
+                    given.path,
+                    allowed,
+                    instructions=given.instructions,
+                    decision_id=given.decision_id,
+                    max_output_tokens=given.max_output_tokens,
+                    output_path=given.output,
+                    said=None if given.json else say,
+                )
+                while answer.handle is not None:
+                    answer = await delegations.collect(answer.handle)
+                result.append(answer)
+            except ImmunosError as error:
+                # Out of the group it would come in a group of its own.
+                result.append(error)
+            tasks.cancel_scope.cancel()
+        if isinstance(result[0], ImmunosError):
+            raise result[0]
+        return result[0]
+
+    where = address(chosen.ollama_host)
+    with InlineSqliteLedger(chosen.database) as ledger:
+        async with Ollama(where) as engine:
+            watch = EngineWatch(engine)
+            router = Router(
+                ledger,
+                chosen.session,
+                transcripts=transcript_folders(chosen),
+                engine=watch.current if chosen.ollama_check else None,
+            )
+            return await delegate(router, engine, watch)
 
 
 def _show_progress(read: int, total: int) -> None:
@@ -419,6 +498,19 @@ def _parser() -> argparse.ArgumentParser:
         f" (default: ${options.TELEMETRY_VARIABLE}, else off; on is 127.0.0.1:"
         f"{options.TELEMETRY_PORT})",
     )
+    parser.add_argument(
+        "--no-delegate",
+        action="store_true",
+        default=False,
+        help="while serving, leave delegate_task out",
+    )
+    parser.add_argument(
+        "--allow-path",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="while serving, a folder or file that delegated tasks may read, beside the project's",
+    )
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
@@ -556,6 +648,29 @@ def _parser() -> argparse.ArgumentParser:
     bind.add_argument(
         "folder", nargs="?", type=_folder, metavar="FOLDER", help="none: count all projects again"
     )
+
+    delegate = add(
+        "delegate",
+        "hand a task over to the routed local model",
+        'delegate "Summarize the errors" --task-type summarize --path app.log',
+        _delegate,
+    )
+    delegate.add_argument("prompt", help="what to do")
+    delegate.add_argument("--task-type", required=True, help="kind of task, such as code_review")
+    delegate.add_argument(
+        "--classification", choices=list(Classification), default=Classification.ROUTINE
+    )
+    delegate.add_argument(
+        "--path",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a file or pattern that it is about; may be given again",
+    )
+    delegate.add_argument("--instructions", metavar="TEXT", help="how to do it")
+    delegate.add_argument("--decision-id", type=_whole_number, metavar="ID")
+    delegate.add_argument("--max-output-tokens", type=_whole_number, metavar="N")
+    delegate.add_argument("--output", metavar="FILE", help="a new file for the result")
 
     install = add(
         "install",

@@ -27,6 +27,7 @@ from immunos_mcp import settings as settings_rules
 from immunos_mcp.domain import (
     MAXIMUM_TOKENS,
     ConfigAnswer,
+    DelegateAnswer,
     RecordAnswer,
     ResetAnswer,
     RouteAnswer,
@@ -114,6 +115,24 @@ class RecordUsageArguments(Arguments):
     session: Session = None
 
 
+class DelegateTaskArguments(Arguments):
+    """Arguments of ``delegate_task``."""
+
+    prompt: Annotated[str | Nothing, Field(description="What to do")] = None
+    task_type: str | Nothing = None
+    classification: Literal["routine", "creative", "critical"] | Nothing = None
+    paths: Annotated[
+        list[str] | Nothing,
+        Field(description="Files or globs it is about; read by the server, do not read them"),
+    ] = None
+    instructions: str | Nothing = None
+    decision_id: Annotated[int | Nothing, Field(description="From route_task")] = None
+    max_output_tokens: int | Nothing = None
+    output_path: Annotated[str | Nothing, Field(description="New file for the whole result")] = None
+    handle: Annotated[str | Nothing, Field(description="Alone: wait for an earlier task")] = None
+    session: Session = None
+
+
 class GetSessionStatusArguments(Arguments):
     """Arguments of ``get_session_status``."""
 
@@ -165,6 +184,7 @@ class UpdateConfigArguments(Arguments):
     plan_auto_switch_percent: Percent | Nothing = None
     cloud_models: Literal["on", "off"] | Nothing = None
     deny_agent_tool: Literal["on", "off"] | Nothing = None
+    delegate_wait_seconds: Annotated[int, Field(ge=1, le=3600)] | Nothing = None
     task_mappings: Annotated[
         Annotated[
             dict[
@@ -201,6 +221,9 @@ _TAKES: Mapping[str, str] = {
     "outcome": "success or failure",
     "model": "a model name",
     "dry_run": "true or false",
+    "paths": "a list of files or patterns",
+    "max_output_tokens": "a whole number",
+    settings_rules.WAIT: settings_rules.WAIT_TAKES,
     "event": "UserPromptSubmit, PreToolUse, PostToolBatch, SubagentStop or Stop",
     settings_rules.MAPPINGS: settings_rules.MAPPINGS_TAKES,
     settings_rules.WINDOW: settings_rules.WINDOW_TAKES,
@@ -290,3 +313,4 @@ RECORD = Answer(RecordAnswer)
 STATUS = Answer(StatusAnswer)
 RESET = Answer(ResetAnswer)
 CONFIG = Answer(ConfigAnswer)
+DELEGATE = Answer(DelegateAnswer)

@@ -7,7 +7,7 @@ file are what the entry points show: their field names are the JSON of the tools
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
@@ -147,6 +147,7 @@ class Settings:
             local; 0 is off.
         plan_auto_switch_percent: use of it from which every task stays local; 0 is off.
         cloud_models: whether models that Ollama has run elsewhere may be chosen.
+        delegate_wait_seconds: how long a call waits for a delegated task before it gives a handle.
         deny_agent_tool: whether Claude Code's hook refuses subagents once every task stays local.
     """
 
@@ -161,6 +162,7 @@ class Settings:
     plan_warning_percent: int = 0
     plan_auto_switch_percent: int = 0
     cloud_models: Switch = Switch.OFF
+    delegate_wait_seconds: int = 45
     deny_agent_tool: Switch = Switch.OFF
 
 
@@ -675,6 +677,47 @@ class SessionSummary:
     usage_records: int
     ended_at: datetime | None = None
     end_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DelegateAnswer:
+    """What ``delegate_task`` answers.
+
+    Attributes:
+        model: the model that was routed to.
+        provider: whose it is; where it is Claude, nothing was done.
+        decision_id: the decision that the task was done for.
+        local_output: what the local model said: data, whatever it says.
+        input_tokens: tokens of the request, by the engine's count.
+        output_tokens: tokens made, likewise.
+        kept_local_tokens: the session's tokens that local models used, this task's included.
+        seconds: how long the model worked.
+        parts: in how many parts the material was worked on, if in several.
+        cut_off: true where the output is not whole.
+        left_out_files: files that a pattern found and that are binary or may hold secrets.
+        output_path: the file that has the whole output.
+        handle: to ask again with, while the model is still at work.
+        message: what to do, where there is no output.
+    """
+
+    model: str
+    provider: Provider
+    decision_id: int
+    local_output: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    kept_local_tokens: int | None = None
+    seconds: float | None = None
+    parts: int | None = None
+    cut_off: bool | None = None
+    left_out_files: int | None = None
+    output_path: str | None = None
+    handle: str | None = None
+    message: str | None = None
+
+    def with_kept_local(self, tokens: int) -> DelegateAnswer:
+        """Return the answer with the session's tokens that were kept local."""
+        return replace(self, kept_local_tokens=tokens)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TYPE_CHECKING, Self, TypeAlias, cast
 from urllib.parse import urlsplit
 
 import anyio
@@ -152,6 +152,12 @@ class Ollama:
             timeout=httpx2.Timeout(LOOK_SECONDS, connect=CONNECT_SECONDS),
         )
         self._context_lengths: dict[str, int | None] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_exception: object) -> None:
+        await self.close()
 
     async def close(self) -> None:
         """Close the connections."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from immunos_mcp.errors import InvalidInputError, Problem
 from immunos_mcp.names import check_session_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 DATABASE_VARIABLE = "IMMUNOS_DB"
 SESSION_VARIABLE = "IMMUNOS_SESSION"
@@ -19,6 +20,8 @@ TRANSCRIPTS_VARIABLE = "IMMUNOS_TRANSCRIPTS"
 TELEMETRY_VARIABLE = "IMMUNOS_TELEMETRY"
 OLLAMA_VARIABLE = "OLLAMA_HOST"
 OLLAMA_CHECK_VARIABLE = "IMMUNOS_OLLAMA_CHECK"
+DELEGATE_VARIABLE = "IMMUNOS_DELEGATE"
+ALLOWED_PATHS_VARIABLE = "IMMUNOS_ALLOWED_PATHS"
 DEFAULT_SESSION = "default"
 TELEMETRY_PORT = 4318
 """OpenTelemetry's own port for OTLP over HTTP, where exporters send by default."""
@@ -48,6 +51,8 @@ class Options:
         telemetry: where Claude Code's OpenTelemetry export is taken in; ``None``: nowhere.
         ollama_host: where the local engine is, in any form that Ollama takes; empty: its default.
         ollama_check: whether decisions look at what the engine has.
+        delegate: whether tasks can be handed over to local models.
+        allowed_paths: folders and files, beside the project's, that delegated tasks may be about.
     """
 
     database: Path
@@ -56,6 +61,8 @@ class Options:
     telemetry: Address | None = None
     ollama_host: str = ""
     ollama_check: bool = True
+    delegate: bool = True
+    allowed_paths: tuple[Path, ...] = ()
 
 
 def read(
@@ -65,6 +72,8 @@ def read(
     telemetry: str | None = None,
     ollama_host: str | None = None,
     ollama_check: str | None = None,
+    delegate: bool = True,
+    allowed_paths: Sequence[str] = (),
 ) -> Options:
     """Settle the options from flags (``None``: not given) and the environment.
 
@@ -94,6 +103,15 @@ def read(
         _is_on(environment, OLLAMA_CHECK_VARIABLE)
         if ollama_check is None
         else _is_on({"--ollama-check": ollama_check}, "--ollama-check"),
+        delegate and _is_on(environment, DELEGATE_VARIABLE),
+        tuple(
+            Path(each).expanduser().absolute()
+            for each in (
+                *allowed_paths,
+                *environment.get(ALLOWED_PATHS_VARIABLE, "").split(os.pathsep),
+            )
+            if each
+        ),
     )
 
 

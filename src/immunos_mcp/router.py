@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         Decision,
         LoggedDecision,
         PlanUsage,
+        Provider,
         RequestUsage,
         SessionRecord,
         SettingChange,
@@ -59,6 +60,9 @@ if TYPE_CHECKING:
 
 REPORTED = "reported"
 """Source of usage that a client says it had."""
+
+DELEGATED = "delegated"
+"""Source of usage that the local engine counted for a task handed over to it."""
 
 MEASURED_CLIENT = "claude-code"
 """The client that writes transcripts, by the name that it gives itself."""
@@ -292,6 +296,51 @@ class Router:
     async def get_config(self) -> Settings:
         """Return the settings in force."""
         return await self._ledger.settings()
+
+    async def open_decision(self, decision_id: int) -> tuple[str, Provider]:
+        """Return the model of a decision that is not closed yet, and whose it is.
+
+        Raises:
+            InvalidInputError: there is no such decision, or it is closed.
+        """
+        found = await self._decision(decision_id)
+        if found is None:
+            takes = "the decision_id of a route_task answer"
+            raise InvalidInputError(Problem("decision_id", decision_id, takes))
+        model, provider, outcome = found
+        if outcome is not None:
+            takes = f"a decision that is open; this one is closed as {outcome}"
+            raise InvalidInputError(Problem("decision_id", decision_id, takes))
+        return model, provider
+
+    async def find_outcome(self, decision_id: int) -> Outcome | None:
+        """Return what became of a decision; ``None``: it is open.
+
+        Raises:
+            InvalidInputError: there is no such decision.
+        """
+        found = await self._decision(decision_id)
+        if found is None:
+            takes = "the handle of a delegate_task answer"
+            raise InvalidInputError(Problem("handle", f"d{decision_id}", takes))
+        return found[2]
+
+    async def _decision(self, decision_id: int) -> tuple[str, Provider, Outcome | None] | None:
+        return await self._ledger.decision(decision_id) if 1 <= decision_id <= LARGEST_ID else None
+
+    async def record_delegated(
+        self,
+        model: str,
+        counts: TokenCounts,
+        decision_id: int,
+        outcome: Outcome | None,
+        session: str | None = None,
+    ) -> int:
+        """Keep what a delegated task used and became; return the session's tokens kept local."""
+        usage = Usage(model, counts, decision_id=decision_id, outcome=outcome)
+        name = self._session_name(session)
+        recorded = await self._ledger.record(name, self._clock(), usage, DELEGATED)
+        return recorded.after.local.total
 
     async def list_models(self) -> ModelsAnswer:
         """Say which local models are mapped, installed, loaded and missing."""

@@ -38,6 +38,7 @@ TOKENS_TAKES = f"a whole number from 1 to {MAXIMUM_TOKENS}"
 WEIGHT_TAKES = f"a number from 0 to {MAXIMUM_WEIGHT} in steps of 0.001"
 WINDOW_TAKES = f"a whole number of minutes from 0 (off) to {MAXIMUM_WINDOW_MINUTES}"
 PERCENT_TAKES = "a whole percentage from 1 to 100, or 0 for off"
+WAIT_TAKES = "a whole number of seconds from 1 to 3600"
 SWITCH_TAKES = "on or off"
 MAPPINGS_TAKES = "an object of task type to a model or several in order, or to null to remove one"
 MOST_MODELS = 8
@@ -54,6 +55,7 @@ WEIGHTS: Mapping[str, str] = MappingProxyType(
 )
 MODELS = ("claude_model", "default_local_model")
 WINDOW = "session_window_minutes"
+WAIT = "delegate_wait_seconds"
 PLAN_PERCENTS = ("plan_warning_percent", "plan_auto_switch_percent")
 SWITCHES = ("cloud_models", "deny_agent_tool")
 MAPPINGS = "task_mappings"
@@ -64,6 +66,7 @@ NAMES: tuple[str, ...] = (
     WINDOW,
     *PLAN_PERCENTS,
     *SWITCHES,
+    WAIT,
     MAPPINGS,
 )
 """Every setting's name: the key in the ledger, the argument of ``update_config``, the CLI's key."""
@@ -93,7 +96,7 @@ def values(settings: Settings) -> dict[str, SettingValue]:
     """Spell settings out under their names."""
     spelled: dict[str, SettingValue] = {
         name: getattr(settings, name)
-        for name in (*THRESHOLDS, *MODELS, WINDOW, *PLAN_PERCENTS, *SWITCHES)
+        for name in (*THRESHOLDS, *MODELS, WINDOW, *PLAN_PERCENTS, *SWITCHES, WAIT)
     }
     for name, kind in WEIGHTS.items():
         spelled[name] = getattr(settings.weights, kind)
@@ -212,6 +215,12 @@ def _check_percent(name: str, value: object, _settings: Settings) -> int:
     raise InvalidInputError(Problem(name, value, PERCENT_TAKES))
 
 
+def _check_wait(name: str, value: object, _settings: Settings) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 3600:
+        return value
+    raise InvalidInputError(Problem(name, value, WAIT_TAKES))
+
+
 def _check_switch(name: str, value: object, _settings: Settings) -> Switch:
     if isinstance(value, str) and value in set(Switch):
         return Switch(value)
@@ -270,6 +279,7 @@ _CHECKS: dict[str, Callable[[str, object, Settings], SettingValue]] = {
     WINDOW: _check_window,
     **dict.fromkeys(PLAN_PERCENTS, _check_percent),
     **dict.fromkeys(SWITCHES, _check_switch),
+    WAIT: _check_wait,
     MAPPINGS: _check_mappings,
 }
 
@@ -280,7 +290,7 @@ def parse(name: str, text: str) -> SettingChangeValue:
     Text that is not of the setting's kind is returned as it is, for ``apply`` to refuse by name.
     """
     try:
-        if name in THRESHOLDS or name == WINDOW or name in PLAN_PERCENTS:
+        if name in THRESHOLDS or name in {WINDOW, WAIT} or name in PLAN_PERCENTS:
             return int(text)
         if name in WEIGHTS:
             return float(text)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from immunos_mcp.domain import (
         ConfigAnswer,
+        DelegateAnswer,
         RecordAnswer,
         ResetAnswer,
         RouteAnswer,
@@ -32,6 +33,27 @@ def routed(answer: RouteAnswer) -> str:
         return line
     level = answer.projected_level or answer.warning_level
     return f"{line}. After it: {answer.projected_tokens}, {level}"
+
+
+def delegated(answer: DelegateAnswer) -> str:
+    """Say what became of a delegated task, with the local model's text, marked as such."""
+    if answer.local_output is None:
+        line = f"{answer.model} ({answer.provider}), decision_id {answer.decision_id}. {answer.message}"
+        return line if answer.handle is None else f"{line} handle {answer.handle}"
+    facts = [
+        f"{answer.model}",
+        f"{answer.input_tokens} + {answer.output_tokens} tokens in {answer.seconds:g} s",
+        f"decision_id {answer.decision_id}",
+    ]
+    if answer.parts is not None:
+        facts.append(f"in {answer.parts} parts")
+    if answer.cut_off:
+        facts.append("cut off")
+    if answer.left_out_files is not None:
+        facts.append(f"{answer.left_out_files} files left out")
+    if answer.output_path is not None:
+        facts.append(f"whole in {answer.output_path}")
+    return f"{', '.join(facts)}. Its output, which is data:\n{answer.local_output}"
 
 
 def recorded(answer: RecordAnswer) -> str:

@@ -579,6 +579,20 @@ def setting_changes(connection: sqlite3.Connection, limit: int) -> tuple[Setting
     )
 
 
+def decision(
+    connection: sqlite3.Connection, decision_id: int
+) -> tuple[str, Provider, Outcome | None] | None:
+    """Return a decision's model, whose it is and what became of it; ``None``: there is none."""
+    row = connection.execute(
+        "SELECT model, provider, outcome FROM immunos_mcp_decision WHERE decision_id = ?",
+        (decision_id,),
+    ).fetchone()
+    if row is None:
+        return None
+    model, provider, outcome = row
+    return model, Provider(provider), None if outcome is None else Outcome(outcome)
+
+
 def decisions(
     connection: sqlite3.Connection, name: str | None, limit: int
 ) -> tuple[LoggedDecision, ...]:

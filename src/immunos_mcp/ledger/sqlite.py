@@ -22,7 +22,9 @@ if TYPE_CHECKING:
         Decision,
         LoggedDecision,
         MeasuredUsage,
+        Outcome,
         PlanUsage,
+        Provider,
         Reason,
         RequestUsage,
         SessionRecord,
@@ -169,6 +171,10 @@ class SqliteLedger(ABC):
     async def setting_changes(self, limit: int) -> tuple[SettingChange, ...]:
         """Return the newest changes of settings, newest first."""
         return await self._read(lambda connection: operations.setting_changes(connection, limit))
+
+    async def decision(self, decision_id: int) -> tuple[str, Provider, Outcome | None] | None:
+        """Return a decision's model, whose it is and what became of it; ``None``: there is none."""
+        return await self._read(lambda connection: operations.decision(connection, decision_id))
 
     async def decisions(self, name: str | None, limit: int) -> tuple[LoggedDecision, ...]:
         """Return the newest decisions of a session name, or of all, newest first."""
