@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
+
+
+collect_ignore = [] if os.environ.get("IMMUNOS_LIVE_OLLAMA") == "1" else ["test_live_ollama.py"]
+"""The live test runs only where its user asks for it, on an engine of the user's own."""
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterable
+
+    from llama_engine import LlamaEngine
 
 RECORDINGS = Path(__file__).parent / "golden" / "ollama"
 JSON = "application/json; charset=utf-8"
@@ -59,6 +61,8 @@ class Script:
         requests: every chat request that came.
         finished: tokens made by chats that came to their end.
         stopped: chats whose client went away.
+        thinking: whether the first word of a chat is thought rather than said.
+        llama: a real engine that counts and speaks in the script's place.
     """
 
     models: dict[str, int] = field(
@@ -72,6 +76,7 @@ class Script:
     finished: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
     stopped: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     thinking: bool = False
+    llama: LlamaEngine | None = None
 
 
 @contextmanager
@@ -211,7 +216,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _speak(self, model: str, request: dict[str, Any], options: dict[str, Any]) -> None:
         script = self.script
-        asked = sum(len(message["content"].split()) for message in request["messages"])
+        prompt = "\n".join(message["content"] for message in request["messages"])
+        asked = len(prompt.split()) if script.llama is None else script.llama.count(prompt)
         context = options.get("num_ctx", 4096)
         if asked > context and request.get("truncate") is False:
             words = f"request ({asked} tokens) exceeds the available context size ({context} tokens), try increasing it"
@@ -248,16 +254,20 @@ class _Handler(BaseHTTPRequestHandler):
             script.finished.append((asked, len(said)))
             self._answer_with({**final, "message": message})
             return
-        self._stream(model, said, final)
+        if script.llama is None:
+            self._stream(model, said, final)
+        else:
+            self._stream(model, script.llama.words(prompt, limit), final)
 
-    def _stream(self, model: str, said: tuple[str, ...], final: dict[str, Any]) -> None:
+    def _stream(self, model: str, said: Iterable[str], final: dict[str, Any]) -> None:
         script = self.script
         self.send_response(200)
         self.send_header("Content-Type", "application/x-ndjson")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
+        number = -1
         try:
-            for number, word in enumerate(said):
+            for number, word in enumerate(said):  # counted below
                 message = {"role": "assistant", "content": word}
                 if script.thinking and number == 0:
                     message = {"role": "assistant", "content": "", "thinking": word}
@@ -276,6 +286,8 @@ class _Handler(BaseHTTPRequestHandler):
                     script.stopped.release()
                     self.close_connection = True
                     return
+            if script.llama is not None:
+                final = {**final, "eval_count": number + 1, "done_reason": "length"}
             self._chunk(final)
             self.wfile.write(b"0\r\n\r\n")
             script.finished.append((final["prompt_eval_count"], final["eval_count"]))

@@ -252,6 +252,22 @@ def test_the_status_of_a_bound_session_with_unreadable_lines_says_so(home: Path)
     assert json.loads(said(home, "status", "--json"))["unread_lines"] == 1
 
 
+def test_a_preset_maps_the_default_task_types_to_other_models(home: Path) -> None:
+    listed = said(home, "config", "preset").splitlines()
+    assert listed[0].split() == ["preset", "code", "reasoning", "short", "tasks"]
+    assert listed[1].split() == ["default", "qwen2.5-coder:7b", "deepseek-r1:14b", "qwen2.5:1.5b"]
+    said(home, "config", "set", "task_mappings.mine=m:1")
+    said(home, "config", "preset", "24gb")
+    assert said(home, "config", "get", "task_mappings.planning") == "gemma4:26b"
+    assert said(home, "config", "get", "task_mappings.summarize") == "gemma4:e2b"
+    assert said(home, "config", "get", "task_mappings.mine") == "m:1"
+    assert said(home, "config", "get", "default_local_model") == "gemma4:26b"
+    said(home, "config", "preset", "default")
+    assert said(home, "config", "get", "task_mappings.debug") == "qwen2.5-coder:7b"
+    refused = wire.run(home, "config", "preset", "1gb")
+    assert (refused.returncode, "takes one of default, 8gb" in refused.stderr) == (2, True)
+
+
 Ran = tuple[int, str, str]
 
 

@@ -196,6 +196,14 @@ async def _config_unset(router: Router, given: argparse.Namespace) -> tuple[obje
     return answer, wording.changed(answer)
 
 
+async def _config_preset(router: Router, given: argparse.Namespace) -> tuple[object, str]:
+    if given.preset is None:
+        return dict(settings_rules.PRESETS), terminal.presets(settings_rules.PRESETS)
+    changes = settings_rules.preset(given.preset)
+    answer = await router.update_config(changes, CLIENT, given.dry_run)
+    return answer, wording.changed(answer)
+
+
 async def _config_history(router: Router, given: argparse.Namespace) -> tuple[object, str]:
     changes = await router.list_setting_changes(given.limit)
     return changes, terminal.setting_changes(changes)
@@ -610,6 +618,14 @@ def _parser() -> argparse.ArgumentParser:
         _config_unset,
     )
     unset.add_argument("names", nargs="+", metavar="NAME")
+    preset = add_action(
+        "preset",
+        "map the default task types to models for your memory, or list what there is",
+        "preset 16gb --dry-run",
+        _config_preset,
+    )
+    preset.add_argument("preset", nargs="?", metavar="NAME")
+    preset.add_argument("--dry-run", action="store_true", help="only show what it would do")
     changes = add_action("history", "show who changed what and when", "history", _config_history)
     changes.add_argument("--limit", type=_limit, default=20, metavar="N")
 

@@ -71,6 +71,20 @@ NAMES: tuple[str, ...] = (
 )
 """Every setting's name: the key in the ledger, the argument of ``update_config``, the CLI's key."""
 
+PRESETS: Mapping[str, tuple[str, str, str]] = MappingProxyType(
+    {
+        "default": ("qwen2.5-coder:7b", "deepseek-r1:14b", "qwen2.5:1.5b"),
+        "8gb": ("gemma4:e2b", "gemma4:e2b", "gemma4:e2b"),
+        "16gb": ("gemma4:e4b", "gemma4:e4b", "gemma4:e2b"),
+        "24gb": ("gemma4:26b", "gemma4:26b", "gemma4:e2b"),
+        "32gb": ("gemma4:31b", "gemma4:31b", "gemma4:e2b"),
+    }
+)
+"""Models by memory of the graphics card: for code, for reasoning, for short tasks.
+
+Names as in Ollama's library in 2026; the first is also the default local model.
+"""
+
 SHORT_NAMES: Mapping[str, str] = MappingProxyType(
     {
         "warning_threshold": "token_warning_threshold",
@@ -90,6 +104,19 @@ def full_name(name: str) -> str:
     if known not in NAMES:
         raise InvalidInputError(Problem("setting", name, f"one of {', '.join(NAMES)}"))
     return known
+
+
+def preset(name: str) -> dict[str, SettingChangeValue]:
+    """Return the changes that a preset stands for: the default mappings' task types, other models.
+
+    Raises:
+        InvalidInputError: there is no such preset.
+    """
+    if name not in PRESETS:
+        raise InvalidInputError(Problem("preset", name, f"one of {', '.join(PRESETS)}"))
+    models = dict(zip(PRESETS["default"], PRESETS[name], strict=True))
+    mappings = {task_type: models[model] for task_type, model in DEFAULT_TASK_MAPPINGS.items()}
+    return {"default_local_model": PRESETS[name][0], MAPPINGS: mappings}
 
 
 def values(settings: Settings) -> dict[str, SettingValue]:

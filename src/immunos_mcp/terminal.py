@@ -143,6 +143,12 @@ def models(answer: ModelsAnswer) -> str:
     )
 
 
+def presets(known: Mapping[str, tuple[str, str, str]]) -> str:
+    """Tabulate the presets of the task mappings."""
+    rows = ((name, *models) for name, models in known.items())
+    return _table(("preset", "code", "reasoning", "short tasks"), rows)
+
+
 def setting_changes(changes: Sequence[SettingChange]) -> str:
     """Tabulate the history of the settings."""
     return _table(
