@@ -87,8 +87,7 @@ def scripted_ollama(script: Script) -> Generator[str]:
         pass
 
     Handler.script = script
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
@@ -105,6 +104,13 @@ def scripted_ollama(script: Script) -> Generator[str]:
 def canonical(name: str) -> str:
     known = name.lower().removeprefix("registry.ollama.ai/library/")
     return known if ":" in known else f"{known}:latest"
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:  # the base's
+        """Say nothing: a client that goes away is part of the play."""
 
 
 class _Handler(BaseHTTPRequestHandler):

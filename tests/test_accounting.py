@@ -309,12 +309,21 @@ def test_a_second_sync_reads_what_is_new_or_was_left_out_before_and_nothing_else
     assert sync(2.5) == SyncAnswer(transcripts=1, added=2)
     assert sync(2.5) == SyncAnswer(transcripts=0, added=0)
     assert sync(1.5) == SyncAnswer(transcripts=0, added=0)
+    assert sync(-9) == SyncAnswer(transcripts=0, added=0)
     append(new, Answer("n1", 1, at=NOON - timedelta(days=9)))
     assert sync(3.5) == SyncAnswer(transcripts=2, added=1)
     assert desk.sync_all() == SyncAnswer(transcripts=2, added=2)
     assert desk.sync_all() == SyncAnswer(transcripts=0, added=0)
     append(old, Answer("m9", 1))
     assert desk.sync_all() == SyncAnswer(transcripts=1, added=1)
+
+
+def test_a_sync_never_leaves_out_what_an_open_session_counts(desk: Desk) -> None:
+    append(transcript(desk.projects), Answer("m1", 10))
+    later = NOON + timedelta(days=1)
+    answer = finish(desk.router.sync(later, lambda _read, _total: None))
+    assert answer == SyncAnswer(transcripts=1, added=1)
+    assert desk.tokens() == 10
 
 
 @settings(max_examples=25, deadline=None)

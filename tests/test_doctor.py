@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import wire
+from ollama_server import Manner, Script, scripted_ollama
 from transcript_lines import Answer, append, transcript
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def test_on_a_bare_machine_nothing_is_wrong_and_nothing_is_made(home: Path) -> N
         ("program", "warn"),
         ("transcripts", "ok"),
         ("ledger", "ok"),
+        ("ollama", "ok"),
     ]
     assert list(home.iterdir()) == []
 
@@ -221,6 +223,21 @@ def test_a_clock_that_is_behind_the_transcripts_is_said(home: Path) -> None:
     later = time.time() + 86_400
     os.utime(file, (later, later))
     assert found(diagnose(home), "clock") == [("warn", "transcripts are from the future")]
+
+
+def test_the_engine_is_looked_at_with_what_is_mapped_and_missing(home: Path) -> None:
+    script = Script()
+    with scripted_ollama(script) as where:
+        findings = diagnose(home, IMMUNOS_OLLAMA_CHECK="on", OLLAMA_HOST=where)
+        assert found(findings, "ollama") == [
+            ("ok", f"0.33.0-rc2 at http://{where}, 2 models"),
+            ("warn", "deepseek-r1:14b is mapped and cannot run"),
+            ("warn", "qwen2.5:1.5b is mapped and cannot run"),
+        ]
+        assert "ollama pull qwen2.5:1.5b" in remedies(findings, "ollama")
+        script.manner = Manner.LOCKED
+        findings = diagnose(home, IMMUNOS_OLLAMA_CHECK="on", OLLAMA_HOST=where)
+        assert found(findings, "ollama") == [("warn", f"http://{where}: refused (HTTP 401)")]
 
 
 def test_transcripts_that_are_switched_off_are_said(home: Path) -> None:

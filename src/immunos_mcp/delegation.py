@@ -208,7 +208,7 @@ class Delegations:
             max_output_tokens,
             None if output_path is None else material.check_output(output_path, allowed),
         )
-        engine = await self._watch.refreshed()
+        engine = await self._watch.fresh()
         if decision_id is None:
             routed = await self._router.route_task(task_type, classification, session=session)
             model, provider, decision_id = routed.model, routed.provider, routed.decision_id
@@ -216,7 +216,7 @@ class Delegations:
             model, provider = await self._router.open_decision(decision_id)
         if provider is Provider.CLAUDE:
             return DelegateAnswer(model, provider, decision_id, message="Do this task yourself.")
-        await self._check(model, engine)
+        engine = await self._check(model, engine)
         if sum(job.state is not _State.DONE for job in self._jobs.values()) > MOST_WAITING:
             raise DelegationError(
                 f"{MOST_WAITING} tasks are waiting for {model} already; try again later, or do it yourself"
@@ -249,14 +249,19 @@ class Delegations:
             )
         raise InvalidInputError(Problem("handle", handle, "the handle of a delegate_task answer"))
 
-    async def _check(self, model: str, engine: Engine) -> None:
+    async def _check(self, model: str, engine: Engine) -> Engine:
         settings = await self._router.get_config()
         can_run, remedy = policy.can_run(model, engine, settings)
+        if can_run is not True:
+            # It may have been started, or the model pulled, a moment ago.
+            engine = await self._watch.refreshed()
+            can_run, remedy = policy.can_run(model, engine, settings)
         if can_run is False or engine.state is not EngineState.UP:
             why = engine.words or engine.state
             raise DelegationError(
                 f"{model} cannot run now ({why}); {remedy or 'look at Ollama'}, or do it yourself"
             )
+        return engine
 
     async def _wait(self, job: _Job, progress: Progress | None) -> DelegateAnswer:
         settings = await self._router.get_config()

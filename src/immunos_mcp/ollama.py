@@ -422,6 +422,12 @@ class EngineWatch:
             self._wanted.set()
         return self._current
 
+    async def fresh(self) -> Engine:
+        """Return what is known where that is the present, else look first."""
+        if anyio.current_time() - self._looked_at <= FRESH_SECONDS:
+            return self._current
+        return await self.refreshed()
+
     async def refreshed(self) -> Engine:
         """Look now, and return what is there.
 

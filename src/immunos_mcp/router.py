@@ -412,6 +412,10 @@ class Router:
         if self._transcripts is None:
             return SyncAnswer(transcripts=0, added=0)
         self._read_so_far = await self._ledger.reading_state(self._clock())
+        needed = self._read_so_far.since
+        if since is not None and needed is not None:
+            # What an open session counts is never left out.
+            since = min(since, needed)
         positions = self._read_so_far.positions
         usable = {
             path: position

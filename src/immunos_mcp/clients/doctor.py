@@ -11,10 +11,11 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from immunos_mcp import __version__
+from immunos_mcp import __version__, policy
 from immunos_mcp.clients import documents, entries
 from immunos_mcp.clients.documents import DocumentError
 from immunos_mcp.clients.entries import Client, Launch
+from immunos_mcp.domain import EngineState, Settings
 from immunos_mcp.errors import LedgerError
 from immunos_mcp.ledger.examination import examine
 
@@ -224,11 +225,36 @@ def _ledger(surroundings: Surroundings) -> Iterator[Finding]:
         yield Finding("clock", Verdict.WARN, seen, _CLOCK_REMEDY)
 
 
+def _ollama(surroundings: Surroundings) -> Iterator[Finding]:
+    name = "ollama"
+    if not surroundings.options.ollama_check:
+        yield Finding(name, Verdict.OK, "not looked at: --ollama-check is off")
+        return
+    from immunos_mcp import ollama  # noqa: PLC0415  # an event loop that no other check needs
+
+    engine = ollama.look_now(ollama.address(surroundings.options.ollama_host))
+    if engine.state is not EngineState.UP:
+        remedy = "ollama serve, or name another address in OLLAMA_HOST"
+        yield Finding(
+            name, Verdict.WARN, f"{engine.address}: {engine.state} ({engine.words})", remedy
+        )
+        return
+    seen = f"{engine.version} at {engine.address}, {len(engine.models)} models"
+    yield Finding(name, Verdict.OK, seen)
+    path = surroundings.options.database
+    settings = (examine(path).settings if path.exists() else None) or Settings()
+    for model in policy.named_models(settings):
+        can_run, remedy = policy.can_run(model, engine, settings)
+        if can_run is False:
+            yield Finding(name, Verdict.WARN, f"{model} is mapped and cannot run", remedy)
+
+
 CHECKS: dict[str, Callable[[Surroundings], Iterator[Finding]]] = {
     "program": _program,
     "clients": _clients,
     "transcripts": _transcripts,
     "ledger": _ledger,
+    "ollama": _ollama,
 }
 """All checks, in the order of the report."""
 

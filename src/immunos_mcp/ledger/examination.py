@@ -16,6 +16,8 @@ from immunos_mcp.ledger.connection import translated
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from immunos_mcp.domain import Settings
+
 BUSY_TIMEOUT_SECONDS = 5.0
 
 
@@ -26,6 +28,7 @@ class Examination:
     Attributes:
         version: of its tables; 0 where ours are not in the file yet.
         damage: what SQLite finds wrong with the file.
+        settings: the settings in force; ``None`` where they cannot be read.
         settings_problem: why its settings cannot be used.
         newest: the latest moment that anything in it claims to be from.
         unread_lines: lines of transcripts that should carry usage and could not be read.
@@ -33,6 +36,7 @@ class Examination:
 
     version: int
     damage: str | None = None
+    settings: Settings | None = None
     settings_problem: str | None = None
     newest: datetime | None = None
     unread_lines: int = 0
@@ -65,9 +69,10 @@ def examine(path: Path) -> Examination:
         ).fetchone()
         if version != schema.LATEST:
             return Examination(version, damage)
-        settings_problem = None
+        settings = settings_problem = None
+        stored = dict(connection.execute("SELECT key, value FROM settings"))
         try:
-            settings_rules.from_stored(dict(connection.execute("SELECT key, value FROM settings")))
+            settings = settings_rules.from_stored(stored)
         except InvalidStoredSettingsError as error:
             settings_problem = str(error)
         (newest,) = connection.execute(
@@ -78,4 +83,4 @@ def examine(path: Path) -> Examination:
             "SELECT coalesce(sum(unread_lines), 0) FROM immunos_mcp_transcript"
         ).fetchone()
     moment = datetime.fromisoformat(newest) if newest else None
-    return Examination(version, damage, settings_problem, moment, unread_lines)
+    return Examination(version, damage, settings, settings_problem, moment, unread_lines)

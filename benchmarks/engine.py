@@ -1,0 +1,173 @@
+"""What the local engine costs: decisions while it is up, down or hanging, and the hand-over of a task.
+
+``route_task`` on three servers whose engines are up, down, and accepting without ever answering, each
+against a tool that does nothing. Then ``delegate_task`` against the same request sent straight to the
+engine, which is llama.cpp with a tiny model behind the tests' Ollama-shaped server.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+import statistics
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from side_by_side import (
+    NO_OP_TOOL,
+    Figure,
+    ServerProcess,
+    alternate,
+    argument_parser,
+    immunos_command,
+    no_op_command,
+    percentile,
+    report,
+    temporary_home,
+)
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+
+from llama_engine import TRAINED_CONTEXT, LlamaEngine, make_tiny_model
+from ollama_server import Manner, Script, scripted_ollama
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+TASK = {"task_type": "code_review", "classification": "routine"}
+MODEL = "qwen2.5-coder:7b"
+MOST_TOKENS = 400
+WARM_UP_CALLS = 200
+
+
+def routed(home: Path, host: str, calls: int) -> tuple[list[float], list[float]]:
+    """Return seconds of ``route_task`` with an engine, and of the no-op tool in turn."""
+    home.mkdir()
+    os.environ["OLLAMA_HOST"] = host
+    with (
+        ServerProcess((*immunos_command(), "--ollama-check", "on"), home) as router,
+        ServerProcess(no_op_command(), home) as no_op,
+    ):
+        for _ in range(WARM_UP_CALLS):
+            router.timed_call("route_task", TASK)
+            no_op.timed_call(NO_OP_TOOL, TASK)
+        return alternate(
+            calls,
+            lambda: router.timed_call("route_task", TASK)[0],
+            lambda: no_op.timed_call(NO_OP_TOOL, TASK)[0],
+        )
+
+
+def straight(host: str, request: dict[str, object]) -> float:
+    """Return the seconds that the engine takes for a request sent to it directly."""
+    start = time.perf_counter()
+    with closing(http.client.HTTPConnection(host, timeout=60)) as connection:
+        connection.request("POST", "/api/chat", json.dumps(request))
+        connection.getresponse().read()
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    parser = argument_parser(__doc__)
+    parser.add_argument("--calls", type=int, default=2000, help="decisions with each engine")
+    parser.add_argument("--tasks", type=int, default=15, help="tasks handed over")
+    given = parser.parse_args()
+    with temporary_home() as home:
+        figures = [*decisions(home, given.calls), *handovers(home, given.tasks)]
+    notes = ["references: the engine being up; a no-op tool; the same request sent to the engine"]
+    report(figures, given.json, notes)
+
+
+def decisions(home: Path, calls: int) -> list[Figure]:
+    with closing(socket.socket()) as found:
+        found.bind(("127.0.0.1", 0))
+        nobody = f"127.0.0.1:{found.getsockname()[1]}"
+    with scripted_ollama(Script()) as host:
+        up, idle = routed(home / "up", host, calls)
+    down, idle_beside_down = routed(home / "down", nobody, calls)
+    with scripted_ollama(Script(manner=Manner.HANGING)) as host:
+        hanging, idle_beside_hanging = routed(home / "hanging", host, calls)
+
+    def against_idle(samples: Sequence[float], beside: Sequence[float]) -> float:
+        return statistics.median(samples) / statistics.median(beside)
+
+    figures = [
+        Figure(
+            f"route_task, engine {what}, against a no-op, over the same with it up",
+            against_idle(samples, beside),
+            "",
+            goal=1.05,
+            reference=against_idle(up, idle),
+        )
+        for what, samples, beside in (
+            ("down", down, idle_beside_down),
+            ("hanging", hanging, idle_beside_hanging),
+        )
+    ]
+    for what, samples, beside in (
+        ("up", up, idle),
+        ("down", down, idle_beside_down),
+        ("hanging", hanging, idle_beside_hanging),
+    ):
+        figures.append(
+            Figure(
+                f"route_task, engine {what}, 99th percentile",
+                percentile(samples, 0.99) * 1000,
+                "ms",
+                goal=1.5,
+                reference=percentile(beside, 0.99) * 1000,
+            )
+        )
+    return figures
+
+
+def handovers(home: Path, tasks: int) -> list[Figure]:
+    model = home / "tiny.gguf"
+    make_tiny_model(model)
+    script = Script(models={MODEL: TRAINED_CONTEXT}, llama=LlamaEngine(model))
+    given = {"prompt": "Review this", "task_type": "code_review", "max_output_tokens": MOST_TOKENS}
+    with scripted_ollama(script) as host:
+        os.environ["OLLAMA_HOST"] = host
+        folder = home / "handed"
+        folder.mkdir()
+        command = (*immunos_command(), "--ollama-check", "on")
+        with ServerProcess(command, folder) as server:
+            server.timed_call("delegate_task", given)
+            request = script.requests[-1]
+            handed, direct = alternate(
+                tasks,
+                lambda: server.timed_call("delegate_task", given)[0],
+                lambda: straight(host, request),
+            )
+            started: list[float] = []
+            for _ in range(tasks):
+                seen, start = len(script.requests), time.perf_counter()
+                server.send_call("delegate_task", given)
+                while len(script.requests) == seen:
+                    time.sleep(0.0002)
+                started.append(time.perf_counter() - start)
+                server.receive()
+    return [
+        Figure(
+            f"delegate_task of {MOST_TOKENS} tokens, against the engine itself",
+            statistics.median(handed) * 1000,
+            "ms",
+            goal=1.03,
+            reference=statistics.median(direct) * 1000,
+        ),
+        Figure(
+            "from the call until the engine has the request",
+            statistics.median(started) * 1000,
+            "ms",
+            goal=15,
+        ),
+    ]
+
+
+if __name__ == "__main__":
+    main()
