@@ -294,9 +294,10 @@ class _Handler(BaseHTTPRequestHandler):
                     return
             if script.llama is not None:
                 final = {**final, "eval_count": number + 1, "done_reason": "length"}
+            # Before it is said: who hears it looks here at once.
+            script.finished.append((final["prompt_eval_count"], final["eval_count"]))
             self._chunk(final)
             self.wfile.write(b"0\r\n\r\n")
-            script.finished.append((final["prompt_eval_count"], final["eval_count"]))
         except OSError:
             script.stopped.release()
             self.close_connection = True

@@ -15,7 +15,7 @@ from ollama_server import Manner, Script, scripted_ollama
 
 from immunos_mcp import delegation, ollama
 from immunos_mcp.delegation import DelegationError, Delegations
-from immunos_mcp.domain import DelegateAnswer, Outcome, Provider
+from immunos_mcp.domain import DelegateAnswer, Engine, EngineState, Outcome, Provider
 from immunos_mcp.errors import InvalidInputError
 from immunos_mcp.ledger.inline import InlineSqliteLedger
 from immunos_mcp.ollama import EngineWatch, Ollama, address
@@ -184,6 +184,19 @@ async def test_at_the_budget_a_model_that_cannot_run_is_said_with_its_remedy(
     with pytest.raises(DelegationError, match=f"{CODER} cannot run now .*ollama pull {CODER}"):
         await desk.delegate()
     assert script.requests == []
+
+
+@pytest.mark.anyio
+async def test_an_engine_that_is_too_slow_to_be_looked_at_is_asked_all_the_same(
+    desk: Desk, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def slow(_self: Ollama) -> Engine:
+        return Engine(EngineState.SLOW, words="no answer")
+
+    monkeypatch.setattr(ollama.Ollama, "look", slow)
+    answer = await desk.delegate()
+    assert answer.local_output == "word0 word1 word2 word3 word4"
+    assert len(script.requests) == 1
 
 
 @pytest.mark.anyio

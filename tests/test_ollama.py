@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ollama_server import Manner, Script, recordings, scripted_ollama
 
 from immunos_mcp import ollama
-from immunos_mcp.domain import Engine, EngineState
+from immunos_mcp.domain import Engine, EngineState, LocalModel
 from immunos_mcp.errors import InvalidInputError
 from immunos_mcp.names import canonical_model, is_cloud_model
 from immunos_mcp.ollama import (
@@ -318,12 +318,12 @@ async def test_the_context_length_comes_from_the_listing_or_else_is_asked_for_on
     script.models = {"tiny:latest": 777}
     listed = (await engine.look()).models["tiny:latest"]
     assert await engine.context_length(listed) == 777
-    unlisted = ollama.LocalModel("tiny:latest", "digest")
+    unlisted = LocalModel("tiny:latest", "digest")
     assert await engine.context_length(unlisted) == 777
     script.manner = Manner.BROKEN
     assert await engine.context_length(unlisted) == 777
     with pytest.raises(EngineError):
-        await engine.context_length(ollama.LocalModel("tiny:latest", "another digest"))
+        await engine.context_length(LocalModel("tiny:latest", "another digest"))
 
 
 @pytest.mark.anyio

@@ -373,9 +373,9 @@ def _own_launch(given: argparse.Namespace) -> Launch:
     """Return how a client starts this program: in full, since desktop clients have no PATH."""
     from immunos_mcp.clients.entries import Launch
 
-    here = Path(sys.argv[0])
-    is_named = here.name.startswith(PROGRAM) and here.exists()
-    found = str(here.absolute()) if is_named else shutil.which(PROGRAM)
+    beside = (Path(sys.argv[0]), Path(sys.executable).with_name(PROGRAM))
+    here = [each for each in beside if each.name.startswith(PROGRAM) and each.exists()]
+    found = str(here[0].absolute()) if here else shutil.which(PROGRAM)
     command, arguments = (found, []) if found else (sys.executable, ["-m", "immunos_mcp"])
     if given.db is not None:
         arguments += ["--db", str(Path(given.db).expanduser().absolute())]

@@ -16,7 +16,7 @@ import anyio
 from immunos_mcp import material, names, policy
 from immunos_mcp.domain import (
     DelegateAnswer,
-    EngineState,
+    LocalModel,
     Outcome,
     Provider,
     TokenCounts,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
-    from immunos_mcp.domain import Engine, LocalModel
+    from immunos_mcp.domain import Engine
     from immunos_mcp.material import Material
     from immunos_mcp.ollama import EngineWatch, Ollama
     from immunos_mcp.router import Router
@@ -256,7 +256,7 @@ class Delegations:
             # It may have been started, or the model pulled, a moment ago.
             engine = await self._watch.refreshed()
             can_run, remedy = policy.can_run(model, engine, settings)
-        if can_run is False or engine.state is not EngineState.UP:
+        if can_run is False:
             why = engine.words or engine.state
             raise DelegationError(
                 f"{model} cannot run now ({why}); {remedy or 'look at Ollama'}, or do it yourself"
@@ -325,7 +325,9 @@ class Delegations:
         self, job: _Job, engine: Engine, said: Callable[[str], None] | None
     ) -> tuple[str, bool, int]:
         """Return the result, whether it is whole, and in how many parts the work was done."""
-        known = engine.models[names.canonical_model(job.model)]
+        # An engine too slow to be looked at may well do the task.
+        unseen = LocalModel(job.model)
+        known = engine.models.get(names.canonical_model(job.model), unseen)
         longest = await self._engine.context_length(known) or UNKNOWN_CONTEXT
         assignment = job.assignment
         lines = [line for each in assignment.material.documents for line in _spelled(each)]

@@ -199,7 +199,8 @@ class Ollama:
         """
         if model.context_length is not None:
             return model.context_length
-        if model.digest not in self._context_lengths:
+        content = model.digest or model.name
+        if content not in self._context_lengths:
             async with self._translated(model.name):
                 response = await self._client.post("/api/show", json={"model": model.name})
                 _raise_for(response.status_code, response.text, model.name)
@@ -209,8 +210,8 @@ class Ollama:
                 for name, value in _object(shown, "model_info").items()
                 if name.endswith(".context_length") and isinstance(value, int)
             ]
-            self._context_lengths[model.digest] = lengths[0] if lengths else None
-        return self._context_lengths[model.digest]
+            self._context_lengths[content] = lengths[0] if lengths else None
+        return self._context_lengths[content]
 
     async def chat(
         self,

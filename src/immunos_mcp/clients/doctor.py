@@ -150,7 +150,12 @@ def _claude_code_settings(
     settings: Json, install: str, surroundings: Surroundings
 ) -> Iterator[Finding]:
     command = _at(settings, ("statusLine", "command"))
-    if isinstance(command, str) and "statusline" in command and PROGRAM in command:
+    names = (PROGRAM, "immunos_mcp")
+    if (
+        isinstance(command, str)
+        and command.endswith("statusline")
+        and any(name in command for name in names)
+    ):
         yield Finding("status line", Verdict.OK, command)
     elif command is None:
         seen = "not set: the budget is not in view, and the plan's limits stay unknown"
