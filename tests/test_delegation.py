@@ -144,6 +144,8 @@ async def test_an_earlier_decision_is_carried_out_once(desk: Desk) -> None:
     [
         {"prompt": " "},
         {"prompt": "x" * 100_001},
+        {"instructions": "x" * 100_001},
+        {"session": "a\nb"},
         {"max_output_tokens": 0},
         {"paths": ["missing"]},
         {"task_type": "!!"},

@@ -197,13 +197,18 @@ class Delegations:
         if not prompt.strip() or len(prompt) > LONGEST_PROMPT:
             takes = f"1 to {LONGEST_PROMPT} characters that say what to do"
             raise InvalidInputError(Problem("prompt", prompt[:60], takes))
+        if instructions is not None and len(instructions) > LONGEST_PROMPT:
+            takes = f"at most {LONGEST_PROMPT} characters"
+            raise InvalidInputError(Problem("instructions", instructions[:60], takes))
+        if session is not None:
+            session = names.check_session_name(session)
         if max_output_tokens is not None and not 1 <= max_output_tokens <= MOST_OUTPUT_TOKENS:
             takes = f"a whole number from 1 to {MOST_OUTPUT_TOKENS}"
             raise InvalidInputError(Problem("max_output_tokens", max_output_tokens, takes))
         assignment = Assignment(
             prompt,
             names.normalise_task_type(task_type),
-            material.read_material(paths, allowed),
+            await anyio.to_thread.run_sync(material.read_material, paths, allowed),
             instructions,
             max_output_tokens,
             None if output_path is None else material.check_output(output_path, allowed),

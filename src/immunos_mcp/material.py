@@ -140,6 +140,12 @@ def _files(given: str, field: str, folders: Sequence[Path], *, is_pattern: bool)
             raise InvalidInputError(Problem(field, given, "a file that exists, or a pattern"))
         yield file
         return
+    parts = whole.parts
+    plain = next(number for number, part in enumerate(parts) if _PATTERN & set(part))
+    # A pattern that begins outside could have the whole disk walked before anything is refused.
+    if not _is_within(Path(*parts[:plain]).resolve(), folders):
+        takes = f"a pattern inside an allowed folder: {_shown(folders)}"
+        raise InvalidInputError(Problem(field, given, takes))
     for match in sorted(glob.glob(str(whole), recursive=True)):  # noqa: PTH207  # takes absolute ones
         file = Path(match).resolve()
         if IGNORED_FOLDERS & set(Path(match).parts) or not file.is_file():
