@@ -231,6 +231,7 @@ def test_a_server_knows_the_engine_soon_and_says_so_in_its_status(
         assert known == {"state": "up", "missing": [CODER, "deepseek-r1:14b", "qwen2.5:1.5b"]}
         answer = server.answer("route_task", task_type="debug", classification="routine")
         assert (answer["provider"], answer["remedy"]) == ("claude", f"ollama pull {CODER}")
+        assert server.finish() == 0
 
 
 def test_a_bad_address_of_the_engine_is_wrong_usage(home: Path) -> None:

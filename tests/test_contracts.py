@@ -294,7 +294,12 @@ def test_an_answer_is_said_in_one_line(form: contracts.Answer, answer: Any, line
 
 
 GOOD: dict[type[contracts.Arguments], dict[str, Any]] = {
-    contracts.RouteTaskArguments: {**ROUTE, "estimated_tokens": 5, "session": "work"},
+    contracts.RouteTaskArguments: {
+        **ROUTE,
+        "estimated_tokens": 5,
+        "explain": True,
+        "session": "work",
+    },
     contracts.RecordUsageArguments: {
         **RECORD,
         "cache_creation_input_tokens": 3,

@@ -423,6 +423,11 @@ def test_the_tool_reads_files_of_the_project_and_answers_in_both_forms(
         )
         prompt = server.request("prompts/get", {"name": "delegate", "arguments": {"task": "Tidy"}})
         assert prompt["result"]["messages"][0]["content"]["text"].endswith("\n\nTidy")
+        assert "task: got nothing" in str(server.request("prompts/get", {"name": "delegate"}))
+        assert "Unknown prompt" in str(server.request("prompts/get", {"name": "other"}))
+        assert len(server.request("prompts/list")["result"]["prompts"]) == 1
+        assert "handle: got 'x'" in server.refusal("delegate_task", handle="x")
+        assert server.finish() == 0
 
 
 def test_without_delegation_there_is_no_tool_and_no_prompt(home: Path) -> None:

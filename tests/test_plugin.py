@@ -90,6 +90,7 @@ def test_a_turns_last_response_is_taken_over_although_it_is_written_after_the_ho
         append(file, Answer("m1", 10, at=datetime.now(UTC) + timedelta(minutes=1)))
         while wire.rows(wire.ledger_path(home), measured) != [(10,)]:
             assert time.monotonic() < deadline
+        assert server.finish() == 0
 
 
 def test_an_event_that_is_unknown_is_refused(home: Path) -> None:
@@ -121,6 +122,7 @@ def test_subagents_are_denied_only_where_that_is_on_and_everything_stays_local(h
         }
         server.answer("reset_session")
         assert hook(server, "PreToolUse") == {}
+        assert server.finish() == 0
 
 
 def test_only_the_agent_tool_is_held_up_by_a_hook_before_it() -> None:

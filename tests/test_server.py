@@ -588,6 +588,7 @@ BAD = (
         (*NAMES, *NO_TEXT, None, "___", "?!", "🦉", "x_" * 33, "ﷺ" * 10),
         f"takes 1 to 64 {PRINTABLE}"),
     Bad("route_task", TASK, "estimated_tokens", NUMBERS, COUNT),
+    Bad("route_task", TASK, "explain", (0, 1, "true", 1.0, NO_LIST), "takes true or false"),
     Bad("record_usage", TOKENS, "input_tokens", (*NUMBERS, None), COUNT),
     Bad("record_usage", TOKENS, "output_tokens", (*NUMBERS, None), COUNT),
     Bad("record_usage", TOKENS, "cache_creation_input_tokens", NUMBERS, COUNT),

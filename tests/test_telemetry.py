@@ -146,6 +146,8 @@ class Listening:
                 assert time.monotonic() < deadline
 
     def __exit__(self, *_exception: object) -> None:
+        if self.server.process.poll() is None:
+            assert self.server.finish() == 0
         self.server.close()
 
     def connection(self) -> http.client.HTTPConnection:
@@ -269,6 +271,7 @@ def test_a_second_server_takes_over_when_the_first_one_ends(tmp_path: Path) -> N
                 else:
                     break
             assert second.answer("get_session_status")["session_tokens"] == 2_060
+            assert second.finish() == 0
 
 
 def test_a_ledger_that_cannot_be_used_makes_the_sender_keep_its_events(tmp_path: Path) -> None:

@@ -144,6 +144,11 @@ async def _route(router: Router, given: argparse.Namespace) -> tuple[object, str
     return answer, wording.routed(answer)
 
 
+async def _explain(router: Router, given: argparse.Namespace) -> tuple[object, str]:
+    answer = await router.explain_decision(given.decision_id)
+    return answer, terminal.explanation(answer)
+
+
 async def _record(router: Router, given: argparse.Namespace) -> tuple[object, str]:
     answer = await router.record_usage(
         model=given.model,
@@ -544,6 +549,14 @@ def _parser() -> argparse.ArgumentParser:
     route.add_argument("--task-type", required=True, help="kind of task, such as code_review")
     route.add_argument("--classification", required=True, choices=list(Classification))
     route.add_argument("--tokens", type=_whole_number, metavar="N", help="estimated tokens")
+
+    explain = add(
+        "explain",
+        "tell how a decision came about, and what would have given another",
+        "explain 7",
+        _explain,
+    )
+    explain.add_argument("decision_id", type=_whole_number, metavar="DECISION")
 
     record = add(
         "record",

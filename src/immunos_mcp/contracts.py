@@ -94,6 +94,7 @@ class RouteTaskArguments(Arguments):
     estimated_tokens: Annotated[
         Tokens | Nothing, Field(description="Tokens the task would cost you")
     ] = None
+    explain: bool | Nothing = None
     session: Session = None
 
 
@@ -221,6 +222,7 @@ _TAKES: Mapping[str, str] = {
     "outcome": "success or failure",
     "model": "a model name",
     "dry_run": "true or false",
+    "explain": "true or false",
     "paths": "a list of files or patterns",
     "max_output_tokens": "a whole number",
     settings_rules.WAIT: settings_rules.WAIT_TAKES,

@@ -471,6 +471,60 @@ class RouteAnswer:
     available: bool | None = None
     changed_by: ChangedBy | None = None
     remedy: str | None = None
+    explanation: Explanation | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RowExplanation:
+    """Why a row of the table did or did not decide.
+
+    Attributes:
+        reason: the row's word.
+        applies: whether it fits; the first that does decides.
+        why: what it looked at, with the numbers.
+    """
+
+    reason: Reason
+    applies: bool
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """What would have had to differ for another model."""
+
+    when: str
+    model: str
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """How a decision came about, told by the code that decides.
+
+    Attributes:
+        rows: the rows of the table, up to the one that decided.
+        steps: what came after the table, where something did.
+        alternatives: single changes that would have led to another model.
+    """
+
+    rows: tuple[RowExplanation, ...]
+    steps: tuple[str, ...]
+    alternatives: tuple[Alternative, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainAnswer:
+    """What ``explain`` answers: a logged decision and how it came about."""
+
+    decision_id: int
+    session: str
+    decided_at: datetime
+    task_type: str
+    classification: Classification
+    model: str
+    reason: Reason
+    explanation: Explanation
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,18 +6,21 @@ No clock, no I/O and no randomness; the same values always give the same decisio
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from immunos_mcp.domain import (
+    Alternative,
     ChangedBy,
     Circumstances,
     Classification,
     Decision,
     EngineState,
+    Explanation,
     Provider,
     Reason,
     Rehearsal,
+    RowExplanation,
     Switch,
     WarningLevel,
 )
@@ -142,12 +145,16 @@ class Case:
     """What the rows of the table look at.
 
     Attributes:
+        session_tokens: the session's budget tokens.
+        plan_used_percent: how full the subscription's limit is, where it is looked at.
         level: where the session stands against its thresholds.
         plan_level: where the subscription's own limit stands against its.
         task: what is to be done.
         settings: the settings in force.
     """
 
+    session_tokens: int
+    plan_used_percent: float | None
     level: WarningLevel
     plan_level: WarningLevel
     task: Task
@@ -162,11 +169,13 @@ class Row:
         reason: the word that the decision carries.
         applies: whether the row fits a case.
         model: the model it chooses.
+        why: what it looks at in a case, in words and numbers.
     """
 
     reason: Reason
     applies: Callable[[Case], bool]
     model: Callable[[Case], str]
+    why: Callable[[Case], str]
 
 
 def _local(case: Case) -> str:
@@ -181,47 +190,79 @@ def _is_routine(case: Case) -> bool:
     return case.task.classification is Classification.ROUTINE
 
 
+def _against(name: str, threshold: int, case: Case) -> str:
+    sign = ">=" if case.session_tokens >= threshold else "<"
+    return f"{case.session_tokens} tokens {sign} {name} {threshold}"
+
+
+def _plan_against(name: str, threshold: int, case: Case) -> str:
+    if not threshold:
+        return f"{name} is off"
+    if case.plan_used_percent is None:
+        return "the plan's limits are not known"
+    sign = ">=" if case.plan_used_percent >= threshold else "<"
+    return f"{case.plan_used_percent:g} % of the plan {sign} {name} {threshold}"
+
+
+def _classed(case: Case) -> str:
+    return f"the task is {case.task.classification}"
+
+
+def _mapped(case: Case) -> str:
+    models = mapped_models(case.task.task_type, case.settings)
+    return f"{case.task.task_type} is mapped to {', '.join(models) or 'nothing'}"
+
+
 ROWS: tuple[Row, ...] = (
     Row(
         Reason.TOKEN_BUDGET_EXCEEDED,
         lambda case: case.level is WarningLevel.CRITICAL,
         _local,
+        lambda case: _against("auto-switch", case.settings.token_auto_switch_threshold, case),
     ),
     Row(
         Reason.PLAN_LIMIT_EXCEEDED,
         lambda case: case.plan_level is WarningLevel.CRITICAL,
         _local,
+        lambda case: _plan_against("auto-switch", case.settings.plan_auto_switch_percent, case),
     ),
     Row(
         Reason.TOKEN_BUDGET_WARNING,
         lambda case: case.level is WarningLevel.WARNING and _is_routine(case),
         _local,
+        lambda case: (
+            f"{_against('warning', case.settings.token_warning_threshold, case)}, {_classed(case)}"
+        ),
     ),
     Row(
         Reason.PLAN_LIMIT_WARNING,
         lambda case: case.plan_level is WarningLevel.WARNING and _is_routine(case),
         _local,
+        lambda case: (
+            f"{_plan_against('warning', case.settings.plan_warning_percent, case)}, {_classed(case)}"
+        ),
     ),
     Row(
         Reason.TASK_CRITICAL,
         lambda case: case.task.classification is Classification.CRITICAL,
         _claude,
+        _classed,
     ),
     Row(
         Reason.TASK_OPTIMIZED,
         lambda case: case.task.task_type in case.settings.task_mappings,
         lambda case: mapped_models(case.task.task_type, case.settings)[0],
+        _mapped,
     ),
-    Row(Reason.DEFAULT_COMPLEX, lambda _case: True, _claude),
+    Row(Reason.DEFAULT_COMPLEX, lambda _case: True, _claude, lambda _case: "nothing else applies"),
 )
 """The policy's table; the first row that applies decides, and the order is a contract."""
 
 
 def decide(settings: Settings, circumstances: Circumstances, task: Task) -> Decision:
     """Choose the model for a task in given circumstances, and say which row chose it."""
-    session_tokens, used_percent = circumstances.session_tokens, circumstances.plan_used_percent
-    level = warning_level(session_tokens, settings)
-    case = Case(level, plan_level(used_percent, settings), task, settings)
+    case = _case(settings, circumstances, task)
+    session_tokens, used_percent, level = case.session_tokens, case.plan_used_percent, case.level
     row = next(row for row in ROWS if row.applies(case))
     table_model = row.model(case)
     model, available, remedy = table_model, None, None
@@ -248,6 +289,73 @@ def decide(settings: Settings, circumstances: Circumstances, task: Task) -> Deci
         table_model=table_model if is_changed else None,
         remedy=remedy,
     )
+
+
+def _case(settings: Settings, circumstances: Circumstances, task: Task) -> Case:
+    session_tokens, used_percent = circumstances.session_tokens, circumstances.plan_used_percent
+    return Case(
+        session_tokens,
+        used_percent,
+        warning_level(session_tokens, settings),
+        plan_level(used_percent, settings),
+        task,
+        settings,
+    )
+
+
+def explain(settings: Settings, circumstances: Circumstances, task: Task) -> Explanation:
+    """Tell how ``decide`` comes to its answer, and which single change would give another.
+
+    The changes tried are the other classifications, the other warning levels, and the task type
+    being mapped to nothing.
+    """
+    case = _case(settings, circumstances, task)
+    decision = decide(settings, circumstances, task)
+    rows: list[RowExplanation] = []
+    for row in ROWS:
+        rows.append(RowExplanation(row.reason, row.applies(case), row.why(case)))
+        if row.reason is decision.reason:
+            break
+    steps: list[str] = []
+    if decision.table_model is not None:
+        steps.append(f"{decision.table_model} cannot run ({decision.remedy}): {decision.model}")
+    elif decision.available is False:
+        steps.append(f"{decision.model} cannot run ({decision.remedy}); the budget is hard")
+    unmapped = {
+        task_type: model
+        for task_type, model in settings.task_mappings.items()
+        if task_type != task.task_type
+    }
+    warning, auto_switch = settings.token_warning_threshold, settings.token_auto_switch_threshold
+    tried = [
+        *(
+            (f"the task were {other}", settings, circumstances, replace(task, classification=other))
+            for other in Classification
+            if other is not task.classification
+        ),
+        *(
+            (
+                f"the session were at {total}",
+                settings,
+                replace(circumstances, session_tokens=total),
+                task,
+            )
+            for total in (0, warning, auto_switch)
+            if warning_level(total, settings) is not case.level
+        ),
+        (
+            f"{task.task_type} were not mapped",
+            replace(settings, task_mappings=unmapped),
+            circumstances,
+            task,
+        ),
+    ]
+    alternatives: list[Alternative] = []
+    for when, other_settings, other_circumstances, other_task in tried:
+        other = decide(other_settings, other_circumstances, other_task)
+        if other.model != decision.model:
+            alternatives.append(Alternative(when, other.model, other.reason))
+    return Explanation(tuple(rows), tuple(steps), tuple(alternatives))
 
 
 def _available(

@@ -23,6 +23,7 @@ from immunos_mcp.domain import (
     Engine,
     EngineState,
     EngineStatus,
+    ExplainAnswer,
     ModelLine,
     ModelsAnswer,
     Outcome,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from immunos_mcp.claude_code.transcripts import Transcript, TranscriptFolders
     from immunos_mcp.domain import (
         Decision,
+        Explanation,
         LoggedDecision,
         PlanUsage,
         Provider,
@@ -120,8 +122,10 @@ class Router:
         classification: str,
         estimated_tokens: int | None = None,
         session: str | None = None,
+        *,
+        explain: bool = False,
     ) -> RouteAnswer:
-        """Decide which model does a task, and log the decision."""
+        """Decide which model does a task, log the decision, and tell how it came about if asked."""
         name = self._session_name(session)
         task = Task(
             names.normalise_task_type(task_type),
@@ -129,6 +133,7 @@ class Router:
             _tokens("estimated_tokens", estimated_tokens),
         )
 
+        explanations: list[Explanation] = []
         # Read here: a rule runs in the ledger's thread.
         engine = None if self._engine is None else self._engine()
 
@@ -136,6 +141,8 @@ class Router:
             settings = standing.settings
             plan_used_percent = policy.plan_used_percent(standing.plan, settings)
             circumstances = Circumstances(_budget_tokens(standing), plan_used_percent, engine)
+            if explain:
+                explanations.append(policy.explain(settings, circumstances, task))
             return policy.decide(settings, circumstances, task)
 
         await self.catch_up()
@@ -159,6 +166,7 @@ class Router:
             available=decision.available,
             changed_by=decision.changed_by,
             remedy=decision.remedy,
+            explanation=explanations[0] if explanations else None,
         )
 
     async def record_usage(
@@ -296,6 +304,37 @@ class Router:
     async def get_config(self) -> Settings:
         """Return the settings in force."""
         return await self._ledger.settings()
+
+    async def explain_decision(self, decision_id: int) -> ExplainAnswer:
+        """Tell how a logged decision came about, under the settings of its time.
+
+        What the local engine had then is not logged; only what it changed is told.
+
+        Raises:
+            InvalidInputError: there is no such decision.
+        """
+        known = 1 <= decision_id <= LARGEST_ID
+        found = await self._ledger.logged_decision(decision_id) if known else None
+        if found is None:
+            takes = "the decision_id of a route_task answer"
+            raise InvalidInputError(Problem("decision_id", decision_id, takes))
+        logged, settings = found
+        decision = logged.decision
+        circumstances = Circumstances(decision.session_tokens, decision.plan_used_percent)
+        explanation = policy.explain(settings, circumstances, logged.task)
+        if decision.table_model is not None:
+            step = f"{decision.table_model} could not run: {decision.model}"
+            explanation = replace(explanation, steps=(step,))
+        return ExplainAnswer(
+            decision_id=logged.decision_id,
+            session=logged.session,
+            decided_at=logged.decided_at,
+            task_type=logged.task.task_type,
+            classification=logged.task.classification,
+            model=decision.model,
+            reason=decision.reason,
+            explanation=explanation,
+        )
 
     async def open_decision(self, decision_id: int) -> tuple[str, Provider]:
         """Return the model of a decision that is not closed yet, and whose it is.

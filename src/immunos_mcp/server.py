@@ -143,7 +143,11 @@ async def _route_task(
 ) -> tuple[object, str]:
     given = contracts.parse(contracts.RouteTaskArguments, arguments)
     answer = await router.route_task(
-        given.task_type, given.classification, given.estimated_tokens, given.session
+        given.task_type,
+        given.classification,
+        given.estimated_tokens,
+        given.session,
+        explain=given.explain or False,
     )
     return answer, wording.routed(answer)
 

@@ -368,6 +368,18 @@ def stored_form(settings: Settings) -> str:
     return json.dumps(values(settings), sort_keys=True, separators=(",", ":"))
 
 
+def from_canonical(text: str) -> Settings:
+    """Build settings from the line that ``stored_form`` spelled, of this version or an earlier one.
+
+    Raises:
+        InvalidStoredSettingsError: it is no such line.
+    """
+    try:
+        return apply(Settings(task_mappings={}), json.loads(text))
+    except (ValueError, InvalidInputError) as refused:
+        raise InvalidStoredSettingsError(f"settings of a decision: {refused}") from None
+
+
 def from_stored(rows: Mapping[str, str]) -> Settings:
     """Build the effective settings from what the ledger stores.
 

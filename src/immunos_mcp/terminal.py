@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from immunos_mcp.domain import (
+        ExplainAnswer,
         LoggedDecision,
         ModelsAnswer,
         PlanUsage,
@@ -118,6 +119,21 @@ def settings(values: Mapping[str, SettingValue]) -> str:
         else:
             rows.append((name, f"{value:g}" if isinstance(value, float) else str(value)))
     return "\n".join(f"{name} = {text}" for name, text in rows)
+
+
+def explanation(answer: ExplainAnswer) -> str:
+    """Lay out how a decision came about, a line for each row, step and alternative."""
+    told = answer.explanation
+    lines = [
+        (
+            f"Decision {answer.decision_id} ({answer.session}, {_second(answer.decided_at)} UTC): "
+            f"{answer.classification} {answer.task_type} to {answer.model}, {answer.reason}"
+        ),
+        *(f"{'yes' if row.applies else 'no':<4} {row.reason:<22} {row.why}" for row in told.rows),
+        *(f"then {step}" for step in told.steps),
+        *(f"else, if {each.when}: {each.model} ({each.reason})" for each in told.alternatives),
+    ]
+    return "\n".join(lines)
 
 
 def models(answer: ModelsAnswer) -> str:

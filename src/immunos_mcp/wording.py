@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from immunos_mcp.domain import (
         ConfigAnswer,
         DelegateAnswer,
+        Explanation,
         RecordAnswer,
         ResetAnswer,
         RouteAnswer,
@@ -29,10 +30,19 @@ def routed(answer: RouteAnswer) -> str:
         line += f". It cannot run now: {answer.remedy}"
     if answer.plan_used_percent is not None:
         line += f". Plan limit {answer.plan_used_percent:g} % used"
-    if answer.projected_tokens is None:
-        return line
-    level = answer.projected_level or answer.warning_level
-    return f"{line}. After it: {answer.projected_tokens}, {level}"
+    if answer.projected_tokens is not None:
+        level = answer.projected_level or answer.warning_level
+        line += f". After it: {answer.projected_tokens}, {level}"
+    return line if answer.explanation is None else f"{line}. {explained(answer.explanation)}"
+
+
+def explained(explanation: Explanation) -> str:
+    """Tell how a decision came about, in one line."""
+    rows = [
+        f"{row.reason} {'yes' if row.applies else 'no'} ({row.why})" for row in explanation.rows
+    ]
+    others = [f"if {other.when}: {other.model}" for other in explanation.alternatives]
+    return "; ".join([*rows, *explanation.steps, *others])
 
 
 def delegated(answer: DelegateAnswer) -> str:

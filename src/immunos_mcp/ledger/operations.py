@@ -593,18 +593,35 @@ def decision(
     return model, Provider(provider), None if outcome is None else Outcome(outcome)
 
 
+def settings_of(connection: sqlite3.Connection, decision_id: int) -> Settings | None:
+    """Return the settings that a decision was made with; ``None``: there is no such decision.
+
+    Raises:
+        InvalidStoredSettingsError: the ledger spells them in a way that nobody stored.
+    """
+    row = connection.execute(
+        "SELECT settings FROM immunos_mcp_decision JOIN immunos_mcp_policy USING (policy_id)"
+        " WHERE decision_id = ?",
+        (decision_id,),
+    ).fetchone()
+    return None if row is None else settings_rules.from_canonical(row[0])
+
+
 def decisions(
-    connection: sqlite3.Connection, name: str | None, limit: int
+    connection: sqlite3.Connection,
+    name: str | None,
+    limit: int,
+    up_to: int | None = None,
 ) -> tuple[LoggedDecision, ...]:
-    """Return the newest decisions of a session name, or of all, newest first."""
+    """Return the newest decisions of a session name, or of all up to an id, newest first."""
     # Sessions of one name follow each other, so that the newest decisions are the last session's:
     # with the join held in this order SQLite walks indexes backwards and sorts nothing.
     if name is None:
         rows = connection.execute(
             f"SELECT {_DECISION_COLUMNS} FROM immunos_mcp_decision"  # noqa: S608  # a constant
             " JOIN immunos_mcp_session AS session USING (session_id)"
-            " ORDER BY decision_id DESC LIMIT ?",
-            (limit,),
+            " WHERE decision_id <= coalesce(?, decision_id) ORDER BY decision_id DESC LIMIT ?",
+            (up_to, limit),
         )
     else:
         rows = connection.execute(

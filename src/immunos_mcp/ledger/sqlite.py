@@ -176,6 +176,17 @@ class SqliteLedger(ABC):
         """Return a decision's model, whose it is and what became of it; ``None``: there is none."""
         return await self._read(lambda connection: operations.decision(connection, decision_id))
 
+    async def logged_decision(self, decision_id: int) -> tuple[LoggedDecision, Settings] | None:
+        """Return a decision with the settings it was made with; ``None``: there is none."""
+
+        def find(connection: sqlite3.Connection) -> tuple[LoggedDecision, Settings] | None:
+            settings = operations.settings_of(connection, decision_id)
+            if settings is None:
+                return None
+            return operations.decisions(connection, None, 1, decision_id)[0], settings
+
+        return await self._read(find)
+
     async def decisions(self, name: str | None, limit: int) -> tuple[LoggedDecision, ...]:
         """Return the newest decisions of a session name, or of all, newest first."""
         return await self._read(lambda connection: operations.decisions(connection, name, limit))
