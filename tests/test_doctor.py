@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import sqlite3
 import time
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,8 +18,12 @@ import wire
 from ollama_server import Manner, Script, scripted_ollama
 from transcript_lines import Answer, append, transcript
 
+from immunos_mcp.clients import doctor
+from immunos_mcp.clients.entries import TELEMETRY
+from immunos_mcp.options import Options
+
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Mapping, Sequence
 
 
 def diagnose(home: Path, code: int = 0, **variables: str) -> list[dict[str, str]]:
@@ -214,7 +223,7 @@ def test_what_is_wrong_in_a_ledger_is_said(
 def test_a_ledger_that_others_may_read_is_said(home: Path) -> None:
     wire.run(home, "route", "--task-type", "x", "--classification", "routine")
     wire.ledger_path(home).chmod(0o644)
-    assert ("warn", "others may read it") in found(diagnose(home), "ledger")
+    assert found(diagnose(home), "ledger file") == [("warn", "others may read it")]
 
 
 def test_a_clock_that_is_behind_the_transcripts_is_said(home: Path) -> None:
@@ -244,3 +253,233 @@ def test_transcripts_that_are_switched_off_are_said(home: Path) -> None:
     assert found(diagnose(home, IMMUNOS_TRANSCRIPTS="off"), "transcripts") == [
         ("warn", "not read: IMMUNOS_TRANSCRIPTS is off")
     ]
+
+
+@pytest.mark.parametrize(
+    ("mode", "words"),
+    [
+        (0o755, "others may look into its folder"),
+        (0o777, "others may write to its folder"),
+        (0o700, None),
+    ],
+)
+def test_a_folder_that_is_open_to_others_is_said(home: Path, mode: int, words: str | None) -> None:
+    wire.run(home, "route", "--task-type", "x", "--classification", "routine")
+    folder = wire.ledger_path(home).parent
+    folder.chmod(mode)
+    findings = diagnose(home)
+    assert found(findings, "ledger file") == ([] if words is None else [("warn", words)])
+    assert remedies(findings, "ledger file") == ([] if words is None else [f"chmod 700 {folder}"])
+
+
+@pytest.mark.parametrize("is_in_use", [False, True])
+def test_looking_at_a_ledger_leaves_its_folder_as_it_is(home: Path, *, is_in_use: bool) -> None:
+    wire.run(home, "route", "--task-type", "x", "--classification", "routine")
+    file = wire.ledger_path(home)
+    with closing(sqlite3.connect(file)) as connection:
+        if is_in_use:
+            connection.execute("UPDATE immunos_mcp_session SET started_at = '2999-01-01T00:00:00Z'")
+            connection.commit()
+        else:
+            connection.close()
+        before = held(file.parent)
+        assert len(before) == (3 if is_in_use else 1)
+        assert bool(found(diagnose(home), "clock")) is is_in_use
+        assert held(file.parent) == before
+
+
+def held(folder: Path) -> dict[str, bytes]:
+    """Return what a ledger's folder holds; readers mark themselves in the memory they share."""
+    return {
+        each.name: b"" if each.suffix == ".db-shm" else each.read_bytes()
+        for each in folder.iterdir()
+    }
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DROP TABLE immunos_mcp_transcript",
+        "UPDATE immunos_mcp_session SET started_at = 'soon'",
+        "UPDATE immunos_mcp_session SET started_at = '2026-01-01T00:00:00'",
+    ],
+)
+def test_a_ledger_that_somebody_tampered_with_is_a_failure_and_hides_nothing(
+    home: Path, statement: str
+) -> None:
+    wire.run(home, "route", "--task-type", "x", "--classification", "routine")
+    wire.execute(wire.ledger_path(home), statement)
+    wire.ledger_path(home).chmod(0o644)
+    findings = diagnose(home, code=1)
+    assert [verdict for verdict, _ in found(findings, "ledger")] == ["fail"]
+    assert found(findings, "ledger file") == [("warn", "others may read it")]
+
+
+def test_an_older_ledger_is_sound(home: Path) -> None:
+    wire.run(home, "route", "--task-type", "x", "--classification", "routine")
+    wire.execute(wire.ledger_path(home), "DELETE FROM immunos_mcp_schema_version WHERE version > 1")
+    ((verdict, seen),) = found(diagnose(home), "ledger")
+    assert (verdict, seen.partition(" is ")[2]) == (
+        "ok",
+        "sound, of version 1; the next call brings it up to date",
+    )
+
+
+def looked_at(
+    home: Path, monkeypatch: pytest.MonkeyPatch, check: str, database: Path | None = None
+) -> list[tuple[str, str]]:
+    """Look in this process, so that what the system says can be made up."""
+    monkeypatch.setenv("HOME", str(home))
+    chosen = Options(database or home / "shop" / "immunos.db", "default", ollama_check=False)
+
+    def understood(_arguments: Sequence[str], _environment: Mapping[str, str]) -> Options:
+        return chosen
+
+    findings = doctor.diagnose(doctor.Surroundings(chosen, {}, understood))
+    return [(each.verdict.value, each.seen) for each in findings if each.check == check]
+
+
+def test_a_ledger_that_cannot_be_written_is_a_failure(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def access(place: object, mode: int) -> bool:
+        return place != home or mode != os.W_OK
+
+    monkeypatch.setattr(os, "access", access)
+    assert looked_at(home, monkeypatch, "ledger file") == [("fail", f"{home} cannot be written")]
+
+
+def test_a_disk_that_is_nearly_full_is_said(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def disk_usage(_folder: Path) -> SimpleNamespace:
+        return SimpleNamespace(free=5 * 2**20)
+
+    monkeypatch.setattr(shutil, "disk_usage", disk_usage)
+    assert looked_at(home, monkeypatch, "ledger file") == [("warn", "5 MB are free on its disk")]
+
+
+MOUNTS = """\
+/dev/sda1 / ext4 rw 0 0
+server:/home /home nfs4 rw 0 0
+tmpfs /home/me/scratch\\040here tmpfs rw 0 0
+//box/share /mnt/share cifs rw 0 0
+//box/share /mnt/local cifs rw 0 0
+/dev/sdb1 /mnt/local ext4 rw 0 0
+"""
+
+
+@pytest.mark.parametrize(
+    ("folder", "kind"),
+    [
+        ("/var/lib", "ext4"),
+        ("/home/me/.immunos", "nfs4"),
+        ("/home/me/scratch here/x", "tmpfs"),
+        ("/home2", "ext4"),
+        ("/mnt/share", "cifs"),
+        ("/mnt/local/x", "ext4"),
+    ],
+)
+def test_the_file_system_of_a_folder_is_known(tmp_path: Path, folder: str, kind: str) -> None:
+    mounts = tmp_path / "mounts"
+    mounts.write_text(MOUNTS, encoding="utf-8")
+    assert doctor.file_system(Path(folder), mounts) == kind
+    assert doctor.file_system(Path(folder), tmp_path / "none") is None
+
+
+def test_a_ledger_on_a_network_is_a_failure(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert looked_at(home, monkeypatch, "ledger file") == []
+
+    def file_system(_folder: Path) -> str:
+        return "nfs4"
+
+    monkeypatch.setattr(doctor, "file_system", file_system)
+    assert looked_at(home, monkeypatch, "ledger file") == [("fail", "it is on a network, nfs4")]
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"args": ["--nonsense"]}, "unrecognized arguments: --nonsense"),
+        ({"args": ["--db"]}, "argument --db: expected one argument"),
+        ({"args": ["status"]}, "takes no command: without one it serves"),
+        ({"args": ["--help"]}, "this ends at once"),
+        ({"args": ["--session", "a\nb"]}, "--session: got"),
+        ({"env": {"IMMUNOS_TRANSCRIPTS": "maybe"}}, "IMMUNOS_TRANSCRIPTS: got 'maybe'"),
+    ],
+)
+def test_arguments_that_the_server_would_refuse_are_a_failure(
+    home: Path, program: Path, more: dict[str, Any], words: str
+) -> None:
+    set_up(home, program, **more)
+    findings = diagnose(home, code=1)
+    (said,) = (seen for verdict, seen in found(findings, "claude-code") if verdict == "fail")
+    assert said.startswith("its entry is refused: ")
+    assert words in said
+
+
+def test_a_client_that_counts_elsewhere_is_said_with_how_to_look_there(
+    home: Path, program: Path
+) -> None:
+    set_up(home, program, args=["--session", "shop"], env={"IMMUNOS_DB": str(home / "x.db")})
+    findings = diagnose(home)
+    assert ("ok", f"counts in session shop of {home / 'x.db'}, not what is looked at here") in (
+        found(findings, "claude-code")
+    )
+    assert f"to look there: immunos-mcp doctor --db {home / 'x.db'} --session shop" in (
+        remedies(findings, "claude-code")
+    )
+
+
+def test_another_programs_entry_of_our_name_is_a_failure(home: Path, program: Path) -> None:
+    set_up(home, program, command="/bin/true")
+    ((verdict, seen),) = found(diagnose(home, code=1), "claude-code")
+    assert (verdict, seen) == (
+        "fail",
+        f"mcpServers.immunos in {home / '.claude.json'} is another program's",
+    )
+
+
+def test_an_entry_that_starts_the_program_through_a_runner_is_in_order(
+    home: Path, program: Path
+) -> None:
+    (program.parent / "uvx").symlink_to(program)
+    set_up(home, program, command="uvx", args=["--from", "git+x", "immunos-mcp"])
+    assert found(diagnose(home), "claude-code") == [
+        ("ok", "its entry starts uvx --from git+x immunos-mcp")
+    ]
+
+
+def test_hooks_count_in_whatever_group_they_are(home: Path, program: Path) -> None:
+    settings = set_up(home, program)
+    held = json.loads(settings.read_text(encoding="utf-8"))
+    held["hooks"]["Stop"][0]["hooks"].append({"type": "command", "command": "notify"})
+    del held["hooks"]["PreToolUse"][0]["matcher"]
+    settings.write_text(json.dumps(held), encoding="utf-8")
+    ((verdict, seen),) = found(diagnose(home), "hooks")
+    assert (verdict, seen.split(":")[0]) == ("warn", "missing for PreToolUse")
+
+
+@pytest.mark.parametrize(
+    ("variables", "verdict", "words"),
+    [
+        ({}, "ok", "on: side requests count too"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4999"}, "ok", "on"),
+        ({"OTEL_LOGS_EXPORTER": "console"}, "warn", "goes elsewhere: OTEL_LOGS_EXPORTER=console"),
+        ({"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, "warn", "OTEL_EXPORTER_OTLP_PROTOCOL=grpc"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": None}, "warn", "ENDPOINT not set"),
+    ],
+)
+def test_telemetry_counts_as_on_only_when_it_reaches_the_router(
+    home: Path, program: Path, variables: dict[str, str | None], verdict: str, words: str
+) -> None:
+    settings = set_up(home, program)
+    change(settings, env={**TELEMETRY, **variables})
+    ((found_verdict, seen),) = found(diagnose(home), "telemetry")
+    assert found_verdict == verdict
+    assert words in seen
+
+
+def test_telemetry_may_be_switched_on_in_the_servers_own_entry(home: Path, program: Path) -> None:
+    settings = set_up(home, program, args=["--telemetry", "on"])
+    exported = {name: text for name, text in TELEMETRY.items() if name != "IMMUNOS_TELEMETRY"}
+    change(settings, env=exported)
+    assert found(diagnose(home), "telemetry") == [("ok", "on: side requests count too")]

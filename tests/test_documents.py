@@ -85,12 +85,16 @@ def test_comments_trailing_commas_order_and_layout_stay() -> None:
         }
     }, // more"""
     assert changed == COMMENTED.replace('        "old": {} */\n    }, // more', added)
-    assert remove_json(changed, ("servers", "immunos")) == COMMENTED
+    # Whose the last comma was is not known by then; without it every reader takes the file.
+    left = COMMENTED.replace('"/* no */"],}, // good', '"/* no */"],} // good')
+    assert remove_json(changed, ("servers", "immunos")) == left
 
 
 def test_a_member_after_a_comment_gets_its_comma_before_it() -> None:
     text = '{\n  "a": 1 // one\n}\n'
-    assert set_json(text, ("b",), 2) == '{\n  "a": 1, // one\n  "b": 2\n}\n'
+    changed = set_json(text, ("b",), 2)
+    assert changed == '{\n  "a": 1, // one\n  "b": 2\n}\n'
+    assert remove_json(changed, ("b",)) == text
 
 
 @pytest.mark.parametrize("text", ["", "\n", " \n"])
@@ -156,17 +160,93 @@ def test_a_table_is_set_at_the_end_and_taken_out_again(text: str) -> None:
     assert tomllib.loads(changed) == wanted
     assert remove_toml_table(changed, path).rstrip() == text.rstrip()
     again = set_toml_table(changed, path, {"command": "other"})
-    assert tomllib.loads(again)["mcp_servers"]["immunos"] == {"command": "other"}
+    assert tomllib.loads(again)["mcp_servers"]["immunos"] == {**ENTRY, "command": "other"}
 
 
 @pytest.mark.parametrize(
     "text",
     [
         'mcp_servers = {immunos = {command = "x"}}\n',
-        '[mcp_servers.immunos]\ncommand = "x"\n[mcp_servers.immunos.env]\nA = "1"\n',
         '[mcp_servers]\nimmunos.command = "x"\n',
     ],
 )
 def test_a_table_spelled_in_another_way_is_left_alone(text: str) -> None:
     with pytest.raises(DocumentError, match="without touching something else"):
         remove_toml_table(text, ("mcp_servers", "immunos"))
+
+
+GROWN = """\
+# mine
+[mcp_servers.immunos]
+enabled = true  # for now
+args = [
+  "--db",
+  "[x]",
+]
+# where it is
+command = "/old"
+
+[ mcp_servers."immunos".tools.route_task ]
+approval_mode = "approve"
+
+# the shop
+[projects."/shop"]
+trust_level = "trusted"
+"""
+
+
+def test_a_table_that_has_grown_is_updated_where_it_stands() -> None:
+    path = ("mcp_servers", "immunos")
+    changed = set_toml_table(GROWN, path, {"command": "/new", "args": [], "cwd": "/"})
+    was = 'args = [\n  "--db",\n  "[x]",\n]\n# where it is\ncommand = "/old"\n'
+    assert changed == GROWN.replace(was, 'args = []\n# where it is\ncommand = "/new"\ncwd = "/"\n')
+
+
+def test_a_table_that_has_grown_is_taken_out_whole_and_others_comments_stay() -> None:
+    left = GROWN[: GROWN.index("[mcp")] + GROWN[GROWN.index("# the shop") :]
+    assert remove_toml_table(GROWN, ("mcp_servers", "immunos")) == left
+
+
+@pytest.mark.parametrize(
+    "end",
+    ['[mcp_servers.immunos]\ncommand = "x"', "[mcp_servers.immunos]", "[mcp_servers.immunos] # x"],
+)
+def test_a_table_without_an_end_of_line_is_updated(end: str) -> None:
+    changed = set_toml_table(end, ("mcp_servers", "immunos"), {"command": "y", "args": ["z"]})
+    assert tomllib.loads(changed) == {"mcp_servers": {"immunos": {"command": "y", "args": ["z"]}}}
+
+
+toml_values = st.booleans() | st.integers(-9, 9) | st.text("ab\"'[]#= \\", max_size=6)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(
+                ["a", "b.c", "mcp_servers", "mcp_servers.x", "mcp_servers.immunos.env"]
+            ),
+            st.dictionaries(st.sampled_from("klm"), toml_values, max_size=3),
+        ),
+        max_size=4,
+        unique_by=lambda table: table[0],
+    )
+)
+def test_a_table_comes_and_goes_among_any_others(tables: list[tuple[str, dict[str, Any]]]) -> None:
+    text = "".join(
+        f"# {name}\n[{name}]\n"
+        + "".join(f"{key} = {json.dumps(each)}\n" for key, each in table.items())
+        for name, table in tables
+    )
+    path = ("mcp_servers", "immunos")
+    before = tomllib.loads(text)
+    changed = set_toml_table(text, path, ENTRY)
+    known = before.get("mcp_servers", {}).get("immunos", {})
+    servers = {**before.get("mcp_servers", {}), "immunos": {**known, **ENTRY}}
+    assert tomllib.loads(changed) == {**before, "mcp_servers": servers}
+    left = tomllib.loads(remove_toml_table(changed, path))
+    servers.pop("immunos")
+    assert left in (
+        {**before, "mcp_servers": servers},
+        {k: v for k, v in before.items() if k != "mcp_servers"},
+    )
+    assert servers == {} or left["mcp_servers"] == servers

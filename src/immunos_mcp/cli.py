@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import argparse
 import gc
+import io
 import os
 import re
 import shutil
 import signal
 import sys
 from collections.abc import Mapping
+from contextlib import redirect_stderr, redirect_stdout
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,33 +63,11 @@ exit codes: 0 fine, 1 failed, 2 wrong usage
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program with command-line arguments (``None``: the process's); return its code."""
-    given = _parser().parse_args(
-        arguments,
-        argparse.Namespace(
-            command=None,
-            db=None,
-            session=None,
-            telemetry=None,
-            ollama_host=None,
-            ollama_check=None,
-            no_delegate=False,
-            allow_path=[],
-            json=False,
-        ),
-    )
+    given = _parse(arguments)
     if given.command in {_print_completion, _status_line}:
         return given.command(given)
     try:
-        chosen = options.read(
-            os.environ,
-            given.db,
-            given.session,
-            given.telemetry,
-            given.ollama_host,
-            given.ollama_check,
-            not given.no_delegate,
-            given.allow_path,
-        )
+        chosen = _options(given, os.environ)
         if given.command in {_install, _doctor, _delegate}:
             return given.command(given, chosen)
         if given.command is None:
@@ -112,6 +92,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_FAILED
     print(terminal.to_json(answer) if given.json else text)
     return EXIT_FINE
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    return _parser().parse_args(
+        arguments,
+        argparse.Namespace(
+            command=None,
+            db=None,
+            session=None,
+            telemetry=None,
+            ollama_host=None,
+            ollama_check=None,
+            no_delegate=False,
+            allow_path=[],
+            json=False,
+        ),
+    )
+
+
+def _options(given: argparse.Namespace, environment: Mapping[str, str]) -> options.Options:
+    return options.read(
+        environment,
+        given.db,
+        given.session,
+        given.telemetry,
+        given.ollama_host,
+        given.ollama_check,
+        not given.no_delegate,
+        given.allow_path,
+    )
 
 
 def _serve(chosen: options.Options) -> int:
@@ -342,59 +352,98 @@ def _install(given: argparse.Namespace, _chosen: options.Options) -> int:
     if not given.json:
         for text in (*(change.difference() for change in plan.changes), *plan.notes):
             print(text)
-    if plan.changes and not given.print:
-        if not given.yes and not _is_agreed():
-            print(f"{PROGRAM}: nothing was changed", file=sys.stderr)
-            return EXIT_FAILED
-        backups = install.apply(client, plan, uninstall=given.uninstall)
-    else:
-        backups = ()
-    done = plan.changes and not given.print
-    answer = {
-        "client": client.value,
-        "changed": tuple(str(change.file) for change in plan.changes) if done else (),
-        "backups": tuple(map(str, backups)),
-        "notes": plan.notes,
-    }
+    if plan.changes and not (given.print or given.yes or _is_agreed(given)):
+        print(f"{PROGRAM}: nothing was changed", file=sys.stderr)
+        return EXIT_FAILED
+    backups = () if given.print else install.apply(client, plan, uninstall=given.uninstall)
+    changed = tuple(str(change.file) for change in plan.changes)
     if given.json:
+        answer = {
+            "client": client.value,
+            "changed": () if given.print else changed,
+            "would_change": changed if given.print else None,
+            "backups": tuple(map(str, backups)),
+            "notes": plan.notes,
+        }
         print(terminal.to_json(answer))
     elif not plan.changes:
         print(f"{client} is {'not set up' if given.uninstall else 'set up already'}")
-    elif done:
+    elif not given.print:
         for backup in backups:
             print(f"As it was before: {backup}")
-        print(f"{client} is {'as it was' if given.uninstall else 'set up; restart it'}")
+        print(f"{client} is {'no longer set up' if given.uninstall else 'set up'}; restart it")
     return EXIT_FINE
 
 
-def _is_agreed() -> bool:
-    if not sys.stdin.isatty():
-        takes = "--yes to apply it or --print only to see it, where nobody can be asked"
+def _is_agreed(given: argparse.Namespace) -> bool:
+    if given.json or not sys.stdin.isatty():
+        where = "with --json" if given.json else "where nobody can be asked"
+        takes = f"--yes to apply it or --print only to see it, {where}"
         raise InvalidInputError(Problem("install", "neither", takes))
-    return input("Apply? [y/N] ").strip().lower() in {"y", "yes"}
+    try:
+        return input("Apply? [y/N] ").strip().lower() in {"y", "yes"}
+    except EOFError:
+        print()
+        return False
 
 
 def _own_launch(given: argparse.Namespace) -> Launch:
     """Return how a client starts this program: in full, since desktop clients have no PATH."""
     from immunos_mcp.clients.entries import Launch
 
-    beside = (Path(sys.argv[0]), Path(sys.executable).with_name(PROGRAM))
-    here = [each for each in beside if each.name.startswith(PROGRAM) and each.exists()]
-    found = str(here[0].absolute()) if here else shutil.which(PROGRAM)
-    command, arguments = (found, []) if found else (sys.executable, ["-m", "immunos_mcp"])
+    here = Path(sys.argv[0])
+    if here.stem == PROGRAM and here.parent != Path() and here.exists():
+        found = str(here)
+    else:
+        beside = str(Path(sys.executable).parent)
+        found = shutil.which(PROGRAM, path=beside) or shutil.which(PROGRAM)
+    arguments: list[str] = []
+    if found is None:
+        arguments += ["-m", "immunos_mcp"]
     if given.db is not None:
         arguments += ["--db", str(Path(given.db).expanduser().absolute())]
     if given.session is not None:
         arguments += ["--session", given.session]
-    return Launch(command, tuple(arguments))
+    serving: list[str] = []
+    for flag, text in (
+        ("--ollama-host", given.ollama_host),
+        ("--ollama-check", given.ollama_check),
+        ("--telemetry", given.telemetry),
+    ):
+        serving += [] if text is None else [flag, text]
+    serving += ["--no-delegate"] if given.no_delegate else []
+    for path in given.allow_path:
+        serving += ["--allow-path", str(Path(path).expanduser().absolute())]
+    command = sys.executable if found is None else str(Path(found).absolute())
+    return Launch(command, tuple(arguments), tuple(serving))
 
 
 def _doctor(given: argparse.Namespace, chosen: options.Options) -> int:
     from immunos_mcp.clients import doctor
 
-    findings = doctor.diagnose(doctor.Surroundings(chosen, os.environ))
+    findings = doctor.diagnose(doctor.Surroundings(chosen, os.environ, _understood))
     print(terminal.to_json(findings) if given.json else doctor.report(findings))
     return EXIT_FAILED if doctor.has_failed(findings) else EXIT_FINE
+
+
+def _understood(arguments: Sequence[str], environment: Mapping[str, str]) -> options.Options:
+    """Return what a server that is started with these arguments is told.
+
+    Raises:
+        InvalidInputError: it would not serve.
+    """
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said), redirect_stdout(said):
+            given = _parse(arguments)
+    except SystemExit:
+        reason = said.getvalue().strip().rpartition("\n")[2].partition("error: ")[2]
+        takes = f"what {PROGRAM} serves with ({reason or 'this ends at once'})"
+        raise InvalidInputError(Problem("args", " ".join(arguments), takes)) from None
+    if given.command is not None:
+        takes = "no command: without one it serves"
+        raise InvalidInputError(Problem("args", " ".join(arguments), takes))
+    return _options(given, environment)
 
 
 def _print_completion(given: argparse.Namespace) -> int:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
+import stat
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from immunos_mcp import __version__, policy
@@ -16,17 +20,18 @@ from immunos_mcp.clients import documents, entries
 from immunos_mcp.clients.documents import DocumentError
 from immunos_mcp.clients.entries import Client, Launch
 from immunos_mcp.domain import EngineState, Settings
-from immunos_mcp.errors import LedgerError
+from immunos_mcp.errors import ImmunosError, InvalidInputError, LedgerError
 from immunos_mcp.ledger.examination import examine
+from immunos_mcp.options import default_database
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from immunos_mcp.clients.documents import Json
     from immunos_mcp.clients.entries import Configuration
     from immunos_mcp.options import Options
 
-PROGRAM = "immunos-mcp"
+PROGRAM = entries.PROGRAM
 LITTLE_SPACE = 100 * 2**20
 CLOCK_TOLERANCE = timedelta(minutes=5)
 
@@ -58,10 +63,18 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the checks look at."""
+    """What the checks look at.
+
+    Attributes:
+        options: what this run was told.
+        environment: its variables.
+        understood: what a server is told by arguments and variables; it raises
+            ``InvalidInputError`` where it would not serve.
+    """
 
     options: Options
     environment: Mapping[str, str]
+    understood: Callable[[Sequence[str], Mapping[str, str]], Options]
 
 
 def diagnose(surroundings: Surroundings) -> tuple[Finding, ...]:
@@ -70,7 +83,7 @@ def diagnose(surroundings: Surroundings) -> tuple[Finding, ...]:
     for name, check in CHECKS.items():
         try:
             findings.extend(check(surroundings))
-        except (OSError, DocumentError, LedgerError) as error:
+        except (OSError, ImmunosError) as error:
             findings.append(Finding(name, Verdict.FAIL, str(error)))
     return tuple(findings)
 
@@ -97,37 +110,66 @@ def _clients(surroundings: Surroundings) -> Iterator[Finding]:
             yield Finding(client, Verdict.FAIL, str(error), remedy)
 
 
-_PROGRAMS = {Client.CLAUDE_CODE: "claude", Client.CODEX: "codex"}
+_PROGRAMS = {
+    Client.CLAUDE_CODE: "claude",
+    Client.VSCODE: "code",
+    Client.CURSOR: "cursor",
+    Client.CODEX: "codex",
+}
 
 
 def _client(
     client: Client, files: tuple[Configuration, ...], surroundings: Surroundings
 ) -> Iterator[Finding]:
     held = [_held(configuration) for configuration in files]
-    there = _at(held[0], files[0].entries[0].path)
+    entry = files[0].entries[0]
+    there = _at(held[0], entry.path)
     install = f"{PROGRAM} install {client}"
-    plugin = client is Client.CLAUDE_CODE and _has_plugin(held[1])
+    plugin = client is Client.CLAUDE_CODE and entries.has_plugin(held[1])
     if plugin and there is not None:
         remedy = f"keep one of the two: {install} --uninstall, or disable the plugin"
         yield Finding(client, Verdict.WARN, "set up twice, as a plugin and by hand", remedy)
     elif plugin:
         yield Finding(client, Verdict.OK, "set up as a plugin")
-    elif not isinstance(there, dict):
+    elif there is None:
         yield Finding(client, Verdict.WARN, "found, not set up", install)
-        return
+    elif not isinstance(there, dict) or not entries.is_ours(there, entry):
+        seen = f"{'.'.join(entry.path)} in {files[0].file} is another program's"
+        yield Finding(client, Verdict.FAIL, seen, f"rename or remove it, then {install}")
     else:
-        yield _launch(client, there, install)
-    if client is Client.CLAUDE_CODE:
-        if not plugin and isinstance(there, dict):
+        yield from _launch(client, there, install, surroundings)
+        if client is Client.CLAUDE_CODE:
             yield from _claude_code(there, held[1], install)
-        yield from _claude_code_settings(held[1], install, surroundings)
+    if client is Client.CLAUDE_CODE and (plugin or there is not None):
+        yield from _claude_code_settings(there, held[1], install, surroundings)
 
 
-def _launch(client: Client, there: dict[str, Json], install: str) -> Finding:
-    command = there.get("command")
-    if not isinstance(command, str) or shutil.which(command) is None:
-        return Finding(client, Verdict.FAIL, f"its entry starts {command!r}, no program", install)
-    return Finding(client, Verdict.OK, f"its entry starts {command}")
+def _launch(
+    client: Client, there: dict[str, Json], install: str, surroundings: Surroundings
+) -> Iterator[Finding]:
+    command = str(there["command"])
+    if shutil.which(command) is None:
+        yield Finding(client, Verdict.FAIL, f"its entry starts {command!r}, no program", install)
+        return
+    given = [str(each) for each in _items(there.get("args"))]
+    arguments = entries.server_arguments([command, *given])
+    if arguments is None:
+        yield Finding(client, Verdict.OK, f"its entry starts {' '.join([command, *given])}")
+        return
+    own = there.get("env")
+    own = {name: str(text) for name, text in own.items()} if isinstance(own, dict) else {}
+    try:
+        told = surroundings.understood(arguments, {**surroundings.environment, **own})
+    except InvalidInputError as error:
+        remedy = f"{install}, or mend its args and env"
+        yield Finding(client, Verdict.FAIL, f"its entry is refused: {error}", remedy)
+        return
+    yield Finding(client, Verdict.OK, f"its entry starts {command}")
+    here = surroundings.options
+    if (told.database, told.session) != (here.database, here.session):
+        seen = f"counts in session {told.session} of {told.database}, not what is looked at here"
+        remedy = f"to look there: {PROGRAM} doctor --db {told.database} --session {told.session}"
+        yield Finding(client, Verdict.OK, seen, remedy)
 
 
 def _claude_code(there: dict[str, Json], settings: Json, install: str) -> Iterator[Finding]:
@@ -137,7 +179,7 @@ def _claude_code(there: dict[str, Json], settings: Json, install: str) -> Iterat
     missing = [
         event
         for event in entries.HOOK_MATCHERS
-        if entries.hook_group(event) not in _items(_at(settings, ("hooks", event)))
+        if not _has_hook(_items(_at(settings, ("hooks", event))), event)
     ]
     if missing:
         seen = f"missing for {', '.join(missing)}: the model hears of the budget only when it asks"
@@ -146,35 +188,60 @@ def _claude_code(there: dict[str, Json], settings: Json, install: str) -> Iterat
         yield Finding("hooks", Verdict.OK, "in place")
 
 
+def _has_hook(groups: list[Json], event: str) -> bool:
+    wanted = entries.hook_group(event)
+    for group in groups:
+        if not isinstance(group, dict) or group.get("matcher") != wanted.get("matcher"):
+            continue
+        if any(hook in _items(group.get("hooks")) for hook in _items(wanted["hooks"])):
+            return True
+    return False
+
+
 def _claude_code_settings(
-    settings: Json, install: str, surroundings: Surroundings
+    there: Json, settings: Json, install: str, surroundings: Surroundings
 ) -> Iterator[Finding]:
-    command = _at(settings, ("statusLine", "command"))
-    names = (PROGRAM, "immunos_mcp")
-    if (
-        isinstance(command, str)
-        and command.endswith("statusline")
-        and any(name in command for name in names)
-    ):
-        yield Finding("status line", Verdict.OK, command)
-    elif command is None:
+    line = _at(settings, ("statusLine",))
+    if entries.is_ours(line, entries.status_line(Launch(PROGRAM))):
+        yield Finding("status line", Verdict.OK, str(_at(line, ("command",))))
+    elif line is None:
         seen = "not set: the budget is not in view, and the plan's limits stay unknown"
         yield Finding("status line", Verdict.WARN, seen, install)
     else:
         remedy = f"have it run {PROGRAM} statusline too, if the plan's limits should be known"
         yield Finding("status line", Verdict.WARN, "another program's", remedy)
-    told = {name: _at(settings, ("env", name)) for name in entries.TELEMETRY}
-    told = {name: text or surroundings.environment.get(name) for name, text in told.items()}
-    unset = [name for name, text in told.items() if text is None]
+    variables: dict[str, Json] = dict(surroundings.environment)
+    for each in (_at(settings, ("env",)), _at(there, ("env",))):
+        variables |= each if isinstance(each, dict) else {}
+    yield _telemetry(variables, _items(_at(there, ("args",))), install)
+
+
+def _telemetry(variables: Mapping[str, Json], arguments: list[Json], install: str) -> Finding:
+    name = "telemetry"
+    told = {each: variables.get(each) for each in entries.TELEMETRY}
+    if "--telemetry" in arguments:
+        told["IMMUNOS_TELEMETRY"] = "on"
+    unset = [each for each, text in told.items() if not text]
     if len(unset) == len(told):
         seen = "off: titles and compaction, which are in no transcript, are not counted"
-        yield Finding("telemetry", Verdict.OK, seen, f"{install} --telemetry")
-    elif unset:
-        yield Finding(
-            "telemetry", Verdict.WARN, f"not set: {', '.join(unset)}", f"{install} --telemetry"
-        )
-    else:
-        yield Finding("telemetry", Verdict.OK, "on: side requests count too")
+        return Finding(name, Verdict.OK, seen, f"to count them: {install} --telemetry")
+    if unset:
+        seen = f"not complete, nothing arrives: {', '.join(unset)} not set"
+        return Finding(name, Verdict.WARN, seen, f"{install} --telemetry")
+    # Where it goes may be another port, on both sides alike.
+    others = [
+        f"{each}={told[each]}"
+        for each, wanted in entries.TELEMETRY.items()
+        if told[each] != wanted and each not in _TELEMETRY_PLACES
+    ]
+    if others:
+        seen = f"goes elsewhere: {', '.join(others)}"
+        wanted = ", ".join(f"{each}={text}" for each, text in entries.TELEMETRY.items())
+        return Finding(name, Verdict.WARN, seen, f"what the router takes in: {wanted}")
+    return Finding(name, Verdict.OK, "on: side requests count too")
+
+
+_TELEMETRY_PLACES = frozenset({"OTEL_EXPORTER_OTLP_ENDPOINT", "IMMUNOS_TELEMETRY"})
 
 
 def _transcripts(surroundings: Surroundings) -> Iterator[Finding]:
@@ -214,6 +281,9 @@ def _ledger(surroundings: Surroundings) -> Iterator[Finding]:
         yield Finding(name, Verdict.FAIL, f"{path}: {examined.damage}", remedy)
     elif examined.is_newer:
         yield Finding(name, Verdict.FAIL, f"{path} is of a newer {PROGRAM}", "upgrade this one")
+    elif examined.is_older:
+        seen = f"{path} is sound, of version {examined.version}; the next call brings it up to date"
+        yield Finding(name, Verdict.OK, seen)
     else:
         yield Finding(name, Verdict.OK, f"{path} is sound")
     if examined.settings_problem is not None:
@@ -221,13 +291,79 @@ def _ledger(surroundings: Surroundings) -> Iterator[Finding]:
     if examined.unread_lines:
         seen = f"{examined.unread_lines} lines of transcripts with usage could not be read"
         yield Finding("transcripts", Verdict.WARN, seen, "their usage is missing in the totals")
-    if path.stat().st_mode & 0o077:
-        yield Finding(name, Verdict.WARN, "others may read it", f"chmod 600 {path}")
-    if shutil.disk_usage(path.parent).free < LITTLE_SPACE:
-        yield Finding(name, Verdict.WARN, "less than 100 MB are free on its disk", "make room")
-    if examined.newest is not None and examined.newest > datetime.now(UTC) + CLOCK_TOLERANCE:
-        seen = f"the ledger has something of {examined.newest:%Y-%m-%d %H:%M} UTC, which is to come"
+    latest = datetime.now(UTC) + CLOCK_TOLERANCE
+    if examined.began is not None and examined.began > latest:
+        seen = f"a session began at {examined.began:%Y-%m-%d %H:%M} UTC, which is to come"
+        yield Finding("clock", Verdict.WARN, seen, f"{_CLOCK_REMEDY}; then {PROGRAM} reset")
+    if examined.measured is not None and examined.measured > latest:
+        seen = f"a response is of {examined.measured:%Y-%m-%d %H:%M} UTC, which is to come"
         yield Finding("clock", Verdict.WARN, seen, _CLOCK_REMEDY)
+
+
+def _ledger_file(surroundings: Surroundings) -> Iterator[Finding]:
+    name, path = "ledger file", surroundings.options.database
+    folder = next(each for each in path.parents if each.is_dir())
+    if path.exists() and path.stat().st_mode & 0o077:
+        yield Finding(name, Verdict.WARN, "others may read it", f"chmod 600 {path}")
+    if folder == path.parent:
+        mode = folder.stat().st_mode
+        open_to = 0o077 if path == default_database() else 0o022
+        if mode & open_to and not mode & stat.S_ISVTX:
+            does = "write to" if mode & 0o022 else "look into"
+            seen = f"others may {does} its folder"
+            yield Finding(name, Verdict.WARN, seen, f"chmod 700 {folder}")
+    for each in (path, folder):
+        if each.exists() and not os.access(each, os.W_OK):
+            remedy = "give this user write access, or name another file with --db or IMMUNOS_DB"
+            yield Finding(name, Verdict.FAIL, f"{each} cannot be written", remedy)
+    free = shutil.disk_usage(folder).free
+    if free < LITTLE_SPACE:
+        yield Finding(
+            name, Verdict.WARN, f"{free / 2**20:.0f} MB are free on its disk", "make room"
+        )
+    kind = file_system(folder)
+    if kind in NETWORK_FILE_SYSTEMS:
+        remedy = "name a file on a local disk with --db or IMMUNOS_DB: SQLite's WAL needs one"
+        yield Finding(name, Verdict.FAIL, f"it is on a network, {kind}", remedy)
+
+
+NETWORK_FILE_SYSTEMS = frozenset(
+    [
+        "9p",
+        "afs",
+        "ceph",
+        "cifs",
+        "fuse.glusterfs",
+        "fuse.rclone",
+        "fuse.sshfs",
+        "glusterfs",
+        "lustre",
+        "ncpfs",
+        "nfs",
+        "nfs4",
+        "smb3",
+        "smbfs",
+    ]
+)
+
+
+def file_system(folder: Path, mounts: Path = Path("/proc/self/mounts")) -> str | None:
+    """Return the kind of file system that a folder is on; ``None`` where the system does not say.
+
+    Linux lists its mounts in a file, the later ones over the earlier.
+    """
+    try:
+        lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    place = folder.resolve()
+    depth, kind = 0, None
+    for line in lines:
+        _, point, found, *_ = line.split(" ")
+        mounted = Path(re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), point))
+        if place.is_relative_to(mounted) and len(mounted.parts) >= depth:
+            depth, kind = len(mounted.parts), found
+    return kind
 
 
 def _ollama(surroundings: Surroundings) -> Iterator[Finding]:
@@ -246,8 +382,10 @@ def _ollama(surroundings: Surroundings) -> Iterator[Finding]:
         return
     seen = f"{engine.version} at {engine.address}, {len(engine.models)} models"
     yield Finding(name, Verdict.OK, seen)
-    path = surroundings.options.database
-    settings = (examine(path).settings if path.exists() else None) or Settings()
+    path, settings = surroundings.options.database, Settings()
+    # What is wrong with the ledger is said where it is looked at.
+    with suppress(LedgerError):
+        settings = (examine(path).settings if path.exists() else None) or settings
     for model in policy.named_models(settings):
         can_run, remedy = policy.can_run(model, engine, settings)
         if can_run is False:
@@ -259,6 +397,7 @@ CHECKS: dict[str, Callable[[Surroundings], Iterator[Finding]]] = {
     "clients": _clients,
     "transcripts": _transcripts,
     "ledger": _ledger,
+    "ledger file": _ledger_file,
     "ollama": _ollama,
 }
 """All checks, in the order of the report."""
@@ -287,13 +426,6 @@ def _at(document: Json, path: tuple[str, ...]) -> Json:
 
 def _items(value: Json) -> list[Json]:
     return value if isinstance(value, list) else []
-
-
-def _has_plugin(settings: Json) -> bool:
-    enabled = _at(settings, ("enabledPlugins",))
-    return isinstance(enabled, dict) and any(
-        name.partition("@")[0] == entries.NAME and bool(on) for name, on in enabled.items()
-    )
 
 
 def report(findings: tuple[Finding, ...]) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 from immunos_mcp.errors import ImmunosError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 
@@ -125,18 +125,72 @@ class _Reader:
         return node
 
 
+_SPACE = re.compile(r"[ \t\n\r]*")
+_DECODER = json.JSONDecoder()
+
+
+def _strict(text: str) -> dict[str, Json] | None:
+    """Return a document without comments and the like; ``None`` for any other, or a broken one.
+
+    Python's own reader takes a hundredth of the time; a client's file may have many megabytes.
+    """
+    try:
+        value: Json = json.loads(text, object_pairs_hook=_unique)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _unique(members: list[tuple[str, Json]]) -> dict[str, Json]:
+    document = dict(members)
+    if len(document) < len(members):
+        raise ValueError("a name is there twice")
+    return document
+
+
+def _strict_node(text: str, start: int, path: tuple[str, ...]) -> _Node:
+    """Return where an object of a strict document stands, with the members on a path."""
+    document, end = cast("tuple[dict[str, Json], int]", _DECODER.raw_decode(text, start))
+    node = _Node(document, start, end)
+    at = _after_space(text, start + 1)
+    while text[at] == '"':
+        key_start = at
+        name, at = cast("tuple[str, int]", _DECODER.raw_decode(text, at))
+        at = _after_space(text, _after_space(text, at) + 1)
+        value, value_end = cast("tuple[Json, int]", _DECODER.raw_decode(text, at))
+        if path and name == path[0] and isinstance(value, dict):
+            member = _strict_node(text, at, path[1:])
+        else:
+            member = _Node(value, at, value_end)
+        node.members[name] = (key_start, member)
+        at = _after_space(text, value_end)
+        if text[at] == ",":
+            at = _after_space(text, at + 1)
+    return node
+
+
+def _after_space(text: str, at: int) -> int:
+    found = _SPACE.match(text, at)
+    assert found is not None
+    return found.end()
+
+
 def read_json(text: str) -> dict[str, Json]:
     """Return what a JSON document holds; an empty one holds nothing.
 
     Raises:
         DocumentError: it is not JSON, or no object; the place is named.
     """
-    return cast("dict[str, Json]", _root(text).value)
+    document = _strict(text)
+    return cast("dict[str, Json]", _root(text).value) if document is None else document
 
 
-def _root(text: str) -> _Node:
+def _root(text: str, path: tuple[str, ...] | None = None) -> _Node:
+    """Return where a document's members stand, at least those on the path."""
     if not text.strip():
         return _Node({}, 0, len(text))
+    if path is not None and _strict(text) is not None:
+        return _strict_node(text, _after_space(text, 0), path)
     try:
         root = _Reader(text).read()
     except RecursionError:
@@ -154,7 +208,7 @@ def set_json(text: str, path: tuple[str, ...], value: Json) -> str:
     """
     if not text.strip():
         text = "{}\n"
-    root = _root(text)
+    root = _root(text, path)
     wanted = _with(root.value, path, value)
     if wanted == root.value:
         return text
@@ -191,7 +245,7 @@ def _set_member(text: str, node: _Node, name: str, value: Json, depth: int, unit
     before_tail = text[:tail]
     if node.members:
         last_end = max(each.end for _, each in node.members.values())
-        if "," not in _without_comments(text[last_end:tail]):
+        if "," not in _blanked(text[last_end:tail]):
             before_tail = f"{text[:last_end]},{text[last_end:tail]}"
     if is_flat:
         return f"{before_tail} {member}{text[tail:]}"
@@ -201,8 +255,11 @@ def _set_member(text: str, node: _Node, name: str, value: Json, depth: int, unit
     return f"{before_tail}\n{lead}{member}{closing}"
 
 
-def _without_comments(text: str) -> str:
-    return re.sub(r"//[^\n]*|/\*.*?\*/", "", text, flags=re.DOTALL)
+def _blanked(text: str) -> str:
+    """Return text that lies between tokens with its comments as blanks, all else at its place."""
+    return re.sub(
+        r"//[^\n]*|/\*.*?\*/", lambda found: " " * len(found.group()), text, flags=re.DOTALL
+    )
 
 
 def remove_json(text: str, path: tuple[str, ...]) -> str:
@@ -211,7 +268,7 @@ def remove_json(text: str, path: tuple[str, ...]) -> str:
     Raises:
         DocumentError: the document cannot be read.
     """
-    root = _root(text)
+    root = _root(text, path)
     node = root
     for name in path[:-1]:
         if name not in node.members:
@@ -220,13 +277,18 @@ def remove_json(text: str, path: tuple[str, ...]) -> str:
     if path[-1] not in node.members:
         return text
     start, member = node.members[path[-1]]
-    start = len(text[:start].rstrip())
     end = member.end
+    before = [each.end for _, each in node.members.values() if each.end <= start]
+    text_start, start = start, len(text[:start].rstrip())
     following = re.match(r"(?:\s|//[^\n]*|/\*.*?\*/)*,", text[end:], re.DOTALL)
     if following:
         end += following.end()
-    elif text[start - 1] == ",":
-        start -= 1
+    elif before:
+        comma = max(before) + _blanked(text[max(before) : text_start]).index(",")
+        return _checked(
+            text[:comma] + text[comma + 1 : max(start, comma + 1)] + text[end:],
+            _without(root.value, path),
+        )
     return _checked(text[:start] + text[end:], _without(root.value, path))
 
 
@@ -238,7 +300,7 @@ def _without(value: Json, path: tuple[str, ...]) -> Json:
 
 
 def _checked(changed: str, wanted: Json) -> str:
-    if _root(changed).value != wanted:
+    if read_json(changed) != wanted:
         raise DocumentError("cannot be changed without touching something else")
     return changed
 
@@ -255,26 +317,43 @@ def read_toml(text: str) -> dict[str, Json]:
         raise DocumentError(f"no TOML: {error}") from None
 
 
-def set_toml_table(text: str, path: tuple[str, ...], table: Mapping[str, Json]) -> str:
-    """Return a TOML document with a table of plain values set, at its end.
+def set_toml_table(text: str, path: tuple[str, ...], values: Mapping[str, Json]) -> str:
+    """Return a TOML document with plain values set in a table, which is made where it is missing.
+
+    What else the table holds, and tables below it, stay.
 
     Raises:
         DocumentError: the document cannot be read, or spells the table in a way of its own.
     """
-    wanted = _with(read_toml(text), path, dict(table))
-    rest = remove_toml_table(text, path).rstrip()
-    lines = [
-        f"[{'.'.join(path)}]",
-        *(f"{name} = {json.dumps(each)}" for name, each in table.items()),
-    ]
-    changed = (f"{rest}\n\n" if rest else "") + "\n".join(lines) + "\n"
-    if read_toml(changed) != wanted:
-        raise DocumentError("cannot be changed without touching something else")
-    return changed
+    document = read_toml(text)
+    wanted = document
+    for name, value in values.items():
+        wanted = cast("dict[str, Json]", _with(wanted, (*path, name), value))
+    if wanted == document:
+        return text
+    lines = {name: f"{name} = {json.dumps(value)}\n" for name, value in values.items()}
+    blocks = [block for block in _blocks(text) if block.path == path]
+    if not blocks:
+        above = f"{text.rstrip()}\n\n" if text.strip() else ""
+        changed = f"{above}[{'.'.join(path)}]\n{''.join(lines.values())}"
+    else:
+        pieces: list[str] = []
+        done = 0
+        for statement in blocks[0].statements:
+            line = lines.pop(statement.name, None)
+            if line is not None:
+                pieces += (text[done : statement.start], line)
+                done = statement.end
+        rest = text[done : blocks[0].end]
+        line_end = "" if rest.endswith("\n") or (not rest and pieces) else "\n"
+        changed = "".join([*pieces, rest, line_end, *lines.values(), text[blocks[0].end :]])
+    return _checked_toml(changed, wanted)
 
 
 def remove_toml_table(text: str, path: tuple[str, ...]) -> str:
-    """Return a TOML document without a table; one that is not there is no error.
+    """Return a TOML document without a table and those below it; none there is no error.
+
+    Comments between the table and the next one are the next one's, and stay.
 
     Raises:
         DocumentError: the document cannot be read, or spells the table in a way of its own.
@@ -285,13 +364,94 @@ def remove_toml_table(text: str, path: tuple[str, ...]) -> str:
         parent = parent.get(name) if isinstance(parent, dict) else None
     if not isinstance(parent, dict) or path[-1] not in parent:
         return text
-    header = re.escape(".".join(path))
-    block = re.compile(
-        rf"^[ \t]*\[{header}\][^\n]*\n(?:(?![ \t]*\[)[^\n]*(?:\n|\Z))*", re.MULTILINE
-    )
-    changed = block.sub("", text, count=1)
+    changed = text
+    for block in reversed(_blocks(text)):
+        if block.path[: len(path)] == path:
+            above, below = changed[: block.start], changed[block.end :]
+            # One blank line parted it from its neighbours; two would be left.
+            if not below.strip() or below.startswith("\n"):
+                below = below.removeprefix("\n")
+            changed = above + below
+    if not changed.strip():
+        changed = ""
     wanted = _without(document, path)
-    left = read_toml(changed)
-    if left not in (wanted, _without(document, path[:-1]) if len(parent) == 1 else wanted):
+    # A table that is only implied by those below it goes with the last of them.
+    implied = _without(document, path[:-1]) if len(parent) == 1 else wanted
+    return _checked_toml(changed, wanted, implied)
+
+
+def _checked_toml(changed: str, *wanted: Json) -> str:
+    if read_toml(changed) not in wanted:
         raise DocumentError("cannot be changed without touching something else")
     return changed
+
+
+@dataclass(frozen=True, slots=True)
+class _Statement:
+    """One assignment of a TOML table, by its name, with the lines that it takes."""
+
+    name: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """A TOML table as it is spelled, from its header to the end of its last assignment."""
+
+    path: tuple[str, ...]
+    start: int
+    end: int
+    statements: tuple[_Statement, ...]
+
+
+_HEADER = re.compile(r"^[ \t]*\[[^\n]*\][ \t]*(?:#[^\n]*)?$", re.MULTILINE)
+
+
+def _blocks(text: str) -> list[_Block]:
+    """Find the tables of a TOML document.
+
+    A line within a string or a list of several lines may look like a header. Who edits by these
+    blocks has to read the result.
+    """
+    found: list[_Block] = []
+    headers = list(_HEADER.finditer(text))
+    ends = [*(header.start() for header in headers[1:]), len(text)]
+    for header, end in zip(headers, ends, strict=False):
+        start = min(header.end() + 1, end)
+        statements = tuple(_statements(text, start, end))
+        last = statements[-1].end if statements else start
+        found.append(_Block(_header_path(header.group()), header.start(), last, statements))
+    return found
+
+
+def _header_path(header: str) -> tuple[str, ...]:
+    try:
+        table: Json = tomllib.loads(header)
+    except tomllib.TOMLDecodeError:
+        return ()
+    path: list[str] = []
+    while isinstance(table, dict) and len(table) == 1:
+        ((name, table),) = table.items()
+        path.append(name)
+    return tuple(path)
+
+
+def _statements(text: str, start: int, end: int) -> Iterator[_Statement]:
+    at = start
+    for line in text[start:end].splitlines(keepends=True):
+        at += len(line)
+        statement = text[start:at]
+        try:
+            names = list(tomllib.loads(statement))
+        except tomllib.TOMLDecodeError:
+            continue
+        if names:
+            # Comments and blank lines above it are not its own.
+            above = 0
+            for each in statement.splitlines(keepends=True):
+                if each.strip() and not each.lstrip().startswith("#"):
+                    break
+                above += len(each)
+            yield _Statement(names[0], start + above, at)
+            start = at

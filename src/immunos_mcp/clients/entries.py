@@ -5,21 +5,26 @@ Places and shapes follow the clients' documentation of 2026; Claude Code's and C
 
 from __future__ import annotations
 
+import shlex
 import sys
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from immunos_mcp.claude_code.hooks import HOOK_TOOL
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from immunos_mcp.clients.documents import Json
 
 NAME = "immunos"
 """The router's name in every client."""
+
+PROGRAM = "immunos-mcp"
+_MODULE = "immunos_mcp"
+_WRAPPERS = frozenset({"env", "pipx", "uv", "uvx"})
 
 HOOK_SECONDS = 5
 HOOK_MATCHERS: dict[str, str | None] = {
@@ -53,10 +58,17 @@ class Client(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """How a client starts the server."""
+    """How a client starts the program.
+
+    Attributes:
+        command: the program, in full where that is known.
+        arguments: what every use of it needs: where the ledger is, which session.
+        serving_arguments: what only the server takes.
+    """
 
     command: str
     arguments: tuple[str, ...] = ()
+    serving_arguments: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +101,10 @@ def configurations(
     client: Client, launch: Launch, environment: Mapping[str, str], *, telemetry: bool = False
 ) -> tuple[Configuration, ...]:
     """Return the files of a client, each with what the router needs there."""
-    server: dict[str, Json] = {"command": launch.command, "args": list(launch.arguments)}
+    server: dict[str, Json] = {
+        "command": launch.command,
+        "args": [*launch.arguments, *launch.serving_arguments],
+    }
     match client:
         case Client.CLAUDE_CODE:
             folder = claude_code_folder(environment)
@@ -122,7 +137,7 @@ def configurations(
             file = Path.home() / ".cursor" / "mcp.json"
             return (Configuration(file, (Entry(("mcpServers", NAME), server),)),)
         case Client.CODEX:
-            folder = Path(environment.get("CODEX_HOME") or Path.home() / ".codex")
+            folder = Path(environment.get("CODEX_HOME") or Path.home() / ".codex").absolute()
             entry = Entry(("mcp_servers", NAME), server)
             return (Configuration(folder / "config.toml", (entry,), is_toml=True),)
 
@@ -130,7 +145,7 @@ def configurations(
 def status_line(launch: Launch) -> Entry:
     """Return the entry that shows the budget under Claude Code's prompt, where nothing else is."""
     words = [launch.command, *launch.arguments, "statusline"]
-    command = " ".join(f'"{word}"' if " " in word else word for word in words)
+    command = shlex.join(words)
     return Entry(("statusLine",), {"type": "command", "command": command}, yields=True)
 
 
@@ -151,7 +166,81 @@ def hook_group(event: str, server: str = NAME) -> dict[str, Json]:
 def claude_code_folder(environment: Mapping[str, str]) -> Path:
     """Return the folder of Claude Code's settings."""
     configured = environment.get("CLAUDE_CONFIG_DIR")
-    return Path(configured) if configured else Path.home() / ".claude"
+    return Path(configured).absolute() if configured else Path.home() / ".claude"
+
+
+def has_plugin(settings: Json) -> bool:
+    """Tell whether Claude Code's settings switch our plugin on."""
+    enabled = settings.get("enabledPlugins") if isinstance(settings, dict) else None
+    return isinstance(enabled, dict) and any(
+        name.partition("@")[0] == NAME and bool(on) for name, on in enabled.items()
+    )
+
+
+def is_ours(there: Json, entry: Entry) -> bool:
+    """Tell whether what stands in an entry's place is of this program, be it outdated."""
+    if there == entry.value:
+        return True
+    if not isinstance(there, dict) or not isinstance(there.get("command"), str):
+        return False
+    command = cast("str", there["command"])
+    if entry.yields:
+        words = _split(command)
+        return starts_program(words) and "statusline" in words
+    arguments = there.get("args")
+    words = arguments if isinstance(arguments, list) else []
+    return starts_program([command, *(str(word) for word in words)])
+
+
+def starts_program(words: Sequence[str]) -> bool:
+    """Tell whether a command line starts this program, by itself or through Python or a runner."""
+    if not words:
+        return False
+    names = [_name(word) for word in words]
+    if names[0] == PROGRAM:
+        return True
+    if names[0].startswith("python"):
+        return _MODULE in words and words[words.index(_MODULE) - 1] == "-m"
+    return names[0] in _WRAPPERS and (PROGRAM in names or _MODULE in names)
+
+
+def server_arguments(words: Sequence[str]) -> list[str] | None:
+    """Return what a command line gives to this program; ``None`` where a runner hides that."""
+    if not starts_program(words):
+        return None
+    if _MODULE in words:
+        return list(words[words.index(_MODULE) + 1 :])
+    return list(words[1:]) if _name(words[0]) not in _WRAPPERS else None
+
+
+def _name(word: str) -> str:
+    return word.replace("\\", "/").rpartition("/")[2].removesuffix(".exe")
+
+
+def _split(command: str) -> list[str]:
+    try:
+        return shlex.split(command)
+    except ValueError:
+        return command.split()
+
+
+def is_our_hook(hook: Json) -> bool:
+    """Tell whether a hook of Claude Code calls the server that was set up under our name."""
+    return isinstance(hook, dict) and (hook.get("server"), hook.get("tool")) == (NAME, HOOK_TOOL)
+
+
+def without_our_hooks(groups: Sequence[Json]) -> list[Json]:
+    """Return an event's groups of hooks without ours; groups that held nothing else are gone."""
+    left: list[Json] = []
+    for group in groups:
+        hooks = group.get("hooks") if isinstance(group, dict) else None
+        if not isinstance(group, dict) or not isinstance(hooks, list):
+            left.append(group)
+            continue
+        others = [hook for hook in hooks if not is_our_hook(hook)]
+        if others or not hooks:
+            left.append(group if others == hooks else {**group, "hooks": others})
+    return left
 
 
 def _application_folder(environment: Mapping[str, str]) -> Path:
