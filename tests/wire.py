@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 JsonObject = dict[str, Any]
 
-TIMEOUT_SECONDS = 30.0
+TIMEOUT_SECONDS = 60.0
 PROGRAM = (sys.executable, "-m", "immunos_mcp")
 HANDSHAKE_VERSION = "2025-11-25"
 CLIENT_INFO = {"name": "wire", "version": "1"}
