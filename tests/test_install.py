@@ -9,7 +9,6 @@ import pty
 import re
 import shlex
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -127,14 +126,11 @@ def test_where_nobody_can_be_asked_nothing_is_applied_unasked(home: Path) -> Non
     assert tree(home) == {}
 
 
-@pytest.mark.parametrize(
-    ("said", "code", "is_set_up"),
-    [(b"y\n", 0, True), (b"n\n", 1, False), (b"\n", 1, False), (b"\x04", 1, False)],
-)
-def test_on_a_terminal_it_asks_first(home: Path, said: bytes, code: int, is_set_up: bool) -> None:
+def on_a_terminal(home: Path, said: bytes, *arguments: str) -> tuple[int, bytes, bytes]:
+    """Run the program with somebody at its input; return its code, output and errors."""
     controller, terminal = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "immunos_mcp", "install", "cursor"],
+        [*wire.PROGRAM, *arguments],
         stdin=terminal,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -144,9 +140,18 @@ def test_on_a_terminal_it_asks_first(home: Path, said: bytes, code: int, is_set_
     shown, errors = process.communicate(timeout=wire.TIMEOUT_SECONDS)
     os.close(controller)
     os.close(terminal)
+    return process.returncode, shown, errors
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "is_set_up"),
+    [(b"y\n", 0, True), (b"n\n", 1, False), (b"\n", 1, False), (b"\x04", 1, False)],
+)
+def test_on_a_terminal_it_asks_first(home: Path, said: bytes, code: int, is_set_up: bool) -> None:
+    done, shown, errors = on_a_terminal(home, said, "install", "cursor")
     assert b"Apply? [y/N]" in shown
     assert b"Traceback" not in errors
-    assert (process.returncode, bool(tree(home))) == (code, is_set_up)
+    assert (done, bool(tree(home))) == (code, is_set_up)
 
 
 def test_what_is_there_is_kept_and_backed_up(home: Path) -> None:
@@ -356,6 +361,8 @@ def test_of_several_files_all_are_written_or_none(
 def test_json_is_one_line_and_asks_nobody(home: Path) -> None:
     refused = run(home, "cursor", "--json", code=2)
     assert (refused.stdout, "with --json" in refused.stderr) == ("", True)
+    code, shown, errors = on_a_terminal(home, b"y\n", "install", "cursor", "--json")
+    assert (code, shown, b"with --json" in errors) == (2, b"", True)
     file = str(home / ".cursor" / "mcp.json")
     told = json.loads(run(home, "cursor", "--json", "--print").stdout)
     assert (told["changed"], told["would_change"]) == ([], [file])
@@ -445,6 +452,16 @@ def test_the_copy_of_a_file_that_its_user_deleted_is_left_to_them(home: Path) ->
     file.unlink()
     run(home, "cursor", "--uninstall", "--yes")
     assert tree(home) == {".cursor/mcp.json.immunos-backup": b'{"a": 1}'}
+
+
+def test_a_hook_of_ours_that_is_there_twice_is_there_once_afterwards(home: Path) -> None:
+    file = home / ".claude" / "settings.json"
+    run(home, "claude-code", "--yes")
+    held = read(file)
+    held["hooks"]["Stop"] *= 2
+    file.write_text(json.dumps(held), encoding="utf-8")
+    run(home, "claude-code", "--yes")
+    assert read(file)["hooks"]["Stop"] == [hook_group("Stop")]
 
 
 def test_hooks_of_others_in_a_group_with_ours_stay(home: Path) -> None:
