@@ -195,6 +195,97 @@ class Pace:
 
 
 @dataclass(frozen=True, slots=True)
+class Evidence:
+    """What outcomes say of a model, at one task type or at all; ``track_record.py`` reads it.
+
+    Attributes:
+        successes: each weighed down by its age at ``at``.
+        failures: likewise.
+        at: the moment of the newest outcome; ``None`` before the first.
+        succeeded: whether the newest outcome was a success.
+        tried_at: when a task was last given to the model as a trial.
+    """
+
+    successes: float = 0.0
+    failures: float = 0.0
+    at: datetime | None = None
+    succeeded: bool = False
+    tried_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRecord:
+    """A model's outcomes at one task type, and at all task types together, that one included."""
+
+    here: Evidence = Evidence()
+    everywhere: Evidence = Evidence()
+
+
+@dataclass(frozen=True, slots=True)
+class RecordRules:
+    """The constants of the track record; ``docs/policy.md`` says where the defaults come from.
+
+    Attributes:
+        gain: how much higher Claude's expected success rate must be before a local model is passed
+            over: 0.3 is thirty tasks in a hundred.
+        half_life_days: age at which an outcome counts half; above 0.
+        local_rate: success rate assumed of a local model that nothing is known of, between 0 and 1.
+        claude_rate: the same of Claude.
+        local_strength: how many outcomes at a task type weigh as much as a local model's record at
+            all others; above 0.
+        claude_strength: the same of Claude.
+        horizon: for how many tasks the finding of a trial is taken to be of use; 0 leaves no trials
+            but those that a local model is due.
+        retry_days: after so many days without an outcome or a trial, a local model that is passed
+            over is due one.
+    """
+
+    gain: float = 0.3
+    half_life_days: float = 180.0
+    local_rate: float = 0.75
+    claude_rate: float = 0.9
+    local_strength: float = 5.0
+    claude_strength: float = 15.0
+    horizon: int = 100
+    retry_days: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """How often a model is expected to succeed: a Beta distribution.
+
+    Attributes:
+        rate: its mean, from 0 to 1.
+        strength: how many outcomes it stands on, those that were assumed included; infinite where
+            the rate is taken as given.
+        outcomes: how many of them were seen at this task type, each weighed by its age.
+    """
+
+    rate: float
+    strength: float
+    outcomes: float
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the track record makes of a local model at a task type.
+
+    Attributes:
+        passed_over: whether the task should go to another model.
+        trial: whether that is so only to learn more: the record alone says the opposite.
+        local: what is expected of the local model.
+        claude: what is expected of Claude.
+        needed: the success rate from which the record alone keeps the local model.
+    """
+
+    passed_over: bool
+    trial: bool
+    local: Estimate
+    claude: Estimate
+    needed: float
+
+
+@dataclass(frozen=True, slots=True)
 class Session:
     """A budget session as the ledger holds it.
 

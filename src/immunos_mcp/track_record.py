@@ -1,0 +1,239 @@
+"""How well a model does a kind of task, and whether to pass it over: pure.
+
+The estimate is Beta-Binomial shrinkage (parametric empirical Bayes; Morris, "Parametric Empirical
+Bayes Inference", JASA 78, 1983): outcomes at a task type are added to a Beta prior whose mean is the
+model's rate at all other task types, so that few outcomes count for little. Outcomes fade
+exponentially with age (discounted counts; Garivier and Moulines, "On Upper-Confidence Bound
+Policies for Switching Bandit Problems", ALT 2011), so two sums for each task type and model are the
+whole state. The sums are linear: outcomes may arrive in any order.
+
+Trials follow the knowledge gradient over a batch, KG(*) (Frazier and Powell, "Paradoxes in Learning
+and the Marginal Value of Information", Decision Analysis 7, 2010), with a chance every so many days
+besides. Nothing is random: the same evidence at the same moment gives the same verdict.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from immunos_mcp.domain import Estimate, Evidence, Verdict
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from immunos_mcp.domain import ModelRecord, RecordRules
+
+OVERALL_STRENGTH = 10.0
+"""How many outcomes the assumed rate counts for against those that were seen anywhere."""
+
+TRIAL_OUTCOMES = 10
+"""How many outcomes a trial is judged by: one alone could hardly ever change the choice."""
+
+_LEAST_PARAMETER = 1e-9
+_MOST_STEPS = 10_000
+_SECONDS_OF_A_DAY = 86_400
+_ROOT_OF_2 = math.sqrt(2)
+_ROOT_OF_2_PI = math.sqrt(2 * math.pi)
+
+
+def _weight(earlier: datetime, later: datetime, rules: RecordRules) -> float:
+    days = (later - earlier).total_seconds() / _SECONDS_OF_A_DAY
+    return 0.5 ** (days / rules.half_life_days)
+
+
+def add(evidence: Evidence, *, succeeded: bool, at: datetime, rules: RecordRules) -> Evidence:
+    """Return evidence with an outcome of a moment, earlier ones included.
+
+    Of outcomes at the same moment a failure counts as the newest.
+    """
+    newest, last, age = evidence.at, succeeded, 1.0
+    successes, failures = evidence.successes, evidence.failures
+    if newest is None or at > newest:
+        if newest is not None:
+            fading = _weight(newest, at, rules)
+            successes *= fading
+            failures *= fading
+        newest = at
+    elif at == newest:
+        last = succeeded and evidence.succeeded
+    else:
+        last = evidence.succeeded
+        age = _weight(at, newest, rules)
+    if succeeded:
+        successes += age
+    else:
+        failures += age
+    return Evidence(successes, failures, newest, last, evidence.tried_at)
+
+
+def tried(evidence: Evidence, at: datetime) -> Evidence:
+    """Return evidence that remembers a trial given at a moment.
+
+    Until its outcome is known, or the days of ``retry_days`` are over, there is no other.
+    """
+    return Evidence(
+        evidence.successes, evidence.failures, evidence.at, evidence.succeeded, tried_at=at
+    )
+
+
+def _faded(evidence: Evidence, now: datetime, rules: RecordRules) -> tuple[float, float]:
+    if evidence.at is None:
+        return 0.0, 0.0
+    if now <= evidence.at:
+        return evidence.successes, evidence.failures
+    fading = _weight(evidence.at, now, rules)
+    return evidence.successes * fading, evidence.failures * fading
+
+
+def _estimate(
+    record: ModelRecord, assumed_rate: float, strength: float, rules: RecordRules, now: datetime
+) -> Estimate:
+    successes, failures = _faded(record.here, now, rules)
+    all_successes, all_failures = _faded(record.everywhere, now, rules)
+    elsewhere_successes = max(0.0, all_successes - successes)
+    elsewhere = elsewhere_successes + max(0.0, all_failures - failures)
+    prior = (elsewhere_successes + OVERALL_STRENGTH * assumed_rate) / (elsewhere + OVERALL_STRENGTH)
+    outcomes = successes + failures
+    total = outcomes + strength
+    return Estimate((successes + strength * prior) / total, total, outcomes)
+
+
+def estimate_local(record: ModelRecord, rules: RecordRules, now: datetime) -> Estimate:
+    """Return what is expected of a local model at the record's task type."""
+    return _estimate(record, rules.local_rate, rules.local_strength, rules, now)
+
+
+def estimate_claude(record: ModelRecord, rules: RecordRules, now: datetime) -> Estimate:
+    """Return what is expected of Claude at the record's task type.
+
+    As long as no outcome of Claude was recorded anywhere, that is the assumed rate, taken as given.
+    """
+    if record.everywhere.at is None:
+        return Estimate(rules.claude_rate, math.inf, 0.0)
+    return _estimate(record, rules.claude_rate, rules.claude_strength, rules, now)
+
+
+def _variance(estimate: Estimate) -> float:
+    return estimate.rate * (1 - estimate.rate) / (estimate.strength + 1)
+
+
+def _is_worth_a_trial(
+    challenger: Estimate, favourite: Estimate, shortfall: float, horizon: int
+) -> bool:
+    """Tell whether outcomes of the challenger are expected to gain more than they cost.
+
+    Each of ``TRIAL_OUTCOMES`` tasks costs the shortfall; what they teach serves ``horizon`` tasks.
+    Trials go to the less known of the two only, since the other has little left to teach; a rate
+    that is taken as given has nothing.
+    """
+    variance = _variance(challenger)
+    if variance < _variance(favourite):
+        return False
+    change = math.sqrt(variance * TRIAL_OUTCOMES / (challenger.strength + TRIAL_OUTCOMES))
+    if change <= 0:
+        return False
+    distance = shortfall / change
+    density = math.exp(-distance * distance / 2) / _ROOT_OF_2_PI
+    improvement = change * (density - distance * math.erfc(distance / _ROOT_OF_2) / 2)
+    return horizon * improvement > TRIAL_OUTCOMES * shortfall
+
+
+def _is_answered(evidence: Evidence) -> bool:
+    tried_at = evidence.tried_at
+    return tried_at is None or (evidence.at is not None and evidence.at >= tried_at)
+
+
+def _is_overdue(evidence: Evidence, rules: RecordRules, now: datetime) -> bool:
+    moments = [moment for moment in (evidence.at, evidence.tried_at) if moment is not None]
+    if not moments:
+        return True
+    return (now - max(moments)).total_seconds() >= rules.retry_days * _SECONDS_OF_A_DAY
+
+
+def judge(local: ModelRecord, claude: ModelRecord, rules: RecordRules, now: datetime) -> Verdict:
+    """Say whether a task should pass a local model over.
+
+    It should where Claude's expected success rate is higher by more than ``rules.gain``. As long as no
+    outcome of Claude was recorded anywhere, that is where the local model's is below
+    ``rules.claude_rate - rules.gain``.
+
+    Whichever of the two the record speaks against gets the task as a trial where that is expected to
+    gain more than it costs; Claude only if outcomes of Claude are recorded at all. A local model gets
+    it also if it was never tried at the task type, if its last outcome was a success, and if it had
+    neither outcome nor trial for ``rules.retry_days``. While a trial's outcome is awaited, only the
+    passing of those days makes another.
+
+    A verdict that is a trial and is followed has to be remembered by ``tried``, for the model that
+    gets the task.
+    """
+    of_local = estimate_local(local, rules, now)
+    of_claude = estimate_claude(claude, rules, now)
+    needed = of_claude.rate - rules.gain
+    shortfall = needed - of_local.rate
+    if shortfall > 0:
+        trial = _is_overdue(local.here, rules, now) or (
+            _is_answered(local.here)
+            and (
+                local.here.succeeded
+                or _is_worth_a_trial(of_local, of_claude, shortfall, rules.horizon)
+            )
+        )
+        return Verdict(not trial, trial, of_local, of_claude, needed)
+    trial = _is_worth_a_trial(of_claude, of_local, -shortfall, rules.horizon) and (
+        _is_answered(claude.here) or _is_overdue(claude.here, rules, now)
+    )
+    return Verdict(trial, trial, of_local, of_claude, needed)
+
+
+def interval(estimate: Estimate, mass: float = 0.9) -> tuple[float, float]:
+    """Return the equal-tailed credible interval of a success rate.
+
+    The bounds hold ``mass`` of the Beta distribution, to six decimals; of a rate that is taken as
+    given both are that rate. It takes a hundred times as long as a verdict: for reports.
+    """
+    if estimate.strength == math.inf:
+        return estimate.rate, estimate.rate
+    a = estimate.rate * estimate.strength
+    b = estimate.strength - a
+    if min(a, b) < _LEAST_PARAMETER:
+        return estimate.rate, estimate.rate
+    tail = (1 - mass) / 2
+    return _quantile(tail, a, b), _quantile(1 - tail, a, b)
+
+
+def _quantile(probability: float, a: float, b: float) -> float:
+    low, high = 0.0, 1.0
+    while high - low > 1e-7:
+        middle = (low + high) / 2
+        if _beta_cdf(middle, a, b) < probability:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2
+
+
+def _beta_cdf(x: float, a: float, b: float) -> float:
+    """Return the regularised incomplete beta function by its continued fraction (DLMF 8.17.22)."""
+    if x > (a + 1) / (a + b + 2):
+        return 1 - _beta_cdf(1 - x, b, a)
+    if x <= 0:
+        return 0.0
+    logarithm = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
+    front = math.exp(logarithm + a * math.log(x) + b * math.log1p(-x)) / a
+    tiny = 1e-300
+    numerator, denominator, fraction = 1.0, 0.0, 1.0
+    for step in range(_MOST_STEPS):
+        half = step // 2
+        if step == 0:
+            term = 1.0
+        elif step % 2:
+            term = -(a + half) * (a + b + half) * x / ((a + 2 * half) * (a + 2 * half + 1))
+        else:
+            term = half * (b - half) * x / ((a + 2 * half - 1) * (a + 2 * half))
+        denominator = 1 / ((1 + term * denominator) or tiny)
+        numerator = (1 + term / numerator) or tiny
+        fraction *= numerator * denominator
+        if abs(numerator * denominator - 1) < 1e-12:
+            break
+    return front * (fraction - 1)
