@@ -219,7 +219,112 @@ _VERSION_3 = (
     """,
 )
 
-STEPS: tuple[tuple[str, ...], ...] = (_VERSION_1, _VERSION_2, _VERSION_3)
+_VERSION_4 = (
+    """
+    CREATE TABLE immunos_mcp_record (
+        -- What became of decisions, for each model at each task type and at all of them together.
+        task_type TEXT NOT NULL,                      -- empty: all task types together
+        model TEXT NOT NULL,                          -- canonical name; claude: any of Claude's
+        successes INTEGER NOT NULL DEFAULT 0,
+        failures INTEGER NOT NULL DEFAULT 0,
+        tokens INTEGER NOT NULL DEFAULT 0,            -- of all kinds, of usage that names a decision
+        seconds REAL NOT NULL DEFAULT 0,              -- of work, where somebody measured it
+        faded_successes REAL NOT NULL DEFAULT 0,      -- each weighed down by its age ...
+        faded_failures REAL NOT NULL DEFAULT 0,
+        newest_at TEXT,                               -- ... as of the newest outcome, UTC, ISO 8601
+        newest_succeeded INTEGER NOT NULL DEFAULT 0,  -- whether that was a success
+        tried_at TEXT,                                -- when a task was last a trial, UTC, ISO 8601
+        PRIMARY KEY (task_type, model)
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE immunos_mcp_outcome (
+        -- The order in which outcomes became known among the decisions, so that these can be replayed.
+        outcome_id INTEGER PRIMARY KEY,
+        decision_id INTEGER NOT NULL,        -- whose outcome
+        after_decision_id INTEGER NOT NULL,  -- the newest decision that was made without knowing it
+        policy_id INTEGER NOT NULL,          -- the settings by which it was added to the record
+        model TEXT                           -- of the record; NULL: the decision's
+    ) STRICT
+    """,
+    """
+    CREATE TABLE immunos_mcp_engine (
+        -- Every state of the local engine that decisions were made in.
+        engine_id INTEGER PRIMARY KEY,
+        engine TEXT NOT NULL UNIQUE  -- what the policy looks at, as canonical JSON
+    ) STRICT
+    """,
+    # The local engine as the decision saw it; NULL: models were taken for granted.
+    "ALTER TABLE immunos_mcp_decision ADD COLUMN engine_id INTEGER",
+    # 1: the task was given to its model to learn more of it.
+    "ALTER TABLE immunos_mcp_decision ADD COLUMN trial INTEGER",
+    # Where the track record would have sent the task, when it only advises.
+    "ALTER TABLE immunos_mcp_decision ADD COLUMN advised_model TEXT",
+    # The session's tokens of Claude at that moment, by kind; NULL: not known.
+    "ALTER TABLE immunos_mcp_decision ADD COLUMN claude_input_tokens INTEGER",
+    "ALTER TABLE immunos_mcp_decision ADD COLUMN claude_output_tokens INTEGER",
+    "ALTER TABLE immunos_mcp_decision ADD COLUMN claude_cache_creation_input_tokens INTEGER",
+    "ALTER TABLE immunos_mcp_decision ADD COLUMN claude_cache_read_input_tokens INTEGER",
+    """
+    CREATE TABLE immunos_mcp_pruned_usage (
+        -- Sums of usage whose records were pruned, by day.
+        day TEXT NOT NULL,           -- UTC, YYYY-MM-DD
+        provider TEXT NOT NULL,      -- claude, ollama
+        model TEXT NOT NULL,
+        source TEXT NOT NULL,        -- reported, delegated, measured, telemetry
+        counted INTEGER NOT NULL,    -- 0: reports of usage that is measured anyway
+        input_tokens INTEGER NOT NULL,
+        output_tokens INTEGER NOT NULL,
+        cache_creation_input_tokens INTEGER NOT NULL,
+        cache_read_input_tokens INTEGER NOT NULL,
+        usage_records INTEGER NOT NULL,
+        PRIMARY KEY (day, provider, model, source, counted)
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE immunos_mcp_pruned_decision (
+        -- Counts of decisions that were pruned, by day.
+        day TEXT NOT NULL,           -- UTC, YYYY-MM-DD
+        reason TEXT NOT NULL,
+        provider TEXT NOT NULL,      -- claude, ollama
+        model TEXT NOT NULL,
+        decisions INTEGER NOT NULL,
+        successes INTEGER NOT NULL,
+        failures INTEGER NOT NULL,
+        PRIMARY KEY (day, reason, provider, model)
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE immunos_mcp_pruned_record (
+        -- The records as they stood before the oldest decision that is left, to replay from.
+        task_type TEXT NOT NULL,
+        model TEXT NOT NULL,
+        faded_successes REAL NOT NULL,
+        faded_failures REAL NOT NULL,
+        newest_at TEXT,
+        newest_succeeded INTEGER NOT NULL,
+        tried_at TEXT,
+        PRIMARY KEY (task_type, model)
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE immunos_mcp_pruned_request (
+        -- Ids of pruned usage records, so that a repeat is still known.
+        external_id TEXT PRIMARY KEY,
+        counted INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE immunos_mcp_pruning (
+        -- How far back detail was pruned; one row, or none.
+        pruning_id INTEGER PRIMARY KEY CHECK (pruning_id = 1),
+        before TEXT NOT NULL,                 -- UTC, ISO 8601: older detail is gone
+        first_decision_id INTEGER NOT NULL    -- decisions from here on are whole
+    ) STRICT
+    """,
+)
+
+STEPS: tuple[tuple[str, ...], ...] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
 """The statements of each step; step N (from 1) brings a ledger of version N - 1 to version N."""
 
 LATEST = len(STEPS)
