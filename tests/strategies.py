@@ -13,10 +13,12 @@ from immunos_mcp.domain import (
     MAXIMUM_TOKENS,
     Classification,
     ConfigAnswer,
+    Consultation,
     Difference,
     Provider,
     Reason,
     RecordAnswer,
+    RecordRules,
     Rehearsal,
     ResetAnswer,
     RouteAnswer,
@@ -67,6 +69,18 @@ counts = st.builds(TokenCounts, tokens, tokens, tokens, tokens)
 thousandths = st.integers(0, 100_000)
 weight = thousandths.map(lambda number: number / 1000)
 weights = st.builds(Weights, weight, weight, weight, weight)
+millionths = st.integers(10_000, 990_000).map(lambda number: number / 1_000_000)
+record_rules = st.builds(
+    RecordRules,
+    gain=millionths,
+    half_life_days=st.integers(1, 3650).map(float),
+    local_rate=millionths,
+    claude_rate=millionths,
+    local_strength=st.integers(1, 1000).map(float),
+    claude_strength=st.integers(1, 1000).map(float),
+    horizon=st.integers(0, 100_000).map(float),
+    retry_days=st.integers(1, 3650).map(float),
+)
 mappings: st.SearchStrategy[dict[str, str]] = st.dictionaries(
     st.sampled_from(TASK_TYPES), st.sampled_from((*CLAUDES, *LOCALS))
 )
@@ -94,6 +108,8 @@ def settings(draw: st.DrawFn) -> Settings:
         delegate_wait_seconds=draw(st.integers(1, 3600)),
         cloud_models=draw(st.sampled_from(Switch)),
         deny_agent_tool=draw(st.sampled_from(Switch)),
+        track_record=draw(st.sampled_from(Consultation)),
+        record_rules=draw(record_rules),
     )
 
 

@@ -327,6 +327,7 @@ GOOD: dict[type[contracts.Arguments], dict[str, Any]] = {
         "cloud_models": "off",
         "delegate_wait_seconds": 30,
         "deny_agent_tool": "on",
+        "track_record": "advise",
         "task_mappings": {"debug": "m:1", "plan": None},
         "dry_run": False,
         "session": "work",

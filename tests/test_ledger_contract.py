@@ -38,6 +38,7 @@ from immunos_mcp.domain import (
     SettingChange,
     Settings,
     Task,
+    TaskRecord,
     TokenCounts,
     TranscriptPosition,
     Usage,
@@ -175,7 +176,7 @@ async def test_the_first_decision_opens_the_session_and_its_rule_sees_it_as_it_s
     decision_id, decision = await ledger.decide("default", START, TASK, rule)
     opened = Session(1, "default", START)
     assert decision == DECISION
-    assert seen == [Standing(Settings(), opened)]
+    assert seen == [Standing(Settings(), opened, record=TaskRecord({}, START))]
     assert await ledger.standing("default", after(1)) == (
         Standing(Settings(), opened),
         {Reason.TASK_OPTIMIZED: 1},
@@ -197,7 +198,8 @@ async def test_a_rule_sees_the_tokens_and_settings_that_were_stored_before_it(
         return DECISION
 
     await ledger.decide("default", after(1), TASK, rule)
-    assert seen == [Standing(changed.after, recorded.after)]
+    record = TaskRecord({}, after(1))
+    assert seen == [Standing(changed.after, recorded.after, record=record)]
 
 
 async def test_what_the_rule_says_is_logged_word_for_word_with_what_was_asked(

@@ -478,7 +478,7 @@ def test_settings_change_for_the_next_decision_and_are_kept_with_who_did_it(benc
             "task_mappings.debug": Difference(CODER, None),
             "task_mappings.essay": Difference(None, "m:1"),
         },
-        rules.values(after),
+        rules.notable_values(after),
     )
     assert (bench.route("essay").model, bench.route("debug").model) == ("m:1", "claude-x")
     assert finish(bench.router.get_config()) == after
@@ -501,7 +501,7 @@ def test_one_bad_setting_refuses_all_of_them(bench: Bench) -> None:
 
 
 def test_changing_no_setting_answers_those_in_force(bench: Bench) -> None:
-    assert bench.change() == ConfigAnswer({}, rules.values(Settings()))
+    assert bench.change() == ConfigAnswer({}, rules.notable_values(Settings()))
     assert finish(bench.router.list_setting_changes(10)) == ()
 
 
@@ -517,7 +517,7 @@ def test_a_dry_run_tells_the_effect_on_the_sessions_own_decisions_and_changes_no
     after = replace(Settings(), token_warning_threshold=100)
     assert bench.try_out(token_warning_threshold=100) == ConfigAnswer(
         {"token_warning_threshold": Difference(W, 100)},
-        rules.values(after),
+        rules.notable_values(after),
         dry_run=True,
         rehearsal=Rehearsal(4, 2, moved_to_ollama=2, moved_to_claude=0),
     )
@@ -550,7 +550,7 @@ def test_settings_go_back_to_their_defaults_all_or_none(bench: Bench) -> None:
             "session_limit": Difference(300_000, 200_000),
             "task_mappings.essay": Difference("m:1", None),
         },
-        rules.values(Settings()),
+        rules.notable_values(Settings()),
     )
 
 

@@ -55,7 +55,19 @@ CONFIG: wire.JsonObject = {
     "cloud_models": "off",
     "deny_agent_tool": "off",
     "delegate_wait_seconds": 45,
+    "track_record": "on",
     "task_mappings": dict(DEFAULT_TASK_MAPPINGS),
+}
+
+RECORD_RULES: wire.JsonObject = {
+    "record_gain": 0.3,
+    "record_half_life_days": 180.0,
+    "record_local_rate": 0.75,
+    "record_claude_rate": 0.9,
+    "record_local_strength": 5.0,
+    "record_claude_strength": 15.0,
+    "record_horizon": 100.0,
+    "record_retry_days": 30.0,
 }
 
 ERAS = pytest.mark.parametrize("era", ["legacy", "auto"])
@@ -307,7 +319,7 @@ async def test_five_tools_are_listed_each_with_annotations_and_both_schemas(
         "output_tokens",
     ]
     assert set(tools["update_config"].input_schema["properties"]) == {
-        *settings_rules.NAMES,
+        *(set(settings_rules.NAMES) - RECORD_RULES.keys()),
         "dry_run",
         "session",
     }
@@ -371,12 +383,16 @@ async def test_a_named_session_s_status_is_read_under_its_percent_encoded_name(
 @pytest.mark.anyio
 async def test_the_settings_in_force_are_read_as_a_resource(tmp_path: Path) -> None:
     async with in_process(tmp_path / "ledger.db") as client:
-        assert await read_json(client, "immunos://config") == CONFIG
+        assert await read_json(client, "immunos://config") == CONFIG | RECORD_RULES
         await answer(client, "update_config", task_mappings={"größe": "m:1"}, input_weight=0.5)
-        changed = CONFIG | {
-            "input_weight": 0.5,
-            "task_mappings": {**DEFAULT_TASK_MAPPINGS, "größe": "m:1"},
-        }
+        changed = (
+            CONFIG
+            | RECORD_RULES
+            | {
+                "input_weight": 0.5,
+                "task_mappings": {**DEFAULT_TASK_MAPPINGS, "größe": "m:1"},
+            }
+        )
         assert await read_json(client, "immunos://config") == changed
 
 
@@ -786,4 +802,4 @@ async def test_tool_calls_of_one_client_may_overlap(tmp_path: Path) -> None:
 
 
 def test_the_default_settings_are_the_ones_that_are_documented() -> None:
-    assert settings_rules.values(Settings()) == CONFIG
+    assert settings_rules.values(Settings()) == CONFIG | RECORD_RULES

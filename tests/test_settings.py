@@ -212,6 +212,15 @@ NAMES = (
     "cloud_models",
     "deny_agent_tool",
     "delegate_wait_seconds",
+    "track_record",
+    "record_gain",
+    "record_half_life_days",
+    "record_local_rate",
+    "record_claude_rate",
+    "record_local_strength",
+    "record_claude_strength",
+    "record_horizon",
+    "record_retry_days",
     "task_mappings",
 )
 

@@ -143,12 +143,12 @@ def test_a_rehearsal_that_differs_nowhere_says_so() -> None:
 
 
 def test_the_settings_in_force_are_told_with_task_types_by_model() -> None:
-    assert wording.configured(ConfigAnswer({}, rules.values(Settings()))) == (
+    assert wording.configured(ConfigAnswer({}, rules.notable_values(Settings()))) == (
         "Changed: nothing. In force: token_warning_threshold 150000, "
         "token_auto_switch_threshold 180000, session_limit 200000, claude_model claude-sonnet-4.5, "
         "default_local_model qwen2.5-coder:7b, input_weight 1, output_weight 1, "
         "cache_creation_weight 1, cache_read_weight 0, session_window_minutes 0, "
-        "plan_warning_percent 0, plan_auto_switch_percent 0, cloud_models off, deny_agent_tool off, delegate_wait_seconds 45, "
+        "plan_warning_percent 0, plan_auto_switch_percent 0, cloud_models off, deny_agent_tool off, delegate_wait_seconds 45, track_record on, "
         "qwen2.5-coder:7b for code_scan/vulnerability_detection/code_review/code_generation/debug, "
         "deepseek-r1:14b for reasoning/planning/analysis/problem_solving, "
         "qwen2.5:1.5b for file_analysis/summarize/simple_question"

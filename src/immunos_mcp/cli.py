@@ -169,8 +169,14 @@ async def _record(router: Router, given: argparse.Namespace) -> tuple[object, st
         decision_id=given.decision_id,
         outcome=given.outcome,
         request_id=given.request_id,
+        seconds=given.seconds,
     )
     return answer, wording.recorded(answer)
+
+
+async def _outcome(router: Router, given: argparse.Namespace) -> tuple[object, str]:
+    answer = await router.record_outcome(given.decision_id, given.outcome, given.seconds)
+    return answer, wording.closed(answer)
 
 
 async def _status(router: Router, _given: argparse.Namespace) -> tuple[object, str]:
@@ -506,6 +512,12 @@ def _whole_number(text: str) -> int:
     raise argparse.ArgumentTypeError(f"got {text[:60]!a}, takes a whole number")
 
 
+def _seconds(text: str) -> float:
+    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text):
+        return float(text)
+    raise argparse.ArgumentTypeError(f"got {text[:60]!a}, takes a number of seconds")
+
+
 def _limit(text: str) -> int:
     number = _whole_number(text)
     if 1 <= number <= 1_000_000:
@@ -635,6 +647,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     record.add_argument("--outcome", choices=list(Outcome), help="how that decision turned out")
     record.add_argument("--request-id", metavar="ID", help="makes repeating the command harmless")
+    record.add_argument("--seconds", type=_seconds, metavar="N", help="how long the model worked")
+
+    outcome = add(
+        "outcome",
+        "say what became of a decision, where no usage is reported",
+        "outcome 7 failure",
+        _outcome,
+    )
+    outcome.add_argument("decision_id", type=_whole_number, metavar="DECISION")
+    outcome.add_argument("outcome", choices=list(Outcome))
+    outcome.add_argument("--seconds", type=_seconds, metavar="N", help="how long the model worked")
 
     add("status", "show where the session stands", "status --json", _status)
 

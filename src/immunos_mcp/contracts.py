@@ -158,7 +158,11 @@ def _also(name: str, short: str) -> AliasChoices:
 
 
 class UpdateConfigArguments(Arguments):
-    """Arguments of ``update_config``: the settings under their own names, and how to apply them."""
+    """Arguments of ``update_config``: the settings under their own names, and how to apply them.
+
+    The constants of the track record are left to the command line: hardly anybody changes them, and
+    every reader of the schema would pay for them.
+    """
 
     token_warning_threshold: Annotated[
         Threshold | Nothing,
@@ -186,6 +190,7 @@ class UpdateConfigArguments(Arguments):
     cloud_models: Literal["on", "off"] | Nothing = None
     deny_agent_tool: Literal["on", "off"] | Nothing = None
     delegate_wait_seconds: Annotated[int, Field(ge=1, le=3600)] | Nothing = None
+    track_record: Literal["on", "advise", "off"] | Nothing = None
     task_mappings: Annotated[
         Annotated[
             dict[
@@ -232,6 +237,7 @@ _TAKES: Mapping[str, str] = {
     **dict.fromkeys(settings_rules.THRESHOLDS, settings_rules.TOKENS_TAKES),
     **dict.fromkeys(settings_rules.PLAN_PERCENTS, settings_rules.PERCENT_TAKES),
     **dict.fromkeys(settings_rules.SWITCHES, settings_rules.SWITCH_TAKES),
+    settings_rules.TRACK_RECORD: settings_rules.CONSULTATION_TAKES,
     **dict.fromkeys(settings_rules.WEIGHTS, settings_rules.WEIGHT_TAKES),
     **dict.fromkeys(settings_rules.MODELS, "a model name"),
 }

@@ -317,7 +317,12 @@ class Delegations:
         with anyio.CancelScope(shield=True):
             try:
                 kept = await self._router.record_delegated(
-                    job.model, job.counts, job.decision_id, outcome, job.session
+                    job.model,
+                    job.counts,
+                    job.decision_id,
+                    outcome,
+                    job.session,
+                    None if job.answer is None else job.answer.seconds,
                 )
                 if job.answer is not None:
                     job.answer = job.answer.with_kept_local(kept)

@@ -59,6 +59,14 @@ class Switch(StrEnum):
     OFF = "off"
 
 
+class Consultation(StrEnum):
+    """What the track record may do: change decisions, say what it would change, or nothing."""
+
+    ON = "on"
+    ADVISE = "advise"
+    OFF = "off"
+
+
 class Outcome(StrEnum):
     """What became of a decision."""
 
@@ -131,6 +139,35 @@ DEFAULT_TASK_MAPPINGS: Mapping[str, str] = MappingProxyType(
 
 
 @dataclass(frozen=True, slots=True)
+class RecordRules:
+    """The constants of the track record; ``docs/policy.md`` says where the defaults come from.
+
+    Attributes:
+        gain: how much higher Claude's expected success rate must be before a local model is passed
+            over: 0.3 is thirty tasks in a hundred.
+        half_life_days: age at which an outcome counts half; above 0.
+        local_rate: success rate assumed of a local model that nothing is known of, between 0 and 1.
+        claude_rate: the same of Claude.
+        local_strength: how many outcomes at a task type weigh as much as a local model's record at
+            all others; above 0.
+        claude_strength: the same of Claude.
+        horizon: for how many tasks the finding of a trial is taken to be of use; 0 leaves no trials
+            but those that a local model is due.
+        retry_days: after so many days without an outcome or a trial, a local model that is passed
+            over is due one.
+    """
+
+    gain: float = 0.3
+    half_life_days: float = 180.0
+    local_rate: float = 0.75
+    claude_rate: float = 0.9
+    local_strength: float = 5.0
+    claude_strength: float = 15.0
+    horizon: float = 100.0
+    retry_days: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """The knobs of the routing policy, valid by construction through ``settings.py``.
 
@@ -149,6 +186,8 @@ class Settings:
         cloud_models: whether models that Ollama has run elsewhere may be chosen.
         delegate_wait_seconds: how long a call waits for a delegated task before it gives a handle.
         deny_agent_tool: whether Claude Code's hook refuses subagents once every task stays local.
+        track_record: whether models that fail at a mapped task type are passed over.
+        record_rules: the constants by which that is judged.
     """
 
     token_warning_threshold: int = 150_000
@@ -164,6 +203,8 @@ class Settings:
     cloud_models: Switch = Switch.OFF
     delegate_wait_seconds: int = 45
     deny_agent_tool: Switch = Switch.OFF
+    track_record: Consultation = Consultation.ON
+    record_rules: RecordRules = RecordRules()
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,35 +260,6 @@ class ModelRecord:
 
     here: Evidence = Evidence()
     everywhere: Evidence = Evidence()
-
-
-@dataclass(frozen=True, slots=True)
-class RecordRules:
-    """The constants of the track record; ``docs/policy.md`` says where the defaults come from.
-
-    Attributes:
-        gain: how much higher Claude's expected success rate must be before a local model is passed
-            over: 0.3 is thirty tasks in a hundred.
-        half_life_days: age at which an outcome counts half; above 0.
-        local_rate: success rate assumed of a local model that nothing is known of, between 0 and 1.
-        claude_rate: the same of Claude.
-        local_strength: how many outcomes at a task type weigh as much as a local model's record at
-            all others; above 0.
-        claude_strength: the same of Claude.
-        horizon: for how many tasks the finding of a trial is taken to be of use; 0 leaves no trials
-            but those that a local model is due.
-        retry_days: after so many days without an outcome or a trial, a local model that is passed
-            over is due one.
-    """
-
-    gain: float = 0.3
-    half_life_days: float = 180.0
-    local_rate: float = 0.75
-    claude_rate: float = 0.9
-    local_strength: float = 5.0
-    claude_strength: float = 15.0
-    horizon: int = 100
-    retry_days: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,6 +334,7 @@ class Usage:
         request_id: the response's own id; a second record with it is a repeat.
         decision_id: the routing decision the response belongs to.
         outcome: what became of that decision, when the record closes it.
+        seconds: how long the model worked, where somebody measured it.
     """
 
     model: str
@@ -329,6 +342,7 @@ class Usage:
     request_id: str | None = None
     decision_id: int | None = None
     outcome: Outcome | None = None
+    seconds: float | None = None
 
 
 class MeasuredUsage(NamedTuple):
@@ -489,6 +503,20 @@ class ChangedBy(StrEnum):
     """The step after the table that changed its choice."""
 
     AVAILABILITY = "availability"
+    TRACK_RECORD = "track_record"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRecord:
+    """What outcomes say of each model at a task type, at the moment of a decision.
+
+    Attributes:
+        models: by the name that ``policy.record_key`` gives a model; others have no record yet.
+        now: the moment.
+    """
+
+    models: Mapping[str, ModelRecord]
+    now: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -500,11 +528,13 @@ class Circumstances:
         plan_used_percent: how much of the subscription's fullest limit is used, where the settings
             look at it and it was reported.
         engine: the local engine as it lately was; ``None``: every model is taken for granted.
+        record: what is known of the models at the task's type; ``None``: it is not asked.
     """
 
     session_tokens: int
     plan_used_percent: float | None = None
     engine: Engine | None = None
+    record: TaskRecord | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -525,6 +555,8 @@ class Decision:
         changed_by: the step that changed the table's choice.
         table_model: what the table chose, where a later step changed it.
         remedy: the command that lets the table's choice run, where it cannot.
+        trial: true where the task is given to the model to learn more of it, against its record.
+        advised_model: where the track record would send the task, when it only advises and differs.
     """
 
     model: str
@@ -539,6 +571,8 @@ class Decision:
     changed_by: ChangedBy | None = None
     table_model: str | None = None
     remedy: str | None = None
+    trial: bool | None = None
+    advised_model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -562,6 +596,8 @@ class RouteAnswer:
     available: bool | None = None
     changed_by: ChangedBy | None = None
     remedy: str | None = None
+    trial: bool | None = None
+    advised_model: str | None = None
     explanation: Explanation | None = None
 
 
@@ -637,6 +673,16 @@ class RecordAnswer:
     crossed: WarningLevel | None = None
     repeated: bool | None = None
     counted: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeAnswer:
+    """What ``outcome`` answers: the decision, now closed, and whose record it went into."""
+
+    decision_id: int
+    outcome: Outcome
+    task_type: str
+    model: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -756,7 +802,8 @@ class ConfigAnswer:
 
     Attributes:
         changes: each setting that differs, before and after.
-        settings: the settings now in force, or that would be.
+        settings: the settings now in force, or that would be; without constants of the track record
+            that have their defaults.
         dry_run: true when nothing was stored.
         rehearsal: what the change would have made of recent decisions, on a dry run.
     """

@@ -14,9 +14,11 @@ from immunos_mcp.domain import (
     ChangedBy,
     Circumstances,
     Classification,
+    Consultation,
     Decision,
     EngineState,
     Explanation,
+    ModelRecord,
     Provider,
     Reason,
     Rehearsal,
@@ -25,6 +27,7 @@ from immunos_mcp.domain import (
     WarningLevel,
 )
 from immunos_mcp.names import canonical_model, is_cloud_model
+from immunos_mcp.track_record import judge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -35,9 +38,16 @@ if TYPE_CHECKING:
         PlanUsage,
         Settings,
         Task,
+        TaskRecord,
         TokenCounts,
+        Verdict,
         Weights,
     )
+
+CLAUDE_RECORD = "claude"
+"""Under this name Claude's models have one record together."""
+
+_NO_RECORD = ModelRecord()
 
 _CLAUDE_NAME = re.compile(
     r"claude|^[^:]*(?<![a-z])(?:opus|sonnet|haiku)(?![a-z])[^:]*$", re.IGNORECASE
@@ -54,6 +64,13 @@ def provider_of(model: str, settings: Settings) -> Provider:
     if model == settings.claude_model or _CLAUDE_NAME.search(model):
         return Provider.CLAUDE
     return Provider.OLLAMA
+
+
+def record_key(model: str, settings: Settings) -> str:
+    """Return the name that a model's outcomes are kept under."""
+    if provider_of(model, settings) is Provider.CLAUDE:
+        return CLAUDE_RECORD
+    return canonical_model(model)
 
 
 def budget_tokens(counts: TokenCounts, weights: Weights) -> int:
@@ -259,39 +276,164 @@ ROWS: tuple[Row, ...] = (
 """The policy's table; the first row that applies decides, and the order is a contract."""
 
 
+@dataclass(frozen=True, slots=True)
+class Considered:
+    """A local model that the steps after the table looked at, and what they found.
+
+    Attributes:
+        model: the model.
+        available: whether it can run; ``None``: not known.
+        remedy: the command that lets it run, where it cannot.
+        verdict: what its record says, where that was asked.
+    """
+
+    model: str
+    available: bool | None
+    remedy: str | None
+    verdict: Verdict | None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What the table and the steps after it come to; the fields are those of ``Decision``.
+
+    Attributes:
+        considered: the local models that were looked at, in order.
+    """
+
+    reason: Reason
+    model: str
+    provider: Provider
+    available: bool | None = None
+    changed_by: ChangedBy | None = None
+    table_model: str | None = None
+    remedy: str | None = None
+    trial: bool = False
+    advised_model: str | None = None
+    considered: tuple[Considered, ...] = ()
+
+
 def decide(settings: Settings, circumstances: Circumstances, task: Task) -> Decision:
     """Choose the model for a task in given circumstances, and say which row chose it."""
-    case = _case(settings, circumstances, task)
-    session_tokens, used_percent, level = case.session_tokens, case.plan_used_percent, case.level
+    case = examine(settings, circumstances, task)
+    return conclude(case, choose(case, circumstances.engine, circumstances.record))
+
+
+def choose(case: Case, engine: Engine | None, record: TaskRecord | None) -> Choice:
+    """Find the first row that applies, and take the steps after the table."""
     row = next(row for row in ROWS if row.applies(case))
-    table_model = row.model(case)
-    model, available, remedy = table_model, None, None
-    if circumstances.engine is not None:
-        model, available, remedy = _available(row, case, table_model, circumstances.engine)
-    is_changed = model != table_model
+    model, settings = row.model(case), case.settings
     provider = provider_of(model, settings)
-    projected_tokens = projected_level = None
-    if task.estimated_tokens is not None:
-        spent = task.estimated_tokens if provider is Provider.CLAUDE else 0
-        projected_tokens = session_tokens + spent
-        projected_level = warning_level(projected_tokens, settings)
-    return Decision(
-        model=model,
-        provider=provider,
-        reason=row.reason,
-        warning_level=level,
-        session_tokens=session_tokens,
-        projected_tokens=projected_tokens,
-        projected_level=projected_level,
-        plan_used_percent=used_percent,
-        available=available,
-        changed_by=ChangedBy.AVAILABILITY if is_changed else None,
-        table_model=table_model if is_changed else None,
-        remedy=remedy,
+    if provider is Provider.CLAUDE:
+        return Choice(row.reason, model, provider)
+    if row.reason is not Reason.TASK_OPTIMIZED:
+        # The budget is hard: the local choice stands, whatever is found.
+        available, remedy = _availability(model, engine, settings)
+        considered = (Considered(model, available, remedy, None),)
+        return Choice(row.reason, model, provider, available, remedy=remedy, considered=considered)
+    if settings.track_record is Consultation.OFF or record is None:
+        return _walk(case, engine, None)
+    with_record = _walk(case, engine, record)
+    if settings.track_record is Consultation.ON:
+        return with_record
+    without = _walk(case, engine, None)
+    advised = with_record.model if with_record.model != without.model else None
+    return replace(without, advised_model=advised, considered=with_record.considered)
+
+
+def consults_record(case: Case, choice: Choice) -> bool:
+    """Tell whether another record could have made another choice."""
+    return (
+        choice.reason is Reason.TASK_OPTIMIZED
+        and bool(choice.considered)
+        and case.settings.track_record is not Consultation.OFF
     )
 
 
-def _case(settings: Settings, circumstances: Circumstances, task: Task) -> Case:
+def _walk(case: Case, engine: Engine | None, record: TaskRecord | None) -> Choice:
+    """Go through the models of a mapped task until one can run and is not passed over.
+
+    They are the mapped ones in order, where the first cannot run installed ones of the same kind,
+    and Claude.
+    """
+    settings = case.settings
+    models = mapped_models(case.task.task_type, settings)
+    table_model, first = models[0], _availability(models[0], engine, settings)
+    if engine is not None and first[0] is False:
+        models = (*models, *_akin(table_model, case, engine))
+    considered: list[Considered] = []
+    changed_by: ChangedBy | None = None
+    model, available, trial = settings.claude_model, None, False
+    for candidate in dict.fromkeys(models):
+        if provider_of(candidate, settings) is Provider.CLAUDE:
+            model = candidate
+            break
+        can, remedy = _availability(candidate, engine, settings)
+        verdict = None if record is None or can is False else _judge(candidate, record, settings)
+        considered.append(Considered(candidate, can, remedy, verdict))
+        if can is False:
+            changed_by = changed_by or ChangedBy.AVAILABILITY
+            continue
+        trial = verdict is not None and verdict.trial
+        if verdict is None or not verdict.passed_over:
+            model, available = candidate, can
+            break
+        changed_by = changed_by or ChangedBy.TRACK_RECORD
+        if trial:
+            break
+    is_changed = model != table_model
+    return Choice(
+        Reason.TASK_OPTIMIZED,
+        model,
+        provider_of(model, settings),
+        available,
+        changed_by if is_changed else None,
+        table_model if is_changed else None,
+        first[1],
+        trial,
+        considered=tuple(considered),
+    )
+
+
+def _availability(
+    model: str, engine: Engine | None, settings: Settings
+) -> tuple[bool | None, str | None]:
+    return (None, None) if engine is None else can_run(model, engine, settings)
+
+
+def _judge(model: str, record: TaskRecord, settings: Settings) -> Verdict:
+    local = record.models.get(canonical_model(model), _NO_RECORD)
+    claude = record.models.get(CLAUDE_RECORD, _NO_RECORD)
+    return judge(local, claude, settings.record_rules, record.now)
+
+
+def conclude(case: Case, choice: Choice) -> Decision:
+    """Put a choice and the figures of its case together."""
+    projected_tokens = projected_level = None
+    if case.task.estimated_tokens is not None:
+        spent = case.task.estimated_tokens if choice.provider is Provider.CLAUDE else 0
+        projected_tokens = case.session_tokens + spent
+        projected_level = warning_level(projected_tokens, case.settings)
+    return Decision(
+        model=choice.model,
+        provider=choice.provider,
+        reason=choice.reason,
+        warning_level=case.level,
+        session_tokens=case.session_tokens,
+        projected_tokens=projected_tokens,
+        projected_level=projected_level,
+        plan_used_percent=case.plan_used_percent,
+        available=choice.available,
+        changed_by=choice.changed_by,
+        table_model=choice.table_model,
+        remedy=choice.remedy,
+        trial=choice.trial or None,
+        advised_model=choice.advised_model,
+    )
+
+
+def examine(settings: Settings, circumstances: Circumstances, task: Task) -> Case:
+    """Put together what the rows look at."""
     session_tokens, used_percent = circumstances.session_tokens, circumstances.plan_used_percent
     return Case(
         session_tokens,
@@ -306,21 +448,16 @@ def _case(settings: Settings, circumstances: Circumstances, task: Task) -> Case:
 def explain(settings: Settings, circumstances: Circumstances, task: Task) -> Explanation:
     """Tell how ``decide`` comes to its answer, and which single change would give another.
 
-    The changes tried are the other classifications, the other warning levels, and the task type
-    being mapped to nothing.
+    The changes tried are the other classifications, the other warning levels, the task type being
+    mapped to nothing, every model being there, and the track record being off.
     """
-    case = _case(settings, circumstances, task)
-    decision = decide(settings, circumstances, task)
+    case = examine(settings, circumstances, task)
+    decision = choose(case, circumstances.engine, circumstances.record)
     rows: list[RowExplanation] = []
     for row in ROWS:
         rows.append(RowExplanation(row.reason, row.applies(case), row.why(case)))
         if row.reason is decision.reason:
             break
-    steps: list[str] = []
-    if decision.table_model is not None:
-        steps.append(f"{decision.table_model} cannot run ({decision.remedy}): {decision.model}")
-    elif decision.available is False:
-        steps.append(f"{decision.model} cannot run ({decision.remedy}); the budget is hard")
     unmapped = {
         task_type: model
         for task_type, model in settings.task_mappings.items()
@@ -349,38 +486,41 @@ def explain(settings: Settings, circumstances: Circumstances, task: Task) -> Exp
             circumstances,
             task,
         ),
+        ("every model could run", settings, replace(circumstances, engine=None), task),
+        (
+            "the track record were off",
+            replace(settings, track_record=Consultation.OFF),
+            circumstances,
+            task,
+        ),
     ]
     alternatives: list[Alternative] = []
     for when, other_settings, other_circumstances, other_task in tried:
         other = decide(other_settings, other_circumstances, other_task)
         if other.model != decision.model:
             alternatives.append(Alternative(when, other.model, other.reason))
-    return Explanation(tuple(rows), tuple(steps), tuple(alternatives))
+    return Explanation(tuple(rows), tuple(_steps(case, decision)), tuple(alternatives))
 
 
-def _available(
-    row: Row, case: Case, model: str, engine: Engine
-) -> tuple[str, bool | None, str | None]:
-    """Return the model that runs in the place of one that cannot, whether it can, and the remedy.
-
-    Where the budget decided, the local choice stands. A mapped task goes to its further models in
-    order, then to installed ones of the same kind, then to Claude.
-    """
-    settings = case.settings
-    if provider_of(model, settings) is Provider.CLAUDE:
-        return model, None, None
-    available, remedy = can_run(model, engine, settings)
-    if available is not False or row.reason is not Reason.TASK_OPTIMIZED:
-        return model, available, remedy
-    for candidate in (
-        *mapped_models(case.task.task_type, settings)[1:],
-        *_akin(model, case, engine),
-    ):
-        if provider_of(candidate, settings) is Provider.CLAUDE:
-            return candidate, None, remedy
-        if can_run(candidate, engine, settings)[0]:
-            return candidate, True, remedy
-    return settings.claude_model, None, remedy
+def _steps(case: Case, choice: Choice) -> Iterable[str]:
+    """Tell what came after the table, model by model."""
+    for considered in choice.considered:
+        model, verdict = considered.model, considered.verdict
+        if considered.available is False:
+            hard = "" if choice.reason is Reason.TASK_OPTIMIZED else "; the budget is hard"
+            yield f"{model} cannot run ({considered.remedy}){hard}"
+        if verdict is None:
+            continue
+        passed = "passed over" if verdict.passed_over else "kept"
+        yield (
+            f"{model}: {verdict.local.rate:.0%} of {case.task.task_type} expected to succeed "
+            f"({verdict.local.outcomes:.3g} outcomes), {verdict.needed:.0%} needed: {passed}"
+            f"{' as a trial' if verdict.trial else ''}"
+        )
+    if choice.advised_model is not None:
+        yield f"the track record advises {choice.advised_model}"
+    elif choice.table_model is not None:
+        yield f"so it goes to {choice.model}"
 
 
 def _akin(model: str, case: Case, engine: Engine) -> list[str]:

@@ -27,6 +27,7 @@ from immunos_mcp.domain import (
     ModelLine,
     ModelsAnswer,
     Outcome,
+    OutcomeAnswer,
     Reason,
     RecordAnswer,
     ResetAnswer,
@@ -40,7 +41,7 @@ from immunos_mcp.domain import (
     Usage,
 )
 from immunos_mcp.errors import InvalidInputError, Problem
-from immunos_mcp.ledger import ReadingState
+from immunos_mcp.ledger import ReadingState, engine_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -75,6 +76,7 @@ REHEARSED_DECISIONS = 1000
 PLAN_REASONS = frozenset({Reason.PLAN_LIMIT_EXCEEDED, Reason.PLAN_LIMIT_WARNING})
 
 LARGEST_ID = 2**63 - 1
+MOST_SECONDS = 86_400
 
 Member = TypeVar("Member", bound=StrEnum)
 
@@ -113,6 +115,7 @@ class Router:
         self._transcripts = transcripts
         self._clock = clock
         self._engine = engine
+        self._spelled_engine: tuple[Engine, str] | None = None
         self._read_so_far = ReadingState(None, {})
         self._unread_files: set[str] = set()
 
@@ -140,13 +143,17 @@ class Router:
         def rule(standing: Standing) -> Decision:
             settings = standing.settings
             plan_used_percent = policy.plan_used_percent(standing.plan, settings)
-            circumstances = Circumstances(_budget_tokens(standing), plan_used_percent, engine)
+            circumstances = Circumstances(
+                _budget_tokens(standing), plan_used_percent, engine, standing.record
+            )
             if explain:
                 explanations.append(policy.explain(settings, circumstances, task))
             return policy.decide(settings, circumstances, task)
 
         await self.catch_up()
-        decision_id, decision = await self._ledger.decide(name, self._clock(), task, rule)
+        decision_id, decision = await self._ledger.decide(
+            name, self._clock(), task, rule, self._engine_text(engine)
+        )
         return RouteAnswer(
             model=decision.model,
             provider=decision.provider,
@@ -166,6 +173,8 @@ class Router:
             available=decision.available,
             changed_by=decision.changed_by,
             remedy=decision.remedy,
+            trial=decision.trial,
+            advised_model=decision.advised_model,
             explanation=explanations[0] if explanations else None,
         )
 
@@ -181,6 +190,7 @@ class Router:
         request_id: str | None = None,
         session: str | None = None,
         client: str = "",
+        seconds: float | None = None,
     ) -> RecordAnswer:
         """Add a response's tokens to the session, and close the decision it belongs to.
 
@@ -205,6 +215,7 @@ class Router:
             request_id=None if request_id is None else names.check_request_id(request_id),
             decision_id=decision_id,
             outcome=None if outcome is None else _member(Outcome, "outcome", outcome),
+            seconds=_seconds(seconds),
         )
         await self.catch_up()
         recorded = await self._ledger.record(
@@ -290,7 +301,7 @@ class Router:
         if not dry_run:
             if not changes:
                 current = await self._ledger.settings()
-                return ConfigAnswer({}, settings_rules.values(current))
+                return ConfigAnswer({}, settings_rules.notable_values(current))
             return _config(await self._ledger.change_settings(changes, client, self._clock()))
         would = await self._ledger.preview_settings(changes)
         logged = await self._ledger.decisions(name, REHEARSED_DECISIONS)
@@ -336,6 +347,25 @@ class Router:
             explanation=explanation,
         )
 
+    async def record_outcome(
+        self, decision_id: int, outcome: str, seconds: float | None = None
+    ) -> OutcomeAnswer:
+        """Keep what became of a decision, of which no usage is reported.
+
+        Raises:
+            InvalidInputError: there is no such decision, it is closed otherwise, or the seconds are
+                not from 0 to a day.
+        """
+        known = _member(Outcome, "outcome", outcome)
+        if not 1 <= decision_id <= LARGEST_ID:
+            takes = "the decision_id of a route_task answer"
+            raise InvalidInputError(Problem("decision_id", decision_id, takes))
+        seconds = _seconds(seconds)
+        task_type, model = await self._ledger.close_decision(
+            decision_id, known, seconds, self._clock()
+        )
+        return OutcomeAnswer(decision_id, known, task_type, model)
+
     async def open_decision(self, decision_id: int) -> tuple[str, Provider]:
         """Return the model of a decision that is not closed yet, and whose it is.
 
@@ -374,9 +404,10 @@ class Router:
         decision_id: int,
         outcome: Outcome | None,
         session: str | None = None,
+        seconds: float | None = None,
     ) -> int:
         """Keep what a delegated task used and became; return the session's tokens kept local."""
-        usage = Usage(model, counts, decision_id=decision_id, outcome=outcome)
+        usage = Usage(model, counts, decision_id=decision_id, outcome=outcome, seconds=seconds)
         name = self._session_name(session)
         recorded = await self._ledger.record(name, self._clock(), usage, DELEGATED)
         return recorded.after.local.total
@@ -532,6 +563,13 @@ class Router:
         await self.catch_up()
         return await self._ledger.revisions()
 
+    def _engine_text(self, engine: Engine | None) -> str | None:
+        if engine is None:
+            return None
+        if self._spelled_engine is None or self._spelled_engine[0] is not engine:
+            self._spelled_engine = (engine, engine_text(engine))
+        return self._spelled_engine[1]
+
     def _session_name(self, session: str | None) -> str:
         return self._default_session if session is None else names.check_session_name(session)
 
@@ -548,6 +586,12 @@ def _tokens(field: str, count: int | None) -> int | None:
     if count is None or 0 <= count <= MAXIMUM_TOKENS:
         return count
     raise InvalidInputError(Problem(field, count, f"a whole number from 0 to {MAXIMUM_TOKENS}"))
+
+
+def _seconds(seconds: float | None) -> float | None:
+    if seconds is None or 0 <= seconds <= MOST_SECONDS:
+        return seconds
+    raise InvalidInputError(Problem("seconds", seconds, f"a number from 0 to {MOST_SECONDS}"))
 
 
 def _budget_tokens(standing: Standing) -> int:
@@ -604,7 +648,7 @@ def _summary(record: SessionRecord, settings: Settings) -> SessionSummary:
 def _config(done: SettingsChanged) -> ConfigAnswer:
     return ConfigAnswer(
         changes=settings_rules.differences(done.before, done.after),
-        settings=settings_rules.values(done.after),
+        settings=settings_rules.notable_values(done.after),
     )
 
 

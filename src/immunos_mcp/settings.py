@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 from immunos_mcp.domain import (
     DEFAULT_TASK_MAPPINGS,
     MAXIMUM_TOKENS,
+    Consultation,
     Difference,
     Provider,
+    RecordRules,
     Settings,
     Switch,
 )
@@ -40,6 +42,7 @@ WINDOW_TAKES = f"a whole number of minutes from 0 (off) to {MAXIMUM_WINDOW_MINUT
 PERCENT_TAKES = "a whole percentage from 1 to 100, or 0 for off"
 WAIT_TAKES = "a whole number of seconds from 1 to 3600"
 SWITCH_TAKES = "on or off"
+CONSULTATION_TAKES = "on, advise or off"
 MAPPINGS_TAKES = "an object of task type to a model or several in order, or to null to remove one"
 MOST_MODELS = 8
 """Models that a task type may be mapped to."""
@@ -58,6 +61,20 @@ WINDOW = "session_window_minutes"
 WAIT = "delegate_wait_seconds"
 PLAN_PERCENTS = ("plan_warning_percent", "plan_auto_switch_percent")
 SWITCHES = ("cloud_models", "deny_agent_tool")
+TRACK_RECORD = "track_record"
+RECORD_RULES: Mapping[str, tuple[str, float, float]] = MappingProxyType(
+    {
+        "record_gain": ("gain", 0, 1),
+        "record_half_life_days": ("half_life_days", 1, 3650),
+        "record_local_rate": ("local_rate", 0.01, 0.99),
+        "record_claude_rate": ("claude_rate", 0.01, 0.99),
+        "record_local_strength": ("local_strength", 0.1, 1000),
+        "record_claude_strength": ("claude_strength", 0.1, 1000),
+        "record_horizon": ("horizon", 0, 100_000),
+        "record_retry_days": ("retry_days", 1, 3650),
+    }
+)
+"""The constants of the track record, each with its field and its bounds."""
 MAPPINGS = "task_mappings"
 NAMES: tuple[str, ...] = (
     *THRESHOLDS,
@@ -67,6 +84,8 @@ NAMES: tuple[str, ...] = (
     *PLAN_PERCENTS,
     *SWITCHES,
     WAIT,
+    TRACK_RECORD,
+    *RECORD_RULES,
     MAPPINGS,
 )
 """Every setting's name: the key in the ledger, the argument of ``update_config``, the CLI's key."""
@@ -123,12 +142,24 @@ def values(settings: Settings) -> dict[str, SettingValue]:
     """Spell settings out under their names."""
     spelled: dict[str, SettingValue] = {
         name: getattr(settings, name)
-        for name in (*THRESHOLDS, *MODELS, WINDOW, *PLAN_PERCENTS, *SWITCHES, WAIT)
+        for name in (*THRESHOLDS, *MODELS, WINDOW, *PLAN_PERCENTS, *SWITCHES, WAIT, TRACK_RECORD)
     }
+    for name, (field, _, _) in RECORD_RULES.items():
+        spelled[name] = getattr(settings.record_rules, field)
     for name, kind in WEIGHTS.items():
         spelled[name] = getattr(settings.weights, kind)
     spelled[MAPPINGS] = dict(settings.task_mappings)
     return {name: spelled[name] for name in NAMES}
+
+
+def notable_values(settings: Settings) -> dict[str, SettingValue]:
+    """Spell settings out as ``values`` does, without constants of the track record nobody changed."""
+    default = RecordRules()
+    return {
+        name: value
+        for name, value in values(settings).items()
+        if name not in RECORD_RULES or value != getattr(default, RECORD_RULES[name][0])
+    }
 
 
 def differences(before: Settings, after: Settings) -> dict[str, Difference]:
@@ -159,6 +190,7 @@ def apply(settings: Settings, changes: Mapping[str, SettingChangeValue]) -> Sett
     problems: list[Problem] = []
     fields: dict[str, SettingValue] = {}
     weights: dict[str, float] = {}
+    rules: dict[str, float] = {}
     for name, value in changes.items():
         try:
             checked = _CHECKS[full_name(name)](name, value, settings)
@@ -168,6 +200,9 @@ def apply(settings: Settings, changes: Mapping[str, SettingChangeValue]) -> Sett
         if name in WEIGHTS:
             assert isinstance(checked, int | float)
             weights[WEIGHTS[name]] = checked
+        elif name in RECORD_RULES:
+            assert isinstance(checked, int | float)
+            rules[RECORD_RULES[name][0]] = checked
         else:
             fields[full_name(name)] = checked
     if problems:
@@ -176,6 +211,7 @@ def apply(settings: Settings, changes: Mapping[str, SettingChangeValue]) -> Sett
         settings,
         **fields,  # type: ignore[arg-type]  # each was checked under its own name
         weights=replace(settings.weights, **weights),
+        record_rules=replace(settings.record_rules, **rules),
     )
     problems.extend(_conflicts(changed))
     if problems:
@@ -254,6 +290,29 @@ def _check_switch(name: str, value: object, _settings: Settings) -> Switch:
     raise InvalidInputError(Problem(name, value, SWITCH_TAKES))
 
 
+def _check_consultation(name: str, value: object, _settings: Settings) -> Consultation:
+    if isinstance(value, str) and value in set(Consultation):
+        return Consultation(value)
+    raise InvalidInputError(Problem(name, value, CONSULTATION_TAKES))
+
+
+def record_rule_takes(name: str) -> str:
+    """Say what a constant of the track record takes."""
+    _, lowest, highest = RECORD_RULES[name]
+    return f"a number from {lowest} to {highest}"
+
+
+def _check_record_rule(name: str, value: object, _settings: Settings) -> float:
+    _, lowest, highest = RECORD_RULES[name]
+    if (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and lowest <= value <= highest
+    ):
+        return round(float(value), 6)
+    raise InvalidInputError(Problem(name, value, record_rule_takes(name)))
+
+
 def check_mapping(name: str, task_type: str, model: object) -> tuple[str, str | None]:
     """Return one entry of the task mappings, normalised; a model of ``None`` removes it.
 
@@ -306,6 +365,8 @@ _CHECKS: dict[str, Callable[[str, object, Settings], SettingValue]] = {
     WINDOW: _check_window,
     **dict.fromkeys(PLAN_PERCENTS, _check_percent),
     **dict.fromkeys(SWITCHES, _check_switch),
+    TRACK_RECORD: _check_consultation,
+    **dict.fromkeys(RECORD_RULES, _check_record_rule),
     WAIT: _check_wait,
     MAPPINGS: _check_mappings,
 }
@@ -319,7 +380,7 @@ def parse(name: str, text: str) -> SettingChangeValue:
     try:
         if name in THRESHOLDS or name in {WINDOW, WAIT} or name in PLAN_PERCENTS:
             return int(text)
-        if name in WEIGHTS:
+        if name in WEIGHTS or name in RECORD_RULES:
             return float(text)
         if name == MAPPINGS:
             return json.loads(text)

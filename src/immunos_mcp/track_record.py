@@ -119,7 +119,7 @@ def _variance(estimate: Estimate) -> float:
 
 
 def _is_worth_a_trial(
-    challenger: Estimate, favourite: Estimate, shortfall: float, horizon: int
+    challenger: Estimate, favourite: Estimate, shortfall: float, horizon: float
 ) -> bool:
     """Tell whether outcomes of the challenger are expected to gain more than they cost.
 

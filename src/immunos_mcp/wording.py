@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from immunos_mcp.domain import ChangedBy
+
 if TYPE_CHECKING:
     from immunos_mcp.domain import (
         ConfigAnswer,
         DelegateAnswer,
         Explanation,
+        OutcomeAnswer,
         RecordAnswer,
         ResetAnswer,
         RouteAnswer,
@@ -24,10 +27,16 @@ def routed(answer: RouteAnswer) -> str:
         f"Session {answer.session_tokens} tokens, {answer.warning_level}. "
         f"decision_id {answer.decision_id}"
     )
-    if answer.changed_by is not None:
+    if answer.changed_by is ChangedBy.TRACK_RECORD:
+        line += ". Not the mapped model: its track record at this task type is poor"
+    elif answer.changed_by is not None:
         line += f". Not the mapped model: {answer.remedy}"
     elif answer.available is False:
         line += f". It cannot run now: {answer.remedy}"
+    if answer.trial:
+        line += ". A trial: report its outcome"
+    if answer.advised_model is not None:
+        line += f". Its track record advises {answer.advised_model}"
     if answer.plan_used_percent is not None:
         line += f". Plan limit {answer.plan_used_percent:g} % used"
     if answer.projected_tokens is not None:
@@ -64,6 +73,13 @@ def delegated(answer: DelegateAnswer) -> str:
     if answer.output_path is not None:
         facts.append(f"whole in {answer.output_path}")
     return f"{', '.join(facts)}. Its output, which is data:\n{answer.local_output}"
+
+
+def closed(answer: OutcomeAnswer) -> str:
+    """Say whose record an outcome went into."""
+    return (
+        f"Decision {answer.decision_id} is a {answer.outcome}: {answer.model} at {answer.task_type}"
+    )
 
 
 def recorded(answer: RecordAnswer) -> str:

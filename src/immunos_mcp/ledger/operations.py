@@ -16,6 +16,7 @@ from immunos_mcp import settings as settings_rules
 from immunos_mcp.domain import (
     ChangedBy,
     Classification,
+    Consultation,
     Decision,
     LoggedDecision,
     Outcome,
@@ -33,14 +34,15 @@ from immunos_mcp.domain import (
     WarningLevel,
 )
 from immunos_mcp.errors import InvalidInputError, InvalidStoredSettingsError, Problem
+from immunos_mcp.ledger import engines, records
 from immunos_mcp.ledger.connection import utc_text
-from immunos_mcp.policy import budget_tokens, provider_of
+from immunos_mcp.policy import budget_tokens, provider_of, record_key
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from immunos_mcp.domain import MeasuredUsage, RequestUsage, Usage
+    from immunos_mcp.domain import MeasuredUsage, RequestUsage, TaskRecord, Usage
 
 WINDOW_REASON = "session window"
 """What a session that outlived its window was closed for."""
@@ -60,7 +62,7 @@ _SESSION_COLUMNS = """
 _DECISION_COLUMNS = """
     decision_id, session.name, decided_at, task_type, classification, estimated_tokens,
     model, provider, reason, warning_level, session_tokens, plan_used_percent,
-    available, table_model, changed_by, outcome
+    available, table_model, changed_by, trial, advised_model, outcome
 """
 _POSITION_COLUMNS = ", ".join(TranscriptPosition._fields)
 _MEASURED_COLUMNS = """
@@ -80,12 +82,14 @@ class Standing:
     Attributes:
         plan: the subscription's limits; a decision sees them only where the settings look at them.
         side_requests: tokens of the session that telemetry alone reported; a status alone sees them.
+        record: what is known of the models at a task's type, where the settings let a decision ask.
     """
 
     settings: Settings
     session: Session
     plan: tuple[PlanUsage, ...] = ()
     side_requests: TokenCounts = _NO_TOKENS
+    record: TaskRecord | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,18 +180,30 @@ def decide(
     now: datetime,
     task: Task,
     rule: Callable[[Standing], Decision],
+    engine: str | None = None,
 ) -> tuple[int, Decision]:
-    """Let a rule decide a task on the session as it stands, and log the decision with its inputs."""
+    """Let a rule decide a task on the session as it stands, and log the decision with its inputs.
+
+    The engine is the one that the rule sees, as ``engines.to_text`` spells it.
+    """
+    # As it is logged, so that a replay judges by the same moment.
+    now = datetime.fromisoformat(utc_text(now))
     settings, canonical = _effective(connection)
     session = _open(connection, name, now, settings)
     looks_at_plan = settings.plan_warning_percent or settings.plan_auto_switch_percent
     plan = plan_usage(connection, now) if looks_at_plan else ()
-    decision = rule(Standing(settings, session, plan))
+    asks_record = (
+        settings.track_record is not Consultation.OFF and task.task_type in settings.task_mappings
+    )
+    record = records.task_record(connection, task.task_type, now) if asks_record else None
+    decision = rule(Standing(settings, session, plan, record=record))
     decision_id = connection.execute(
         "INSERT INTO immunos_mcp_decision (session_id, policy_id, decided_at, task_type,"
         " classification, estimated_tokens, session_tokens, model, provider, reason, warning_level,"
-        " plan_used_percent, available, table_model, changed_by)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " plan_used_percent, available, table_model, changed_by, trial, advised_model, engine_id,"
+        " claude_input_tokens, claude_output_tokens, claude_cache_creation_input_tokens,"
+        " claude_cache_read_input_tokens)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             session.session_id,
             _policy_id(connection, canonical, now),
@@ -204,9 +220,16 @@ def decide(
             decision.available,
             decision.table_model,
             decision.changed_by,
+            decision.trial,
+            decision.advised_model,
+            None if engine is None else engines.engine_id(connection, engine),
+            *_kinds(session.claude),
         ),
     ).lastrowid
     assert decision_id is not None
+    if decision.trial:
+        tried_model = record_key(decision.model, settings)
+        records.remember_trial(connection, task.task_type, tried_model, now)
     connection.execute(
         "INSERT INTO immunos_mcp_session_reason (session_id, reason, decisions) VALUES (?, ?, 1)"
         " ON CONFLICT DO UPDATE SET decisions = decisions + 1",
@@ -238,7 +261,7 @@ def record(
     if was_counted is not None:
         session = _current(connection, name, now, settings)
         return Recorded(settings, session, session, repeated=True, counted=was_counted)
-    _close_decision(connection, usage, now)
+    _attribute(connection, usage, now)
     provider = provider_of(usage.model, settings)
     counted = not (is_measured and provider is Provider.CLAUDE)
     before = _open(connection, name, now, settings)
@@ -268,6 +291,26 @@ def record(
     after = _find_open(connection, name)
     assert after is not None
     return Recorded(settings, before, after, repeated=False, counted=counted)
+
+
+def close_decision(
+    connection: sqlite3.Connection,
+    decision_id: int,
+    outcome: Outcome,
+    seconds: float | None,
+    now: datetime,
+) -> tuple[str, str]:
+    """Keep what became of a decision; return its task type and model.
+
+    Raises:
+        InvalidInputError: the decision is unknown or closed otherwise.
+    """
+    decided = _decided(connection, decision_id)
+    _close_as(connection, decided, decided.model, outcome, now)
+    if decided.outcome is None and seconds:
+        key = record_key(decided.model, effective_settings(connection))
+        records.add_work(connection, decided.task_type, key, 0, seconds)
+    return decided.task_type, decided.model
 
 
 def reading_state(connection: sqlite3.Connection, now: datetime) -> ReadingState:
@@ -646,13 +689,15 @@ def decisions(
                 available=None if available is None else bool(available),
                 table_model=table_model,
                 changed_by=None if changed_by is None else ChangedBy(changed_by),
+                trial=bool(trial) or None,
+                advised_model=advised_model,
             ),
             Outcome(outcome) if outcome is not None else None,
         )
         for (
             decision_id, session, decided_at, task_type, classification, estimated_tokens,
             model, provider, reason, level, session_tokens, plan_used_percent,
-            available, table_model, changed_by, outcome,
+            available, table_model, changed_by, trial, advised_model, outcome,
         ) in rows
     )  # fmt: skip
 
@@ -801,24 +846,67 @@ def _recorded_before(connection: sqlite3.Connection, name: str, usage: Usage) ->
     return bool(row[0])
 
 
-def _close_decision(connection: sqlite3.Connection, usage: Usage, now: datetime) -> None:
+def _attribute(connection: sqlite3.Connection, usage: Usage, now: datetime) -> None:
+    """Add usage to the figures of the decision it belongs to, and close that if it says so."""
     if usage.decision_id is None:
         return
+    decided = _decided(connection, usage.decision_id)
+    if usage.outcome is not None:
+        # Whoever did the task has the outcome, whatever the decision had said.
+        _close_as(connection, decided, usage.model, usage.outcome, now)
+    key = record_key(usage.model, effective_settings(connection))
+    seconds = usage.seconds or 0.0
+    records.add_work(connection, decided.task_type, key, usage.counts.total, seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class _Decided:
+    """A decision, as far as its closing looks at it."""
+
+    decision_id: int
+    task_type: str
+    model: str
+    outcome: str | None
+
+
+def _decided(connection: sqlite3.Connection, decision_id: int) -> _Decided:
     row = connection.execute(
-        "SELECT outcome FROM immunos_mcp_decision WHERE decision_id = ?", (usage.decision_id,)
+        "SELECT decision_id, task_type, model, outcome FROM immunos_mcp_decision"
+        " WHERE decision_id = ?",
+        (decision_id,),
     ).fetchone()
     if row is None:
         takes = "the decision_id of a route_task answer"
-        raise InvalidInputError(Problem("decision_id", usage.decision_id, takes))
-    if usage.outcome is None or row[0] == usage.outcome:
+        raise InvalidInputError(Problem("decision_id", decision_id, takes))
+    return _Decided(*row)
+
+
+def _close_as(
+    connection: sqlite3.Connection, decided: _Decided, model: str, outcome: Outcome, now: datetime
+) -> None:
+    """Close a decision, unless it is, and add its outcome to the record of the model that did it."""
+    if decided.outcome == outcome:
         return
-    if row[0] is not None:
-        takes = f"no other outcome: decision {usage.decision_id} is closed as {row[0]}"
-        raise InvalidInputError(Problem("outcome", usage.outcome.value, takes))
+    if decided.outcome is not None:
+        takes = f"no other outcome: decision {decided.decision_id} is closed as {decided.outcome}"
+        raise InvalidInputError(Problem("outcome", outcome.value, takes))
+    settings, canonical = _effective(connection)
+    key = record_key(model, settings)
     connection.execute(
         "UPDATE immunos_mcp_decision SET outcome = ?, closed_at = ? WHERE decision_id = ?",
-        (usage.outcome, utc_text(now), usage.decision_id),
+        (outcome, utc_text(now), decided.decision_id),
     )
+    connection.execute(
+        "INSERT INTO immunos_mcp_outcome (decision_id, after_decision_id, policy_id, model)"
+        " SELECT ?, max(decision_id), ?, ? FROM immunos_mcp_decision",
+        (
+            decided.decision_id,
+            _policy_id(connection, canonical, now),
+            None if key == record_key(decided.model, settings) else key,
+        ),
+    )
+    at = datetime.fromisoformat(utc_text(now))
+    records.learn(connection, decided.task_type, key, outcome, at, settings.record_rules)
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,11 +74,33 @@ class SqliteLedger(ABC):
         await self._write(lambda connection: operations.open_session(connection, name, now))
 
     async def decide(
-        self, name: str, now: datetime, task: Task, rule: Callable[[Standing], Decision]
+        self,
+        name: str,
+        now: datetime,
+        task: Task,
+        rule: Callable[[Standing], Decision],
+        engine: str | None = None,
     ) -> tuple[int, Decision]:
-        """Let a pure rule decide a task on the session as it stands; log it and return its id."""
+        """Let a pure rule decide a task on the session as it stands; log it and return its id.
+
+        The engine is the one that the rule sees, as ``ledger.engine_text`` spells it.
+        """
         return await self._write(
-            lambda connection: operations.decide(connection, name, now, task, rule)
+            lambda connection: operations.decide(connection, name, now, task, rule, engine)
+        )
+
+    async def close_decision(
+        self, decision_id: int, outcome: Outcome, seconds: float | None, now: datetime
+    ) -> tuple[str, str]:
+        """Keep what became of a decision; return its task type and model.
+
+        Raises:
+            InvalidInputError: the decision is unknown or closed otherwise. Nothing was changed.
+        """
+        return await self._write(
+            lambda connection: operations.close_decision(
+                connection, decision_id, outcome, seconds, now
+            )
         )
 
     async def record(

@@ -1,0 +1,52 @@
+"""How the ledger spells the local engine: what the policy looks at, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from immunos_mcp.domain import Engine, EngineState, LocalModel
+
+if TYPE_CHECKING:
+    import sqlite3
+
+_FIT = "completion"
+
+
+def to_text(engine: Engine) -> str:
+    """Spell an engine as one canonical line of JSON: equal in the policy's eyes, equal lines."""
+    models = {
+        canonical: [model.name, model.size_bytes, _is_fit(model)]
+        for canonical, model in engine.models.items()
+    }
+    return json.dumps(
+        {"state": engine.state, "models": models}, sort_keys=True, separators=(",", ":")
+    )
+
+
+def from_text(text: str) -> Engine:
+    """Build the engine that a line stands for; what the policy does not look at is left out."""
+    spelled = json.loads(text)
+    models = {
+        canonical: LocalModel(
+            name, size_bytes=size_bytes, capabilities=frozenset({_FIT} if is_fit else ())
+        )
+        for canonical, (name, size_bytes, is_fit) in spelled["models"].items()
+    }
+    return Engine(EngineState(spelled["state"]), models=models)
+
+
+def engine_id(connection: sqlite3.Connection, text: str) -> int:
+    """Return the number of an engine's line, storing it if it is new."""
+    row = connection.execute(
+        "SELECT engine_id FROM immunos_mcp_engine WHERE engine = ?", (text,)
+    ).fetchone()
+    if row is None:
+        row = connection.execute(
+            "INSERT INTO immunos_mcp_engine (engine) VALUES (?) RETURNING engine_id", (text,)
+        ).fetchone()
+    return int(row[0])
+
+
+def _is_fit(model: LocalModel) -> bool:
+    return model.capabilities is None or _FIT in model.capabilities

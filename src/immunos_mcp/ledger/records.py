@@ -1,0 +1,117 @@
+"""What outcomes say of each model, kept beside the log: reading it costs the same however long that is.
+
+All functions take a ``sqlite3.Connection`` in an open transaction; none begins or ends one.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from immunos_mcp import track_record
+from immunos_mcp.domain import Evidence, ModelRecord, Outcome, TaskRecord
+from immunos_mcp.ledger.connection import utc_text
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from immunos_mcp.domain import RecordRules
+
+EVERYWHERE = ""
+"""Stands for all task types together; no task type is spelled so."""
+
+EVIDENCE_COLUMNS = "faded_successes, faded_failures, newest_at, newest_succeeded, tried_at"
+
+
+def evidence(row: tuple[Any, ...]) -> Evidence:
+    """Build evidence from the columns of ``EVIDENCE_COLUMNS``."""
+    successes, failures, newest_at, newest_succeeded, tried_at = row
+    return Evidence(
+        successes,
+        failures,
+        None if newest_at is None else datetime.fromisoformat(newest_at),
+        bool(newest_succeeded),
+        None if tried_at is None else datetime.fromisoformat(tried_at),
+    )
+
+
+def task_record(connection: sqlite3.Connection, task_type: str, now: datetime) -> TaskRecord:
+    """Return what is known of every model at a task type."""
+    here: dict[str, Evidence] = {}
+    everywhere: dict[str, Evidence] = {}
+    rows = connection.execute(
+        f"SELECT task_type, model, {EVIDENCE_COLUMNS} FROM immunos_mcp_record"  # noqa: S608  # a constant
+        " WHERE task_type IN (?, ?)",
+        (EVERYWHERE, task_type),
+    )
+    for kind, model, *columns in rows:
+        (here if kind else everywhere)[model] = evidence(tuple(columns))
+    return TaskRecord(
+        {
+            model: ModelRecord(here.get(model, Evidence()), everywhere.get(model, Evidence()))
+            for model in {*here, *everywhere}
+        },
+        now,
+    )
+
+
+def learn(
+    connection: sqlite3.Connection,
+    task_type: str,
+    model: str,
+    outcome: Outcome,
+    now: datetime,
+    rules: RecordRules,
+) -> None:
+    """Add an outcome to a model's record at a task type and at all."""
+    succeeded = outcome is Outcome.SUCCESS
+    for kind in (task_type, EVERYWHERE):
+        row = connection.execute(
+            f"SELECT {EVIDENCE_COLUMNS} FROM immunos_mcp_record"  # noqa: S608  # a constant
+            " WHERE task_type = ? AND model = ?",
+            (kind, model),
+        ).fetchone()
+        before = Evidence() if row is None else evidence(row)
+        after = track_record.add(before, succeeded=succeeded, at=now, rules=rules)
+        assert after.at is not None
+        connection.execute(
+            "INSERT INTO immunos_mcp_record (task_type, model, successes, failures,"
+            " faded_successes, faded_failures, newest_at, newest_succeeded)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+            " successes = successes + excluded.successes, failures = failures + excluded.failures,"
+            " faded_successes = excluded.faded_successes, faded_failures = excluded.faded_failures,"
+            " newest_at = excluded.newest_at, newest_succeeded = excluded.newest_succeeded",
+            (
+                kind,
+                model,
+                succeeded,
+                not succeeded,
+                after.successes,
+                after.failures,
+                utc_text(after.at),
+                after.succeeded,
+            ),
+        )
+
+
+def remember_trial(
+    connection: sqlite3.Connection, task_type: str, model: str, now: datetime
+) -> None:
+    """Keep that a task was given to a model as a trial, so that its outcome is awaited."""
+    connection.execute(
+        "INSERT INTO immunos_mcp_record (task_type, model, tried_at) VALUES (?, ?, ?)"
+        " ON CONFLICT DO UPDATE SET tried_at = excluded.tried_at",
+        (task_type, model, utc_text(now)),
+    )
+
+
+def add_work(
+    connection: sqlite3.Connection, task_type: str, model: str, tokens: int, seconds: float
+) -> None:
+    """Add what a decision's task took to its model's figures at the task type and at all."""
+    connection.executemany(
+        "INSERT INTO immunos_mcp_record (task_type, model, tokens, seconds) VALUES (?, ?, ?, ?)"
+        " ON CONFLICT DO UPDATE SET tokens = tokens + excluded.tokens,"
+        " seconds = seconds + excluded.seconds",
+        [(kind, model, tokens, seconds) for kind in (task_type, EVERYWHERE)],
+    )
