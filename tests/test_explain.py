@@ -80,7 +80,7 @@ def test_the_plans_limit_is_told_with_its_numbers() -> None:
 @pytest.mark.parametrize(
     ("total", "step"),
     [
-        (0, "qwen2.5-coder:7b cannot run (ollama serve); so it goes to claude-sonnet-4.5"),
+        (0, "qwen2.5-coder:7b cannot run (ollama serve); it goes to claude-sonnet-4.5"),
         (180_000, "qwen2.5-coder:7b cannot run (ollama serve); the budget is hard"),
     ],
 )

@@ -238,6 +238,12 @@ async def _history(router: Router, given: argparse.Namespace) -> tuple[object, s
     return summaries, terminal.sessions(summaries)
 
 
+async def _replay(router: Router, given: argparse.Namespace) -> tuple[object, str]:
+    changes = _assignments(given.assignments)
+    answer = await router.replay(changes, given.since, given.session, given.limit)
+    return answer, terminal.replayed(answer)
+
+
 async def _sync(router: Router, given: argparse.Namespace) -> tuple[object, str]:
     since = None if given.all else given.since
     answer = await router.sync(since, _show_progress if sys.stderr.isatty() else _no_progress)
@@ -722,6 +728,25 @@ def _parser() -> argparse.ArgumentParser:
     )
     history.add_argument("what", nargs="?", choices=["decisions", "sessions"], default="decisions")
     history.add_argument("--limit", type=_limit, default=20, metavar="N")
+
+    replay = add(
+        "replay",
+        "run the logged tasks through the policy with other settings, and change nothing",
+        "replay --set auto_switch_threshold=160000 --since 2026-11-01",
+        _replay,
+    )
+    replay.add_argument(
+        "--set",
+        dest="assignments",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="what differs from the settings of the time; may be given again (none: nothing does)",
+    )
+    replay.add_argument("--since", type=_moment, metavar="TIME", help="leave earlier decisions out")
+    replay.add_argument(
+        "--limit", type=_limit, default=20, metavar="N", help="how many differing ones to list"
+    )
 
     sync = add(
         "sync",

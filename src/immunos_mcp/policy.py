@@ -21,7 +21,6 @@ from immunos_mcp.domain import (
     ModelRecord,
     Provider,
     Reason,
-    Rehearsal,
     RowExplanation,
     Switch,
     WarningLevel,
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 
     from immunos_mcp.domain import (
         Engine,
-        LoggedDecision,
         PlanUsage,
         Settings,
         Task,
@@ -520,7 +518,7 @@ def _steps(case: Case, choice: Choice) -> Iterable[str]:
     if choice.advised_model is not None:
         yield f"the track record advises {choice.advised_model}"
     elif choice.table_model is not None:
-        yield f"so it goes to {choice.model}"
+        yield f"it goes to {choice.model}"
 
 
 def _akin(model: str, case: Case, engine: Engine) -> list[str]:
@@ -562,20 +560,3 @@ def recommend(
     if plan is WarningLevel.WARNING:
         return "mixed", "Plan limit is coming near: routine tasks go to Ollama."
     return settings.claude_model, "Budget is fine: tasks go where they are done best."
-
-
-def rehearse(logged: Iterable[LoggedDecision], settings: Settings) -> Rehearsal:
-    """Decide logged tasks again, at the totals they were decided at, under other settings."""
-    decisions = changed = moved_to_ollama = moved_to_claude = 0
-    for entry in logged:
-        decisions += 1
-        decision = entry.decision
-        circumstances = Circumstances(decision.session_tokens, decision.plan_used_percent)
-        again = decide(settings, circumstances, entry.task)
-        if again.model == (decision.table_model or decision.model):
-            continue
-        changed += 1
-        if again.provider is not decision.provider:
-            moved_to_ollama += again.provider is Provider.OLLAMA
-            moved_to_claude += again.provider is Provider.CLAUDE
-    return Rehearsal(decisions, changed, moved_to_ollama, moved_to_claude)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
 from immunos_mcp import names, pace, policy
@@ -53,12 +54,14 @@ if TYPE_CHECKING:
         LoggedDecision,
         PlanUsage,
         Provider,
+        ReplayAnswer,
         RequestUsage,
         SessionRecord,
         SettingChange,
         Settings,
     )
     from immunos_mcp.ledger import SettingsChanged, SqliteLedger, Standing
+    from immunos_mcp.replay import History
     from immunos_mcp.settings import SettingChangeValue
 
 REPORTED = "reported"
@@ -303,10 +306,45 @@ class Router:
                 current = await self._ledger.settings()
                 return ConfigAnswer({}, settings_rules.notable_values(current))
             return _config(await self._ledger.change_settings(changes, client, self._clock()))
+        from immunos_mcp import replay  # noqa: PLC0415  # few commands need it
+
         would = await self._ledger.preview_settings(changes)
-        logged = await self._ledger.decisions(name, REHEARSED_DECISIONS)
-        rehearsal = policy.rehearse(logged, would.after)
+        rehearsal = await self._ledger.replay(
+            lambda past: replay.rehearse(past, _changed_policies(past, changes)),
+            name,
+            newest=REHEARSED_DECISIONS,
+        )
         return replace(_config(would), dry_run=True, rehearsal=rehearsal)
+
+    async def replay(
+        self,
+        changes: Mapping[str, SettingChangeValue],
+        since: datetime | None = None,
+        session: str | None = None,
+        most: int = 20,
+    ) -> ReplayAnswer:
+        """Run the logged tasks through the policy with other settings; nothing is changed.
+
+        Args:
+            changes: what differs from the settings of the time, as ``update_config`` takes it.
+            since: earlier decisions are left out.
+            session: the session name; ``None``: all.
+            most: how many differing decisions are listed.
+        """
+        from immunos_mcp import replay  # noqa: PLC0415  # few commands need it
+
+        name = None if session is None else names.check_session_name(session)
+        await self._ledger.preview_settings(changes)
+        return await self._ledger.replay(
+            lambda past: replay.replay_and_tell(
+                past,
+                _changed_policies(past, changes),
+                lambda settings: settings_rules.apply(settings, changes),
+                most,
+            ),
+            name,
+            since,
+        )
 
     async def unset_config(self, settings: tuple[str, ...], client: str) -> ConfigAnswer:
         """Return settings to their defaults, all or none."""
@@ -317,13 +355,13 @@ class Router:
         return await self._ledger.settings()
 
     async def explain_decision(self, decision_id: int) -> ExplainAnswer:
-        """Tell how a logged decision came about, under the settings of its time.
-
-        What the local engine had then is not logged; only what it changed is told.
+        """Tell how a logged decision came about, from what it was made from at the time.
 
         Raises:
             InvalidInputError: there is no such decision.
         """
+        from immunos_mcp import replay  # noqa: PLC0415  # few commands need it
+
         known = 1 <= decision_id <= LARGEST_ID
         found = await self._ledger.logged_decision(decision_id) if known else None
         if found is None:
@@ -331,11 +369,12 @@ class Router:
             raise InvalidInputError(Problem("decision_id", decision_id, takes))
         logged, settings = found
         decision = logged.decision
-        circumstances = Circumstances(decision.session_tokens, decision.plan_used_percent)
-        explanation = policy.explain(settings, circumstances, logged.task)
-        if decision.table_model is not None:
-            step = f"{decision.table_model} could not run: {decision.model}"
-            explanation = replace(explanation, steps=(step,))
+        past = await self._ledger.replay(replay.recall, alone=decision_id)
+        if past is None:
+            # What was learned before it was pruned.
+            circumstances = Circumstances(decision.session_tokens, decision.plan_used_percent)
+            past = (settings, circumstances, logged.task)
+        explanation = policy.explain(*past)
         return ExplainAnswer(
             decision_id=logged.decision_id,
             session=logged.session,
@@ -586,6 +625,24 @@ def _tokens(field: str, count: int | None) -> int | None:
     if count is None or 0 <= count <= MAXIMUM_TOKENS:
         return count
     raise InvalidInputError(Problem(field, count, f"a whole number from 0 to {MAXIMUM_TOKENS}"))
+
+
+def _changed_policies(
+    past: History, changes: Mapping[str, SettingChangeValue]
+) -> Callable[[int], Settings]:
+    """Return the settings of each decision's time with changes.
+
+    Where these do not fit together with the others of that time, those in force now are changed.
+    """
+
+    @cache
+    def changed(policy_id: int) -> Settings:
+        try:
+            return settings_rules.apply(past.policies[policy_id], changes)
+        except InvalidInputError:
+            return settings_rules.apply(past.current, changes)
+
+    return changed
 
 
 def _seconds(seconds: float | None) -> float | None:

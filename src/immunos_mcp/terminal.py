@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         LoggedDecision,
         ModelsAnswer,
         PlanUsage,
+        ReplayAnswer,
         SessionSummary,
         SettingChange,
         StatusAnswer,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 
 BAR_CELLS = 20
+NEWEST_CROSSINGS = 20
 
 
 def to_json(value: object) -> str:
@@ -133,6 +135,58 @@ def explanation(answer: ExplainAnswer) -> str:
         *(f"then {step}" for step in told.steps),
         *(f"else, if {each.when}: {each.model} ({each.reason})" for each in told.alternatives),
     ]
+    return "\n".join(lines)
+
+
+def replayed(answer: ReplayAnswer) -> str:
+    """Lay out what other settings would have made of the past."""
+    lines = [
+        (
+            f"{answer.decisions:,} decisions, {answer.changed:,} would have named another model: "
+            f"{answer.moved_to_ollama:,} from Claude to Ollama, "
+            f"{answer.moved_to_claude:,} from Ollama to Claude"
+        ),
+        (
+            f"Claude would have kept {answer.kept_tokens:,} budget tokens "
+            f"and spent {answer.spent_tokens:,} more"
+        ),
+    ]
+    if answer.models:
+        rows = (
+            (model, f"{share.before:,}", f"{share.after:,}")
+            for model, share in answer.models.items()
+        )
+        lines += ["", _table(("model", "decisions", "would have been"), rows)]
+    if answer.crossings:
+        newest = answer.crossings[-NEWEST_CROSSINGS:]
+        rows = (
+            (
+                f"{each.session_id} {each.session}",
+                each.level,
+                "never" if each.before is None else _second(each.before),
+                "never" if each.after is None else _second(each.after),
+            )
+            for each in newest
+        )
+        lines += ["", _table(("session", "level", "reached (UTC)", "would have been"), rows)]
+        if len(newest) < len(answer.crossings):
+            lines.append(f"and {len(answer.crossings) - len(newest):,} earlier; --json has all")
+    if answer.differing:
+        rows = (
+            (
+                str(each.decision_id),
+                each.task_type,
+                each.classification,
+                each.before,
+                each.after,
+                each.reason,
+            )
+            for each in answer.differing
+        )
+        lines += ["", _table(("id", "task", "class", "was", "would be", "reason"), rows)]
+        left = answer.changed - len(answer.differing)
+        if left:
+            lines.append(f"and {left:,} more; --limit lists more")
     return "\n".join(lines)
 
 

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         SettingsChanged,
         Standing,
     )
+    from immunos_mcp.replay import History
     from immunos_mcp.settings import SettingChangeValue
 
 Result = TypeVar("Result")
@@ -212,6 +213,24 @@ class SqliteLedger(ABC):
     async def decisions(self, name: str | None, limit: int) -> tuple[LoggedDecision, ...]:
         """Return the newest decisions of a session name, or of all, newest first."""
         return await self._read(lambda connection: operations.decisions(connection, name, limit))
+
+    async def replay(
+        self,
+        work: Callable[[History], Result],
+        name: str | None = None,
+        since: datetime | None = None,
+        newest: int | None = None,
+        alone: int | None = None,
+    ) -> Result:
+        """Let a pure function go through the past of a session name, or of all.
+
+        Decisions before a moment, or beyond the newest so many, or all but one, are not replayed.
+        """
+        from immunos_mcp.ledger import history  # noqa: PLC0415  # few commands need it
+
+        return await self._read(
+            lambda connection: work(history.history(connection, name, since, newest, alone))
+        )
 
     async def sessions(
         self, name: str | None, limit: int

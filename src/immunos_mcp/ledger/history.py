@@ -1,0 +1,157 @@
+"""The past, read for a replay: every statement streams, so that a long log takes no memory."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from operator import itemgetter
+from typing import TYPE_CHECKING
+
+from immunos_mcp import settings as settings_rules
+from immunos_mcp.domain import Provider, TokenCounts
+from immunos_mcp.ledger import engines, operations, records
+from immunos_mcp.ledger.connection import utc_text
+from immunos_mcp.replay import (
+    History,
+    PastDecision,
+    PastOutcome,
+    PastSession,
+    PastUsage,
+    PastWork,
+)
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable, Iterator
+    from datetime import datetime
+
+    from immunos_mcp.domain import Evidence
+
+
+def history(
+    connection: sqlite3.Connection,
+    name: str | None = None,
+    since: datetime | None = None,
+    newest: int | None = None,
+    alone: int | None = None,
+) -> History:
+    """Return the past of a session name, or of all, to be read in the transaction that is open.
+
+    Args:
+        connection: in a transaction, which outlasts the reading.
+        name: the sessions whose decisions are replayed; what was learned elsewhere counts all the same.
+        since: decisions before this moment are not replayed.
+        newest: no more than so many decisions are.
+        alone: only this decision is.
+
+    Raises:
+        InvalidStoredSettingsError: the ledger holds settings that cannot be used.
+    """
+    (first,) = connection.execute(
+        "SELECT coalesce(max(first_decision_id), 0) FROM immunos_mcp_pruning"
+    ).fetchone()
+    from_decision = first
+    if newest is not None:
+        found = operations.decisions(connection, name, newest)
+        from_decision = max(first, found[-1].decision_id) if found else first
+    moment = "" if since is None else utc_text(since)
+
+    def decisions() -> Iterable[PastDecision]:
+        rows = connection.execute(
+            "SELECT is_replayed, decision_id, session_id, policy_id, engine_id, decided_at, task_type,"
+            " classification, estimated_tokens, session_tokens, plan_used_percent, model, provider,"
+            " reason, warning_level, available, changed_by, table_model, trial, advised_model,"
+            " claude_input_tokens, claude_output_tokens, claude_cache_creation_input_tokens,"
+            " claude_cache_read_input_tokens FROM (SELECT decision.*, (decision_id >= ?2"
+            "  AND decided_at >= ?3 AND (?5 IS NULL OR decision_id = ?5) AND (?4 IS NULL OR session_id IN"
+            "   (SELECT session_id FROM immunos_mcp_session WHERE name = ?4))) AS is_replayed"
+            " FROM immunos_mcp_decision AS decision WHERE decision_id >= ?1)"
+            " WHERE is_replayed OR trial ORDER BY decision_id",
+            (first, from_decision, moment, name, alone),
+        )
+        return map(PastDecision._make, rows)
+
+    def outcomes() -> Iterable[PastOutcome]:
+        rows = connection.execute(
+            "SELECT after_decision_id, outcome.policy_id, outcome.model, task_type, decision.model,"
+            " decision.outcome, closed_at FROM immunos_mcp_outcome AS outcome"
+            " JOIN immunos_mcp_decision AS decision USING (decision_id) ORDER BY outcome_id"
+        )
+        return map(PastOutcome._make, rows)
+
+    return History(
+        current=operations.effective_settings(connection),
+        policies={
+            policy_id: settings_rules.from_canonical(text)
+            for policy_id, text in connection.execute(
+                "SELECT policy_id, settings FROM immunos_mcp_policy"
+            )
+        },
+        engines={
+            engine_id: engines.from_text(text)
+            for engine_id, text in connection.execute(
+                "SELECT engine_id, engine FROM immunos_mcp_engine"
+            )
+        },
+        records=_pruned_records(connection),
+        decisions=decisions,
+        outcomes=outcomes,
+        work=lambda: _work(connection),
+        sessions=_sessions(connection, name, moment),
+        usage=lambda: _usage(connection),
+    )
+
+
+def _pruned_records(connection: sqlite3.Connection) -> dict[tuple[str, str], Evidence]:
+    rows = connection.execute(
+        f"SELECT task_type, model, {records.EVIDENCE_COLUMNS} FROM immunos_mcp_pruned_record"  # noqa: S608  # a constant
+    )
+    return {
+        (task_type, model): records.evidence(tuple(columns)) for task_type, model, *columns in rows
+    }
+
+
+def _work(connection: sqlite3.Connection) -> Iterator[PastWork]:
+    rows = connection.execute(
+        "SELECT decision_id, provider, sum(input_tokens), sum(output_tokens),"
+        " sum(cache_creation_input_tokens), sum(cache_read_input_tokens) FROM immunos_mcp_usage"
+        " WHERE decision_id IS NOT NULL GROUP BY decision_id, provider ORDER BY decision_id"
+    )
+    for decision_id, parts in groupby(rows, itemgetter(0)):
+        counts = {provider: TokenCounts(*kinds) for _, provider, *kinds in parts}
+        yield PastWork(
+            decision_id,
+            counts.get(Provider.CLAUDE, TokenCounts()),
+            counts.get(Provider.OLLAMA, TokenCounts()),
+        )
+
+
+def _sessions(
+    connection: sqlite3.Connection, name: str | None, since: str
+) -> tuple[PastSession, ...]:
+    rows = connection.execute(
+        "SELECT session_id, name, started_at, ended_at, folder, claude_input_tokens,"
+        " claude_output_tokens, claude_cache_creation_input_tokens, claude_cache_read_input_tokens"
+        " FROM immunos_mcp_session WHERE (?1 IS NULL OR name = ?1)"
+        " AND (ended_at IS NULL OR ended_at >= ?2) ORDER BY started_at, session_id",
+        (name, since),
+    )
+    return tuple(
+        PastSession(session_id, name, started_at, ended_at, folder, TokenCounts(*kinds))
+        for session_id, name, started_at, ended_at, folder, *kinds in rows
+    )
+
+
+def _usage(connection: sqlite3.Connection) -> Iterable[PastUsage]:
+    rows = connection.execute(
+        "SELECT recorded_at AS at, session_id, NULL, input_tokens, output_tokens,"
+        " cache_creation_input_tokens, cache_read_input_tokens FROM immunos_mcp_usage"
+        "  WHERE provider = 'claude' AND counted"
+        " UNION ALL SELECT measured_at, NULL, folder, input_tokens, output_tokens,"
+        " cache_creation_input_tokens, cache_read_input_tokens FROM immunos_mcp_measured_usage"
+        "  WHERE provider = 'claude'"
+        " UNION ALL SELECT finished_at, NULL, NULL, input_tokens, output_tokens,"
+        " cache_creation_input_tokens, cache_read_input_tokens FROM immunos_mcp_request_usage"
+        "  WHERE provider = 'claude'"
+        " ORDER BY at"
+    )
+    return map(PastUsage._make, rows)
