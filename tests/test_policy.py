@@ -16,11 +16,9 @@ from immunos_mcp.domain import (
     Circumstances,
     Classification,
     Decision,
-    LoggedDecision,
     PlanUsage,
     Provider,
     Reason,
-    Rehearsal,
     Settings,
     Task,
     TokenCounts,
@@ -36,7 +34,6 @@ from immunos_mcp.policy import (
     plan_used_percent,
     provider_of,
     recommend,
-    rehearse,
     warning_level,
 )
 
@@ -190,26 +187,6 @@ def test_each_level_recommends_its_model(level: WarningLevel, model: str, words:
 def test_levels_begin_exactly_at_their_thresholds() -> None:
     levels = [warning_level(total, SETTINGS) for total in (W - 1, W, A - 1, A)]
     assert levels == ["normal", "warning", "warning", "critical"]
-
-
-def test_a_rehearsal_counts_what_would_differ_and_where_it_would_go() -> None:
-    def logged(total: int, task: Task) -> LoggedDecision:
-        decision = decide(SETTINGS, Circumstances(total), task)
-        return LoggedDecision(1, "default", datetime.now(UTC), task, decision, None)
-
-    routine, creative = Classification.ROUTINE, Classification.CREATIVE
-    history = [
-        logged(100, Task("code_review", routine)),
-        logged(100, Task("unheard_of", routine)),
-        logged(100, Task("unheard_of", creative)),
-        logged(A, Task("unheard_of", creative)),
-    ]
-    changed = Settings(token_warning_threshold=100, task_mappings={"code_review": "llama3:8b"})
-    assert rehearse(history, changed) == Rehearsal(4, 2, moved_to_ollama=1, moved_to_claude=0)
-    later = Settings(
-        token_warning_threshold=A + 1, token_auto_switch_threshold=A + 1, session_limit=A + 1
-    )
-    assert rehearse(history, later) == Rehearsal(4, 1, moved_to_ollama=0, moved_to_claude=1)
 
 
 def is_claudes(model: str, settings: Settings) -> bool:
@@ -449,36 +426,3 @@ def test_the_recommendation_names_the_models_of_the_settings() -> None:
         ("mixed", "Budget is running low: routine tasks go to Ollama."),
         ("llama3:8b", "Budget used up: all tasks go to Ollama."),
     ]
-
-
-@given(
-    st.lists(st.tuples(strategies.tokens, strategies.tasks), max_size=8),
-    strategies.settings(),
-    strategies.settings(),
-)
-def test_a_rehearsal_is_the_count_of_decisions_that_differ(
-    asked: list[tuple[int, Task]], before: Settings, after: Settings
-) -> None:
-    decided = [
-        (decide(before, Circumstances(total), task), decide(after, Circumstances(total), task))
-        for total, task in asked
-    ]
-    logged = [
-        LoggedDecision(number, "default", datetime(2026, 1, 1, tzinfo=UTC), task, old, None)
-        for number, ((_, task), (old, _)) in enumerate(zip(asked, decided, strict=True), 1)
-    ]
-    changed = [(old.provider, new.provider) for old, new in decided if old.model != new.model]
-    assert rehearse(iter(logged), after) == Rehearsal(
-        len(asked),
-        len(changed),
-        moved_to_ollama=changed.count((Provider.CLAUDE, Provider.OLLAMA)),
-        moved_to_claude=changed.count((Provider.OLLAMA, Provider.CLAUDE)),
-    )
-
-
-def test_the_same_settings_change_nothing_in_a_rehearsal() -> None:
-    task = Task("unheard_of", Classification.CREATIVE, 5)
-    decision = decide(SETTINGS, Circumstances(0), task)
-    logged = LoggedDecision(1, "default", datetime(2026, 1, 1, tzinfo=UTC), task, decision, None)
-    assert rehearse([logged], SETTINGS) == Rehearsal(1, 0, 0, 0)
-    assert rehearse([], SETTINGS) == Rehearsal(0, 0, 0, 0)

@@ -286,7 +286,7 @@ def test_a_trial_that_waits_for_its_outcome_has_no_second() -> None:
     record = only_here([*many(True, 20), *many(False, 20)])
     rules = replace(RULES, gain=0.37)
     assert judge(record, UNKNOWN, rules, NOW).trial
-    waiting = replace(record, here=tried(record.here, NOW + timedelta(hours=1)))
+    waiting = record._replace(here=tried(record.here, NOW + timedelta(hours=1)))
     verdict = judge(waiting, UNKNOWN, rules, NOW + timedelta(hours=2))
     assert (verdict.passed_over, verdict.trial) == (True, False)
 
@@ -307,7 +307,7 @@ def test_a_model_that_is_passed_over_gets_one_trial_when_its_days_are_over() -> 
     assert judge(record, UNKNOWN, RULES, before).passed_over
     verdict = judge(record, UNKNOWN, RULES, then)
     assert (verdict.passed_over, verdict.trial) == (False, True)
-    waiting = replace(record, here=tried(record.here, then))
+    waiting = record._replace(here=tried(record.here, then))
     assert judge(waiting, UNKNOWN, RULES, then).passed_over
     assert judge(waiting, UNKNOWN, RULES, then + timedelta(days=29)).passed_over
     assert judge(waiting, UNKNOWN, RULES, then + timedelta(days=30)).trial

@@ -235,9 +235,10 @@ class Pace:
     at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(NamedTuple):
     """What outcomes say of a model, at one task type or at all; ``track_record.py`` reads it.
+
+    A tuple, like the three after it: a replay makes several of each for every decision.
 
     Attributes:
         successes: each weighed down by its age at ``at``.
@@ -254,16 +255,14 @@ class Evidence:
     tried_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ModelRecord:
+class ModelRecord(NamedTuple):
     """A model's outcomes at one task type, and at all task types together, that one included."""
 
     here: Evidence = Evidence()
     everywhere: Evidence = Evidence()
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
+class Estimate(NamedTuple):
     """How often a model is expected to succeed: a Beta distribution.
 
     Attributes:
@@ -278,8 +277,7 @@ class Estimate:
     outcomes: float
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What the track record makes of a local model at a task type.
 
     Attributes:

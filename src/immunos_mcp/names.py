@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 
 from immunos_mcp.errors import InvalidInputError, Problem
 
@@ -72,6 +73,7 @@ _LIBRARY = re.compile(r"^(?:https?://)?registry\.ollama\.ai/(?:library/)?")
 _CLOUD = re.compile(r":(?:.*-)?cloud$")
 
 
+@lru_cache(maxsize=1024)
 def canonical_model(name: str) -> str:
     """Return the one spelling of a local model's name: Ollama takes several for the same model.
 

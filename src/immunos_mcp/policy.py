@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from immunos_mcp.domain import (
@@ -59,9 +60,14 @@ def provider_of(model: str, settings: Settings) -> Provider:
     Claude or one of its families, in any spelling that APIs use. All others are local, and so is a
     name with a tag, such as ``magnum-opus:7b``, that only has a family's name in it.
     """
-    if model == settings.claude_model or _CLAUDE_NAME.search(model):
+    if model == settings.claude_model or _is_named_after_claude(model):
         return Provider.CLAUDE
     return Provider.OLLAMA
+
+
+@lru_cache(maxsize=1024)
+def _is_named_after_claude(model: str) -> bool:
+    return _CLAUDE_NAME.search(model) is not None
 
 
 def record_key(model: str, settings: Settings) -> str:

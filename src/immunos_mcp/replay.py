@@ -9,6 +9,7 @@ decisions are made at the total that would have been.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
@@ -34,11 +35,12 @@ from immunos_mcp.domain import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from immunos_mcp.domain import Engine, Settings
     from immunos_mcp.policy import Case, Choice
 
+_NO_EVIDENCE = Evidence()
 END_OF_TIME = "9999"
 CROSSED_LEVELS = (WarningLevel.WARNING, WarningLevel.CRITICAL)
 
@@ -172,6 +174,26 @@ class Replayed(NamedTuple):
     choice: Choice
 
 
+class _Known(Mapping[str, ModelRecord]):
+    """The records at a task type as they stand, each put together when it is asked for."""
+
+    def __init__(self, here: dict[str, Evidence], everywhere: dict[str, Evidence]) -> None:
+        self._here = here
+        self._everywhere = everywhere
+
+    def __getitem__(self, model: str) -> ModelRecord:
+        here, everywhere = self._here.get(model), self._everywhere.get(model)
+        if here is None and everywhere is None:
+            raise KeyError(model)
+        return ModelRecord(here or _NO_EVIDENCE, everywhere or _NO_EVIDENCE)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({*self._here, *self._everywhere})
+
+    def __len__(self) -> int:
+        return len({*self._here, *self._everywhere})
+
+
 class _Records:
     """What was known of the models at some point of the history."""
 
@@ -180,34 +202,23 @@ class _Records:
         for (task_type, model), known in evidence.items():
             self._here.setdefault(task_type, {})[model] = known
         self._everywhere = self._here.setdefault("", {})
-        self._built: dict[str, dict[str, ModelRecord]] = {}
 
     def learn(self, past: PastOutcome, settings: Settings) -> None:
         model = past.model or policy.record_key(past.decided_model, settings)
         succeeded = past.outcome == Outcome.SUCCESS
         at = datetime.fromisoformat(past.closed_at)
         for kind in (self._here.setdefault(past.task_type, {}), self._everywhere):
+            known = kind.get(model, _NO_EVIDENCE)
             kind[model] = track_record.add(
-                kind.get(model, Evidence()), succeeded=succeeded, at=at, rules=settings.record_rules
+                known, succeeded=succeeded, at=at, rules=settings.record_rules
             )
-        self._built.clear()
 
     def remember_trial(self, task_type: str, model: str, at: datetime) -> None:
         here = self._here.setdefault(task_type, {})
-        here[model] = track_record.tried(here.get(model, Evidence()), at)
-        self._built.pop(task_type, None)
+        here[model] = track_record.tried(here.get(model, _NO_EVIDENCE), at)
 
     def at(self, task_type: str, now: datetime) -> TaskRecord:
-        built = self._built.get(task_type)
-        if built is None:
-            here = self._here.get(task_type, {})
-            built = self._built[task_type] = {
-                model: ModelRecord(
-                    here.get(model, Evidence()), self._everywhere.get(model, Evidence())
-                )
-                for model in {*here, *self._everywhere}
-            }
-        return TaskRecord(built, now)
+        return TaskRecord(_Known(self._here.get(task_type, {}), self._everywhere), now)
 
 
 class _Work:
