@@ -7,9 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 import wire
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+# A deadline measures how busy the machine is, and fails where nothing is wrong.
+settings.register_profile("immunos", deadline=None)
+settings.load_profile("immunos")
 
 
 @pytest.fixture(scope="session")

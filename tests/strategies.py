@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from immunos_mcp.domain import (
@@ -33,10 +32,6 @@ from immunos_mcp.domain import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-# A deadline measures how busy the machine is, and fails where nothing is wrong.
-hypothesis_settings.register_profile("immunos", deadline=None)
-hypothesis_settings.load_profile("immunos")
 
 CLAUDES: tuple[str, ...] = (
     "claude-sonnet-4.5",

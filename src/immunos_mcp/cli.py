@@ -254,6 +254,15 @@ async def _sync(router: Router, given: argparse.Namespace) -> tuple[object, str]
     return answer, text
 
 
+async def _prune(router: Router, given: argparse.Namespace) -> tuple[object, str]:
+    answer = await router.prune(given.keep_days, dry_run=given.dry_run)
+    what = "Would sum up" if answer.dry_run else "Summed up"
+    return answer, (
+        f"{what} {answer.decisions:,} decisions and {answer.usage_records:,} usage records from before"
+        f" {answer.before.date()} (UTC); every total stays as it is"
+    )
+
+
 async def _bind(router: Router, given: argparse.Namespace) -> tuple[object, str]:
     answer = await router.bind(given.folder)
     counts = "all projects" if answer.folder is None else f"{answer.folder} alone"
@@ -757,6 +766,21 @@ def _parser() -> argparse.ArgumentParser:
     span = sync.add_mutually_exclusive_group(required=True)
     span.add_argument("--since", type=_moment, metavar="TIME", help="read back to this moment")
     span.add_argument("--all", action="store_true", help="read everything there is")
+
+    prune = add(
+        "prune",
+        "replace old detail by sums that keep every total exact",
+        "prune --keep-days 90 --dry-run",
+        _prune,
+    )
+    prune.add_argument(
+        "--keep-days",
+        required=True,
+        type=_whole_number,
+        metavar="N",
+        help="how many whole days (UTC) before today stay in detail",
+    )
+    prune.add_argument("--dry-run", action="store_true", help="only say how much it would be")
 
     add(
         "statusline",

@@ -1009,6 +1009,23 @@ class ModelsAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class Pruned:
+    """What ``prune`` answers: how many rows gave way to sums, or would.
+
+    Attributes:
+        before: rows older than this midnight (UTC).
+        decisions: decisions, with their outcomes.
+        usage_records: usage of every source.
+        dry_run: true when nothing was changed.
+    """
+
+    before: datetime
+    decisions: int
+    usage_records: int
+    dry_run: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class SyncAnswer:
     """What ``sync`` answers.
 

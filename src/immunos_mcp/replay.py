@@ -203,6 +203,13 @@ class _Records:
             self._here.setdefault(task_type, {})[model] = known
         self._everywhere = self._here.setdefault("", {})
 
+    def evidence(self) -> dict[tuple[str, str], Evidence]:
+        return {
+            (task_type, model): known
+            for task_type, models in self._here.items()
+            for model, known in models.items()
+        }
+
     def learn(self, past: PastOutcome, settings: Settings) -> None:
         model = past.model or policy.record_key(past.decided_model, settings)
         succeeded = past.outcome == Outcome.SUCCESS
@@ -303,6 +310,13 @@ def _learning(
             model = policy.record_key(past.model, settings_of(past.policy_id))
             moment = datetime.fromisoformat(past.decided_at)
             records.remember_trial(past.task_type, model, moment)
+
+
+def records_before(history: History) -> dict[tuple[str, str], Evidence]:
+    """Return what was known of every model, by task type, when the first decision to replay came."""
+    records = _Records(history.records)
+    next(iter(_learning(history, records, history.policies.__getitem__)), None)
+    return records.evidence()
 
 
 def recall(history: History) -> tuple[Settings, Circumstances, Task] | None:

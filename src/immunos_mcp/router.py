@@ -6,8 +6,9 @@ nothing of MCP, of the command line or of SQL.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import cache
 from typing import TYPE_CHECKING, TypeVar
@@ -41,7 +42,7 @@ from immunos_mcp.domain import (
     TokenCounts,
     Usage,
 )
-from immunos_mcp.errors import InvalidInputError, Problem
+from immunos_mcp.errors import InvalidInputError, LedgerError, Problem
 from immunos_mcp.ledger import ReadingState, engine_text
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
         LoggedDecision,
         PlanUsage,
         Provider,
+        Pruned,
         ReplayAnswer,
         RequestUsage,
         SessionRecord,
@@ -80,6 +82,7 @@ PLAN_REASONS = frozenset({Reason.PLAN_LIMIT_EXCEEDED, Reason.PLAN_LIMIT_WARNING}
 
 LARGEST_ID = 2**63 - 1
 MOST_SECONDS = 86_400
+MOST_DAYS = 36_500
 
 Member = TypeVar("Member", bound=StrEnum)
 
@@ -549,6 +552,25 @@ class Router:
             unread_lines=lines or None,
             unread_files=len(self._unread_files) or None,
         )
+
+    async def prune(self, keep_days: int, *, dry_run: bool = False) -> Pruned:
+        """Replace detail older than so many days (UTC) by sums; every total stays as it is.
+
+        Raises:
+            InvalidInputError: the days are not from 1 to ``MOST_DAYS``.
+        """
+        if not 1 <= keep_days <= MOST_DAYS:
+            takes = f"a whole number from 1 to {MOST_DAYS}"
+            raise InvalidInputError(Problem("keep_days", keep_days, takes))
+        await self.catch_up()
+        midnight = self._clock().astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        pruned = await self._ledger.prune(midnight - timedelta(days=keep_days), dry_run=dry_run)
+        if dry_run:
+            return replace(pruned, dry_run=True)
+        # Where others are at work, the next pruning gives the space back.
+        with suppress(LedgerError):
+            await self._ledger.compact()
+        return pruned
 
     async def bind(self, folder: str | None, session: str | None = None) -> BindAnswer:
         """Let a session name count one project folder's measured usage alone, or all again.

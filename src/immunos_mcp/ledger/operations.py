@@ -341,6 +341,9 @@ def ingest(
     have grown; then the totals grow by the difference.
     """
     settings = effective_settings(connection)
+    oldest = _pruned_before(connection)
+    if oldest is not None:
+        measured = [usage for usage in measured if usage.at >= oldest]
     known = _measured_before(connection, measured)
     fresh: dict[str, MeasuredUsage] = {}
     grown: dict[str, MeasuredUsage] = {}
@@ -382,8 +385,11 @@ def ingest_requests(connection: sqlite3.Connection, requests: Sequence[RequestUs
         " ON immunos_mcp_measured_usage (request_id) WHERE request_id IS NOT NULL"
     )
     settings = effective_settings(connection)
+    oldest = _pruned_before(connection)
     additions: list[_Addition] = []
     for request in requests:
+        if oldest is not None and request.at < oldest:
+            continue
         known = connection.execute(
             f"SELECT {_MEASURED_COLUMNS} FROM immunos_mcp_measured_usage WHERE request_id = ?",  # noqa: S608  # a constant
             (request.request_id,),
@@ -411,6 +417,12 @@ def ingest_requests(connection: sqlite3.Connection, requests: Sequence[RequestUs
             )
     _distribute(connection, additions, settings)
     return len(additions)
+
+
+def _pruned_before(connection: sqlite3.Connection) -> datetime | None:
+    """Return the moment from which on usage is taken; what is older was summed up, and is known."""
+    row = connection.execute("SELECT before FROM immunos_mcp_pruning").fetchone()
+    return None if row is None else datetime.fromisoformat(row[0])
 
 
 def _distribute(
@@ -838,7 +850,11 @@ def _recorded_before(connection: sqlite3.Connection, name: str, usage: Usage) ->
         (usage.request_id,),
     ).fetchone()
     if row is None:
-        return None
+        pruned = connection.execute(
+            "SELECT counted FROM immunos_mcp_pruned_request WHERE external_id = ?",
+            (usage.request_id,),
+        ).fetchone()
+        return None if pruned is None else bool(pruned[0])
     recorded = (row[1], row[2], TokenCounts(*row[3:]))
     if recorded != (name, usage.model, usage.counts):
         takes = "an id of its own for each response; this one was recorded with other usage"

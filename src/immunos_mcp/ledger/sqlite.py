@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         Outcome,
         PlanUsage,
         Provider,
+        Pruned,
         Reason,
         RequestUsage,
         SessionRecord,
@@ -231,6 +232,31 @@ class SqliteLedger(ABC):
         return await self._read(
             lambda connection: work(history.history(connection, name, since, newest, alone))
         )
+
+    async def prune(self, before: datetime, *, dry_run: bool) -> Pruned:
+        """Replace rows older than a midnight by their sums, or only say how many there are."""
+        from immunos_mcp.ledger import pruning  # noqa: PLC0415  # one command needs it
+
+        if not dry_run:
+            return await self._write(lambda connection: pruning.prune(connection, before))
+
+        def rehearse(connection: sqlite3.Connection) -> Pruned:
+            connection.execute("SAVEPOINT rehearsal")
+            try:
+                return pruning.prune(connection, before)
+            finally:
+                connection.execute("ROLLBACK TO rehearsal")
+
+        return await self._write(rehearse)
+
+    async def compact(self) -> None:
+        """Give the space of rows that are gone back to the disk."""
+
+        def vacuum(connection: sqlite3.Connection) -> None:
+            with translated(self.path):
+                connection.execute("VACUUM")
+
+        await self.run(vacuum)
 
     async def sessions(
         self, name: str | None, limit: int

@@ -1,0 +1,150 @@
+"""Retention: rows older than some day give way to sums that keep every total exact.
+
+Sessions and records carry their own totals and are left alone, as is the history of the settings.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from immunos_mcp import replay
+from immunos_mcp.domain import Pruned
+from immunos_mcp.ledger import history
+from immunos_mcp.ledger.connection import utc_text
+
+if TYPE_CHECKING:
+    import sqlite3
+    from datetime import datetime
+
+    from immunos_mcp.domain import Evidence
+
+_USAGE_SUMS = """
+    INSERT INTO immunos_mcp_pruned_usage (day, provider, model, source, counted, input_tokens,
+        output_tokens, cache_creation_input_tokens, cache_read_input_tokens, usage_records)
+    SELECT substr({moment}, 1, 10), provider, model, {source}, {counted}, sum(input_tokens),
+        sum(output_tokens), sum(cache_creation_input_tokens), sum(cache_read_input_tokens), count(*)
+    FROM {table} WHERE {moment} < ?
+    GROUP BY 1, 2, 3, 4, 5
+    ON CONFLICT DO UPDATE SET input_tokens = input_tokens + excluded.input_tokens,
+        output_tokens = output_tokens + excluded.output_tokens,
+        cache_creation_input_tokens
+            = cache_creation_input_tokens + excluded.cache_creation_input_tokens,
+        cache_read_input_tokens = cache_read_input_tokens + excluded.cache_read_input_tokens,
+        usage_records = usage_records + excluded.usage_records
+"""
+
+_OLD_DECISIONS = """
+    decision_id < ?1
+    AND decision_id NOT IN
+        (SELECT decision_id FROM immunos_mcp_outcome WHERE after_decision_id >= ?1)
+    AND decision_id NOT IN
+        (SELECT decision_id FROM immunos_mcp_usage WHERE decision_id IS NOT NULL)
+"""
+
+
+def prune(connection: sqlite3.Connection, before: datetime) -> Pruned:
+    """Replace rows older than a midnight (UTC) by their sums by day.
+
+    The newest decision stays, so that no id is given twice, and with it whatever a replay of those
+    that stay needs: outcomes that became known among them, and what was known when the first came.
+    """
+    moment = utc_text(before)
+    usage_records = _prune_usage(connection, moment)
+    first = _first_decision(connection, moment)
+    decisions = 0 if first is None else _prune_decisions(connection, first)
+    connection.execute(
+        "INSERT INTO immunos_mcp_pruning (pruning_id, before, first_decision_id) VALUES (1, ?1, ?2)"
+        " ON CONFLICT DO UPDATE SET before = max(before, ?1),"
+        " first_decision_id = max(first_decision_id, ?2)",
+        (moment, first or 0),
+    )
+    return Pruned(before, decisions, usage_records)
+
+
+def _first_decision(connection: sqlite3.Connection, moment: str) -> int | None:
+    """Return the decision from which on all stay: the first that is young enough, or the newest."""
+    (first,) = connection.execute(
+        "SELECT coalesce((SELECT min(decision_id) FROM immunos_mcp_decision WHERE decided_at >= ?),"
+        " (SELECT max(decision_id) FROM immunos_mcp_decision))",
+        (moment,),
+    ).fetchone()
+    return None if first is None else int(first)
+
+
+def _prune_usage(connection: sqlite3.Connection, moment: str) -> int:
+    (open_since,) = connection.execute(
+        "SELECT min(started_at) FROM immunos_mcp_session WHERE ended_at IS NULL"
+    ).fetchone()
+    connection.execute(
+        "INSERT OR IGNORE INTO immunos_mcp_pruned_request (external_id, counted)"
+        " SELECT external_id, counted FROM immunos_mcp_usage"
+        " WHERE recorded_at < ? AND external_id IS NOT NULL",
+        (moment,),
+    )
+    pruned = 0
+    for table, column, source, counted, oldest in (
+        ("immunos_mcp_usage", "recorded_at", "source", "counted", moment),
+        ("immunos_mcp_measured_usage", "measured_at", "'measured'", "1", moment),
+        # An open session still says what telemetry alone brought.
+        (
+            "immunos_mcp_request_usage",
+            "finished_at",
+            "'telemetry'",
+            "1",
+            min(moment, open_since or moment),
+        ),
+    ):
+        sums = _USAGE_SUMS.format(table=table, moment=column, source=source, counted=counted)
+        connection.execute(sums, (oldest,))
+        pruned += connection.execute(
+            f"DELETE FROM {table} WHERE {column} < ?",  # noqa: S608  # constants
+            (oldest,),
+        ).rowcount
+    return pruned
+
+
+def _prune_decisions(connection: sqlite3.Connection, first: int) -> int:
+    known = replay.records_before(history.history(connection, alone=first))
+    _keep_records(connection, known)
+    connection.execute(
+        "INSERT INTO immunos_mcp_pruned_decision"  # noqa: S608  # a constant
+        " (day, reason, provider, model, decisions, successes, failures)"
+        " SELECT substr(decided_at, 1, 10), reason, provider, model, count(*),"
+        " coalesce(sum(outcome = 'success'), 0), coalesce(sum(outcome = 'failure'), 0)"
+        f" FROM immunos_mcp_decision WHERE {_OLD_DECISIONS} GROUP BY 1, 2, 3, 4"
+        " ON CONFLICT DO UPDATE SET decisions = decisions + excluded.decisions,"
+        " successes = successes + excluded.successes, failures = failures + excluded.failures",
+        (first,),
+    )
+    # Without it every row that goes would be looked for among all usage that may refer to it.
+    connection.execute("CREATE INDEX immunos_mcp_pruning_usage ON immunos_mcp_usage (decision_id)")
+    pruned = connection.execute(
+        f"DELETE FROM immunos_mcp_decision WHERE {_OLD_DECISIONS}",  # noqa: S608  # a constant
+        (first,),
+    ).rowcount
+    connection.execute("DROP INDEX immunos_mcp_pruning_usage")
+    connection.execute(
+        "DELETE FROM immunos_mcp_outcome WHERE after_decision_id < ?1",
+        (first,),
+    )
+    return pruned
+
+
+def _keep_records(connection: sqlite3.Connection, known: dict[tuple[str, str], Evidence]) -> None:
+    connection.execute("DELETE FROM immunos_mcp_pruned_record")
+    connection.executemany(
+        "INSERT INTO immunos_mcp_pruned_record (task_type, model, faded_successes, faded_failures,"
+        " newest_at, newest_succeeded, tried_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        [
+            (
+                task_type,
+                model,
+                evidence.successes,
+                evidence.failures,
+                None if evidence.at is None else utc_text(evidence.at),
+                evidence.succeeded,
+                None if evidence.tried_at is None else utc_text(evidence.tried_at),
+            )
+            for (task_type, model), evidence in known.items()
+        ],
+    )

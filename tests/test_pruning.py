@@ -1,0 +1,218 @@
+"""Retention: detail goes, totals stay to the token, and what stays can still be replayed."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+import subprocess
+import sys
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pasts
+import pytest
+import wire
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pasts import CLAUDE, START, Past
+
+from immunos_mcp import replay
+from immunos_mcp.domain import MeasuredUsage, RequestUsage, TokenCounts
+from immunos_mcp.errors import InvalidInputError
+from immunos_mcp.ledger import history
+from immunos_mcp.ledger.inline import InlineSqliteLedger, finish
+from immunos_mcp.router import Router
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+USAGE = """
+    SELECT provider, model, source, counted, sum(input_tokens), sum(output_tokens),
+        sum(cache_creation_input_tokens), sum(cache_read_input_tokens), sum(records) FROM (
+    SELECT provider, model, source, counted, input_tokens, output_tokens,
+        cache_creation_input_tokens, cache_read_input_tokens, 1 AS records FROM immunos_mcp_usage
+    UNION ALL SELECT provider, model, 'measured', 1, input_tokens, output_tokens,
+        cache_creation_input_tokens, cache_read_input_tokens, 1 FROM immunos_mcp_measured_usage
+    UNION ALL SELECT provider, model, 'telemetry', 1, input_tokens, output_tokens,
+        cache_creation_input_tokens, cache_read_input_tokens, 1 FROM immunos_mcp_request_usage
+    UNION ALL SELECT provider, model, source, counted, input_tokens, output_tokens,
+        cache_creation_input_tokens, cache_read_input_tokens, usage_records
+        FROM immunos_mcp_pruned_usage)
+    GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
+"""
+DECISIONS = """
+    SELECT reason, provider, model, sum(decisions), sum(successes), sum(failures) FROM (
+    SELECT reason, provider, model, 1 AS decisions, outcome IS 'success' AS successes,
+        outcome IS 'failure' AS failures FROM immunos_mcp_decision
+    UNION ALL SELECT reason, provider, model, decisions, successes, failures
+        FROM immunos_mcp_pruned_decision)
+    GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+"""
+TOTALS = (
+    USAGE,
+    DECISIONS,
+    "SELECT * FROM immunos_mcp_session ORDER BY 1",
+    "SELECT * FROM immunos_mcp_session_reason ORDER BY 1, 2",
+    "SELECT * FROM immunos_mcp_record ORDER BY 1, 2",
+    "SELECT * FROM settings",
+)
+
+
+def totals(file: Path) -> list[list[tuple[Any, ...]]]:
+    return [wire.rows(file, query) for query in TOTALS]
+
+
+def prune(past: Past, keep_days: int) -> Any:
+    with InlineSqliteLedger(past.file) as ledger:
+        return finish(Router(ledger, "default", lambda: past.now).prune(keep_days))
+
+
+def assert_replays(file: Path) -> list[int]:
+    connection = sqlite3.connect(file, isolation_level=None)
+    connection.execute("BEGIN")
+    found = history.history(connection)
+    replayed = list(replay.replay(found, replay.settings_of_the_time(found)))
+    assert [(one.choice.model, one.choice.trial) for one in replayed] == [
+        (one.past.model, bool(one.past.trial)) for one in replayed
+    ]
+    connection.close()
+    return [one.past.decision_id for one in replayed]
+
+
+@settings(max_examples=60)
+@given(pasts.steps, pasts.steps, st.integers(1, 40), st.integers(1, 40))
+def test_whatever_is_pruned_every_total_stays_and_the_rest_can_be_replayed(
+    tmp_path_factory: pytest.TempPathFactory,
+    earlier: list[pasts.Step],
+    later: list[pasts.Step],
+    first: int,
+    second: int,
+) -> None:
+    past = Past(tmp_path_factory.mktemp("past") / "ledger.db")
+    past.live([pasts.Route("debug", "routine", None, "default"), *earlier])
+    for keep_days in (first, second):
+        before = totals(past.file)
+        pruned = prune(past, keep_days)
+        assert totals(past.file) == before
+        assert prune(past, keep_days).decisions == 0
+        left = assert_replays(past.file)
+        assert left[-1:] == past.decision_ids[-1:]
+        days = (past.now - timedelta(days=keep_days)).date()
+        assert pruned.before.date() == days
+        past.live([pasts.Wait(86_400 * 10.0), *later])
+        assert_replays(past.file)
+    assert wire.rows(past.file, "PRAGMA integrity_check") == [("ok",)]
+    assert wire.rows(past.file, "PRAGMA foreign_key_check") == []
+
+
+def test_old_rows_go_and_young_ones_stay(tmp_path: Path) -> None:
+    past = Past(tmp_path / "ledger.db")
+    past.live(
+        [
+            pasts.Streak("debug", "success", 3),
+            pasts.Spend(100, 0, "default"),
+            pasts.Wait(86_400 * 50.0),
+            pasts.Streak("debug", "success", 2),
+            pasts.Spend(50, 0, "default"),
+        ]
+    )
+    assert prune(past, 30).decisions == 3
+    counts = [
+        wire.rows(past.file, f"SELECT count(*) FROM immunos_mcp_{table}")[0][0]
+        for table in ("decision", "outcome", "usage", "pruned_decision", "pruned_usage")
+    ]
+    assert counts == [2, 2, 1, 1, 1]
+
+
+def test_no_id_is_given_twice_after_everything_is_old(tmp_path: Path) -> None:
+    past = Past(tmp_path / "ledger.db")
+    past.live([pasts.Streak("debug", "success", 3), pasts.Wait(86_400 * 50.0)])
+    prune(past, 30)
+    past.live([pasts.Route("debug", "routine", None, "default")])
+    assert past.decision_ids == [1, 2, 3, 4]
+
+
+def test_what_was_pruned_does_not_count_again(tmp_path: Path) -> None:
+    old = MeasuredUsage("m1", START, CLAUDE, 7)
+    request = RequestUsage("r1", START, CLAUDE, TokenCounts(5))
+    with InlineSqliteLedger(tmp_path / "ledger.db") as ledger:
+        now = START
+        router = Router(ledger, "default", lambda: now)
+        finish(router.open_session())
+        finish(ledger.ingest([old]))
+        finish(ledger.ingest_requests([request]))
+        finish(router.record_usage(CLAUDE, 11, 0, request_id="id"))
+        finish(router.reset_session())
+        now += timedelta(days=10)
+        finish(router.reset_session())
+        finish(router.prune(2))
+        before = totals(ledger.path)
+        assert wire.rows(
+            ledger.path, "SELECT sum(usage_records) FROM immunos_mcp_pruned_usage"
+        ) == [(3,)]
+        finish(ledger.ingest([old]))
+        finish(ledger.ingest_requests([request]))
+        assert finish(router.record_usage(CLAUDE, 11, 0, request_id="id")).repeated
+        assert totals(ledger.path) == before
+
+
+def test_a_rehearsal_says_how_much_and_changes_nothing(home: Path) -> None:
+    wire.run(home, "route", "--task-type", "debug", "--classification", "routine")
+    file = wire.ledger_path(home)
+    wire.execute(file, "UPDATE immunos_mcp_decision SET decided_at = '2020-01-01T00:00:00.000Z'")
+    wire.run(home, "route", "--task-type", "debug", "--classification", "routine")
+    before = wire.dump(file)
+    answer = wire.run_json(home, "prune", "--keep-days", "30", "--dry-run")
+    assert (answer["decisions"], answer["usage_records"], answer["dry_run"]) == (1, 0, True)
+    assert wire.dump(file) == before
+    done = wire.run(home, "prune", "--keep-days", "30")
+    assert "Summed up 1 decisions and 0 usage records from before" in done.stdout
+    assert [entry["decision_id"] for entry in wire.run_json(home, "history")] == [2]
+
+
+@pytest.mark.parametrize("days", ["0", "-1", "36501", "x", "1.5"])
+def test_days_that_cannot_be_kept_are_refused(home: Path, days: str) -> None:
+    done = wire.run(home, "prune", f"--keep-days={days}")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "takes a whole number" in done.stderr
+
+
+@pytest.mark.parametrize("days", [0, -1, 36_501])
+def test_days_out_of_range_change_nothing(tmp_path: Path, days: int) -> None:
+    past = Past(tmp_path / "ledger.db")
+    past.live([pasts.Route("debug", "routine", None, "default")])
+    before = wire.dump(past.file)
+    with pytest.raises(InvalidInputError, match="keep_days"):
+        prune(past, days)
+    assert wire.dump(past.file) == before
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from immunos_mcp.ledger import pruning
+from immunos_mcp.ledger.inline import InlineSqliteLedger, finish
+from immunos_mcp.router import Router
+
+delete = pruning._prune_decisions
+def die(connection, first):
+    delete(connection, first)
+    os.kill(os.getpid(), signal.SIGKILL)
+pruning._prune_decisions = die
+with InlineSqliteLedger(Path(sys.argv[1])) as ledger:
+    finish(Router(ledger, "default").prune(1))
+"""
+
+
+def test_a_pruning_that_is_killed_has_not_happened(tmp_path: Path) -> None:
+    past = Past(tmp_path / "ledger.db")
+    past.live([pasts.Streak("debug", "success", 3), pasts.Spend(100, 0, "default")])
+    before = wire.dump(past.file)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(past.file)],
+        env=wire.environment(tmp_path),
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL
+    assert wire.dump(past.file) == before
+    wire.assert_sound(past.file)
