@@ -124,6 +124,19 @@ def test_old_rows_go_and_young_ones_stay(tmp_path: Path) -> None:
     assert counts == [2, 2, 1, 1, 1]
 
 
+def test_an_old_decision_whose_outcome_came_late_stays_for_the_replay(tmp_path: Path) -> None:
+    past = Past(tmp_path / "ledger.db")
+    route = pasts.Route("debug", "routine", None, "default")
+    late = [pasts.Report(back, "failure", None, 0) for back in range(1, 5)]
+    past.live([*[route] * 6, pasts.Wait(86_400 * 50.0), route, *late, route, route])
+    ((model,),) = wire.rows(
+        past.file, "SELECT model FROM immunos_mcp_decision WHERE decision_id = 9"
+    )
+    assert model == CLAUDE
+    assert prune(past, 30).decisions == 2
+    assert assert_replays(past.file) == [7, 8, 9]
+
+
 def test_no_id_is_given_twice_after_everything_is_old(tmp_path: Path) -> None:
     past = Past(tmp_path / "ledger.db")
     past.live([pasts.Streak("debug", "success", 3), pasts.Wait(86_400 * 50.0)])
