@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
-    from immunos_mcp.replay import History, PastDecision
+    from immunos_mcp.domain import Decision
+    from immunos_mcp.replay import History
 
 
 @contextmanager
@@ -33,18 +34,25 @@ def past_of(file: Path, **narrower: Any) -> Generator[History]:
     connection.close()
 
 
-def as_logged(past: PastDecision) -> tuple[object, ...]:
+def logged(file: Path, replayed: list[replay.Replayed]) -> list[tuple[object, ...]]:
+    """Return what the ledger says of decisions that were replayed."""
+    with InlineSqliteLedger(file) as ledger:
+        entries = {entry.decision_id: entry for entry in finish(ledger.decisions(None, 10**6))}
+    return [as_logged(entries[one.past.decision_id].decision) for one in replayed]
+
+
+def as_logged(decision: Decision) -> tuple[object, ...]:
     return (
-        past.model,
-        past.provider,
-        past.reason,
-        past.warning_level,
-        past.session_tokens,
-        None if past.available is None else bool(past.available),
-        past.changed_by,
-        past.table_model,
-        bool(past.trial),
-        past.advised_model,
+        decision.model,
+        decision.provider,
+        decision.reason,
+        decision.warning_level,
+        decision.session_tokens,
+        decision.available,
+        decision.changed_by,
+        decision.table_model,
+        bool(decision.trial),
+        decision.advised_model,
     )
 
 
@@ -74,7 +82,7 @@ def test_under_the_settings_of_the_time_every_decision_comes_out_as_it_was_logge
     with past_of(past.file) as found:
         replayed = list(replay.replay(found, replay.settings_of_the_time(found)))
     assert [one.past.decision_id for one in replayed] == past.decision_ids
-    assert [as_replayed(one) for one in replayed] == [as_logged(one.past) for one in replayed]
+    assert [as_replayed(one) for one in replayed] == logged(past.file, replayed)
 
 
 @settings(max_examples=40)
@@ -87,7 +95,7 @@ def test_replaying_a_part_comes_out_as_in_the_whole(
     for narrower in ({"name": "work"}, {"newest": 3}, {"since": past.now}):
         with past_of(past.file, **narrower) as found:
             replayed = list(replay.replay(found, replay.settings_of_the_time(found)))
-        assert [as_replayed(one) for one in replayed] == [as_logged(one.past) for one in replayed]
+        assert [as_replayed(one) for one in replayed] == logged(past.file, replayed)
 
 
 def test_a_trial_in_another_session_is_remembered_where_one_is_replayed_alone(
@@ -119,12 +127,12 @@ def test_what_a_decision_was_made_from_is_recalled_and_decides_the_same(
     assert recalled is not None
     decision = policy.decide(*recalled)
     with InlineSqliteLedger(past.file) as ledger:
-        (logged,) = finish(ledger.decisions(None, 1))
+        (entry,) = finish(ledger.decisions(None, 1))
     assert (decision.model, decision.reason, decision.trial, decision.changed_by) == (
-        logged.decision.model,
-        logged.decision.reason,
-        logged.decision.trial,
-        logged.decision.changed_by,
+        entry.decision.model,
+        entry.decision.reason,
+        entry.decision.trial,
+        entry.decision.changed_by,
     )
 
 

@@ -82,12 +82,28 @@ def budget_tokens(counts: TokenCounts, weights: Weights) -> int:
 
     Weights count in thousandths, so that the sum is exact however large the counts are.
     """
+    of_input, of_output, of_cache_creation, of_cache_read = in_thousandths(weights)
     thousandths = (
-        counts.input_tokens * round(weights.input_tokens * 1000)
-        + counts.output_tokens * round(weights.output_tokens * 1000)
-        + counts.cache_creation_input_tokens * round(weights.cache_creation_input_tokens * 1000)
-        + counts.cache_read_input_tokens * round(weights.cache_read_input_tokens * 1000)
+        counts.input_tokens * of_input
+        + counts.output_tokens * of_output
+        + counts.cache_creation_input_tokens * of_cache_creation
+        + counts.cache_read_input_tokens * of_cache_read
     )
+    return rounded(thousandths)
+
+
+def in_thousandths(weights: Weights) -> tuple[int, int, int, int]:
+    """Return what one token of each kind weighs, in thousandths."""
+    return (
+        round(weights.input_tokens * 1000),
+        round(weights.output_tokens * 1000),
+        round(weights.cache_creation_input_tokens * 1000),
+        round(weights.cache_read_input_tokens * 1000),
+    )
+
+
+def rounded(thousandths: int) -> int:
+    """Return whole budget tokens, rounded half up."""
     return (thousandths + 500) // 1000
 
 

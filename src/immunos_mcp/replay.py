@@ -70,13 +70,8 @@ class PastDecision(NamedTuple):
     plan_used_percent: float | None
     model: str
     provider: str
-    reason: str
-    warning_level: str
-    available: int | None
     changed_by: str | None
     table_model: str | None
-    trial: int | None
-    advised_model: str | None
     input_tokens: int | None
     output_tokens: int | None
     cache_creation_input_tokens: int | None
@@ -502,10 +497,11 @@ class _Climb:
     ) -> None:
         self.session = session
         self.settings = settings
-        self.counts = TokenCounts()
         self.reached: dict[WarningLevel, str] = {}
         self._moves = list(reversed(moves))
         self._moved = 0
+        self._weights = policy.in_thousandths(settings.weights)
+        self._thousandths = 0
 
     def may_reach(self) -> bool:
         """Tell whether the session can have reached a threshold at all."""
@@ -528,11 +524,17 @@ class _Climb:
 
     def take(self, usage: PastUsage) -> None:
         self.take_until(usage.at)
-        self.counts += TokenCounts(*usage[3:])
+        of_input, of_output, of_cache_creation, of_cache_read = self._weights
+        self._thousandths += (
+            usage.input_tokens * of_input
+            + usage.output_tokens * of_output
+            + usage.cache_creation_input_tokens * of_cache_creation
+            + usage.cache_read_input_tokens * of_cache_read
+        )
         self._look(usage.at)
 
     def _look(self, at: str) -> None:
-        total = policy.budget_tokens(self.counts, self.settings.weights) + self._moved
+        total = policy.rounded(self._thousandths) + self._moved
         level = policy.warning_level(total, self.settings)
         if level is not WarningLevel.NORMAL:
             self.reached.setdefault(WarningLevel.WARNING, at)

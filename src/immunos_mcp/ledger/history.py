@@ -59,7 +59,7 @@ def history(
         rows = connection.execute(
             "SELECT is_replayed, decision_id, session_id, policy_id, engine_id, decided_at, task_type,"
             " classification, estimated_tokens, session_tokens, plan_used_percent, model, provider,"
-            " reason, warning_level, available, changed_by, table_model, trial, advised_model,"
+            " changed_by, table_model,"
             " claude_input_tokens, claude_output_tokens, claude_cache_creation_input_tokens,"
             " claude_cache_read_input_tokens FROM (SELECT decision.*, (decision_id >= ?2"
             "  AND decided_at >= ?3 AND (?5 IS NULL OR decision_id = ?5) AND (?4 IS NULL OR session_id IN"
