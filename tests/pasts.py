@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 
 from hypothesis import strategies as st
 
-from immunos_mcp.domain import Engine, EngineState, LocalModel, PlanUsage
+from immunos_mcp.domain import (
+    Engine,
+    EngineState,
+    LocalModel,
+    Outcome,
+    PlanUsage,
+    TokenCounts,
+)
 from immunos_mcp.errors import InvalidInputError
 from immunos_mcp.ledger.inline import InlineSqliteLedger, finish
 from immunos_mcp.router import Router
@@ -41,6 +48,7 @@ class Report:
     outcome: str
     model: str | None
     tokens: int
+    is_judged: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +112,7 @@ reports = st.builds(
     st.sampled_from(("success", "failure", "failure")),
     st.none() | st.none() | st.sampled_from((CLAUDE, CODER, SMALL)),
     st.integers(0, 20_000),
+    st.booleans(),
 )
 changes = st.builds(
     Change,
@@ -226,11 +235,20 @@ class Past:
 
     def _report(self, step: Report, router: Router) -> None:
         for decision_id in self.decision_ids[-1 - step.back :][:1]:
-            if step.model is None:
-                finish(router.record_outcome(decision_id, step.outcome))
-                continue
-            finish(
-                router.record_usage(
-                    step.model, step.tokens, 0, decision_id=decision_id, outcome=step.outcome
+            if not step.is_judged:
+                finish(
+                    router.record_delegated(
+                        step.model or CODER,
+                        TokenCounts(step.tokens),
+                        decision_id,
+                        Outcome(step.outcome),
+                    )
                 )
-            )
+            elif step.model is None:
+                finish(router.record_outcome(decision_id, step.outcome))
+            else:
+                finish(
+                    router.record_usage(
+                        step.model, step.tokens, 0, decision_id=decision_id, outcome=step.outcome
+                    )
+                )

@@ -57,6 +57,7 @@ def test_the_policy_imports_nothing_of_the_project_but_what_is_pure() -> None:
     }
     assert imported == {
         "__future__",
+        "functools",
         "re",
         "dataclasses",
         "typing",

@@ -204,7 +204,14 @@ def test_the_command_line_looks_at_the_engine_and_logs_what_it_changed(
         (CODER, None, None, 1),
     ]
     rehearsal = run(home, host, "config", "set", "session_limit=300000", "--dry-run")["rehearsal"]
-    assert rehearsal == {"decisions": 3, "changed": 0, "moved_to_ollama": 0, "moved_to_claude": 0}
+    assert rehearsal == {
+        "decisions": 3,
+        "changed": 0,
+        "moved_to_ollama": 0,
+        "moved_to_claude": 0,
+        "kept_tokens": 0,
+        "spent_tokens": 0,
+    }
     script.manner = Manner.LOCKED
     assert run(home, host, *ROUTE)["remedy"] == "immunos-mcp doctor"
     assert run(home, host, *ROUTE, "--ollama-check", "off")["model"] == CODER

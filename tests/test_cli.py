@@ -509,7 +509,14 @@ def test_a_dry_run_changes_nothing(typed: Callable[..., Ran], home: Path) -> Non
     assert (tried["dry_run"], tried["changes"], tried["rehearsal"]) == (
         True,
         {"token_warning_threshold": {"before": 150000, "after": 100}},
-        {"decisions": 2, "changed": 1, "moved_to_ollama": 1, "moved_to_claude": 0},
+        {
+            "decisions": 2,
+            "changed": 1,
+            "moved_to_ollama": 1,
+            "moved_to_claude": 0,
+            "kept_tokens": 0,
+            "spent_tokens": 0,
+        },
     )
     assert wire.dump(wire.ledger_path(home)) == before
 

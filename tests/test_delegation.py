@@ -162,7 +162,6 @@ async def test_bad_arguments_route_nothing(desk: Desk, bad: dict[str, Any]) -> N
 @pytest.mark.parametrize(
     ("manner", "words", "requests"),
     [
-        (Manner.BUSY, "busy", 2),
         (Manner.DYING, "in the middle", 1),
         (Manner.FAILING, "the runner has crashed", 1),
     ],
@@ -175,6 +174,17 @@ async def test_a_failure_is_said_and_kept_as_one(
         await desk.delegate()
     assert await outcomes(desk) == [Outcome.FAILURE]
     assert len(script.requests) == requests
+
+
+@pytest.mark.anyio
+async def test_what_is_not_the_models_fault_leaves_the_decision_open(
+    desk: Desk, script: Script
+) -> None:
+    script.manner = Manner.BUSY
+    with pytest.raises(DelegationError, match="busy"):
+        await desk.delegate()
+    assert await outcomes(desk) == [None]
+    assert len(script.requests) == 2
 
 
 @pytest.mark.anyio

@@ -23,11 +23,13 @@ from immunos_mcp.domain import (
     Evidence,
     LocalModel,
     ModelRecord,
+    Outcome,
     Reason,
     RecordRules,
     Settings,
     Task,
     TaskRecord,
+    TokenCounts,
 )
 from immunos_mcp.errors import InvalidInputError
 from immunos_mcp.ledger.inline import InlineSqliteLedger, finish
@@ -200,6 +202,51 @@ def test_the_same_outcome_counts_once_and_another_one_is_refused(days: Days) -> 
     with pytest.raises(InvalidInputError, match="closed as failure"):
         finish(days.router.record_outcome(answer.decision_id, "success"))
     assert days.do(None) == (CODER, None)
+
+
+def delegated(days: Days, outcome: Outcome) -> int:
+    answer = finish(days.router.route_task("debug", "routine"))
+    finish(days.router.record_delegated(CODER, TokenCounts(5), answer.decision_id, outcome))
+    return answer.decision_id
+
+
+def record_of(days: Days, model: str) -> list[tuple[Any, ...]]:
+    return wire.rows(
+        days.file,
+        "SELECT successes, failures, faded_successes, faded_failures FROM immunos_mcp_record"
+        " WHERE task_type = 'debug' AND model = ?",
+        model,
+    )
+
+
+def test_a_judged_outcome_takes_the_place_of_one_that_nobody_judged(days: Days) -> None:
+    delegated(days, Outcome.SUCCESS)
+    decision_id = delegated(days, Outcome.SUCCESS)
+    assert record_of(days, CODER) == [(2, 0, 2.0, 0.0)]
+    days.now += timedelta(days=180)
+    # Claude had to do it again, since the local model's work was no good.
+    finish(days.router.record_usage(CLAUDE, 1, 1, decision_id=decision_id, outcome="failure"))
+    assert record_of(days, CODER) == [(1, 1, 0.5, 1.0)]
+    assert record_of(days, "claude") == [(0, 0, 0.0, 0.0)]
+    with pytest.raises(InvalidInputError, match="closed as failure"):
+        finish(days.router.record_outcome(decision_id, "success"))
+
+
+def test_a_judgement_that_agrees_is_the_last_word(days: Days) -> None:
+    decision_id = delegated(days, Outcome.SUCCESS)
+    finish(days.router.record_outcome(decision_id, "success"))
+    assert record_of(days, CODER) == [(1, 0, 1.0, 0.0)]
+    with pytest.raises(InvalidInputError, match="closed as success"):
+        finish(days.router.record_outcome(decision_id, "failure"))
+
+
+def test_what_nobody_judged_does_not_change_a_judgement(days: Days) -> None:
+    answer = finish(days.router.route_task("debug", "routine"))
+    finish(days.router.record_outcome(answer.decision_id, "failure"))
+    with pytest.raises(InvalidInputError, match="closed as failure"):
+        finish(
+            days.router.record_delegated(CODER, TokenCounts(5), answer.decision_id, Outcome.SUCCESS)
+        )
 
 
 @given(

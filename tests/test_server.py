@@ -491,7 +491,14 @@ async def test_a_dry_run_says_what_would_change_and_changes_nothing(tmp_path: Pa
         "changes": {"token_warning_threshold": {"before": 150_000, "after": 500}},
         "settings": CONFIG | {"token_warning_threshold": 500},
         "dry_run": True,
-        "rehearsal": {"decisions": 3, "changed": 2, "moved_to_ollama": 2, "moved_to_claude": 0},
+        "rehearsal": {
+            "decisions": 3,
+            "changed": 2,
+            "moved_to_ollama": 2,
+            "moved_to_claude": 0,
+            "kept_tokens": 0,
+            "spent_tokens": 0,
+        },
     }
 
 

@@ -22,7 +22,13 @@ from immunos_mcp.domain import (
     TokenCounts,
 )
 from immunos_mcp.errors import ImmunosError, InvalidInputError, Problem
-from immunos_mcp.ollama import ContextExceededError, EngineBusyError, EngineError
+from immunos_mcp.ollama import (
+    ContextExceededError,
+    EngineBusyError,
+    EngineError,
+    EngineUnreachableError,
+    ModelMissingError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -306,12 +312,15 @@ class Delegations:
                 outcome = Outcome.SUCCESS
             except TimeoutError:
                 job.error = DelegationError(f"{job.model} took longer than {LONGEST_SECONDS:g} s")
+            except (EngineUnreachableError, EngineBusyError, ModelMissingError) as error:
+                # The model is not to blame.
+                outcome, job.error = None, error
             except ImmunosError as error:
                 job.error = error
             except OSError as error:
+                outcome = None
                 job.error = DelegationError(f"{error.filename}: {error.strerror}")
         if job.scope.cancelled_caught:
-            # The model is not to blame.
             outcome = None
             job.error = DelegationError("the task was cancelled")
         with anyio.CancelScope(shield=True):

@@ -333,6 +333,8 @@ class Usage:
         decision_id: the routing decision the response belongs to.
         outcome: what became of that decision, when the record closes it.
         seconds: how long the model worked, where somebody measured it.
+        is_judged: whether somebody looked at the work; an outcome that nobody judged gives way to one
+            that somebody did.
     """
 
     model: str
@@ -341,6 +343,7 @@ class Usage:
     decision_id: int | None = None
     outcome: Outcome | None = None
     seconds: float | None = None
+    is_judged: bool = True
 
 
 class MeasuredUsage(NamedTuple):

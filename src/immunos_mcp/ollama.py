@@ -47,6 +47,10 @@ class EngineError(ImmunosError):
     """The engine did not do what it was asked; the words say why and what to do."""
 
 
+class EngineUnreachableError(EngineError):
+    """Nothing at the address answers as Ollama does."""
+
+
 class ModelMissingError(EngineError):
     """The model is not installed."""
 
@@ -294,14 +298,16 @@ class Ollama:
         except httpx2.TimeoutException:
             raise EngineError(f"{model} was silent for too long at {self.where.url}") from None
         except httpx2.ConnectError:
-            raise EngineError(f"no Ollama at {self.where.url}; start it: ollama serve") from None
+            words = f"no Ollama at {self.where.url}; start it: ollama serve"
+            raise EngineUnreachableError(words) from None
         except httpx2.HTTPError as error:
             words = str(error) or type(error).__name__
             raise EngineError(
                 f"Ollama ended the answer of {model} in the middle: {words}"
             ) from None
         except ValueError as error:
-            raise EngineError(f"{self.where.url} does not answer as Ollama does: {error}") from None
+            words = f"{self.where.url} does not answer as Ollama does: {error}"
+            raise EngineUnreachableError(words) from None
 
 
 class _RefusedError(Exception):

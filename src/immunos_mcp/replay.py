@@ -83,7 +83,8 @@ class PastOutcome(NamedTuple):
 
     Attributes:
         model: the name its record is kept under; ``None``: that of the decision's model.
-        closed_at: UTC, ISO 8601.
+        known_at: UTC, ISO 8601.
+        corrected_at: when the opposite had become known, whose place it takes.
     """
 
     after_decision_id: int
@@ -92,7 +93,8 @@ class PastOutcome(NamedTuple):
     task_type: str
     decided_model: str
     outcome: str
-    closed_at: str
+    known_at: str
+    corrected_at: str | None
 
 
 class PastWork(NamedTuple):
@@ -208,9 +210,14 @@ class _Records:
     def learn(self, past: PastOutcome, settings: Settings) -> None:
         model = past.model or policy.record_key(past.decided_model, settings)
         succeeded = past.outcome == Outcome.SUCCESS
-        at = datetime.fromisoformat(past.closed_at)
+        at = datetime.fromisoformat(past.known_at)
         for kind in (self._here.setdefault(past.task_type, {}), self._everywhere):
             known = kind.get(model, _NO_EVIDENCE)
+            if past.corrected_at is not None:
+                earlier = datetime.fromisoformat(past.corrected_at)
+                known = track_record.take_back(
+                    known, succeeded=not succeeded, at=earlier, rules=settings.record_rules
+                )
             kind[model] = track_record.add(
                 known, succeeded=succeeded, at=at, rules=settings.record_rules
             )

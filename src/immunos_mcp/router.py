@@ -448,8 +448,18 @@ class Router:
         session: str | None = None,
         seconds: float | None = None,
     ) -> int:
-        """Keep what a delegated task used and became; return the session's tokens kept local."""
-        usage = Usage(model, counts, decision_id=decision_id, outcome=outcome, seconds=seconds)
+        """Keep what a delegated task used and became; return the session's tokens kept local.
+
+        That the model answered is no judgement of its answer: whoever reports another outcome is right.
+        """
+        usage = Usage(
+            model,
+            counts,
+            decision_id=decision_id,
+            outcome=outcome,
+            seconds=seconds,
+            is_judged=False,
+        )
         name = self._session_name(session)
         recorded = await self._ledger.record(name, self._clock(), usage, DELEGATED)
         return recorded.after.local.total

@@ -67,6 +67,19 @@ def add(evidence: Evidence, *, succeeded: bool, at: datetime, rules: RecordRules
     return Evidence(successes, failures, newest, last, evidence.tried_at)
 
 
+def take_back(evidence: Evidence, *, succeeded: bool, at: datetime, rules: RecordRules) -> Evidence:
+    """Return evidence without an outcome that was added at a moment, and that turned out otherwise."""
+    weight = 1.0
+    if evidence.at is not None and at < evidence.at:
+        weight = _weight(at, evidence.at, rules)
+    successes, failures = evidence.successes, evidence.failures
+    if succeeded:
+        successes = max(0.0, successes - weight)
+    else:
+        failures = max(0.0, failures - weight)
+    return evidence._replace(successes=successes, failures=failures)
+
+
 def tried(evidence: Evidence, at: datetime) -> Evidence:
     """Return evidence that remembers a trial given at a moment.
 

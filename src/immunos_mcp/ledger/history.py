@@ -73,7 +73,7 @@ def history(
     def outcomes() -> Iterable[PastOutcome]:
         rows = connection.execute(
             "SELECT after_decision_id, outcome.policy_id, outcome.model, task_type, decision.model,"
-            " decision.outcome, closed_at FROM immunos_mcp_outcome AS outcome"
+            " coalesce(outcome.outcome, decision.outcome), coalesce(known_at, closed_at), corrected_at FROM immunos_mcp_outcome AS outcome"
             " JOIN immunos_mcp_decision AS decision USING (decision_id) ORDER BY outcome_id"
         )
         return map(PastOutcome._make, rows)

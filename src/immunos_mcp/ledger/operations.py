@@ -306,7 +306,7 @@ def close_decision(
         InvalidInputError: the decision is unknown or closed otherwise.
     """
     decided = _decided(connection, decision_id)
-    _close_as(connection, decided, decided.model, outcome, now)
+    _close_as(connection, decided, decided.model, outcome, now, is_judged=True)
     if decided.outcome is None and seconds:
         key = record_key(decided.model, effective_settings(connection))
         records.add_work(connection, decided.task_type, key, 0, seconds)
@@ -869,7 +869,7 @@ def _attribute(connection: sqlite3.Connection, usage: Usage, now: datetime) -> N
     decided = _decided(connection, usage.decision_id)
     if usage.outcome is not None:
         # Whoever did the task has the outcome, whatever the decision had said.
-        _close_as(connection, decided, usage.model, usage.outcome, now)
+        _close_as(connection, decided, usage.model, usage.outcome, now, is_judged=usage.is_judged)
     key = record_key(usage.model, effective_settings(connection))
     seconds = usage.seconds or 0.0
     records.add_work(connection, decided.task_type, key, usage.counts.total, seconds)
@@ -883,11 +883,14 @@ class _Decided:
     task_type: str
     model: str
     outcome: str | None
+    closed_at: str | None
+    is_provisional: int | None
 
 
 def _decided(connection: sqlite3.Connection, decision_id: int) -> _Decided:
     row = connection.execute(
-        "SELECT decision_id, task_type, model, outcome FROM immunos_mcp_decision"
+        "SELECT decision_id, task_type, model, outcome, closed_at, is_provisional"
+        " FROM immunos_mcp_decision"
         " WHERE decision_id = ?",
         (decision_id,),
     ).fetchone()
@@ -898,31 +901,74 @@ def _decided(connection: sqlite3.Connection, decision_id: int) -> _Decided:
 
 
 def _close_as(
-    connection: sqlite3.Connection, decided: _Decided, model: str, outcome: Outcome, now: datetime
+    connection: sqlite3.Connection,
+    decided: _Decided,
+    model: str,
+    outcome: Outcome,
+    now: datetime,
+    *,
+    is_judged: bool,
 ) -> None:
-    """Close a decision, unless it is, and add its outcome to the record of the model that did it."""
-    if decided.outcome == outcome:
-        return
-    if decided.outcome is not None:
+    """Close a decision, unless it is, and add its outcome to the record of the model that did it.
+
+    An outcome that somebody judged takes the place of one that nobody did.
+    """
+    is_closed = decided.outcome is not None
+    may_change = bool(decided.is_provisional) and is_judged
+    if is_closed and decided.outcome != outcome and not may_change:
         takes = f"no other outcome: decision {decided.decision_id} is closed as {decided.outcome}"
         raise InvalidInputError(Problem("outcome", outcome.value, takes))
+    if is_closed and decided.outcome == outcome:
+        if may_change:
+            connection.execute(
+                "UPDATE immunos_mcp_decision SET is_provisional = NULL WHERE decision_id = ?",
+                (decided.decision_id,),
+            )
+        return
     settings, canonical = _effective(connection)
+    own = record_key(decided.model, settings)
     key = record_key(model, settings)
+    corrected_at = None
+    if is_closed:
+        # It is the work that was looked at, whoever did it again.
+        key = _correct(connection, decided) or own
+        corrected_at = decided.closed_at
     connection.execute(
-        "UPDATE immunos_mcp_decision SET outcome = ?, closed_at = ? WHERE decision_id = ?",
-        (outcome, utc_text(now), decided.decision_id),
+        "UPDATE immunos_mcp_decision SET outcome = ?, closed_at = ?, is_provisional = ?"
+        " WHERE decision_id = ?",
+        (outcome, utc_text(now), None if is_judged else 1, decided.decision_id),
     )
     connection.execute(
-        "INSERT INTO immunos_mcp_outcome (decision_id, after_decision_id, policy_id, model)"
-        " SELECT ?, max(decision_id), ?, ? FROM immunos_mcp_decision",
+        "INSERT INTO immunos_mcp_outcome"
+        " (decision_id, after_decision_id, policy_id, model, corrected_at)"
+        " SELECT ?, max(decision_id), ?, ?, ? FROM immunos_mcp_decision",
         (
             decided.decision_id,
             _policy_id(connection, canonical, now),
-            None if key == record_key(decided.model, settings) else key,
+            None if key == own else key,
+            corrected_at,
         ),
     )
     at = datetime.fromisoformat(utc_text(now))
-    records.learn(connection, decided.task_type, key, outcome, at, settings.record_rules)
+    records.learn(
+        connection,
+        decided.task_type,
+        key,
+        outcome,
+        at,
+        settings.record_rules,
+        _moment(corrected_at),
+    )
+
+
+def _correct(connection: sqlite3.Connection, decided: _Decided) -> str | None:
+    """Let the log keep what was known of an outcome that changes; return whose record it was in."""
+    row = connection.execute(
+        "UPDATE immunos_mcp_outcome SET outcome = ?, known_at = ? WHERE decision_id = ?"
+        " RETURNING model",
+        (decided.outcome, decided.closed_at, decided.decision_id),
+    ).fetchone()
+    return None if row is None else row[0]
 
 
 @dataclass(frozen=True, slots=True)

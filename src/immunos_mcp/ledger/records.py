@@ -62,9 +62,14 @@ def learn(
     outcome: Outcome,
     now: datetime,
     rules: RecordRules,
+    corrected_at: datetime | None = None,
 ) -> None:
-    """Add an outcome to a model's record at a task type and at all."""
+    """Add an outcome to a model's record at a task type and at all.
+
+    With ``corrected_at`` it takes the place of its opposite, which was added at that moment.
+    """
     succeeded = outcome is Outcome.SUCCESS
+    gone = 0 if corrected_at is None else 1
     for kind in (task_type, EVERYWHERE):
         row = connection.execute(
             f"SELECT {EVIDENCE_COLUMNS} FROM immunos_mcp_record"  # noqa: S608  # a constant
@@ -72,6 +77,10 @@ def learn(
             (kind, model),
         ).fetchone()
         before = Evidence() if row is None else evidence(row)
+        if corrected_at is not None:
+            before = track_record.take_back(
+                before, succeeded=not succeeded, at=corrected_at, rules=rules
+            )
         after = track_record.add(before, succeeded=succeeded, at=now, rules=rules)
         assert after.at is not None
         connection.execute(
@@ -84,8 +93,8 @@ def learn(
             (
                 kind,
                 model,
-                succeeded,
-                not succeeded,
+                1 if succeeded else -gone,
+                -gone if succeeded else 1,
                 after.successes,
                 after.failures,
                 utc_text(after.at),

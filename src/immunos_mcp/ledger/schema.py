@@ -244,7 +244,10 @@ _VERSION_4 = (
         decision_id INTEGER NOT NULL,        -- whose outcome
         after_decision_id INTEGER NOT NULL,  -- the newest decision that was made without knowing it
         policy_id INTEGER NOT NULL,          -- the settings by which it was added to the record
-        model TEXT                           -- of the record; NULL: the decision's
+        model TEXT,                          -- of the record; NULL: the decision's
+        outcome TEXT,                        -- success, failure; NULL: the decision's
+        known_at TEXT,                       -- UTC, ISO 8601; NULL: when the decision was closed
+        corrected_at TEXT                    -- when the opposite became known, which it takes back
     ) STRICT
     """,
     """
@@ -260,6 +263,8 @@ _VERSION_4 = (
     "ALTER TABLE immunos_mcp_decision ADD COLUMN trial INTEGER",
     # Where the track record would have sent the task, when it only advises.
     "ALTER TABLE immunos_mcp_decision ADD COLUMN advised_model TEXT",
+    # 1: the outcome was not judged by anybody, and gives way to one that is.
+    "ALTER TABLE immunos_mcp_decision ADD COLUMN is_provisional INTEGER",
     # The session's tokens of Claude at that moment, by kind; NULL: not known.
     "ALTER TABLE immunos_mcp_decision ADD COLUMN claude_input_tokens INTEGER",
     "ALTER TABLE immunos_mcp_decision ADD COLUMN claude_output_tokens INTEGER",
