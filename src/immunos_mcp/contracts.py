@@ -110,9 +110,7 @@ class RecordUsageArguments(Arguments):
     outcome: Annotated[
         Literal["success", "failure"] | Nothing, Field(description="Closes decision_id")
     ] = None
-    request_id: Annotated[
-        str | Nothing, Field(description="Unique response id; makes repeats harmless")
-    ] = None
+    request_id: Annotated[str | Nothing, Field(description="Unique; makes repeats harmless")] = None
     session: Session = None
 
 
@@ -124,12 +122,12 @@ class DelegateTaskArguments(Arguments):
     classification: Literal["routine", "creative", "critical"] | Nothing = None
     paths: Annotated[
         list[str] | Nothing,
-        Field(description="Files or globs it is about; read by the server, do not read them"),
+        Field(description="Files or globs it is about; do not read them yourself"),
     ] = None
     instructions: str | Nothing = None
     decision_id: Annotated[int | Nothing, Field(description="From route_task")] = None
     max_output_tokens: int | Nothing = None
-    output_path: Annotated[str | Nothing, Field(description="New file for the whole result")] = None
+    output_path: Annotated[str | Nothing, Field(description="New file for the result")] = None
     handle: Annotated[str | Nothing, Field(description="Alone: wait for an earlier task")] = None
     session: Session = None
 

@@ -27,6 +27,14 @@ if TYPE_CHECKING:
     from immunos_mcp.domain import Evidence
 
 
+_DECISION_COLUMNS = """
+    decision_id, session_id, policy_id, engine_id, decided_at, task_type, classification,
+    estimated_tokens, session_tokens, plan_used_percent, model, provider, changed_by, table_model,
+    claude_input_tokens, claude_output_tokens, claude_cache_creation_input_tokens,
+    claude_cache_read_input_tokens
+"""
+
+
 def history(
     connection: sqlite3.Connection,
     name: str | None = None,
@@ -56,16 +64,16 @@ def history(
     moment = "" if since is None else utc_text(since)
 
     def decisions() -> Iterable[PastDecision]:
+        replayed = (
+            "decision_id >= ?2 AND decided_at >= ?3 AND (?5 IS NULL OR decision_id = ?5)"
+            " AND (?4 IS NULL OR session_id IN"
+            " (SELECT session_id FROM immunos_mcp_session WHERE name = ?4))"
+        )
         rows = connection.execute(
-            "SELECT is_replayed, decision_id, session_id, policy_id, engine_id, decided_at, task_type,"
-            " classification, estimated_tokens, session_tokens, plan_used_percent, model, provider,"
-            " changed_by, table_model,"
-            " claude_input_tokens, claude_output_tokens, claude_cache_creation_input_tokens,"
-            " claude_cache_read_input_tokens FROM (SELECT decision.*, (decision_id >= ?2"
-            "  AND decided_at >= ?3 AND (?5 IS NULL OR decision_id = ?5) AND (?4 IS NULL OR session_id IN"
-            "   (SELECT session_id FROM immunos_mcp_session WHERE name = ?4))) AS is_replayed"
-            " FROM immunos_mcp_decision AS decision WHERE decision_id >= ?1)"
-            " WHERE is_replayed OR trial ORDER BY decision_id",
+            f"SELECT 1, {_DECISION_COLUMNS} FROM immunos_mcp_decision"  # noqa: S608  # constants
+            f" WHERE decision_id >= ?1 AND {replayed}"
+            f" UNION ALL SELECT 0, {_DECISION_COLUMNS} FROM immunos_mcp_decision"
+            f" WHERE decision_id >= ?1 AND trial = 1 AND NOT ({replayed}) ORDER BY decision_id",
             (first, from_decision, moment, name, alone),
         )
         return map(PastDecision._make, rows)

@@ -265,6 +265,7 @@ _VERSION_4 = (
     "ALTER TABLE immunos_mcp_decision ADD COLUMN advised_model TEXT",
     # 1: the outcome was not judged by anybody, and gives way to one that is.
     "ALTER TABLE immunos_mcp_decision ADD COLUMN is_provisional INTEGER",
+    "CREATE INDEX immunos_mcp_decision_trial ON immunos_mcp_decision (decision_id) WHERE trial = 1",
     # The session's tokens of Claude at that moment, by kind; NULL: not known.
     "ALTER TABLE immunos_mcp_decision ADD COLUMN claude_input_tokens INTEGER",
     "ALTER TABLE immunos_mcp_decision ADD COLUMN claude_output_tokens INTEGER",
