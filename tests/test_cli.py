@@ -692,3 +692,12 @@ def test_a_completion_script_knows_every_command_and_needs_no_ledger(
     commands = "route record status config reset history sync statusline bind completion"
     assert [command for command in commands.split() if command not in out] == []
     assert list(home.iterdir()) == []
+
+
+def test_a_terminal_that_cannot_show_a_name_shows_its_numbers(home: Path) -> None:
+    wire.run(home, "reset", "--session", "büro")
+    shown = wire.run(
+        home, "history", "sessions", variables={"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    )
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "b\\xfcro" in shown.stdout

@@ -100,6 +100,19 @@ BAD: list[tuple[type[contracts.Arguments], dict[str, Any], str]] = [
         {"task_mappings": {"!": "m"}},
         "task_mappings: got {'!': 'm'}, takes for task_mappings.! 1 to 64",
     ),
+    (
+        contracts.UpdateConfigArguments,
+        {"task_mappings": {"!": "m", "debug": "a b", "plan": "m:1"}},
+        (
+            "takes for task_mappings.! 1 to 64 printable characters, such as code_review, "
+            "for task_mappings.debug a model name"
+        ),
+    ),
+    (
+        contracts.RouteTaskArguments,
+        {**ROUTE, "priority": None},
+        "priority: got nothing, takes no such argument",
+    ),
     (contracts.UpdateConfigArguments, {"claude_model": "a b"}, "claude_model: got 'a b', takes"),
 ]
 

@@ -63,6 +63,10 @@ exit codes: 0 fine, 1 failed, 2 wrong usage
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program with command-line arguments (``None``: the process's); return its code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that cannot show a letter shows its number.
+            stream.reconfigure(errors="backslashreplace")
     given = _parse(arguments)
     if given.command in {_print_completion, _status_line}:
         return given.command(given)

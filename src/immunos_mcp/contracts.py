@@ -51,15 +51,19 @@ def _checked_model(name: str) -> str:
 
 
 def _checked_mappings(mappings: dict[str, str | list[str] | None]) -> dict[str, str | None]:
-    try:
-        return dict(
-            settings_rules.check_mapping(settings_rules.MAPPINGS, task_type, model)
-            for task_type, model in mappings.items()
-        )
-    except InvalidInputError as refused:
-        problem = refused.problems[0]
-        takes = f"for {problem.field} {problem.takes}"
-        raise PydanticCustomError("refused", "{takes}", {"takes": takes}) from None
+    checked: dict[str, str | None] = {}
+    problems: list[Problem] = []
+    for task_type, model in mappings.items():
+        try:
+            known, models = settings_rules.check_mapping(settings_rules.MAPPINGS, task_type, model)
+        except InvalidInputError as refused:
+            problems.extend(refused.problems)
+        else:
+            checked[known] = models
+    if problems:
+        takes = ", ".join(f"for {problem.field} {problem.takes}" for problem in problems[:5])
+        raise PydanticCustomError("refused", "{takes}", {"takes": takes})
+    return checked
 
 
 def _checked_weight(weight: float) -> float:
@@ -247,7 +251,10 @@ def parse(model: type[ArgumentsModel], arguments: Mapping[str, object]) -> Argum
     Raises:
         InvalidInputError: it names every argument that cannot be taken, what it got and what it takes.
     """
-    given = {name: value for name, value in arguments.items() if value is not None}
+    known = {*model.model_fields, *settings_rules.SHORT_NAMES}
+    given = {
+        name: value for name, value in arguments.items() if value is not None or name not in known
+    }
     takes_names = f"no such argument; there are {', '.join(model.model_fields)}"
     unspeakable = [name for name in given if not name.isascii() and not names.is_printable(name)]
     if unspeakable:
