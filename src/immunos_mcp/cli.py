@@ -16,7 +16,7 @@ import signal
 import sys
 from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ from immunos_mcp import __version__, options, terminal, wording
 from immunos_mcp import settings as settings_rules
 from immunos_mcp.claude_code.transcripts import transcript_folders
 from immunos_mcp.domain import Classification, Outcome
-from immunos_mcp.errors import ImmunosError, InvalidInputError, Problem
+from immunos_mcp.errors import ImmunosError, InvalidInputError, OutputError, Problem
 from immunos_mcp.ledger.inline import InlineSqliteLedger, finish
 from immunos_mcp.names import is_printable, normalise_task_type
 from immunos_mcp.router import Router
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from immunos_mcp.clients.entries import Launch
     from immunos_mcp.domain import DelegateAnswer, Engine
+    from immunos_mcp.figures import ReportAnswer
     from immunos_mcp.settings import SettingChangeValue
 
 PROGRAM = "immunos-mcp"
@@ -94,7 +95,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ImmunosError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return EXIT_FAILED
-    print(terminal.to_json(answer) if given.json else text)
+    if answer is not None:
+        print(terminal.to_json(answer) if given.json else text)
     return EXIT_FINE
 
 
@@ -271,6 +273,108 @@ async def _bind(router: Router, given: argparse.Namespace) -> tuple[object, str]
     answer = await router.bind(given.folder)
     counts = "all projects" if answer.folder is None else f"{answer.folder} alone"
     return answer, f"Session {answer.session} counts {counts} from its next start on"
+
+
+async def _report(router: Router, given: argparse.Namespace) -> tuple[object, str]:
+    from immunos_mcp.reports import prices
+
+    if given.open and given.format not in {None, "html"}:
+        raise InvalidInputError(Problem("--format", given.format, "html, where --open shows it"))
+    form = "html" if given.open else _form(given, "text", "json")
+    path = _report_path(given)
+    answer = await router.report(given.since, prices.list_prices(datetime.now(UTC)))
+    content = _rendered(answer, form)
+    if path is None:
+        _say_in_utf_8()
+        print(content)
+        return None, ""
+    from immunos_mcp.output_file import written
+
+    with written(path, "--output", may_replace=_is_report) as output:
+        output.write(f"{content}\n".encode())
+    if given.open:
+        _show(path)
+    return {"output_path": str(path)}, f"Wrote {path}"
+
+
+def _rendered(answer: ReportAnswer, form: str) -> str:
+    if form == "html":
+        from immunos_mcp.reports.page import page
+
+        return page(answer)
+    if form == "csv":
+        from immunos_mcp.reports.long_table import long_table
+
+        return long_table(answer)
+    from immunos_mcp.reports import text
+
+    return terminal.to_json(answer) if form == "json" else text.text(answer)
+
+
+def _form(given: argparse.Namespace, default: str, of_json: str) -> str:
+    """Return the format that was asked for; ``--json`` is another name for one of them."""
+    if not given.json:
+        return given.format or default
+    if given.format not in {None, of_json}:
+        raise InvalidInputError(Problem("--format", given.format, f"{of_json}, beside --json"))
+    return of_json
+
+
+def _report_path(given: argparse.Namespace) -> Path | None:
+    if given.output is not None:
+        return given.output
+    if not given.open:
+        return None
+    folder = _options(given, os.environ).database.parent / "reports"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        takes = f"--output FILE, since {folder} cannot be made ({error.strerror})"
+        raise InvalidInputError(Problem("--open", "no file", takes)) from error
+    return folder / "report.html"
+
+
+def _is_report(beginning: bytes) -> bool:
+    return beginning.startswith(
+        (
+            b"immunos-mcp report, ",
+            b'{"report_at":"',
+            b"section,key,provider,model,detail,measure,value\n",
+            b"<!doctype html>\n<!-- immunos-mcp report -->\n",
+        )
+    )
+
+
+def _show(page: Path) -> None:
+    import webbrowser
+
+    if not webbrowser.open(page.as_uri()):
+        raise OutputError(f"no browser could be started; open {page} yourself")
+
+
+def _say_in_utf_8() -> None:
+    """Let what is written be what other programs expect, whatever the terminal's locale is."""
+    out: object = sys.stdout
+    if isinstance(out, io.TextIOWrapper):
+        out.reconfigure(encoding="utf-8")
+
+
+async def _export(router: Router, given: argparse.Namespace) -> tuple[object, str]:
+    from immunos_mcp import output_file, rows_out
+
+    form = _form(given, "jsonl", "jsonl")
+    tables: list[str] = given.table
+    if form == "csv" and len(tables) != 1:
+        got = ", ".join(tables) or "none"
+        raise InvalidInputError(Problem("--table", got, "exactly one table with --format csv"))
+    if given.output is None:
+        output = output_file.Output(sys.stdout.buffer, "standard output")
+        await router.export(tables, given.since, rows_out.sink(form, output))
+        output.flush()
+        return None, ""
+    with output_file.written(given.output, "--output") as output:
+        await router.export(tables, given.since, rows_out.sink(form, output))
+    return {"output_path": str(given.output)}, f"Wrote {given.output}"
 
 
 def _delegate(given: argparse.Namespace, chosen: options.Options) -> int:
@@ -514,6 +618,12 @@ def _folder(text: str) -> str:
     raise argparse.ArgumentTypeError(
         f"got {text[:200]!a}, takes a folder that exists, of a printable name"
     )
+
+
+def _file(text: str) -> Path:
+    if text and is_printable(text):
+        return Path(text).expanduser().absolute()
+    raise argparse.ArgumentTypeError(f"got {text[:200]!a}, takes a file of a printable name")
 
 
 def _moment(text: str) -> datetime:
@@ -844,6 +954,52 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="claude-code: also switch on its OpenTelemetry export to the router",
     )
+
+    report = add(
+        "report",
+        "report on all tokens, costs, decisions, models and sessions of the ledger",
+        "report --since 2026-11-01 --open",
+        _report,
+    )
+    report.add_argument(
+        "--since", type=_moment, metavar="TIME", help="leave out what was before this moment"
+    )
+    report.add_argument(
+        "--format",
+        choices=["text", "json", "csv", "html"],
+        help="default: text; --json is --format json",
+    )
+    report.add_argument(
+        "--output",
+        type=_file,
+        metavar="FILE",
+        help="write it to a new file, or in the place of an earlier report",
+    )
+    report.add_argument(
+        "--open",
+        action="store_true",
+        help="show it as a page in the browser (default file: reports/report.html beside the ledger)",
+    )
+
+    export = add(
+        "export",
+        "write the rows of the ledger for other programs",
+        "export --table decision usage --since 2026-11-01 > rows.jsonl",
+        _export,
+    )
+    export.add_argument("--format", choices=["jsonl", "csv"], help="default: jsonl")
+    export.add_argument(
+        "--table",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="these tables alone; csv takes exactly one",
+    )
+    export.add_argument(
+        "--since", type=_moment, metavar="TIME", help="leave out rows of an earlier time"
+    )
+    export.add_argument("--output", type=_file, metavar="FILE", help="a new file for the rows")
 
     add("doctor", "look for what may be wrong, and say how to mend it", "doctor", _doctor)
 

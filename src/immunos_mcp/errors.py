@@ -50,6 +50,10 @@ class LedgerError(ImmunosError):
     """The ledger cannot be used as it is; the text names the file and the remedy."""
 
 
+class OutputError(ImmunosError):
+    """What was asked for cannot be written; the text says where, why, and what to do."""
+
+
 def shown(value: object) -> str:
     """Render ``value`` for an error message: one short printable line.
 

@@ -32,6 +32,7 @@ from immunos_mcp.domain import (
     OutcomeAnswer,
     Reason,
     RecordAnswer,
+    RecordRules,
     ResetAnswer,
     RouteAnswer,
     SessionSummary,
@@ -62,8 +63,10 @@ if TYPE_CHECKING:
         SettingChange,
         Settings,
     )
+    from immunos_mcp.figures import Prices, ReportAnswer
     from immunos_mcp.ledger import SettingsChanged, SqliteLedger, Standing
     from immunos_mcp.replay import History
+    from immunos_mcp.ledger.export import ExportedRows
     from immunos_mcp.settings import SettingChangeValue
 
 REPORTED = "reported"
@@ -83,6 +86,9 @@ PLAN_REASONS = frozenset({Reason.PLAN_LIMIT_EXCEEDED, Reason.PLAN_LIMIT_WARNING}
 LARGEST_ID = 2**63 - 1
 MOST_SECONDS = 86_400
 MOST_DAYS = 36_500
+
+DEFAULT_RULES = RecordRules()
+"""How a model's outcomes are judged where nobody says otherwise."""
 
 Member = TypeVar("Member", bound=StrEnum)
 
@@ -529,7 +535,7 @@ class Router:
             since: usage before this moment is left out.
             progress: told the bytes read so far and the bytes there are, after each transcript.
         """
-        from immunos_mcp.claude_code import bulk_reading  # noqa: PLC0415  # no other command needs it
+        from immunos_mcp.claude_code import bulk_reading
 
         if self._transcripts is None:
             return SyncAnswer(transcripts=0, added=0)
@@ -628,6 +634,51 @@ class Router:
         name = None if session is None else names.check_session_name(session)
         settings, records = await self._ledger.sessions(name, limit)
         return tuple(_summary(record, settings) for record in records)
+
+    async def report(
+        self, since: datetime | None, prices: Prices, rules: RecordRules = DEFAULT_RULES
+    ) -> ReportAnswer:
+        """Say what became of tokens, decisions and models, from a moment on or (``None``) ever.
+
+        Args:
+            since: earlier usage and decisions are left out; records of models never are.
+            prices: list prices, for what tokens cost and would have cost.
+            rules: how a model's outcomes are judged.
+        """
+        from immunos_mcp.reports import answer
+
+        await self.catch_up()
+        now = self._clock()
+        figures = await self._ledger.report_figures(since)
+        return answer.compose(figures, since, prices, rules, now)
+
+    async def export(
+        self,
+        tables: Sequence[str],
+        since: datetime | None,
+        sink: Callable[[ExportedRows], None],
+    ) -> None:
+        """Give every row of some tables to ``sink``, batch by batch, as they all are at one moment.
+
+        Args:
+            tables: public names, each once; none: all tables there are.
+            since: rows that belong to an earlier time are left out; ``None``: none are.
+            sink: is called with an empty batch at the beginning of each table, then with its rows.
+
+        Raises:
+            InvalidInputError: there is no such table, or it is named twice.
+        """
+        from immunos_mcp.ledger import export
+
+        for place, table in enumerate(tables):
+            if table not in export.TABLES:
+                raise InvalidInputError(
+                    Problem("table", table, f"one of {', '.join(export.TABLES)}")
+                )
+            if table in tables[:place]:
+                raise InvalidInputError(Problem("table", table, "each table once"))
+        await self.catch_up()
+        await self._ledger.export(tables or export.TABLES, since, sink)
 
     async def list_revisions(self) -> tuple[Settings, dict[str, tuple[int, ...]]]:
         """Return the settings and, for each open session, figures that change with its status."""

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
         TranscriptPosition,
         Usage,
     )
+    from immunos_mcp.figures import ReportFigures
+    from immunos_mcp.ledger.export import ExportedRows
     from immunos_mcp.ledger.operations import (
         ReadingState,
         Recorded,
@@ -267,6 +269,27 @@ class SqliteLedger(ABC):
     async def revisions(self) -> tuple[Settings, dict[str, tuple[int, ...]]]:
         """Return the settings and, for each open session, figures that change with its status."""
         return await self._read(operations.revisions)
+
+    async def report_figures(self, since: datetime | None) -> ReportFigures:
+        """Return what a report counts, from a moment on or (``None``) of all there is."""
+        from immunos_mcp.ledger import report_figures
+
+        return await self._read(lambda connection: report_figures.report_figures(connection, since))
+
+    async def export(
+        self,
+        tables: Sequence[str],
+        since: datetime | None,
+        sink: Callable[[ExportedRows], None],
+    ) -> None:
+        """Give every row of some tables to ``sink``, batch by batch, as they all are at one moment.
+
+        It runs where the ledger's operations run, and they wait for it meanwhile; other processes
+        do not. What it raises ends the export.
+        """
+        from immunos_mcp.ledger import export
+
+        await self._read(lambda connection: export.export(connection, tables, since, sink))
 
     async def _read(self, operation: Callable[[sqlite3.Connection], Result]) -> Result:
         return await self.run(lambda connection: self._transact(connection, "BEGIN", operation))

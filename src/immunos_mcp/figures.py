@@ -1,0 +1,306 @@
+"""The values of a report: what the ledger counts for it, and the answer that is shown.
+
+The answer's field names are the JSON of ``report --format json``. Money is in US dollars.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, NamedTuple
+
+from immunos_mcp.domain import TokenCounts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from datetime import datetime
+
+    from immunos_mcp.domain import (
+        Evidence,
+        Provider,
+        SessionRecord,
+        Settings,
+        WarningLevel,
+        Weights,
+    )
+
+MILLION = 1_000_000
+
+
+class UsageSum(NamedTuple):
+    """Tokens of several responses, and how many there were."""
+
+    counts: TokenCounts = TokenCounts()
+    usage_records: int = 0
+
+    def plus(self, counts: TokenCounts, usage_records: int) -> UsageSum:
+        """Return the sum with more responses in it."""
+        return UsageSum(self.counts + counts, self.usage_records + usage_records)
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionSum:
+    """How many decisions were made for one reason, for one provider, and what became of them.
+
+    Attributes:
+        changed_by: the step that changed the table's choice; absent where none did, and of decisions
+            whose detail was pruned.
+    """
+
+    reason: str
+    provider: str
+    decisions: int
+    successes: int
+    failures: int
+    changed_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeptRecord:
+    """What became of decisions for one model at one task type, as the ledger keeps it."""
+
+    task_type: str
+    model: str
+    successes: int
+    failures: int
+    tokens: int
+    seconds: float
+    evidence: Evidence
+
+
+@dataclass(frozen=True, slots=True)
+class ReportFigures:
+    """What the ledger counts for a report, all at one moment.
+
+    Attributes:
+        settings: those in force.
+        is_hourly: whether the periods are hours (UTC); else they are days.
+        periods: tokens by the beginning of the period and by provider.
+        models: tokens by provider and model.
+        sources: tokens by provider and by who said so.
+        decisions: every reason, with the most decisions first.
+        records: models at task types, those with the most outcomes first.
+        records_left_out: how many more there are.
+        priors: what is known of a model at all task types together.
+        sessions: newest first.
+    """
+
+    settings: Settings
+    is_hourly: bool
+    periods: Mapping[tuple[datetime, Provider], UsageSum]
+    models: Mapping[tuple[Provider, str], UsageSum]
+    sources: Mapping[tuple[Provider, str], UsageSum]
+    decisions: tuple[DecisionSum, ...]
+    records: tuple[KeptRecord, ...]
+    records_left_out: int
+    priors: Mapping[str, Evidence]
+    sessions: tuple[SessionRecord, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ListPrice:
+    """What a provider asks for a million tokens of each kind.
+
+    Attributes:
+        model: what the price table calls the model.
+        input_usd: for input.
+        output_usd: for output.
+        cache_creation_usd: for writing to the cache for five minutes; ``None``: the table has none.
+        cache_read_usd: for reading from it, likewise.
+    """
+
+    model: str
+    input_usd: Decimal
+    output_usd: Decimal
+    cache_creation_usd: Decimal | None
+    cache_read_usd: Decimal | None
+
+    def cost(self, counts: TokenCounts) -> Decimal | None:
+        """Return what tokens cost; ``None``: there is no price for a kind that they have."""
+        total = Decimal(0)
+        for tokens, price in (
+            (counts.input_tokens, self.input_usd),
+            (counts.output_tokens, self.output_usd),
+            (counts.cache_creation_input_tokens, self.cache_creation_usd),
+            (counts.cache_read_input_tokens, self.cache_read_usd),
+        ):
+            if tokens and price is None:
+                return None
+            total += tokens * (price or 0)
+        return total / MILLION
+
+
+@dataclass(frozen=True, slots=True)
+class PriceTable:
+    """Where prices come from.
+
+    Attributes:
+        source: the package that carries them.
+        version: of that package.
+        newest_price: the day of the newest dated price in it (ISO 8601); the table is no older.
+    """
+
+    source: str
+    version: str
+    newest_price: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """List prices: the table and a way to look a model up; no price is ever guessed."""
+
+    table: PriceTable
+    find: Callable[[str], ListPrice | None]
+
+
+@dataclass(frozen=True, slots=True)
+class UsagePeriod:
+    """The tokens of an hour or a day (UTC)."""
+
+    start: datetime
+    budget_tokens: int
+    claude_tokens: TokenCounts
+    kept_local_tokens: int
+    ollama_tokens: TokenCounts
+
+
+@dataclass(frozen=True, slots=True)
+class SourceUsage:
+    """Tokens by who said so: measured, telemetry, reported or delegated."""
+
+    provider: Provider
+    source: str
+    tokens: TokenCounts
+    usage_records: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelUsage:
+    """The tokens of one model.
+
+    Attributes:
+        priced_as: what the price table calls it; absent for local models and where it is unknown.
+        cost_usd: what the tokens cost at list price, to a millionth; absent likewise.
+    """
+
+    provider: Provider
+    model: str
+    tokens: TokenCounts
+    usage_records: int
+    priced_as: str | None = None
+    cost_usd: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PricesAnswer:
+    """What tokens cost at list price, and would have cost.
+
+    Attributes:
+        table: where the prices come from.
+        model: the model set as ``claude_model``, by which local tokens are priced.
+        priced_as: what the price table calls it; absent where it has no price.
+        input_usd: its price of a million tokens, likewise, and so for the other kinds.
+        kept_local_cost_usd: what the tokens kept local would have cost there.
+        claude_cost_usd: what Claude's tokens cost, of the models that have a price.
+        models_without_price: Claude's other models.
+    """
+
+    table: PriceTable
+    model: str
+    priced_as: str | None = None
+    input_usd: float | None = None
+    output_usd: float | None = None
+    cache_creation_usd: float | None = None
+    cache_read_usd: float | None = None
+    kept_local_cost_usd: float | None = None
+    claude_cost_usd: float | None = None
+    models_without_price: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RecordLine:
+    """What became of decisions for one model at one task type.
+
+    Attributes:
+        model: ``claude`` stands for any model of Claude.
+        tokens: of all kinds.
+        seconds: of work, where somebody measured it.
+        expected_success_rate: by the track record, earlier outcomes counting less.
+        rate_at_least: the lower end of the interval that holds the true rate with 90 percent.
+        rate_at_most: the upper end.
+    """
+
+    task_type: str
+    model: str
+    successes: int
+    failures: int
+    tokens: int
+    seconds: float
+    expected_success_rate: float
+    rate_at_least: float
+    rate_at_most: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReportedSession:
+    """A budget session with its totals, as a status would show them."""
+
+    session_id: int
+    session: str
+    started_at: datetime
+    session_tokens: int
+    percent_used: float
+    warning_level: WarningLevel
+    kept_local_tokens: int
+    decisions: int
+    usage_records: int
+    ended_at: datetime | None = None
+    end_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReportAnswer:
+    """What ``report`` answers.
+
+    Attributes:
+        report_at: when it was made.
+        since: the moment from which on usage and decisions are in it; absent: all are.
+        period: ``hour`` or ``day``, UTC.
+        budget_tokens: Claude's tokens, each kind by its weight.
+        claude_tokens: the same by kind, unweighted.
+        kept_local_tokens: the sum of ``ollama_tokens``.
+        ollama_tokens: tokens of local models by kind.
+        weights: what a token of each kind adds to the budget.
+        usage: periods that have any, in order.
+        sources: tokens by provider and by who said so.
+        models: tokens by model, the most first.
+        decisions: by reason, provider and the step that changed the choice, the most first.
+        records: how models did at task types, ever, whatever ``since`` says.
+        records_left_out: how many more of these there are.
+        sessions: the newest, newest first.
+    """
+
+    report_at: datetime
+    since: datetime | None
+    period: str
+    token_warning_threshold: int
+    token_auto_switch_threshold: int
+    session_limit: int
+    budget_tokens: int
+    claude_tokens: TokenCounts
+    kept_local_tokens: int
+    ollama_tokens: TokenCounts
+    weights: Weights
+    prices: PricesAnswer
+    usage: tuple[UsagePeriod, ...]
+    sources: tuple[SourceUsage, ...]
+    models: tuple[ModelUsage, ...]
+    decisions: tuple[DecisionSum, ...]
+    records: tuple[RecordLine, ...]
+    sessions: tuple[ReportedSession, ...]
+    records_left_out: int | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Tell whether there is nothing to report."""
+        return not (self.usage or self.decisions or self.records or self.sessions)

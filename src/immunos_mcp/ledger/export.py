@@ -1,0 +1,288 @@
+"""The whole ledger for other programs: its tables under public names, in batches of rows.
+
+The names are a contract; the tables' own may change with a version of the ledger.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+from immunos_mcp.ledger.connection import utc_text
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+
+Value: TypeAlias = "str | int | float | None"
+
+BATCH_ROWS = 1_000
+
+_KINDS = (
+    "input_tokens",
+    "output_tokens",
+    "cache_creation_input_tokens",
+    "cache_read_input_tokens",
+)
+
+
+class ExportedRows(NamedTuple):
+    """Some rows of a table.
+
+    Attributes:
+        table: its public name.
+        columns: their public names.
+        rows: a value for each column; the first batch of a table has none.
+    """
+
+    table: str
+    columns: tuple[str, ...]
+    rows: Sequence[tuple[Value, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """What is exported of a table.
+
+    Attributes:
+        stored: the table's own name.
+        columns: public names; one that the table spells otherwise follows as (public, expression).
+        order: columns that tell rows apart.
+        since: which rows belong to a time; empty: all rows are exported whatever the time.
+        has_session: whether rows are joined with their session, for its name.
+    """
+
+    stored: str
+    columns: tuple[str | tuple[str, str], ...]
+    order: str
+    since: str = ""
+    has_session: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(name if isinstance(name, str) else name[0] for name in self.columns)
+
+    def query(self, *, is_limited: bool) -> str:
+        chosen = ", ".join(
+            f"exported.{column}" if isinstance(column, str) else column[1]
+            for column in self.columns
+        )
+        # No row may be lost, be it of a session that somebody else deleted.
+        join = " LEFT JOIN immunos_mcp_session AS session USING (session_id)"
+        where = f" WHERE {self.since}" if is_limited and self.since else ""
+        return (
+            f"SELECT {chosen} FROM {self.stored} AS exported{join if self.has_session else ''}"  # noqa: S608  # constants of this file
+            f"{where} ORDER BY {self.order}"
+        )
+
+
+_SESSION = ("session", "session.name")
+_CLAUDE_KINDS = tuple(f"claude_{kind}" for kind in _KINDS)
+_SESSION_SINCE = "session.ended_at IS NULL OR session.ended_at >= :since"
+
+_TABLES = {
+    "session": _Table(
+        "immunos_mcp_session",
+        (
+            "session_id",
+            ("session", "exported.name"),
+            "started_at",
+            "ended_at",
+            "end_reason",
+            *_CLAUDE_KINDS,
+            *(f"local_{kind}" for kind in _KINDS),
+            *(f"measured_{kind}" for kind in _KINDS),
+            "usage_records",
+            "pace_tokens",
+            "pace_at",
+            "folder",
+        ),
+        "session_id",
+        "ended_at IS NULL OR ended_at >= :since",
+    ),
+    "session_reason": _Table(
+        "immunos_mcp_session_reason",
+        ("session_id", _SESSION, "reason", "decisions"),
+        "exported.session_id, reason",
+        _SESSION_SINCE,
+        has_session=True,
+    ),
+    "decision": _Table(
+        "immunos_mcp_decision",
+        (
+            "decision_id",
+            "session_id",
+            _SESSION,
+            "policy_id",
+            "engine_id",
+            "decided_at",
+            "task_type",
+            "classification",
+            "estimated_tokens",
+            "session_tokens",
+            *_CLAUDE_KINDS,
+            "model",
+            "provider",
+            "reason",
+            "warning_level",
+            "plan_used_percent",
+            "available",
+            "table_model",
+            "changed_by",
+            "trial",
+            "advised_model",
+            "outcome",
+            "closed_at",
+        ),
+        "decision_id",
+        "decided_at >= :since",
+        has_session=True,
+    ),
+    "outcome": _Table(
+        "immunos_mcp_outcome",
+        ("outcome_id", "decision_id", "after_decision_id", "policy_id", "model"),
+        "outcome_id",
+    ),
+    "policy": _Table("immunos_mcp_policy", ("policy_id", "settings", "first_used_at"), "policy_id"),
+    "engine": _Table("immunos_mcp_engine", ("engine_id", "engine"), "engine_id"),
+    "usage": _Table(
+        "immunos_mcp_usage",
+        (
+            "usage_id",
+            "session_id",
+            _SESSION,
+            "decision_id",
+            "recorded_at",
+            "model",
+            "provider",
+            "source",
+            "counted",
+            ("request_id", "exported.external_id"),
+            *_KINDS,
+        ),
+        "usage_id",
+        "recorded_at >= :since",
+        has_session=True,
+    ),
+    "measured_usage": _Table(
+        "immunos_mcp_measured_usage",
+        ("message_id", "request_id", "measured_at", "model", "provider", "folder", *_KINDS),
+        "message_id",
+        "measured_at >= :since",
+    ),
+    "request_usage": _Table(
+        "immunos_mcp_request_usage",
+        ("request_id", "finished_at", "model", "provider", *_KINDS),
+        "request_id",
+        "finished_at >= :since",
+    ),
+    "record": _Table(
+        "immunos_mcp_record",
+        (
+            "task_type",
+            "model",
+            "successes",
+            "failures",
+            "tokens",
+            "seconds",
+            "faded_successes",
+            "faded_failures",
+            "newest_at",
+            "newest_succeeded",
+            "tried_at",
+        ),
+        "task_type, model",
+    ),
+    "setting": _Table(
+        "settings", (("setting", "exported.key"), "value", "updated_at"), "exported.key"
+    ),
+    "setting_change": _Table(
+        "immunos_mcp_setting_change",
+        ("change_id", "changed_at", "client", "setting", "value_before", "value_after"),
+        "change_id",
+        "changed_at >= :since",
+    ),
+    "binding": _Table(
+        "immunos_mcp_binding", (("session", "exported.session_name"), "folder"), "session_name"
+    ),
+    "plan_usage": _Table(
+        "immunos_mcp_plan_usage",
+        (("window", "exported.plan_window"), "used_percentage", "resets_at", "reported_at"),
+        "plan_window",
+    ),
+    "transcript": _Table(
+        "immunos_mcp_transcript",
+        (
+            "path",
+            "inode",
+            "size",
+            "modified_ns",
+            "read_bytes",
+            "tail_checksum",
+            "unread_lines",
+            "left_out_before",
+        ),
+        "path",
+    ),
+    "pruned_usage": _Table(
+        "immunos_mcp_pruned_usage",
+        ("day", "provider", "model", "source", "counted", *_KINDS, "usage_records"),
+        "day, provider, model, source, counted",
+        "day >= substr(:since, 1, 10)",
+    ),
+    "pruned_decision": _Table(
+        "immunos_mcp_pruned_decision",
+        ("day", "reason", "provider", "model", "decisions", "successes", "failures"),
+        "day, reason, provider, model",
+        "day >= substr(:since, 1, 10)",
+    ),
+    "pruned_record": _Table(
+        "immunos_mcp_pruned_record",
+        (
+            "task_type",
+            "model",
+            "faded_successes",
+            "faded_failures",
+            "newest_at",
+            "newest_succeeded",
+            "tried_at",
+        ),
+        "task_type, model",
+    ),
+    "pruned_request": _Table(
+        "immunos_mcp_pruned_request",
+        (("request_id", "exported.external_id"), "counted"),
+        "external_id",
+    ),
+    "pruning": _Table(
+        "immunos_mcp_pruning", ("pruning_id", "before", "first_decision_id"), "pruning_id"
+    ),
+    "schema_version": _Table("immunos_mcp_schema_version", ("version", "applied_at"), "version"),
+}
+
+TABLES: tuple[str, ...] = tuple(_TABLES)
+"""Public names of all tables."""
+
+
+def export(
+    connection: sqlite3.Connection,
+    tables: Sequence[str],
+    since: datetime | None,
+    sink: Callable[[ExportedRows], None],
+) -> None:
+    """Give every row of some tables to ``sink``, once, as they all were at one moment.
+
+    Args:
+        connection: in an open transaction, which keeps that moment.
+        tables: public names.
+        since: rows that belong to an earlier time are left out; ``None``: none are.
+        sink: is called with an empty batch at the beginning of each table, then with its rows.
+    """
+    parameters = {} if since is None else {"since": utc_text(since)}
+    for name in tables:
+        table = _TABLES[name]
+        sink(ExportedRows(name, table.names, ()))
+        cursor = connection.execute(table.query(is_limited=since is not None), parameters)
+        while rows := cursor.fetchmany(BATCH_ROWS):
+            sink(ExportedRows(name, table.names, rows))

@@ -1,0 +1,169 @@
+"""What a report counts, as one operation: sums are made by SQLite, however long the log is.
+
+What was pruned is in them: its sums are kept by day, and the detail that is left adds up with them
+to all there ever was.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, TypeVar
+
+from immunos_mcp.domain import Evidence, Provider, TokenCounts
+from immunos_mcp.figures import DecisionSum, KeptRecord, ReportFigures, UsageSum
+from immunos_mcp.ledger import operations
+from immunos_mcp.ledger.connection import utc_text
+
+if TYPE_CHECKING:
+    import sqlite3
+
+Key = TypeVar("Key")
+
+REPORTED_SESSIONS = 20
+REPORTED_RECORDS = 200
+"""How many a report has at most; the estimate of a record takes a millisecond."""
+
+_LONGEST_BY_HOURS = timedelta(days=2)
+_HOUR_CHARACTERS, _DAY_CHARACTERS = len("2026-11-01T09"), len("2026-11-01")
+
+_USAGE = """
+    SELECT recorded_at AS at, provider, model, source, input_tokens, output_tokens,
+        cache_creation_input_tokens, cache_read_input_tokens, 1 AS usage_records
+    FROM immunos_mcp_usage WHERE recorded_at >= :since AND (counted OR provider = 'ollama')
+    UNION ALL
+    SELECT measured_at, provider, model, 'measured', input_tokens, output_tokens,
+        cache_creation_input_tokens, cache_read_input_tokens, 1
+    FROM immunos_mcp_measured_usage WHERE measured_at >= :since
+    UNION ALL
+    SELECT finished_at, provider, model, 'telemetry', input_tokens, output_tokens,
+        cache_creation_input_tokens, cache_read_input_tokens, 1
+    FROM immunos_mcp_request_usage WHERE finished_at >= :since
+    UNION ALL
+    SELECT day, provider, model, source, input_tokens, output_tokens,
+        cache_creation_input_tokens, cache_read_input_tokens, usage_records
+    FROM immunos_mcp_pruned_usage WHERE day >= :day AND (counted OR provider = 'ollama')
+"""
+_DECISIONS = """
+    SELECT reason, provider, changed_by, 1 AS decisions,
+        coalesce(outcome = 'success', 0) AS successes, coalesce(outcome = 'failure', 0) AS failures
+    FROM immunos_mcp_decision WHERE decided_at >= :since
+    UNION ALL
+    SELECT reason, provider, NULL, decisions, successes, failures
+    FROM immunos_mcp_pruned_decision WHERE day >= :day
+"""
+
+
+def report_figures(connection: sqlite3.Connection, since: datetime | None) -> ReportFigures:
+    """Return what a report counts.
+
+    Args:
+        connection: in an open transaction.
+        since: detail from this moment on and pruned days from its UTC day on; ``None``: all.
+    """
+    text = "" if since is None else utc_text(since)
+    span = {"since": text, "day": text[:_DAY_CHARACTERS]}
+    is_hourly = _is_hourly(connection, span)
+    periods: dict[tuple[datetime, Provider], UsageSum] = {}
+    models: dict[tuple[Provider, str], UsageSum] = {}
+    sources: dict[tuple[Provider, str], UsageSum] = {}
+    rows = connection.execute(
+        f"SELECT substr(at, 1, :characters), provider, model, source, sum(input_tokens),"  # noqa: S608  # a constant
+        " sum(output_tokens), sum(cache_creation_input_tokens), sum(cache_read_input_tokens),"
+        f" sum(usage_records) FROM ({_USAGE}) GROUP BY 1, 2, 3, 4",
+        {**span, "characters": _HOUR_CHARACTERS if is_hourly else _DAY_CHARACTERS},
+    )
+    for start, name, model, source, *kinds, usage_records in rows:
+        provider, counts = Provider(name), TokenCounts(*kinds)
+        moment = datetime.fromisoformat(start).replace(tzinfo=UTC)
+        _add(periods, (moment, provider), counts, usage_records)
+        _add(models, (provider, model), counts, usage_records)
+        _add(sources, (provider, source), counts, usage_records)
+    records, left_out = _records(connection)
+    settings, sessions = operations.sessions(connection, None, REPORTED_SESSIONS)
+    return ReportFigures(
+        settings=settings,
+        is_hourly=is_hourly,
+        periods=periods,
+        models=models,
+        sources=sources,
+        decisions=_decisions(connection, span),
+        records=records,
+        records_left_out=left_out,
+        priors=_priors(connection, {record.model for record in records}),
+        sessions=tuple(
+            session
+            for session in sessions
+            if since is None or session.ended_at is None or session.ended_at >= since
+        ),
+    )
+
+
+def _add(sums: dict[Key, UsageSum], key: Key, counts: TokenCounts, usage_records: int) -> None:
+    sums[key] = sums.get(key, UsageSum()).plus(counts, usage_records)
+
+
+def _is_hourly(connection: sqlite3.Connection, span: dict[str, str]) -> bool:
+    first, last = connection.execute(
+        f"SELECT min(at), max(at) FROM ({_USAGE})",  # noqa: S608  # a constant
+        span,
+    ).fetchone()
+    # A pruned day, which no hour is known of, is spelled without one.
+    if first is None or len(first) == _DAY_CHARACTERS:
+        return False
+    is_pruned = connection.execute(
+        "SELECT 1 FROM immunos_mcp_pruned_usage WHERE day >= :day LIMIT 1", span
+    ).fetchone()
+    if is_pruned is not None:
+        return False
+    return datetime.fromisoformat(last) - datetime.fromisoformat(first) <= _LONGEST_BY_HOURS
+
+
+def _decisions(connection: sqlite3.Connection, span: dict[str, str]) -> tuple[DecisionSum, ...]:
+    rows = connection.execute(
+        "SELECT reason, provider, sum(decisions), sum(successes), sum(failures), changed_by"  # noqa: S608  # a constant
+        f" FROM ({_DECISIONS}) GROUP BY reason, provider, changed_by"
+        " ORDER BY 3 DESC, reason, provider, changed_by",
+        span,
+    )
+    return tuple(DecisionSum(*row) for row in rows)
+
+
+def _records(connection: sqlite3.Connection) -> tuple[tuple[KeptRecord, ...], int]:
+    (known,) = connection.execute(
+        "SELECT count(*) FROM immunos_mcp_record WHERE task_type <> ''"
+    ).fetchone()
+    rows = connection.execute(
+        "SELECT task_type, model, successes, failures, tokens, seconds, faded_successes,"
+        " faded_failures, newest_at, newest_succeeded, tried_at FROM immunos_mcp_record"
+        " WHERE task_type <> '' ORDER BY successes + failures DESC, task_type, model LIMIT ?",
+        (REPORTED_RECORDS,),
+    )
+    records = tuple(
+        KeptRecord(task_type, model, good, bad, tokens, seconds, _evidence(*evidence))
+        for task_type, model, good, bad, tokens, seconds, *evidence in rows
+    )
+    return records, known - len(records)
+
+
+def _priors(connection: sqlite3.Connection, models: set[str]) -> dict[str, Evidence]:
+    rows = connection.execute(
+        "SELECT model, faded_successes, faded_failures, newest_at, newest_succeeded, tried_at"
+        " FROM immunos_mcp_record WHERE task_type = ''"
+    )
+    return {row[0]: _evidence(*row[1:]) for row in rows if row[0] in models}
+
+
+def _evidence(
+    successes: float,
+    failures: float,
+    newest_at: str | None,
+    newest_succeeded: int,
+    tried_at: str | None,
+) -> Evidence:
+    return Evidence(
+        successes,
+        failures,
+        None if newest_at is None else datetime.fromisoformat(newest_at),
+        bool(newest_succeeded),
+        None if tried_at is None else datetime.fromisoformat(tried_at),
+    )

@@ -1,0 +1,136 @@
+"""A file that a command is told to write: private, whole or not there, and never somebody's work."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from immunos_mcp.errors import InvalidInputError, OutputError, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+    from types import FrameType
+
+_ENDING = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
+
+
+class Output:
+    """Where bytes go; a failure to write them is put in words."""
+
+    def __init__(self, stream: BinaryIO, name: str) -> None:
+        self._stream = stream
+        self._name = name
+
+    def write(self, content: bytes) -> None:
+        """Write all of it.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        with _translated(self._name):
+            self._stream.write(content)
+
+    def flush(self) -> None:
+        """Let nothing wait to be written; it raises the same."""
+        with _translated(self._name):
+            self._stream.flush()
+
+
+class _EndedError(BaseException):
+    """The process was told to end."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+@contextmanager
+def written(
+    path: Path, option: str, *, may_replace: Callable[[bytes], bool] | None = None
+) -> Generator[Output]:
+    """Write a file of mode 0600 that is there when the block is done, and only then.
+
+    Whatever ends the block early leaves what was there before. A process that is killed outright can
+    leave a file whose name begins with ``.immunos-mcp-`` beside it.
+
+    Args:
+        path: the file.
+        option: what the user named it with, for messages.
+        may_replace: says by its first bytes whether a file that is there may be replaced; ``None``:
+            none may.
+
+    Raises:
+        InvalidInputError: something is there that must stay, or the folder is missing.
+        OutputError: the file cannot be written.
+    """
+    _check(path, option, may_replace)
+    with _translated(str(path)):
+        descriptor, name = tempfile.mkstemp(prefix=".immunos-mcp-", dir=path.parent)
+    unfinished = Path(name)
+    try:
+        with _ended_by_signals():
+            with os.fdopen(descriptor, "wb") as stream:
+                output = Output(stream, str(path))
+                yield output
+                output.flush()
+            # Nobody may have put anything else there in the meantime.
+            _check(path, option, may_replace)
+            with _translated(str(path)):
+                unfinished.replace(path)
+    except _EndedError as ended:
+        unfinished.unlink(missing_ok=True)
+        signal.signal(ended.number, signal.SIG_DFL)
+        os.kill(os.getpid(), ended.number)
+    except BaseException:
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+        raise
+
+
+def _check(path: Path, option: str, may_replace: Callable[[bytes], bool] | None) -> None:
+    takes = None
+    if path.is_symlink() or path.exists():
+        known = may_replace is not None and path.is_file() and not path.is_symlink()
+        if may_replace is None:
+            takes = "a new file; this one is there already"
+        elif not known or not may_replace(_beginning(path)):
+            takes = "a new file or an earlier report; this one is there already and is none"
+    elif not path.parent.is_dir():
+        takes = "a file in a folder that exists"
+    if takes is not None:
+        raise InvalidInputError(Problem(option, str(path), takes))
+
+
+def _beginning(path: Path) -> bytes:
+    with _translated(str(path)), path.open("rb") as stream:
+        return stream.read(1024)
+
+
+@contextmanager
+def _translated(name: str) -> Generator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"{name} cannot be written ({error.strerror}); free some space or name another file"
+        ) from error
+
+
+@contextmanager
+def _ended_by_signals() -> Generator[None]:
+    """Turn the signals that end a process into an exception, so that it can clean up."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        raise _EndedError(number)
+
+    before = {number: signal.signal(number, end) for number in _ENDING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

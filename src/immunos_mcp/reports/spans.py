@@ -1,0 +1,130 @@
+"""Usage over time, in spans that are few enough to be looked at: hours, days, weeks and so on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from immunos_mcp.figures import UsagePeriod
+
+
+class Span(NamedTuple):
+    """The tokens of a span of time that begins at a moment (UTC)."""
+
+    start: datetime
+    budget_tokens: int = 0
+    kept_local_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Spans:
+    """Spans of one length without gaps, oldest first.
+
+    Attributes:
+        unit: what one is called, such as ``day``.
+        spans: each that lies between the first and the last with usage.
+        written: how the beginning of a span is spelled, for ``strftime``.
+        written_short: the same where there is little room.
+    """
+
+    unit: str
+    spans: tuple[Span, ...]
+    written: str
+    written_short: str
+
+    def label(self, span: Span) -> str:
+        """Spell the beginning of a span."""
+        return span.start.strftime(self.written)
+
+    def short_label(self, span: Span) -> str:
+        """Spell it where there is little room."""
+        return span.start.strftime(self.written_short)
+
+
+class _Unit(NamedTuple):
+    """A length of time, either hours of a day, days or months of a year."""
+
+    name: str
+    written: str
+    written_short: str
+    hours: int = 0
+    days: int = 0
+    months: int = 0
+
+
+_HOUR, _DAY = "%Y-%m-%d %H:00", "%Y-%m-%d"
+_UNITS = (
+    _Unit("hour", _HOUR, "%H:00", hours=1),
+    _Unit("six hours", _HOUR, "%d, %H:00", hours=6),
+    _Unit("day", _DAY, "%m-%d", days=1),
+    _Unit("week", _DAY, "%m-%d", days=7),
+    _Unit("month", "%Y-%m", "%Y-%m", months=1),
+    _Unit("year", "%Y", "%Y", months=12),
+)
+_FINEST = {"hour": 0, "day": 2}
+
+
+def _begin(unit: _Unit, moment: datetime) -> datetime:
+    if unit.months:
+        month = (moment.month - 1) // unit.months * unit.months + 1
+        return datetime(moment.year, month, 1, tzinfo=UTC)
+    day = datetime(moment.year, moment.month, moment.day, tzinfo=UTC)
+    if unit.hours:
+        return day + timedelta(hours=moment.hour // unit.hours * unit.hours)
+    return day - timedelta(days=moment.weekday() if unit.days == 7 else 0)
+
+
+def _next(unit: _Unit, start: datetime) -> datetime:
+    if unit.months:
+        years, month = divmod(start.month - 1 + unit.months, 12)
+        return datetime(start.year + years, month + 1, 1, tzinfo=UTC)
+    return start + timedelta(hours=unit.hours, days=unit.days)
+
+
+def gathered(usage: Sequence[UsagePeriod], period: str, most: int) -> Spans:
+    """Return usage in the shortest spans of which there are at most ``most``, else in years.
+
+    Args:
+        usage: in order of time.
+        period: what each of it covers: ``hour`` or ``day``.
+        most: how many spans can be looked at.
+    """
+    units = _UNITS[_FINEST[period] :]
+    for unit in units:
+        spans = _in_units(usage, unit, most)
+        if spans is not None:
+            return Spans(unit.name, spans, unit.written, unit.written_short)
+    last = units[-1]
+    whole = _in_units(usage, last, None)
+    assert whole is not None
+    return Spans(last.name, whole, last.written, last.written_short)
+
+
+def _in_units(
+    usage: Sequence[UsagePeriod], unit: _Unit, most: int | None
+) -> tuple[Span, ...] | None:
+    sums: dict[datetime, Span] = {}
+    for each in usage:
+        start = _begin(unit, each.start)
+        so_far = sums.get(start, Span(start))
+        sums[start] = Span(
+            start,
+            so_far.budget_tokens + each.budget_tokens,
+            so_far.kept_local_tokens + each.kept_local_tokens,
+        )
+        if most is not None and len(sums) > most:
+            return None
+    if not sums:
+        return ()
+    spans: list[Span] = []
+    start, last = min(sums), max(sums)
+    while start <= last:
+        if most is not None and len(spans) == most:
+            return None
+        spans.append(sums.get(start, Span(start)))
+        start = _next(unit, start)
+    return tuple(spans)
