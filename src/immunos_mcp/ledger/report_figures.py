@@ -103,17 +103,12 @@ def _add(sums: dict[Key, UsageSum], key: Key, counts: TokenCounts, usage_records
 
 
 def _is_hourly(connection: sqlite3.Connection, span: dict[str, str]) -> bool:
-    first, last = connection.execute(
-        f"SELECT min(at), max(at) FROM ({_USAGE})",  # noqa: S608  # a constant
+    first, last, fewest_characters = connection.execute(
+        f"SELECT min(at), max(at), min(length(at)) FROM ({_USAGE})",  # noqa: S608  # a constant
         span,
     ).fetchone()
-    # A pruned day, which no hour is known of, is spelled without one.
-    if first is None or len(first) == _DAY_CHARACTERS:
-        return False
-    is_pruned = connection.execute(
-        "SELECT 1 FROM immunos_mcp_pruned_usage WHERE day >= :day LIMIT 1", span
-    ).fetchone()
-    if is_pruned is not None:
+    # Of a pruned day, which is spelled without an hour, none is known.
+    if first is None or fewest_characters == _DAY_CHARACTERS:
         return False
     return datetime.fromisoformat(last) - datetime.fromisoformat(first) <= _LONGEST_BY_HOURS
 

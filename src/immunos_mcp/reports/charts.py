@@ -5,6 +5,7 @@ pygal lays them out; its style sheet and its script stay out of the page.
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, NamedTuple
 from xml.etree import ElementTree as ET
 
@@ -16,6 +17,9 @@ from immunos_mcp.reports.spelling import compact
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+# pygal leaves a finder for its maps behind, of a kind that Python warns of at every further import.
+sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__module__ != "pygal"]
 
 _NAMESPACE = "http://www.w3.org/2000/svg"
 _FONT_SIZE = 12

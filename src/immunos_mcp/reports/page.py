@@ -172,18 +172,18 @@ def _tiles(answer: ReportAnswer) -> Markup:
     if prices.claude_cost_usd is None:
         cost, of_cost = "unknown", "no price is known for its models"
     else:
-        cost, of_cost = usd(prices.claude_cost_usd), "all four kinds of tokens"
+        cost, of_cost = usd(prices.claude_cost_usd), "at list price, all four kinds"
         if unpriced:
-            of_cost = f"without {unpriced} model{'s' if unpriced > 1 else ''} of no known price"
+            of_cost = f"at list price, without {unpriced} model{'s' if unpriced > 1 else ''} of no known price"
     if prices.kept_local_cost_usd is None:
         saved, of_saved = "unknown", f"no price is known for {prices.model}"
     else:
         saved, of_saved = usd(prices.kept_local_cost_usd), f"at {prices.priced_as}'s list price"
     tiles = (
-        ("claude", "Claude's budget tokens", answer.budget_tokens, "by weight of each kind"),
-        ("local", "Tokens kept local", answer.kept_local_tokens, "all kinds, on local models"),
-        ("claude", "Claude's tokens cost", cost, of_cost),
-        ("local", "Kept local would have cost", saved, of_saved),
+        ("claude", "Budget tokens", answer.budget_tokens, "Claude's, each kind by its weight"),
+        ("local", "Kept local", answer.kept_local_tokens, "tokens of local models"),
+        ("claude", "Claude's cost", cost, of_cost),
+        ("local", "Cost avoided", saved, of_saved),
         ("plain", "Decisions", decided, f"{local:,} to local models"),
     )
     return element(
@@ -275,7 +275,7 @@ def _usage(answer: ReportAnswer) -> Markup:
             ),
             _table(
                 "sources-table",
-                "Who said so",
+                "Tokens by source",
                 ("Source", "Whose", "Responses", "Tokens"),
                 (
                     (source.source, source.provider, source.usage_records, source.tokens.total)
@@ -556,7 +556,7 @@ def _bar(part: int, whole: int, kind: str) -> Markup:
     return element(
         "svg",
         element("rect", width="100", height="12", class_="scale"),
-        element("rect", width=f"{100 * part / whole:.1f}", height="12", class_=kind),
+        element("rect", width=f"{100 * part / max(whole, 1):.1f}", height="12", class_=kind),
         viewBox="0 0 100 12",
         preserveAspectRatio="none",
         class_="drawing",

@@ -96,6 +96,7 @@ td:has(bdi) { white-space: normal; min-width: 8rem; max-width: 20rem; overflow-w
   .card { padding: 1rem; }
   .tiles { grid-template-columns: repeat(2, minmax(0, 1fr)); gap: .5rem; }
   .tile { padding: .6rem .75rem; }
+  .tile:last-child:nth-child(odd) { grid-column: 1 / -1; }
   .tile .figure { font-size: 1.2rem; }
   .wide, .wide-words { display: none; }
   .narrow, .narrow-words { display: block; }
