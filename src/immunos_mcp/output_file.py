@@ -68,8 +68,8 @@ def written(
         InvalidInputError: something is there that must stay, or the folder is missing.
         OutputError: the file cannot be written.
     """
-    _check(path, option, may_replace)
     with _translated(str(path)):
+        _check(path, option, may_replace)
         descriptor, name = tempfile.mkstemp(prefix=".immunos-mcp-", dir=path.parent)
     unfinished = Path(name)
     try:
@@ -79,8 +79,8 @@ def written(
                 yield output
                 output.flush()
             # Nobody may have put anything else there in the meantime.
-            _check(path, option, may_replace)
             with _translated(str(path)):
+                _check(path, option, may_replace)
                 unfinished.replace(path)
     except _EndedError as ended:
         unfinished.unlink(missing_ok=True)
@@ -107,7 +107,7 @@ def _check(path: Path, option: str, may_replace: Callable[[bytes], bool] | None)
 
 
 def _beginning(path: Path) -> bytes:
-    with _translated(str(path)), path.open("rb") as stream:
+    with path.open("rb") as stream:
         return stream.read(1024)
 
 

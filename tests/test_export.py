@@ -1,0 +1,304 @@
+"""``immunos-mcp export``: all rows, each once, as other programs read them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import IO, TYPE_CHECKING, Any
+
+import filled_ledgers
+import pytest
+import wire
+from filled_ledgers import MONDAY, Contents
+from hypothesis import given
+
+from immunos_mcp.errors import InvalidInputError
+from immunos_mcp.ledger import schema
+from immunos_mcp.ledger.connection import utc_text
+from immunos_mcp.ledger.export import TABLES
+from immunos_mcp.ledger.inline import InlineSqliteLedger, finish
+from immunos_mcp.router import Router
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from immunos_mcp.ledger.export import ExportedRows
+
+STORED = {name: "settings" if name == "setting" else f"immunos_mcp_{name}" for name in TABLES}
+PUBLIC = {
+    ("session", "name"): "session",
+    ("usage", "external_id"): "request_id",
+    ("pruned_request", "external_id"): "request_id",
+    ("setting", "key"): "setting",
+    ("binding", "session_name"): "session",
+    ("plan_usage", "plan_window"): "window",
+}
+"""Columns whose public name is not the stored one."""
+JOINED = ("session_reason", "decision", "usage")
+"""Tables that come with the name of the session."""
+
+Row = dict[str, Any]
+
+
+def said(home: Path, *arguments: str) -> str:
+    done = wire.run(home, *arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def exported(
+    file: Path, tables: Sequence[str] = (), since: datetime | None = None
+) -> dict[str, list[Row]]:
+    rows: dict[str, list[Row]] = {}
+
+    def take(batch: ExportedRows) -> None:
+        known = rows.setdefault(batch.table, [])
+        known += [dict(zip(batch.columns, row, strict=True)) for row in batch.rows]
+
+    with InlineSqliteLedger(file) as ledger:
+        finish(Router(ledger, "default").export(tables, since, take))
+    return rows
+
+
+def stored(file: Path, table: str) -> list[Row]:
+    """Read a table past the program, under public names."""
+    columns = [str(row[1]) for row in wire.rows(file, f"PRAGMA table_info({STORED[table]})")]
+    names = [PUBLIC.get((table, column), column) for column in columns]
+    rows: list[Row] = [
+        dict(zip(names, row, strict=True))
+        for row in wire.rows(file, f"SELECT {', '.join(columns)} FROM {STORED[table]}")
+    ]
+    if table in JOINED:
+        sessions = dict(wire.rows(file, "SELECT session_id, name FROM immunos_mcp_session"))
+        rows = [{**row, "session": sessions[row["session_id"]]} for row in rows]
+    return rows
+
+
+def in_any_order(rows: list[Row]) -> list[str]:
+    return sorted(json.dumps(row, sort_keys=True) for row in rows)
+
+
+def test_every_table_of_the_ledger_is_exported() -> None:
+    made = re.findall(r"CREATE TABLE (?:IF NOT EXISTS )?(\w+)", str(schema.STEPS))
+    assert set(STORED.values()) == set(made)
+
+
+@given(filled_ledgers.contents())
+def test_all_rows_are_exported_once_with_all_columns(contents: Contents) -> None:
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "ledger.db"
+        filled_ledgers.fill(file, contents)
+        rows = exported(file)
+        assert list(rows) == list(TABLES)
+        for table in TABLES:
+            assert in_any_order(rows[table]) == in_any_order(stored(file, table))
+
+
+@given(filled_ledgers.contents())
+def test_since_leaves_out_rows_of_an_earlier_time(contents: Contents) -> None:
+    since = MONDAY.replace(hour=20)
+    text = utc_text(since)
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "ledger.db"
+        filled_ledgers.fill(file, contents)
+        rows = exported(file, since=since)
+        for table, column in (
+            ("decision", "decided_at"),
+            ("usage", "recorded_at"),
+            ("measured_usage", "measured_at"),
+            ("request_usage", "finished_at"),
+            ("session", "ended_at"),
+            ("pruned_usage", "day"),
+            ("pruned_decision", "day"),
+        ):
+            begins = text[:10] if column == "day" else text
+            expected = [row for row in stored(file, table) if row[column] >= begins]
+            assert in_any_order(rows[table]) == in_any_order(expected)
+        assert in_any_order(rows["record"]) == in_any_order(stored(file, "record"))
+
+
+def test_a_table_that_is_not_there_or_named_twice_is_refused(tmp_path: Path) -> None:
+    for tables, takes in ((["nonsense"], "one of session, "), (["usage"] * 2, "each table once")):
+        with pytest.raises(InvalidInputError, match=takes):
+            exported(tmp_path / "ledger.db", tables)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A ledger with a row or two of everything that names could spoil."""
+    sessions: list[filled_ledgers.Row] = [
+        {"session_id": number, "name": name, "started_at": utc_text(MONDAY), "end_reason": "a\n,b"}
+        for number, name in enumerate(filled_ledgers.NAMES, 1)
+    ]
+    records: list[filled_ledgers.Row] = [
+        {"task_type": "", "model": "m", "seconds": 0.1 + 0.2, "faded_successes": 1e-17},
+    ]
+    path = tmp_path / "ledger.db"
+    filled_ledgers.fill(path, Contents({"session": sessions, "record": records}))
+    return path
+
+
+def test_json_lines_are_rows_that_name_their_table(home: Path, file: Path) -> None:
+    lines = [json.loads(line) for line in said(home, "export", "--db", str(file)).splitlines()]
+    tables = {line["table"] for line in lines}
+    assert tables == {"session", "record", "schema_version"}
+    for table in tables:
+        rows = [line for line in lines if line["table"] == table]
+        expected = [
+            {"table": table, **{key: value for key, value in row.items() if value is not None}}
+            for row in stored(file, table)
+        ]
+        assert in_any_order(rows) == in_any_order(expected)
+
+
+def test_tables_can_be_chosen_in_either_way(home: Path, file: Path) -> None:
+    wanted = ("export", "--db", str(file), "--table", "record")
+    both = said(home, *wanted, "schema_version")
+    assert both == said(home, *wanted, "--table", "schema_version", "--json")
+    assert [json.loads(line)["table"] for line in both.splitlines()] == [
+        "record",
+        *["schema_version"] * schema.LATEST,
+    ]
+
+
+def test_csv_is_one_table_with_its_header(home: Path, file: Path) -> None:
+    chosen = ("export", "--db", str(file), "--format", "csv", "--table")
+    shown = said(home, *chosen, "session")
+    header, *lines = csv.reader(io.StringIO(shown, newline=""))
+    rows = [dict(zip(header, line, strict=True)) for line in lines]
+    expected = [
+        {key: "" if value is None else str(value) for key, value in row.items()}
+        for row in stored(file, "session")
+    ]
+    assert in_any_order(rows) == in_any_order(expected)
+    assert said(home, *chosen, "usage").startswith("usage_id,session_id,session,")
+    assert said(home, *chosen, "usage").count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--format", "csv"], "--table: got 'none', takes exactly one table with --format csv"),
+        (["--format", "csv", "--table", "usage", "record"], "--table: got 'usage, record'"),
+        (["--format", "csv", "--json", "--table", "usage"], "--format: got 'csv', takes jsonl"),
+        (["--table", "nonsense"], "table: got 'nonsense', takes one of session, "),
+        (["--since", "soon"], "got 'soon', takes a date or time"),
+    ],
+)
+def test_what_cannot_be_exported_is_wrong_usage(
+    home: Path, arguments: list[str], message: str
+) -> None:
+    done = wire.run(home, "export", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+
+
+def test_output_is_a_new_file_that_others_cannot_read(home: Path, file: Path) -> None:
+    arguments = ("export", "--db", str(file), "--output", "rows.jsonl")
+    written = home / "rows.jsonl"
+    assert said(home, *arguments) == f"Wrote {written}\n"
+    assert written.stat().st_mode & 0o777 == 0o600
+    assert written.read_text(encoding="utf-8") == said(home, "export", "--db", str(file))
+    again = wire.run(home, *arguments)
+    assert again.returncode == 2
+    assert "takes a new file; this one is there already" in again.stderr
+    assert [path.name for path in home.iterdir()] == ["rows.jsonl"]
+
+
+def fill_with_usage(file: Path, rows: int) -> None:
+    filled_ledgers.fill(
+        file,
+        Contents({"session": [{"session_id": 1, "name": "x", "started_at": utc_text(MONDAY)}]}),
+    )
+    wire.execute(
+        file,
+        "INSERT INTO immunos_mcp_usage (session_id, recorded_at, model, provider, source,"
+        " input_tokens, output_tokens, cache_creation_input_tokens, cache_read_input_tokens)"
+        f" WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {rows})"
+        " SELECT 1, '2026-11-02T00:00:00.000Z', 'm', 'ollama', 'reported', i, 0, 0, 0 FROM n",
+    )
+
+
+def start(
+    home: Path, *arguments: str, stdout: IO[bytes] | int | None = None
+) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [*wire.PROGRAM, "export", *arguments],
+        env=wire.environment(home),
+        cwd=home,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupted_export_leaves_no_file(home: Path, number: signal.Signals) -> None:
+    file = home / "ledger.db"
+    fill_with_usage(file, 400_000)
+    before = set(home.iterdir())
+    with start(home, "--db", str(file), "--output", "rows.jsonl") as process:
+        deadline = time.monotonic() + wire.TIMEOUT_SECONDS
+        # It has begun to write once its unfinished file has grown.
+        while not any(path.stat().st_size for path in home.glob(".immunos-mcp-*")):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+        process.send_signal(number)
+        assert process.wait(wire.TIMEOUT_SECONDS) == -number
+    assert {path for path in home.iterdir() if not path.name.startswith("ledger.db-")} == before
+    assert wire.rows(file, "PRAGMA integrity_check") == [("ok",)]
+
+
+def test_a_closed_pipe_ends_an_export_quietly(home: Path) -> None:
+    file = home / "ledger.db"
+    fill_with_usage(file, 50_000)
+    with start(home, "--db", str(file), stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline().startswith(b'{"table":"session"')
+        process.stdout.close()
+        assert process.wait(wire.TIMEOUT_SECONDS) == -signal.SIGPIPE
+        assert process.stderr.read() == b""
+
+
+def test_a_disk_that_is_full_is_said_and_not_blamed_on_the_ledger(home: Path, file: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+        process = start(home, "--db", str(file), stdout=full)
+        _, told = process.communicate(timeout=wire.TIMEOUT_SECONDS)
+    assert process.returncode == 1
+    assert (
+        told
+        == (
+            f"immunos-mcp: standard output cannot be written ({os.strerror(28)}); "
+            "free some space or name another file\n"
+        ).encode()
+    )
+
+
+def test_an_export_is_of_one_moment_and_lets_others_write(home: Path) -> None:
+    file = home / "ledger.db"
+    fill_with_usage(file, 5_000)
+    counted = 0
+
+    def take(batch: ExportedRows) -> None:
+        nonlocal counted
+        if batch.table == "usage":
+            counted += len(batch.rows)
+            wire.execute(
+                file,
+                "INSERT INTO immunos_mcp_usage SELECT NULL, session_id, recorded_at, model, provider,"
+                " source, NULL, 1, 0, 0, 0, NULL, 1 FROM immunos_mcp_usage LIMIT 1",
+            )
+
+    with InlineSqliteLedger(file) as ledger:
+        finish(Router(ledger, "default").export((), None, take))
+    assert counted == 5_000
+    assert wire.rows(file, "SELECT count(*) > 5000 FROM immunos_mcp_usage") == [(1,)]
