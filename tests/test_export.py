@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import time
+from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, TYPE_CHECKING, Any
@@ -29,7 +30,6 @@ from immunos_mcp.router import Router
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
 
     from immunos_mcp.ledger.export import ExportedRows
 
@@ -105,7 +105,9 @@ def test_all_rows_are_exported_once_with_all_columns(contents: Contents) -> None
 
 @given(filled_ledgers.contents())
 def test_since_leaves_out_rows_of_an_earlier_time(contents: Contents) -> None:
-    since = MONDAY.replace(hour=20)
+    # A row of that very moment is not of an earlier one.
+    moments = [str(row["decided_at"]) for row in contents.rows("decision")]
+    since = datetime.fromisoformat(moments[0]) if moments else MONDAY.replace(hour=20)
     text = utc_text(since)
     with TemporaryDirectory() as folder:
         file = Path(folder) / "ledger.db"
