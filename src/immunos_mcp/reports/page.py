@@ -387,18 +387,21 @@ def _decisions(answer: ReportAnswer) -> Markup:
 
 
 def _records(answer: ReportAnswer) -> Markup:
-    note = "Each line holds the true rate with 90 percent; the dot is the rate to expect."
+    note = (
+        "The dot is the success rate to expect, and the line holds the true one with 90 percent. "
+        "The model claude stands for all of Claude's."
+    )
     if answer.records_left_out:
         note += f" {answer.records_left_out:,} records with fewer outcomes are not shown."
     columns = (
         "Task type",
         "Model",
+        "Expected to succeed",
+        "0 to 100 %",
         "Succeeded",
         "Failed",
         "Tokens",
         "Seconds",
-        "Expected to succeed",
-        "0 to 100 %",
     )
     rows = (_record_row(record) for record in answer.records)
     return joined(
@@ -427,12 +430,12 @@ def _record_row(record: RecordLine) -> tuple[str | int, ...]:
     return (
         record.task_type,
         record.model,
+        _right(f"{rate:.0f} % ({low:.0f} to {high:.0f} %)"),
+        drawing,
         record.successes,
         record.failures,
         record.tokens,
         _right(f"{record.seconds:,.0f}"),
-        _right(f"{rate:.0f} % ({low:.0f} to {high:.0f} %)"),
-        drawing,
     )
 
 

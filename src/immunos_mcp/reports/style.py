@@ -67,7 +67,7 @@ figure { margin: 0 0 1rem; }
 .chart .bar rect { rx: 2px; }
 .chart .color-0 rect { fill: var(--claude); }
 .chart .color-1 rect { fill: var(--local); }
-.threshold { fill: none; stroke-width: 2; }
+.threshold { fill: none; stroke-width: 2; filter: drop-shadow(0 0 1px var(--card)) drop-shadow(0 0 1px var(--card)); }
 .bars-1 .color-1 .threshold, .bars-2 .color-2 .threshold { stroke: var(--warning); stroke-dasharray: 7 4; }
 .bars-1 .color-2 .threshold, .bars-2 .color-3 .threshold { stroke: var(--critical); }
 .bars-1 .color-3 .threshold { stroke: var(--limit); stroke-dasharray: 2 4; }
@@ -82,6 +82,7 @@ th:last-child, td:last-child { padding-right: 0; }
 thead th { color: var(--muted); font-weight: 600; vertical-align: bottom; }
 tbody th { font-weight: 600; max-width: 20rem; white-space: normal; overflow-wrap: anywhere; min-width: 9rem; }
 td:has(bdi) { white-space: normal; min-width: 8rem; max-width: 20rem; overflow-wrap: anywhere; }
+td:has(.drawing) { vertical-align: middle; }
 .number { text-align: right; font-variant-numeric: tabular-nums; }
 .level.warning { color: var(--warning); font-weight: 600; }
 .level.critical { color: var(--critical); font-weight: 600; }
@@ -95,6 +96,13 @@ td:has(bdi) { white-space: normal; min-width: 8rem; max-width: 20rem; overflow-w
   body { padding: 1rem .75rem 2rem; }
   .card { padding: 1rem; }
   .tiles { grid-template-columns: repeat(2, minmax(0, 1fr)); gap: .5rem; }
+  .scroll {
+    background:
+      linear-gradient(to right, var(--card) 40%, transparent) 0 0 / 2rem 100% no-repeat local,
+      linear-gradient(to left, var(--card) 40%, transparent) 100% 0 / 2rem 100% no-repeat local,
+      linear-gradient(to right, var(--edge), transparent) 0 0 / .75rem 100% no-repeat scroll,
+      linear-gradient(to left, var(--edge), transparent) 100% 0 / .75rem 100% no-repeat scroll;
+  }
   .tile { padding: .6rem .75rem; }
   .tile:last-child:nth-child(odd) { grid-column: 1 / -1; }
   .tile .figure { font-size: 1.2rem; }
