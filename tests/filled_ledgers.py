@@ -198,6 +198,7 @@ def contents(draw: st.DrawFn) -> Contents:
             "reason": draw(reasons),
             "provider": draw(providers),
             "model": "m",
+            "changed_by": draw(st.sampled_from(["", "track_record"])),
             "decisions": draw(small),
             "successes": draw(small),
             "failures": draw(small),
@@ -241,7 +242,7 @@ def contents(draw: st.DrawFn) -> Contents:
                 [pruned_usage() for _ in many(3)], "day", "provider", "model", "source", "counted"
             ),
             "pruned_decision": distinct(
-                [pruned_decision() for _ in many(3)], "day", "reason", "provider"
+                [pruned_decision() for _ in many(3)], "day", "reason", "provider", "changed_by"
             ),
             "record": distinct([record() for _ in many(4)], "task_type", "model"),
         }

@@ -41,12 +41,12 @@ USAGE = """
     GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
 """
 DECISIONS = """
-    SELECT reason, provider, model, sum(decisions), sum(successes), sum(failures) FROM (
-    SELECT reason, provider, model, 1 AS decisions, outcome IS 'success' AS successes,
+    SELECT reason, provider, model, changed, sum(decisions), sum(successes), sum(failures) FROM (
+    SELECT reason, provider, model, coalesce(changed_by, '') AS changed, 1 AS decisions, outcome IS 'success' AS successes,
         outcome IS 'failure' AS failures FROM immunos_mcp_decision
-    UNION ALL SELECT reason, provider, model, decisions, successes, failures
+    UNION ALL SELECT reason, provider, model, changed_by, decisions, successes, failures
         FROM immunos_mcp_pruned_decision)
-    GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+    GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
 """
 TOTALS = (
     USAGE,
@@ -136,6 +136,21 @@ def test_an_old_decision_whose_outcome_came_late_stays_for_the_replay(tmp_path: 
     assert model == CLAUDE
     assert prune(past, 30).decisions == 2
     assert assert_replays(past.file) == [7, 8, 9]
+
+
+def test_a_pruning_that_keeps_more_than_an_earlier_one_changes_nothing(tmp_path: Path) -> None:
+    past = Past(tmp_path / "ledger.db")
+    # The usage is young, and so its old decision stays.
+    young_usage = pasts.Report(0, "failure", None, 0, is_judged=False)
+    past.live(
+        [*[pasts.Streak("debug", "failure", 1)] * 2, pasts.Route("debug", "routine", None, "work")]
+    )
+    past.live([pasts.Wait(86_400 * 20.0), young_usage, pasts.Streak("debug", "failure", 3)])
+    assert prune(past, 5).decisions == 2
+    before = wire.dump(past.file)
+    assert prune(past, 60).decisions == 0
+    assert wire.dump(past.file) == before
+    assert_replays(past.file)
 
 
 def test_no_id_is_given_twice_after_everything_is_old(tmp_path: Path) -> None:

@@ -32,7 +32,6 @@ from immunos_mcp.domain import (
     OutcomeAnswer,
     Reason,
     RecordAnswer,
-    RecordRules,
     ResetAnswer,
     RouteAnswer,
     SessionSummary,
@@ -65,8 +64,8 @@ if TYPE_CHECKING:
     )
     from immunos_mcp.figures import Prices, ReportAnswer
     from immunos_mcp.ledger import SettingsChanged, SqliteLedger, Standing
-    from immunos_mcp.replay import History
     from immunos_mcp.ledger.export import ExportedRows
+    from immunos_mcp.replay import History
     from immunos_mcp.settings import SettingChangeValue
 
 REPORTED = "reported"
@@ -86,9 +85,6 @@ PLAN_REASONS = frozenset({Reason.PLAN_LIMIT_EXCEEDED, Reason.PLAN_LIMIT_WARNING}
 LARGEST_ID = 2**63 - 1
 MOST_SECONDS = 86_400
 MOST_DAYS = 36_500
-
-DEFAULT_RULES = RecordRules()
-"""How a model's outcomes are judged where nobody says otherwise."""
 
 Member = TypeVar("Member", bound=StrEnum)
 
@@ -315,7 +311,7 @@ class Router:
                 current = await self._ledger.settings()
                 return ConfigAnswer({}, settings_rules.notable_values(current))
             return _config(await self._ledger.change_settings(changes, client, self._clock()))
-        from immunos_mcp import replay  # noqa: PLC0415  # few commands need it
+        from immunos_mcp import replay  # few commands need it
 
         would = await self._ledger.preview_settings(changes)
         rehearsal = await self._ledger.replay(
@@ -340,7 +336,7 @@ class Router:
             session: the session name; ``None``: all.
             most: how many differing decisions are listed.
         """
-        from immunos_mcp import replay  # noqa: PLC0415  # few commands need it
+        from immunos_mcp import replay  # few commands need it
 
         name = None if session is None else names.check_session_name(session)
         await self._ledger.preview_settings(changes)
@@ -369,7 +365,7 @@ class Router:
         Raises:
             InvalidInputError: there is no such decision.
         """
-        from immunos_mcp import replay  # noqa: PLC0415  # few commands need it
+        from immunos_mcp import replay  # few commands need it
 
         known = 1 <= decision_id <= LARGEST_ID
         found = await self._ledger.logged_decision(decision_id) if known else None
@@ -635,22 +631,19 @@ class Router:
         settings, records = await self._ledger.sessions(name, limit)
         return tuple(_summary(record, settings) for record in records)
 
-    async def report(
-        self, since: datetime | None, prices: Prices, rules: RecordRules = DEFAULT_RULES
-    ) -> ReportAnswer:
+    async def report(self, since: datetime | None, prices: Prices) -> ReportAnswer:
         """Say what became of tokens, decisions and models, from a moment on or (``None``) ever.
 
         Args:
             since: earlier usage and decisions are left out; records of models never are.
             prices: list prices, for what tokens cost and would have cost.
-            rules: how a model's outcomes are judged.
         """
         from immunos_mcp.reports import answer
 
         await self.catch_up()
         now = self._clock()
         figures = await self._ledger.report_figures(since)
-        return answer.compose(figures, since, prices, rules, now)
+        return answer.compose(figures, since, prices, now)
 
     async def export(
         self,

@@ -62,10 +62,15 @@ def prune(connection: sqlite3.Connection, before: datetime) -> Pruned:
 
 
 def _first_decision(connection: sqlite3.Connection, moment: str) -> int | None:
-    """Return the decision from which on all stay: the first that is young enough, or the newest."""
+    """Return the decision from which on all stay: the first that is young enough, or the newest.
+
+    It is never before the one of an earlier pruning: what was known by then is summed up.
+    """
     (first,) = connection.execute(
-        "SELECT coalesce((SELECT min(decision_id) FROM immunos_mcp_decision WHERE decided_at >= ?),"
-        " (SELECT max(decision_id) FROM immunos_mcp_decision))",
+        "SELECT max(coalesce("
+        " (SELECT min(decision_id) FROM immunos_mcp_decision WHERE decided_at >= ?),"
+        " (SELECT max(decision_id) FROM immunos_mcp_decision)),"
+        " (SELECT coalesce(max(first_decision_id), 0) FROM immunos_mcp_pruning))",
         (moment,),
     ).fetchone()
     return None if first is None else int(first)
@@ -108,10 +113,10 @@ def _prune_decisions(connection: sqlite3.Connection, first: int) -> int:
     _keep_records(connection, known)
     connection.execute(
         "INSERT INTO immunos_mcp_pruned_decision"  # noqa: S608  # a constant
-        " (day, reason, provider, model, decisions, successes, failures)"
-        " SELECT substr(decided_at, 1, 10), reason, provider, model, count(*),"
+        " (day, reason, provider, model, changed_by, decisions, successes, failures)"
+        " SELECT substr(decided_at, 1, 10), reason, provider, model, coalesce(changed_by, ''), count(*),"
         " coalesce(sum(outcome = 'success'), 0), coalesce(sum(outcome = 'failure'), 0)"
-        f" FROM immunos_mcp_decision WHERE {_OLD_DECISIONS} GROUP BY 1, 2, 3, 4"
+        f" FROM immunos_mcp_decision WHERE {_OLD_DECISIONS} GROUP BY 1, 2, 3, 4, 5"
         " ON CONFLICT DO UPDATE SET decisions = decisions + excluded.decisions,"
         " successes = successes + excluded.successes, failures = failures + excluded.failures",
         (first,),

@@ -48,7 +48,7 @@ _DECISIONS = """
         coalesce(outcome = 'success', 0) AS successes, coalesce(outcome = 'failure', 0) AS failures
     FROM immunos_mcp_decision WHERE decided_at >= :since
     UNION ALL
-    SELECT reason, provider, NULL, decisions, successes, failures
+    SELECT reason, provider, nullif(changed_by, ''), decisions, successes, failures
     FROM immunos_mcp_pruned_decision WHERE day >= :day
 """
 

@@ -294,10 +294,11 @@ _VERSION_4 = (
         reason TEXT NOT NULL,
         provider TEXT NOT NULL,      -- claude, ollama
         model TEXT NOT NULL,
+        changed_by TEXT NOT NULL,    -- empty: nothing changed the table's choice
         decisions INTEGER NOT NULL,
         successes INTEGER NOT NULL,
         failures INTEGER NOT NULL,
-        PRIMARY KEY (day, reason, provider, model)
+        PRIMARY KEY (day, reason, provider, model, changed_by)
     ) STRICT, WITHOUT ROWID
     """,
     """

@@ -229,7 +229,7 @@ class SqliteLedger(ABC):
 
         Decisions before a moment, or beyond the newest so many, or all but one, are not replayed.
         """
-        from immunos_mcp.ledger import history  # noqa: PLC0415  # few commands need it
+        from immunos_mcp.ledger import history  # few commands need it
 
         return await self._read(
             lambda connection: work(history.history(connection, name, since, newest, alone))
@@ -237,7 +237,7 @@ class SqliteLedger(ABC):
 
     async def prune(self, before: datetime, *, dry_run: bool) -> Pruned:
         """Replace rows older than a midnight by their sums, or only say how many there are."""
-        from immunos_mcp.ledger import pruning  # noqa: PLC0415  # one command needs it
+        from immunos_mcp.ledger import pruning  # one command needs it
 
         if not dry_run:
             return await self._write(lambda connection: pruning.prune(connection, before))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from decimal import Decimal
 
-    from immunos_mcp.domain import RecordRules, SessionRecord, Settings
+    from immunos_mcp.domain import SessionRecord, Settings
     from immunos_mcp.figures import KeptRecord, Prices, ReportFigures
 
 CLAUDE = "claude"
@@ -32,7 +32,6 @@ def compose(
     figures: ReportFigures,
     since: datetime | None,
     prices: Prices,
-    rules: RecordRules,
     now: datetime,
 ) -> ReportAnswer:
     """Return a report of figures that were counted from ``since`` on (``None``: all)."""
@@ -59,7 +58,7 @@ def compose(
         ),
         models=models,
         decisions=figures.decisions,
-        records=tuple(_record(record, figures, rules, now) for record in figures.records),
+        records=tuple(_record(record, figures, now) for record in figures.records),
         sessions=tuple(_session(record, settings) for record in figures.sessions),
         records_left_out=figures.records_left_out or None,
     )
@@ -130,14 +129,12 @@ def _usd_if_any(amount: Decimal | None) -> float | None:
     return None if amount is None else _usd(amount)
 
 
-def _record(
-    record: KeptRecord, figures: ReportFigures, rules: RecordRules, now: datetime
-) -> RecordLine:
+def _record(record: KeptRecord, figures: ReportFigures, now: datetime) -> RecordLine:
     known = ModelRecord(record.evidence, figures.priors.get(record.model, Evidence()))
     estimate_of = (
         track_record.estimate_claude if record.model == CLAUDE else track_record.estimate_local
     )
-    estimate = estimate_of(known, rules, now)
+    estimate = estimate_of(known, figures.settings.record_rules, now)
     at_least, at_most = track_record.interval(estimate)
     return RecordLine(
         task_type=record.task_type,
