@@ -122,9 +122,9 @@ def _in_units(
         return ()
     spans: list[Span] = []
     start, last = min(sums), max(sums)
-    while start <= last:
-        if most is not None and len(spans) == most:
-            return None
+    while most is None or len(spans) < most:
         spans.append(sums.get(start, Span(start)))
+        if start >= last:
+            return tuple(spans)
         start = _next(unit, start)
-    return tuple(spans)
+    return None
