@@ -158,7 +158,7 @@ class History:
     decisions: Callable[[], Iterable[PastDecision]]
     outcomes: Callable[[], Iterable[PastOutcome]]
     work: Callable[[], Iterable[PastWork]]
-    sessions: Sequence[PastSession]
+    sessions: Callable[[], Sequence[PastSession]]
     usage: Callable[[], Iterable[PastUsage]]
 
 
@@ -579,7 +579,7 @@ def _crossings(
 ) -> Iterator[Crossing]:
     """Yield when sessions reached their thresholds, and when they would have."""
     pairs: list[tuple[_Climb, _Climb]] = []
-    for session in history.sessions:
+    for session in history.sessions():
         policy_id = told.last_policy.get(session.session_id)
         before = history.current if policy_id is None else history.policies[policy_id]
         after = change(history.current) if policy_id is None else settings_of(policy_id)

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from immunos_mcp.domain import Evidence
 
 
+BEYOND_ALL = 2**63 - 1
+"""Larger than any decision's number."""
+
 _DECISION_COLUMNS = """
     decision_id, session_id, policy_id, engine_id, decided_at, task_type, classification,
     estimated_tokens, session_tokens, plan_used_percent, model, provider, changed_by, table_model,
@@ -60,7 +63,7 @@ def history(
     from_decision = first
     if newest is not None:
         found = operations.decisions(connection, name, newest)
-        from_decision = max(first, found[-1].decision_id) if found else first
+        from_decision = max(first, found[-1].decision_id) if found else BEYOND_ALL
     moment = "" if since is None else utc_text(since)
 
     def decisions() -> Iterable[PastDecision]:
@@ -104,7 +107,7 @@ def history(
         decisions=decisions,
         outcomes=outcomes,
         work=lambda: _work(connection),
-        sessions=_sessions(connection, name, moment),
+        sessions=lambda: _sessions(connection, name, moment),
         usage=lambda: _usage(connection),
     )
 
