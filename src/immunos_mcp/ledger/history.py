@@ -74,7 +74,7 @@ def history(
         )
         rows = connection.execute(
             f"SELECT 1, {_DECISION_COLUMNS} FROM immunos_mcp_decision"  # noqa: S608  # constants
-            f" WHERE decision_id >= ?1 AND {replayed}"
+            f" WHERE {replayed}"
             f" UNION ALL SELECT 0, {_DECISION_COLUMNS} FROM immunos_mcp_decision"
             f" WHERE decision_id >= ?1 AND trial = 1 AND NOT ({replayed}) ORDER BY decision_id",
             (first, from_decision, moment, name, alone),
