@@ -116,9 +116,7 @@ def _pruned_records(connection: sqlite3.Connection) -> dict[tuple[str, str], Evi
     rows = connection.execute(
         f"SELECT task_type, model, {records.EVIDENCE_COLUMNS} FROM immunos_mcp_pruned_record"  # noqa: S608  # a constant
     )
-    return {
-        (task_type, model): records.evidence(tuple(columns)) for task_type, model, *columns in rows
-    }
+    return {(task_type, model): records.evidence(columns) for task_type, model, *columns in rows}
 
 
 def _work(connection: sqlite3.Connection) -> Iterator[PastWork]:

@@ -14,6 +14,7 @@ from immunos_mcp.ledger.connection import utc_text
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Sequence
 
     from immunos_mcp.domain import RecordRules
 
@@ -23,36 +24,37 @@ EVERYWHERE = ""
 EVIDENCE_COLUMNS = "faded_successes, faded_failures, newest_at, newest_succeeded, tried_at"
 
 
-def evidence(row: tuple[Any, ...]) -> Evidence:
+_SELECT_TASK_RECORD = (
+    f"SELECT task_type, model, {EVIDENCE_COLUMNS} FROM immunos_mcp_record"  # noqa: S608  # a constant
+    " WHERE task_type IN (?, ?) ORDER BY task_type, model"
+)
+_NONE = Evidence()
+
+
+def evidence(row: Sequence[Any]) -> Evidence:
     """Build evidence from the columns of ``EVIDENCE_COLUMNS``."""
     successes, failures, newest_at, newest_succeeded, tried_at = row
     return Evidence(
         successes,
         failures,
-        None if newest_at is None else datetime.fromisoformat(newest_at),
-        bool(newest_succeeded),
-        None if tried_at is None else datetime.fromisoformat(tried_at),
+        newest_at and datetime.fromisoformat(newest_at),
+        newest_succeeded == 1,
+        tried_at and datetime.fromisoformat(tried_at),
     )
 
 
 def task_record(connection: sqlite3.Connection, task_type: str, now: datetime) -> TaskRecord:
     """Return what is known of every model at a task type."""
-    here: dict[str, Evidence] = {}
-    everywhere: dict[str, Evidence] = {}
-    rows = connection.execute(
-        f"SELECT task_type, model, {EVIDENCE_COLUMNS} FROM immunos_mcp_record"  # noqa: S608  # a constant
-        " WHERE task_type IN (?, ?)",
-        (EVERYWHERE, task_type),
-    )
-    for kind, model, *columns in rows:
-        (here if kind else everywhere)[model] = evidence(tuple(columns))
-    return TaskRecord(
-        {
-            model: ModelRecord(here.get(model, Evidence()), everywhere.get(model, Evidence()))
-            for model in {*here, *everywhere}
-        },
-        now,
-    )
+    models: dict[str, ModelRecord] = {}
+    # In order of the key: what is known of all task types together comes first.
+    for kind, model, *columns in connection.execute(_SELECT_TASK_RECORD, (EVERYWHERE, task_type)):
+        known = evidence(columns)
+        if kind:
+            earlier = models.get(model)
+            models[model] = ModelRecord(known, _NONE if earlier is None else earlier.everywhere)
+        else:
+            models[model] = ModelRecord(_NONE, known)
+    return TaskRecord(models, now)
 
 
 def learn(
