@@ -383,3 +383,22 @@ def test_the_constants_are_settings(days: Days) -> None:
     assert rules == RecordRules(gain=0.0, local_rate=0.5)
     with pytest.raises(InvalidInputError, match="record_gain: got 2, takes a number from 0 to 1"):
         finish(days.router.update_config({"record_gain": 2}, "test"))
+
+
+def test_what_another_process_learns_is_seen_at_the_next_decision(days: Days) -> None:
+    assert days.do(None) == (CODER, None)
+    with InlineSqliteLedger(days.file) as other:
+        elsewhere = Router(other, "default", lambda: days.now)
+        for _ in range(6):
+            answer = finish(elsewhere.route_task("debug", "routine"))
+            finish(
+                elsewhere.record_usage(
+                    CODER, 1, 1, decision_id=answer.decision_id, outcome="failure"
+                )
+            )
+    assert days.do(None)[0] == CLAUDE
+
+
+def test_what_a_process_learns_itself_is_seen_at_the_next_decision(days: Days) -> None:
+    models = [days.do("failure")[0] for _ in range(8)]
+    assert (models[0], models[-1]) == (CODER, CLAUDE)

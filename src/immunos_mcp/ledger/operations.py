@@ -180,6 +180,7 @@ def decide(
     now: datetime,
     task: Task,
     rule: Callable[[Standing], Decision],
+    read_records: records.ReadRecords,
     engine: str | None = None,
 ) -> tuple[int, Decision]:
     """Let a rule decide a task on the session as it stands, and log the decision with its inputs.
@@ -195,7 +196,9 @@ def decide(
     asks_record = (
         settings.track_record is not Consultation.OFF and task.task_type in settings.task_mappings
     )
-    record = records.task_record(connection, task.task_type, now) if asks_record else None
+    record = None
+    if asks_record:
+        record = read_records.task_record(connection, task.task_type, now)
     decision = rule(Standing(settings, session, plan, record=record))
     decision_id = connection.execute(
         "INSERT INTO immunos_mcp_decision (session_id, policy_id, decided_at, task_type,"
@@ -230,6 +233,7 @@ def decide(
     if decision.trial:
         tried_model = record_key(decision.model, settings)
         records.remember_trial(connection, task.task_type, tried_model, now)
+        read_records.forget()
     connection.execute(
         "INSERT INTO immunos_mcp_session_reason (session_id, reason, decisions) VALUES (?, ?, 1)"
         " ON CONFLICT DO UPDATE SET decisions = decisions + 1",

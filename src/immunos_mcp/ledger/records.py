@@ -43,8 +43,37 @@ def evidence(row: Sequence[Any]) -> Evidence:
     )
 
 
-def task_record(connection: sqlite3.Connection, task_type: str, now: datetime) -> TaskRecord:
-    """Return what is known of every model at a task type."""
+class ReadRecords:
+    """What was read of the records, for as long as nobody writes to them.
+
+    Reading takes a tenth of a decision's time, and outcomes are rarer than decisions.
+    """
+
+    def __init__(self) -> None:
+        self._connection: sqlite3.Connection | None = None
+        self._version = 0
+        self._models: dict[str, dict[str, ModelRecord]] = {}
+
+    def task_record(
+        self, connection: sqlite3.Connection, task_type: str, now: datetime
+    ) -> TaskRecord:
+        """Return what is known of every model at a task type."""
+        # SQLite counts what other connections commit; our own writers call ``forget``.
+        (version,) = connection.execute("PRAGMA data_version").fetchone()
+        if version != self._version or connection is not self._connection:
+            self._connection, self._version = connection, version
+            self._models.clear()
+        models = self._models.get(task_type)
+        if models is None:
+            models = self._models[task_type] = _models(connection, task_type)
+        return TaskRecord(models, now)
+
+    def forget(self) -> None:
+        """Read anew from now on: the connection itself has written."""
+        self._models.clear()
+
+
+def _models(connection: sqlite3.Connection, task_type: str) -> dict[str, ModelRecord]:
     models: dict[str, ModelRecord] = {}
     # In order of the key: what is known of all task types together comes first.
     for kind, model, *columns in connection.execute(_SELECT_TASK_RECORD, (EVERYWHERE, task_type)):
@@ -54,7 +83,7 @@ def task_record(connection: sqlite3.Connection, task_type: str, now: datetime) -
             models[model] = ModelRecord(known, _NONE if earlier is None else earlier.everywhere)
         else:
             models[model] = ModelRecord(_NONE, known)
-    return TaskRecord(models, now)
+    return models
 
 
 def learn(

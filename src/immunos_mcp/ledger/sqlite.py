@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from immunos_mcp.ledger import operations
 from immunos_mcp.ledger.connection import transaction, translated
+from immunos_mcp.ledger.records import ReadRecords
 
 if TYPE_CHECKING:
     import sqlite3
@@ -64,6 +65,7 @@ class SqliteLedger(ABC):
     def __init__(self, path: Path, busy_timeout_seconds: float = BUSY_TIMEOUT_SECONDS) -> None:
         self.path = path
         self.busy_timeout_seconds = busy_timeout_seconds
+        self._read_records = ReadRecords()
 
     @abstractmethod
     async def run(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
@@ -90,7 +92,9 @@ class SqliteLedger(ABC):
         The engine is the one that the rule sees, as ``ledger.engine_text`` spells it.
         """
         return await self._write(
-            lambda connection: operations.decide(connection, name, now, task, rule, engine)
+            lambda connection: operations.decide(
+                connection, name, now, task, rule, self._read_records, engine
+            )
         )
 
     async def close_decision(
@@ -101,11 +105,12 @@ class SqliteLedger(ABC):
         Raises:
             InvalidInputError: the decision is unknown or closed otherwise. Nothing was changed.
         """
-        return await self._write(
-            lambda connection: operations.close_decision(
-                connection, decision_id, outcome, seconds, now
-            )
-        )
+
+        def close(connection: sqlite3.Connection) -> tuple[str, str]:
+            self._read_records.forget()
+            return operations.close_decision(connection, decision_id, outcome, seconds, now)
+
+        return await self._write(close)
 
     async def record(
         self, name: str, now: datetime, usage: Usage, source: str, *, is_measured: bool = False
@@ -118,11 +123,13 @@ class SqliteLedger(ABC):
             InvalidInputError: the decision is unknown or closed otherwise, or the request id
                 stands for other usage. Nothing was changed.
         """
-        return await self._write(
-            lambda connection: operations.record(
-                connection, name, now, usage, source, is_measured=is_measured
-            )
-        )
+
+        def record(connection: sqlite3.Connection) -> Recorded:
+            if usage.outcome is not None:
+                self._read_records.forget()
+            return operations.record(connection, name, now, usage, source, is_measured=is_measured)
+
+        return await self._write(record)
 
     async def reading_state(self, now: datetime) -> ReadingState:
         """Return what has to be read of transcripts, and how far each was."""
