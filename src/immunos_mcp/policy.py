@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from immunos_mcp.domain import (
     Alternative,
@@ -296,8 +296,7 @@ ROWS: tuple[Row, ...] = (
 """The policy's table; the first row that applies decides, and the order is a contract."""
 
 
-@dataclass(frozen=True, slots=True)
-class Considered:
+class Considered(NamedTuple):
     """A local model that the steps after the table looked at, and what they found.
 
     Attributes:
@@ -313,8 +312,7 @@ class Considered:
     verdict: Verdict | None
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(NamedTuple):
     """What the table and the steps after it come to; the fields are those of ``Decision``.
 
     Attributes:
@@ -358,7 +356,7 @@ def choose(case: Case, engine: Engine | None, record: TaskRecord | None) -> Choi
         return with_record
     without = _walk(case, engine, None)
     advised = with_record.model if with_record.model != without.model else None
-    return replace(without, advised_model=advised, considered=with_record.considered)
+    return without._replace(advised_model=advised, considered=with_record.considered)
 
 
 def consults_record(case: Case, choice: Choice) -> bool:

@@ -55,8 +55,6 @@ if TYPE_CHECKING:
         LoggedDecision,
         PlanUsage,
         Provider,
-        Pruned,
-        ReplayAnswer,
         RequestUsage,
         SessionRecord,
         SettingChange,
@@ -65,7 +63,8 @@ if TYPE_CHECKING:
     from immunos_mcp.figures import Prices, ReportAnswer
     from immunos_mcp.ledger import SettingsChanged, SqliteLedger, Standing
     from immunos_mcp.ledger.export import ExportedRows
-    from immunos_mcp.replay import History
+    from immunos_mcp.ledger.pruning import Pruned
+    from immunos_mcp.replay import History, ReplayAnswer
     from immunos_mcp.settings import SettingChangeValue
 
 REPORTED = "reported"

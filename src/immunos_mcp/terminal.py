@@ -16,11 +16,11 @@ if TYPE_CHECKING:
         LoggedDecision,
         ModelsAnswer,
         PlanUsage,
-        ReplayAnswer,
         SessionSummary,
         SettingChange,
         StatusAnswer,
     )
+    from immunos_mcp.replay import ReplayAnswer
     from immunos_mcp.settings import SettingValue
 
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"

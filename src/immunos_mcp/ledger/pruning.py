@@ -5,10 +5,10 @@ Sessions and records carry their own totals and are left alone, as is the histor
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from immunos_mcp import replay
-from immunos_mcp.domain import Pruned
 from immunos_mcp.ledger import history
 from immunos_mcp.ledger.connection import utc_text
 
@@ -17,6 +17,24 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from immunos_mcp.domain import Evidence
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What ``prune`` answers: how many rows gave way to sums, or would.
+
+    Attributes:
+        before: rows older than this midnight (UTC).
+        decisions: decisions, with their outcomes.
+        usage_records: usage of every source.
+        dry_run: true when nothing was changed.
+    """
+
+    before: datetime
+    decisions: int
+    usage_records: int
+    dry_run: bool | None = None
+
 
 _USAGE_SUMS = """
     INSERT INTO immunos_mcp_pruned_usage (day, provider, model, source, counted, input_tokens,

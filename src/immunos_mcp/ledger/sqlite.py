@@ -26,7 +26,6 @@ if TYPE_CHECKING:
         Outcome,
         PlanUsage,
         Provider,
-        Pruned,
         Reason,
         RequestUsage,
         SessionRecord,
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
         SettingsChanged,
         Standing,
     )
+    from immunos_mcp.ledger.pruning import Pruned
     from immunos_mcp.replay import History
     from immunos_mcp.settings import SettingChangeValue
 
