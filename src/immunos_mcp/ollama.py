@@ -153,6 +153,8 @@ class Ollama:
             auth=where.credentials,
             # A proxy that is set for the internet would swallow calls to this machine.
             trust_env=False,
+            # Plain HTTP has no certificates, and to load those there are takes a tenth of a start.
+            verify=where.url.startswith("https:"),
             timeout=httpx2.Timeout(LOOK_SECONDS, connect=CONNECT_SECONDS),
         )
         self._context_lengths: dict[str, int | None] = {}
