@@ -144,20 +144,29 @@ class ChatCounts:
 
 
 class Ollama:
-    """A client of one engine; use it as an async context manager."""
+    """A client of one engine; use it as an async context manager.
+
+    Nothing is opened before the first call, and loading the parts of HTTP waits until then too.
+    """
 
     def __init__(self, where: EngineAddress) -> None:
         self.where = where
-        self._client = httpx2.AsyncClient(
-            base_url=where.url,
-            auth=where.credentials,
-            # A proxy that is set for the internet would swallow calls to this machine.
-            trust_env=False,
-            # Plain HTTP has no certificates, and to load those there are takes a tenth of a start.
-            verify=where.url.startswith("https:"),
-            timeout=httpx2.Timeout(LOOK_SECONDS, connect=CONNECT_SECONDS),
-        )
         self._context_lengths: dict[str, int | None] = {}
+        self._opened: httpx2.AsyncClient | None = None
+
+    @property
+    def _client(self) -> httpx2.AsyncClient:
+        if self._opened is None:
+            self._opened = httpx2.AsyncClient(
+                base_url=self.where.url,
+                auth=self.where.credentials,
+                # A proxy that is set for the internet would swallow calls to this machine.
+                trust_env=False,
+                # Plain HTTP has no certificates, and loading those there are takes a while.
+                verify=self.where.url.startswith("https:"),
+                timeout=httpx2.Timeout(LOOK_SECONDS, connect=CONNECT_SECONDS),
+            )
+        return self._opened
 
     async def __aenter__(self) -> Self:
         return self
@@ -167,7 +176,8 @@ class Ollama:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.aclose()
+        if self._opened is not None:
+            await self._opened.aclose()
 
     async def look(self) -> Engine:
         """Look what is there; whatever is wrong with the engine becomes its state."""
@@ -448,8 +458,13 @@ class EngineWatch:
         self._looked_at = anyio.current_time()
         return self._current
 
-    async def run(self) -> None:
-        """Look whenever somebody wants to know, and once at the start."""
+    async def run(self, begin: anyio.Event | None = None) -> None:
+        """Look whenever somebody wants to know, and once at the start, or once ``begin`` is set.
+
+        What is needed for the first look takes a while to load.
+        """
+        if begin is not None:
+            await begin.wait()
         while True:
             await self.refreshed()
             self._wanted = anyio.Event()

@@ -612,7 +612,7 @@ async def serve_stdio(options: Options) -> None:
         ):
             tasks.start_soon(background)
             if options.ollama_check:
-                tasks.start_soon(watch.run)
+                tasks.start_soon(watch.run, output.has_sent)
             if options.telemetry is not None:
                 from immunos_mcp.claude_code import telemetry
 

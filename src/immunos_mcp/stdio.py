@@ -32,10 +32,15 @@ class WireOutput:
     """Standard output for the protocol alone, written on the event loop's thread.
 
     A client that stops reading blocks this server, which has nobody else to serve.
+
+    Attributes:
+        unanswered: requests that were read and have no answer yet.
+        has_sent: set once something was sent.
     """
 
     def __init__(self) -> None:
         self.unanswered = 0
+        self.has_sent = anyio.Event()
         self._answered = anyio.Event()
         self._file = os.fdopen(os.dup(1), "w", encoding="utf-8", newline="\n")
         os.set_blocking(self._file.fileno(), True)
@@ -55,6 +60,7 @@ class WireOutput:
             self._file.flush()
         except BrokenPipeError:
             raise anyio.ClosedResourceError from None
+        self.has_sent.set()
 
     async def all_answered(self) -> None:
         """Wait until every request that was counted in ``unanswered`` has its answer."""
