@@ -22,7 +22,7 @@ import random
 import statistics
 from collections import Counter, defaultdict
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import pairwise
@@ -150,7 +150,7 @@ def learned_curve(tasks: Sequence[Task], per_day: float, run: tuple[int, bool]) 
     order = shuffled(tasks, seed)
     moments = [START + timedelta(days=number / per_day) for number in range(len(order))]
     points = [
-        learned_point(order, replace(RecordRules(), gain=gain), both=both, moments=moments)
+        learned_point(order, RecordRules()._replace(gain=gain), both=both, moments=moments)
         for gain in GAINS
     ]
     return sorted([Point(0, 0), *points, Point(1, 1)])

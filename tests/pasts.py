@@ -8,14 +8,7 @@ from typing import TYPE_CHECKING
 
 from hypothesis import strategies as st
 
-from immunos_mcp.domain import (
-    Engine,
-    EngineState,
-    LocalModel,
-    Outcome,
-    PlanUsage,
-    TokenCounts,
-)
+from immunos_mcp.domain import Engine, EngineState, LocalModel, Outcome, PlanUsage, TokenCounts
 from immunos_mcp.errors import InvalidInputError
 from immunos_mcp.ledger.inline import InlineSqliteLedger, finish
 from immunos_mcp.router import Router

@@ -8,21 +8,23 @@ from typing import TYPE_CHECKING
 
 from hypothesis import strategies as st
 
-from immunos_mcp.domain import (
-    MAXIMUM_TOKENS,
-    Classification,
+from immunos_mcp.answers import (
     ConfigAnswer,
-    Consultation,
     Difference,
-    Provider,
-    Reason,
     RecordAnswer,
-    RecordRules,
     Rehearsal,
     ResetAnswer,
     RouteAnswer,
-    Settings,
     StatusAnswer,
+)
+from immunos_mcp.domain import (
+    MAXIMUM_TOKENS,
+    Classification,
+    Consultation,
+    Provider,
+    Reason,
+    RecordRules,
+    Settings,
     Switch,
     Task,
     TokenCounts,

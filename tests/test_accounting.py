@@ -19,9 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transcript_lines import NOON, Answer, append, transcript
 
+from immunos_mcp.answers import StatusAnswer, SyncAnswer
 from immunos_mcp.claude_code import bulk_reading, transcripts
 from immunos_mcp.claude_code.transcripts import TranscriptFolders, transcript_folders
-from immunos_mcp.domain import StatusAnswer, SyncAnswer, TokenCounts
+from immunos_mcp.domain import TokenCounts
 from immunos_mcp.ledger.inline import InlineSqliteLedger, finish
 from immunos_mcp.options import Options
 from immunos_mcp.router import Router
@@ -505,7 +506,7 @@ def test_a_transcript_that_cannot_be_read_is_counted_and_read_once_it_can(
 def test_transcripts_that_are_not_to_be_read_are_not(tmp_path: Path) -> None:
     environment = {"HOME": str(tmp_path), "CLAUDE_CONFIG_DIR": str(tmp_path / "config")}
     on = Options(tmp_path / "x.db", "default")
-    assert transcript_folders(replace(on, read_transcripts=False), environment) is None
+    assert transcript_folders(on._replace(read_transcripts=False), environment) is None
     append(transcript(tmp_path / "config" / "projects"), Answer("m1", 10))
     folders = transcript_folders(on, environment)
     assert folders is not None

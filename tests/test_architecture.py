@@ -62,6 +62,7 @@ def test_the_policy_imports_nothing_of_the_project_but_what_is_pure() -> None:
         "dataclasses",
         "typing",
         "collections.abc",
+        "immunos_mcp.answers",
         "immunos_mcp.domain",
         "immunos_mcp.names",
         "immunos_mcp.track_record",

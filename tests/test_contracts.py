@@ -13,20 +13,16 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from immunos_mcp import contracts, terminal, wording
-from immunos_mcp.domain import (
-    MAXIMUM_TOKENS,
+from immunos_mcp.answers import (
     ConfigAnswer,
     Difference,
-    Provider,
-    Reason,
     RecordAnswer,
     Rehearsal,
     ResetAnswer,
     RouteAnswer,
     StatusAnswer,
-    TokenCounts,
-    WarningLevel,
 )
+from immunos_mcp.domain import MAXIMUM_TOKENS, Provider, Reason, TokenCounts, WarningLevel
 from immunos_mcp.errors import InvalidInputError, Problem
 
 if TYPE_CHECKING:

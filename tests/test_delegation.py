@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -14,8 +14,9 @@ import wire
 from ollama_server import Manner, Script, scripted_ollama
 
 from immunos_mcp import delegation, ollama
+from immunos_mcp.answers import DelegateAnswer
 from immunos_mcp.delegation import DelegationError, Delegations
-from immunos_mcp.domain import DelegateAnswer, Engine, EngineState, Outcome, Provider
+from immunos_mcp.domain import Engine, EngineState, Outcome, Provider
 from immunos_mcp.errors import InvalidInputError
 from immunos_mcp.ledger.inline import InlineSqliteLedger
 from immunos_mcp.ollama import EngineWatch, Ollama, address
@@ -391,10 +392,10 @@ async def test_a_thinking_model_has_room_to_think(
     async def thinking(self: Ollama) -> Any:
         seen = await look(self)
         models = {
-            name: replace(model, capabilities=frozenset({"completion", "thinking"}))
+            name: model._replace(capabilities=frozenset({"completion", "thinking"}))
             for name, model in seen.models.items()
         }
-        return replace(seen, models=models)
+        return seen._replace(models=models)
 
     monkeypatch.setattr(ollama.Ollama, "look", thinking)
     script.thinking = True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,14 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from immunos_mcp import wording
+from immunos_mcp.answers import Alternative, RowExplanation
 from immunos_mcp.domain import (
-    Alternative,
     Circumstances,
     Classification,
     Engine,
     EngineState,
     Reason,
-    RowExplanation,
     Settings,
     Task,
 )
@@ -34,7 +32,7 @@ REVIEW = Task("code_review", Classification.ROUTINE)
 
 def test_each_row_tells_the_numbers_that_it_saw_up_to_the_one_that_decided() -> None:
     told = explain(
-        SETTINGS, Circumstances(155_000), replace(REVIEW, classification=Classification.CRITICAL)
+        SETTINGS, Circumstances(155_000), REVIEW._replace(classification=Classification.CRITICAL)
     )
     assert told.rows == (
         RowExplanation(
@@ -64,7 +62,7 @@ def test_each_row_tells_the_numbers_that_it_saw_up_to_the_one_that_decided() -> 
 
 
 def test_the_plans_limit_is_told_with_its_numbers() -> None:
-    settings = replace(SETTINGS, plan_warning_percent=80, plan_auto_switch_percent=95)
+    settings = SETTINGS._replace(plan_warning_percent=80, plan_auto_switch_percent=95)
     told = explain(settings, Circumstances(0, 90.5), REVIEW)
     assert told.rows[1].why == "90.5 % of the plan < auto-switch 95"
     assert told.rows[-1] == RowExplanation(

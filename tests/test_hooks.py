@@ -6,8 +6,9 @@ import json
 
 import pytest
 
+from immunos_mcp.answers import StatusAnswer
 from immunos_mcp.claude_code.hooks import HookEvent, HookTeller
-from immunos_mcp.domain import StatusAnswer, TokenCounts, WarningLevel
+from immunos_mcp.domain import TokenCounts, WarningLevel
 
 
 def status(tokens: int) -> StatusAnswer:

@@ -268,7 +268,7 @@ async def test_the_first_record_opens_the_session_and_adds_its_tokens_by_kind(
 ) -> None:
     recorded = await ledger.record("default", START, usage(request_id="r1"), "reported")
     opened = Session(1, "default", START)
-    counted = replace(opened, claude=COUNTS, pace=Pace(321.0, START), usage_records=1)
+    counted = opened._replace(claude=COUNTS, pace=Pace(321.0, START), usage_records=1)
     assert recorded == Recorded(Settings(), opened, counted, repeated=False, counted=True)
     assert await ledger.standing("default", after(1)) == (Standing(Settings(), counted), {})
     assert engine.usage_records() == [
@@ -457,7 +457,7 @@ async def test_a_reset_closes_the_open_session_with_its_figures_and_opens_the_ne
 ) -> None:
     await ledger.decide("default", START, TASK, always())
     await ledger.decide(
-        "default", START, TASK, always(replace(DECISION, reason=Reason.TASK_CRITICAL))
+        "default", START, TASK, always(DECISION._replace(reason=Reason.TASK_CRITICAL))
     )
     recorded = await ledger.record("default", START, usage(), "reported")
     done = await ledger.reset("default", after(7), "new day")
@@ -610,10 +610,9 @@ async def test_changed_settings_hold_for_every_client_and_are_kept_with_who_when
     )
     mappings = {**DEFAULT_TASK_MAPPINGS, "translate_text": "qwen2.5:7b"}
     del mappings["debug"]
-    changed = replace(
-        Settings(),
+    changed = Settings()._replace(
         token_warning_threshold=100,
-        weights=replace(Settings().weights, cache_read_input_tokens=0.1),
+        weights=Settings().weights._replace(cache_read_input_tokens=0.1),
         task_mappings=mappings,
     )
     assert done == SettingsChanged(Settings(), changed)
@@ -689,7 +688,7 @@ async def test_settings_that_are_unset_return_to_their_defaults_with_a_line_in_t
         ("session_limit", "task_mappings.translate"), "other", after(1)
     )
     mappings = {**DEFAULT_TASK_MAPPINGS, "debug": "m:1"}
-    assert done == SettingsChanged(changed.after, replace(Settings(), task_mappings=mappings))
+    assert done == SettingsChanged(changed.after, Settings()._replace(task_mappings=mappings))
     assert await ledger.settings() == done.after
     assert set(await ledger.setting_changes(2)) == {
         SettingChange(after(1), "other", "session_limit", "300000", None),
@@ -748,7 +747,7 @@ async def test_a_stored_setting_that_cannot_be_used_is_mended_by_setting_it(
     assert await ledger.settings() == Settings()
     engine.store_setting("session_limit", "plenty")
     done = await ledger.change_settings({"session_limit": 300_000}, "test", START)
-    assert done.after == await ledger.settings() == replace(Settings(), session_limit=300_000)
+    assert done.after == await ledger.settings() == Settings()._replace(session_limit=300_000)
     assert await ledger.setting_changes(1) == (
         SettingChange(START, "test", "session_limit", "plenty", "300000"),
     )
@@ -1011,6 +1010,10 @@ STEPS = st.one_of(
             st.sampled_from((CLAUDE, LOCAL)),
             st.builds(TokenCounts, ONE_COUNT, ONE_COUNT, ONE_COUNT, ONE_COUNT),
             st.none() | st.sampled_from(("r1", "r2", "r3")),
+            decision_id=st.none(),
+            outcome=st.none(),
+            seconds=st.none(),
+            is_judged=st.just(value=True),
         ),
     ),
     st.tuples(NAMES, st.sampled_from(Reason)),
@@ -1028,7 +1031,7 @@ async def follow(
             assert (await ledger.reset(name, START, None)).session_id == expected
         elif isinstance(step, Reason):
             model.decided[model.current(name)].append(step)
-            await ledger.decide(name, START, TASK, always(replace(DECISION, reason=step)))
+            await ledger.decide(name, START, TASK, always(DECISION._replace(reason=step)))
         elif step.request_id is not None and step.request_id in model.requests:
             if model.requests[step.request_id] == (name, step):
                 assert (await ledger.record(name, START, step, "reported")).repeated

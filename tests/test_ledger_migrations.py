@@ -9,7 +9,6 @@ import stat
 import subprocess
 import sys
 from contextlib import closing
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -290,8 +289,7 @@ def others(file: Path) -> list[str]:
 def test_a_file_of_an_earlier_immunos_opens_and_its_settings_hold(file: Path) -> None:
     wire.execute(file, *OLD_IMMUNOS)
     with InlineSqliteLedger(file) as ledger:
-        assert finish(ledger.settings()) == replace(
-            Settings(),
+        assert finish(ledger.settings()) == Settings()._replace(
             token_warning_threshold=100_000,
             token_auto_switch_threshold=120_000,
             task_mappings={"code_review": "codellama:13b", "poetry": "llama3:8b"},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +54,7 @@ def known(**models: ModelRecord) -> TaskRecord:
 
 
 def decided(record: TaskRecord | None, **changes: Any) -> tuple[str, ChangedBy | None]:
-    decision = decide(replace(SETTINGS, **changes), Circumstances(0, record=record), DEBUG)
+    decision = decide(SETTINGS._replace(**changes), Circumstances(0, record=record), DEBUG)
     return decision.model, decision.changed_by
 
 
@@ -74,7 +73,7 @@ def test_what_counts_is_what_claude_would_gain() -> None:
 
 
 def test_a_record_that_only_advises_leaves_the_decision_and_says_what_it_would_do() -> None:
-    advising = replace(SETTINGS, track_record=Consultation.ADVISE)
+    advising = SETTINGS._replace(track_record=Consultation.ADVISE)
     decision = decide(advising, Circumstances(0, record=known(coder=POOR)), DEBUG)
     assert (decision.model, decision.changed_by) == (CODER, None)
     assert (decision.advised_model, decision.trial) == (SMALL, None)
@@ -102,7 +101,7 @@ def test_the_record_changes_nothing_but_the_mapped_row(
     if plain.reason is not Reason.TASK_OPTIMIZED:
         assert asked == plain
     if settings.track_record is not Consultation.ON:
-        assert replace(asked, advised_model=None) == plain
+        assert asked._replace(advised_model=None) == plain
     if asked.model != plain.model:
         assert (asked.changed_by, asked.table_model) == (ChangedBy.TRACK_RECORD, plain.model)
 

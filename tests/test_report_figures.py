@@ -18,14 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from immunos_mcp import policy, terminal
-from immunos_mcp.domain import (
-    Evidence,
-    ModelRecord,
-    Provider,
-    RecordRules,
-    Settings,
-    TokenCounts,
-)
+from immunos_mcp.domain import Evidence, ModelRecord, Provider, RecordRules, Settings, TokenCounts
 from immunos_mcp.ledger.inline import InlineSqliteLedger, finish
 from immunos_mcp.reports import prices
 from immunos_mcp.reports.long_table import Line, long_table

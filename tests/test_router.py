@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,19 +25,21 @@ from hypothesis.stateful import (
 )
 
 from immunos_mcp import settings as rules
-from immunos_mcp.domain import (
+from immunos_mcp.answers import (
     ConfigAnswer,
     Difference,
-    PlanUsage,
-    Provider,
-    Reason,
     RecordAnswer,
     Rehearsal,
     ResetAnswer,
     RouteAnswer,
+    StatusAnswer,
+)
+from immunos_mcp.domain import (
+    PlanUsage,
+    Provider,
+    Reason,
     SettingChange,
     Settings,
-    StatusAnswer,
     TokenCounts,
     WarningLevel,
 )
@@ -471,7 +473,7 @@ def test_settings_change_for_the_next_decision_and_are_kept_with_who_did_it(benc
     answer = bench.change(claude_model="claude-x", task_mappings={"Essay": "m:1", "debug": None})
     mappings = {**Settings().task_mappings, "essay": "m:1"}
     del mappings["debug"]
-    after = replace(Settings(), claude_model="claude-x", task_mappings=mappings)
+    after = Settings()._replace(claude_model="claude-x", task_mappings=mappings)
     assert answer == ConfigAnswer(
         {
             "claude_model": Difference(CLAUDE, "claude-x"),
@@ -514,7 +516,7 @@ def test_a_dry_run_tells_the_effect_on_the_sessions_own_decisions_and_changes_no
     bench.route("essay", "creative")
     bench.route("essay", session="work")
     before = wire.dump(bench.file)
-    after = replace(Settings(), token_warning_threshold=100)
+    after = Settings()._replace(token_warning_threshold=100)
     assert bench.try_out(token_warning_threshold=100) == ConfigAnswer(
         {"token_warning_threshold": Difference(W, 100)},
         rules.notable_values(after),

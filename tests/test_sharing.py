@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from immunos_mcp.domain import ResetAnswer
+    from immunos_mcp.answers import ResetAnswer
 
 SERVERS = 16
 ROUNDS = 10

@@ -14,8 +14,9 @@ import pytest
 import wire
 from transcript_lines import Answer, append, transcript
 
+from immunos_mcp.answers import StatusAnswer
 from immunos_mcp.claude_code.status_line import line, plan_usage
-from immunos_mcp.domain import PlanUsage, StatusAnswer, TokenCounts, WarningLevel
+from immunos_mcp.domain import PlanUsage, TokenCounts, WarningLevel
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from immunos_mcp import settings as rules
 from immunos_mcp import terminal
+from immunos_mcp.answers import SessionSummary, StatusAnswer
 from immunos_mcp.domain import (
     Classification,
     Decision,
@@ -22,10 +23,8 @@ from immunos_mcp.domain import (
     PlanUsage,
     Provider,
     Reason,
-    SessionSummary,
     SettingChange,
     Settings,
-    StatusAnswer,
     Task,
     TokenCounts,
     WarningLevel,
@@ -193,7 +192,7 @@ LOGGED = LoggedDecision(
 
 
 def test_decisions_are_tabled_with_their_outcome() -> None:
-    closed = replace(LOGGED, decision_id=3, outcome=Outcome.FAILURE)
+    closed = LOGGED._replace(decision_id=3, outcome=Outcome.FAILURE)
     assert terminal.decisions((LOGGED, closed)).splitlines() == [
         "id  when (UTC)           session  task   class    model  reason          at tokens  outcome",
         "12  2026-01-15 12:00:05  work     debug  routine  m:1    task_optimized  1,500      -",
@@ -237,7 +236,7 @@ def test_a_table_of_nothing_is_its_header() -> None:
 
 
 def test_json_is_one_line_without_blanks_and_nulls_in_utc() -> None:
-    assert terminal.to_json((LOGGED, replace(LOGGED, outcome=Outcome.SUCCESS))) == (
+    assert terminal.to_json((LOGGED, LOGGED._replace(outcome=Outcome.SUCCESS))) == (
         '[{"decision_id":12,"session":"work","decided_at":"2026-01-15T12:00:05Z",'
         '"task":{"task_type":"debug","classification":"routine","estimated_tokens":5},'
         '"decision":{"model":"m:1","provider":"ollama","reason":"task_optimized",'
@@ -247,7 +246,7 @@ def test_json_is_one_line_without_blanks_and_nulls_in_utc() -> None:
         '"decision":{"model":"m:1","provider":"ollama","reason":"task_optimized",'
         '"warning_level":"normal","session_tokens":1500},"outcome":"success"}]'
     )
-    elsewhere = replace(LOGGED, decided_at=NOON.astimezone(timezone(timedelta(hours=-5))))
+    elsewhere = LOGGED._replace(decided_at=NOON.astimezone(timezone(timedelta(hours=-5))))
     assert terminal.to_json(elsewhere) == terminal.to_json(LOGGED)
 
 

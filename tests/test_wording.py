@@ -11,22 +11,18 @@ from hypothesis import given
 
 from immunos_mcp import settings as rules
 from immunos_mcp import wording
-from immunos_mcp.domain import (
+from immunos_mcp.answers import (
     ConfigAnswer,
     Difference,
-    Provider,
-    Reason,
     RecordAnswer,
     Rehearsal,
     RouteAnswer,
-    Settings,
     StatusAnswer,
-    TokenCounts,
-    WarningLevel,
 )
+from immunos_mcp.domain import Provider, Reason, Settings, TokenCounts, WarningLevel
 
 if TYPE_CHECKING:
-    from immunos_mcp.domain import ResetAnswer
+    from immunos_mcp.answers import ResetAnswer
 
 ROUTE = RouteAnswer("m:1", Provider.OLLAMA, Reason.TOKEN_BUDGET_WARNING, WarningLevel.WARNING, 5, 9)
 STATUS = StatusAnswer(

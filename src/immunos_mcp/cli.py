@@ -32,8 +32,9 @@ from immunos_mcp.router import Router
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from immunos_mcp.answers import DelegateAnswer
     from immunos_mcp.clients.entries import Launch
-    from immunos_mcp.domain import DelegateAnswer, Engine
+    from immunos_mcp.domain import Engine
     from immunos_mcp.figures import ReportAnswer
     from immunos_mcp.settings import SettingChangeValue
 

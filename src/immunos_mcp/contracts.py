@@ -24,8 +24,7 @@ from pydantic_core import PydanticCustomError
 
 from immunos_mcp import names
 from immunos_mcp import settings as settings_rules
-from immunos_mcp.domain import (
-    MAXIMUM_TOKENS,
+from immunos_mcp.answers import (
     ConfigAnswer,
     DelegateAnswer,
     RecordAnswer,
@@ -33,6 +32,7 @@ from immunos_mcp.domain import (
     RouteAnswer,
     StatusAnswer,
 )
+from immunos_mcp.domain import MAXIMUM_TOKENS
 from immunos_mcp.errors import InvalidInputError, Problem
 
 JsonObject = dict[str, Any]

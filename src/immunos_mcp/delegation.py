@@ -9,18 +9,13 @@ import time
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
 
 from immunos_mcp import material, names, policy
-from immunos_mcp.domain import (
-    DelegateAnswer,
-    LocalModel,
-    Outcome,
-    Provider,
-    TokenCounts,
-)
+from immunos_mcp.answers import DelegateAnswer
+from immunos_mcp.domain import LocalModel, Outcome, Provider, TokenCounts
 from immunos_mcp.errors import ImmunosError, InvalidInputError, Problem
 from immunos_mcp.ollama import (
     ContextExceededError,
@@ -104,8 +99,7 @@ class _State(StrEnum):
     DONE = "done"
 
 
-@dataclass(frozen=True, slots=True)
-class Assignment:
+class Assignment(NamedTuple):
     """A task to be handed over.
 
     Attributes:

@@ -3,7 +3,7 @@
 Anything else that is raised is a bug and is not translated into words.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _SHOWN_CHARACTERS = 60
 
@@ -12,8 +12,7 @@ class ImmunosError(Exception):
     """Base of every error whose text is meant for the caller."""
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(NamedTuple):
     """One argument or setting that cannot be taken.
 
     Attributes:

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import fnmatch
 import glob
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from immunos_mcp.errors import InvalidInputError, Problem
 
@@ -34,8 +33,7 @@ IGNORED_FOLDERS = frozenset({".git", "node_modules", "__pycache__", ".venv"})
 _PATTERN = frozenset("*?[")
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(NamedTuple):
     """A text file of a task.
 
     Attributes:
@@ -47,8 +45,7 @@ class Document:
     lines: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Material:
+class Material(NamedTuple):
     """The files of a task, and how many that a pattern found were left out as binary or secret."""
 
     documents: tuple[Document, ...]

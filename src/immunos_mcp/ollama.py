@@ -9,10 +9,9 @@ from __future__ import annotations
 import json
 import re
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Self, TypeAlias, cast
+from typing import TYPE_CHECKING, NamedTuple, Self, TypeAlias, cast
 from urllib.parse import urlsplit
 
 import anyio
@@ -71,8 +70,7 @@ class ContextExceededError(EngineError):
         self.needed_tokens = needed_tokens
 
 
-@dataclass(frozen=True, slots=True)
-class EngineAddress:
+class EngineAddress(NamedTuple):
     """Where the engine is.
 
     Attributes:
@@ -115,8 +113,7 @@ def address(text: str, field: str = "OLLAMA_HOST") -> EngineAddress:
     return EngineAddress(f"{scheme or 'http'}://{shown}:{port}{path}", credentials)
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """A part of a chat's answer, as it comes.
 
     Attributes:
@@ -128,8 +125,7 @@ class Piece:
     final: ChatCounts | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ChatCounts:
+class ChatCounts(NamedTuple):
     """The engine's own counts of a chat.
 
     Attributes:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from immunos_mcp.errors import InvalidInputError, Problem
 from immunos_mcp.names import check_session_name
@@ -32,16 +31,14 @@ TELEMETRY_TAKES = "on, off, or a loopback address such as 127.0.0.1:4318"
 _LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(NamedTuple):
     """Where a server listens: a loopback host and a port."""
 
     host: str
     port: int
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(NamedTuple):
     """What a run of the program was told.
 
     Attributes:

@@ -6,23 +6,21 @@ No clock, no I/O and no randomness; the same values always give the same decisio
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
+from immunos_mcp.answers import Alternative, Explanation, RowExplanation
 from immunos_mcp.domain import (
-    Alternative,
     ChangedBy,
     Circumstances,
     Classification,
     Consultation,
     Decision,
     EngineState,
-    Explanation,
     ModelRecord,
     Provider,
     Reason,
-    RowExplanation,
     Switch,
     WarningLevel,
 )
@@ -177,8 +175,7 @@ def can_run(model: str, engine: Engine, settings: Settings) -> tuple[bool | None
     return fit, None if fit else "immunos-mcp models"
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
+class Case(NamedTuple):
     """What the rows of the table look at.
 
     Attributes:
@@ -484,7 +481,7 @@ def explain(settings: Settings, circumstances: Circumstances, task: Task) -> Exp
     warning, auto_switch = settings.token_warning_threshold, settings.token_auto_switch_threshold
     tried = [
         *(
-            (f"the task were {other}", settings, circumstances, replace(task, classification=other))
+            (f"the task were {other}", settings, circumstances, task._replace(classification=other))
             for other in Classification
             if other is not task.classification
         ),
@@ -492,7 +489,7 @@ def explain(settings: Settings, circumstances: Circumstances, task: Task) -> Exp
             (
                 f"the session were at {total}",
                 settings,
-                replace(circumstances, session_tokens=total),
+                circumstances._replace(session_tokens=total),
                 task,
             )
             for total in (0, warning, auto_switch)
@@ -500,14 +497,14 @@ def explain(settings: Settings, circumstances: Circumstances, task: Task) -> Exp
         ),
         (
             f"{task.task_type} were not mapped",
-            replace(settings, task_mappings=unmapped),
+            settings._replace(task_mappings=unmapped),
             circumstances,
             task,
         ),
-        ("every model could run", settings, replace(circumstances, engine=None), task),
+        ("every model could run", settings, circumstances._replace(engine=None), task),
         (
             "the track record were off",
-            replace(settings, track_record=Consultation.OFF),
+            settings._replace(track_record=Consultation.OFF),
             circumstances,
             task,
         ),

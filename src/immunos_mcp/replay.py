@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from immunos_mcp import policy, track_record
+from immunos_mcp.answers import Rehearsal
 from immunos_mcp.domain import (
     ChangedBy,
     Circumstances,
@@ -24,7 +25,6 @@ from immunos_mcp.domain import (
     Outcome,
     Provider,
     Reason,
-    Rehearsal,
     Task,
     TaskRecord,
     TokenCounts,

@@ -15,29 +15,31 @@ from typing import TYPE_CHECKING, TypeVar
 
 from immunos_mcp import names, pace, policy
 from immunos_mcp import settings as settings_rules
-from immunos_mcp.claude_code import transcripts
-from immunos_mcp.domain import (
-    MAXIMUM_TOKENS,
+from immunos_mcp.answers import (
     BindAnswer,
-    Circumstances,
-    Classification,
     ConfigAnswer,
-    Engine,
-    EngineState,
     EngineStatus,
     ExplainAnswer,
     ModelLine,
     ModelsAnswer,
-    Outcome,
     OutcomeAnswer,
-    Reason,
     RecordAnswer,
     ResetAnswer,
     RouteAnswer,
     SessionSummary,
     StatusAnswer,
-    Switch,
     SyncAnswer,
+)
+from immunos_mcp.claude_code import transcripts
+from immunos_mcp.domain import (
+    MAXIMUM_TOKENS,
+    Circumstances,
+    Classification,
+    Engine,
+    EngineState,
+    Outcome,
+    Reason,
+    Switch,
     Task,
     TokenCounts,
     Usage,
@@ -48,10 +50,10 @@ from immunos_mcp.ledger import ReadingState, engine_text
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from immunos_mcp.answers import Explanation
     from immunos_mcp.claude_code.transcripts import Transcript, TranscriptFolders
     from immunos_mcp.domain import (
         Decision,
-        Explanation,
         LoggedDecision,
         PlanUsage,
         Provider,

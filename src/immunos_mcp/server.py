@@ -11,9 +11,8 @@ import json
 import logging
 import os
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from urllib.parse import quote, unquote, urlsplit
 from urllib.request import url2pathname
 
@@ -105,8 +104,7 @@ SETS = mcp.ToolAnnotations(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class ToolEntry:
+class ToolEntry(NamedTuple):
     """One tool: what the client is told, and what a call does.
 
     Attributes:

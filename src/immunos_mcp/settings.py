@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
 from itertools import pairwise
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias, cast
 
+from immunos_mcp.answers import Difference
 from immunos_mcp.domain import (
     DEFAULT_TASK_MAPPINGS,
     MAXIMUM_TOKENS,
     Consultation,
-    Difference,
     Provider,
     RecordRules,
     Settings,
@@ -207,11 +206,10 @@ def apply(settings: Settings, changes: Mapping[str, SettingChangeValue]) -> Sett
             fields[full_name(name)] = checked
     if problems:
         raise InvalidInputError(*problems)
-    changed: Settings = replace(
-        settings,
+    changed: Settings = settings._replace(
         **fields,  # type: ignore[arg-type]  # each was checked under its own name
-        weights=replace(settings.weights, **weights),
-        record_rules=replace(settings.record_rules, **rules),
+        weights=settings.weights._replace(**weights),
+        record_rules=settings.record_rules._replace(**rules),
     )
     problems.extend(_conflicts(changed))
     if problems:
@@ -472,4 +470,4 @@ def _given_way(settings: Settings, changes: Mapping[str, SettingChangeValue]) ->
             lower = [fixed[other] for other in THRESHOLDS[:position] if other in fixed]
             upper = [fixed[other] for other in THRESHOLDS[position + 1 :] if other in fixed]
             bounds[name] = min([max([bounds[name], *lower]), *upper])
-    return replace(settings, **bounds)
+    return settings._replace(**bounds)

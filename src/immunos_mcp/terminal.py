@@ -11,15 +11,8 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from immunos_mcp.domain import (
-        ExplainAnswer,
-        LoggedDecision,
-        ModelsAnswer,
-        PlanUsage,
-        SessionSummary,
-        SettingChange,
-        StatusAnswer,
-    )
+    from immunos_mcp.answers import ExplainAnswer, ModelsAnswer, SessionSummary, StatusAnswer
+    from immunos_mcp.domain import LoggedDecision, PlanUsage, SettingChange
     from immunos_mcp.replay import ReplayAnswer
     from immunos_mcp.settings import SettingValue
 
@@ -35,8 +28,9 @@ def to_json(value: object) -> str:
 
 
 def _plain(value: object) -> Json:
-    if is_dataclass(value):
-        named = ((field.name, getattr(value, field.name)) for field in fields(value))
+    names = _field_names(value)
+    if names:
+        named = ((name, getattr(value, name)) for name in names)
         return {name: _plain(item) for name, item in named if item is not None}
     if isinstance(value, Mapping):
         entries = cast("Mapping[str, object]", value)
@@ -48,6 +42,12 @@ def _plain(value: object) -> Json:
     if isinstance(value, str | int | float):
         return value
     raise TypeError(f"no JSON for {type(value).__name__}")
+
+
+def _field_names(value: object) -> tuple[str, ...]:
+    if is_dataclass(value):
+        return tuple(field.name for field in fields(value))
+    return getattr(value, "_fields", ())
 
 
 def status(answer: StatusAnswer) -> str:

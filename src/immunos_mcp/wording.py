@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from immunos_mcp.domain import ChangedBy
 
 if TYPE_CHECKING:
-    from immunos_mcp.domain import (
+    from immunos_mcp.answers import (
         ConfigAnswer,
         DelegateAnswer,
         Explanation,

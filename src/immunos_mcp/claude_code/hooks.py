@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from immunos_mcp.domain import WarningLevel
 
 if TYPE_CHECKING:
-    from immunos_mcp.domain import StatusAnswer
+    from immunos_mcp.answers import StatusAnswer
 
 HOOK_TOOL = "claude_code_hook"
 """The tool that Claude Code's hooks call; not listed, so that it costs no context."""

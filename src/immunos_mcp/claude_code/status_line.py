@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import TextIO
 
-    from immunos_mcp.domain import StatusAnswer
+    from immunos_mcp.answers import StatusAnswer
 
 BUSY_TIMEOUT_SECONDS = 0.05
 """How long a refresh waits for other writers: a later one comes soon."""

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import os
 import zlib
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from stat import S_ISREG
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from immunos_mcp.domain import MeasuredUsage, TranscriptPosition
 
@@ -60,8 +59,7 @@ def transcript_folders(
     return TranscriptFolders(usual)
 
 
-@dataclass(frozen=True, slots=True)
-class Transcript:
+class Transcript(NamedTuple):
     """A transcript file as the folder listing shows it."""
 
     path: str
@@ -140,8 +138,7 @@ def _list(folder: str, modified_ns: int) -> tuple[int, tuple[str, ...], tuple[st
     return modified_ns, tuple(transcripts), tuple(folders_within)
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(NamedTuple):
     """Responses read from one transcript, and how far that brought its reading."""
 
     usage: tuple[MeasuredUsage, ...]

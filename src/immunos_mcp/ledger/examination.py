@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from immunos_mcp import settings as settings_rules
 from immunos_mcp.errors import InvalidStoredSettingsError, LedgerError
@@ -25,8 +24,7 @@ if TYPE_CHECKING:
 BUSY_TIMEOUT_SECONDS = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Examination:
+class Examination(NamedTuple):
     """What a ledger looks like from outside.
 
     Attributes:

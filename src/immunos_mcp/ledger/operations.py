@@ -6,10 +6,9 @@ All take a ``sqlite3.Connection`` in an open transaction; none begins or ends on
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from immunos_mcp import pace
 from immunos_mcp import settings as settings_rules
@@ -75,8 +74,7 @@ _SELECT_OPEN_SESSION = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(NamedTuple):
     """What an operation saw: the settings in force and a session, with what belongs to it.
 
     Attributes:
@@ -92,8 +90,7 @@ class Standing:
     record: TaskRecord | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(NamedTuple):
     """A session around one usage record, whether the record was a repeat and whether it counts."""
 
     settings: Settings
@@ -103,8 +100,7 @@ class Recorded:
     counted: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class ReadingState:
+class ReadingState(NamedTuple):
     """What has to be read of transcripts, and how far each was.
 
     Attributes:
@@ -116,8 +112,7 @@ class ReadingState:
     positions: dict[str, TranscriptPosition]
 
 
-@dataclass(frozen=True, slots=True)
-class Reset:
+class Reset(NamedTuple):
     """The session that was closed, if one was open, with its decisions, and the next one's id."""
 
     settings: Settings
@@ -126,8 +121,7 @@ class Reset:
     session_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class SettingsChanged:
+class SettingsChanged(NamedTuple):
     """The settings in force before and after a change."""
 
     before: Settings
@@ -879,8 +873,7 @@ def _attribute(connection: sqlite3.Connection, usage: Usage, now: datetime) -> N
     records.add_work(connection, decided.task_type, key, usage.counts.total, seconds)
 
 
-@dataclass(frozen=True, slots=True)
-class _Decided:
+class _Decided(NamedTuple):
     """A decision, as far as its closing looks at it."""
 
     decision_id: int
@@ -975,8 +968,7 @@ def _correct(connection: sqlite3.Connection, decided: _Decided) -> str | None:
     return None if row is None else row[0]
 
 
-@dataclass(frozen=True, slots=True)
-class _Addition:
+class _Addition(NamedTuple):
     """Tokens to be added to totals: a record's, what one has grown by, or (negative) one taken back."""
 
     counts: TokenCounts
