@@ -5,8 +5,12 @@ from __future__ import annotations
 import re
 import unicodedata
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from immunos_mcp.errors import InvalidInputError, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 LONGEST_TASK_TYPE = 64
 LONGEST_SESSION_NAME = 64
@@ -19,7 +23,6 @@ TASK_TYPE_TAKES = f"1 to {LONGEST_TASK_TYPE} printable characters, such as code_
 MODEL_TAKES = f"a model name of 1 to {LONGEST_MODEL_NAME} ASCII characters without blanks"
 
 _CAMEL_BOUNDARY = re.compile(r"(?<=[^\W_A-Z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
-_NOT_WORD = re.compile(r"[\W_]+")
 _SNAKE_CASE = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)*")
 _MODEL = re.compile(r"[\x21-\x7e]+")
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
@@ -43,10 +46,24 @@ def normalise_task_type(text: str, field: str = "task_type") -> str:
             return text
         if is_printable(text):
             composed = _CAMEL_BOUNDARY.sub("_", unicodedata.normalize("NFKC", text))
-            normalised = _NOT_WORD.sub("_", composed.lower()).strip("_")
+            lowered = unicodedata.normalize("NFKC", composed.lower())
+            normalised = "_".join(_words(lowered))
             if normalised and len(normalised) <= LONGEST_TASK_TYPE:
                 return normalised
     raise InvalidInputError(Problem(field, text, TASK_TYPE_TAKES))
+
+
+def _words(text: str) -> Iterator[str]:
+    """Yield runs of letters and digits, with the marks that many scripts write vowels with."""
+    word = ""
+    for character in text:
+        if character.isalnum() or (word and unicodedata.category(character).startswith("M")):
+            word += character
+        elif word:
+            yield word
+            word = ""
+    if word:
+        yield word
 
 
 def check_session_name(text: str, field: str = "session") -> str:
