@@ -6,6 +6,7 @@ import os
 import signal
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 from immunos_mcp.claude_code import transcripts
@@ -17,8 +18,12 @@ if TYPE_CHECKING:
     from datetime import datetime
     from multiprocessing.connection import Connection
 
-TASK_BYTES = 8 * 2**20
+TASK_BYTES = 4 * 2**20
 """Bytes of transcripts that a process is given at a time."""
+
+AHEAD = 40
+"""Tasks that a process has before it, and portions it may have made, while others are being stored: to
+store ``PORTION_RECORDS`` takes as long as to read so much."""
 
 PORTION_RECORDS = 20_000
 """Responses in a portion. Their ids are random, so that each transaction touches most pages of their
@@ -63,11 +68,14 @@ def read_portions(readings: Sequence[Reading], since: datetime | None) -> Iterat
 
 def _merged(portions: Iterator[Portion]) -> Iterator[Portion]:
     small: list[Portion] = []
+    records = done = 0
     for portion in portions:
         small.append(portion)
-        if sum(len(each.usage) for each in small) >= PORTION_RECORDS:
+        records += len(portion.usage)
+        # The first ones are smaller, so that storing begins while there is little read yet.
+        if records >= max(PORTION_RECORDS // 8, min(PORTION_RECORDS, done)):
             yield _joined(small)
-            small = []
+            small, records, done = [], 0, done + records
     if small:
         yield _joined(small)
 
@@ -128,7 +136,6 @@ def _read_in_processes(
 
     decode = Decoder(Portion).decode
     waiting = iter(tasks)
-    # Each reader has one task ahead, so that it never waits for the next.
     open_tasks: dict[Connection, int] = {}
     readers: list[Process] = []
     try:
@@ -139,10 +146,9 @@ def _read_in_processes(
             readers.append(reader)
             theirs.close()
             open_tasks[ours] = 0
-            for task in (next(waiting, None), next(waiting, None)):
-                if task is not None:
-                    ours.send(task)
-                    open_tasks[ours] += 1
+            for task in islice(waiting, AHEAD):
+                ours.send(task)
+                open_tasks[ours] += 1
         while any(open_tasks.values()):
             for ready in cast("list[Connection]", wait(list(open_tasks))):
                 answer = ready.recv_bytes()
@@ -163,14 +169,28 @@ def _read_in_processes(
 
 def _serve(tasks: Connection, other_end: Connection, since: datetime | None) -> None:
     """Read what is sent until the sender closes its end or is gone, however it ended."""
+    from queue import Queue  # noqa: PLC0415  # as above
+    from threading import Thread  # noqa: PLC0415  # as above
+
     from msgspec.msgpack import Encoder  # noqa: PLC0415  # as above
 
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     encode = Encoder().encode
     # A forked process has the sender's end too, and would never see it closed.
     other_end.close()
-    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+    answers: Queue[bytes] = Queue(AHEAD)
+
+    def send() -> None:
+        try:
+            while True:
+                tasks.send_bytes(answers.get())
+        except OSError:
+            # Nobody takes the answers any more, and the reading may wait for room for the next.
+            os._exit(0)
+
+    Thread(target=send, daemon=True).start()
+    with suppress(EOFError, ConnectionResetError):
         while True:
             for portion in _read_task(tasks.recv(), since):
-                tasks.send_bytes(encode(portion))
-            tasks.send_bytes(b"")
+                answers.put(encode(portion))
+            answers.put(b"")
