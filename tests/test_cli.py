@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pty
@@ -214,6 +215,72 @@ def test_history_into_a_pipe_that_closes_early_says_nothing(home: Path) -> None:
     finally:
         os.close(writing)
     assert done.stderr == b""
+
+
+SILENT = """exec "$@" >/dev/full"""
+CLOSED = """exec "$@" >&-"""
+DEAF = """exec "$@" <&- 2>&-"""
+
+
+def through_shell(home: Path, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return wire.run(home, *arguments, program=("sh", "-c", script, "sh", *wire.PROGRAM))
+
+
+@pytest.mark.parametrize(
+    ("script", "why"), [(SILENT, os.strerror(errno.ENOSPC)), (CLOSED, os.strerror(errno.EBADF))]
+)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("route", "--task-type", "debug", "--classification", "routine"),
+        ("status", "--json"),
+        ("report", "--format", "html"),
+        ("export", "--table", "decision"),
+        ("completion", "bash"),
+        ("doctor",),
+        ("statusline",),
+        ("--help",),
+    ],
+)
+def test_an_answer_that_cannot_be_written_is_a_failure_told_in_a_line(
+    home: Path, script: str, why: str, arguments: tuple[str, ...]
+) -> None:
+    wire.run_json(home, "route", "--task-type", "debug", "--classification", "routine")
+    done = through_shell(home, script, *arguments)
+    assert done.returncode == 1
+    words = (
+        "free some space or name another file" if arguments[0] == "export" else "all else is done"
+    )
+    assert done.stderr == f"immunos-mcp: standard output cannot be written ({why}); {words}\n"
+
+
+@pytest.mark.parametrize("command", ["status", "statusline"])
+def test_closed_standard_input_and_error_do_no_harm(home: Path, command: str) -> None:
+    done = through_shell(home, DEAF, command)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "200" in done.stdout
+
+
+def test_errors_go_nowhere_else_when_standard_error_is_closed(home: Path) -> None:
+    done = through_shell(home, DEAF, "outcome", "1", "success")
+    assert (done.returncode, done.stdout) == (2, "")
+
+
+@pytest.mark.parametrize("script", [SILENT, CLOSED])
+def test_a_server_whose_client_takes_nothing_ends_without_a_traceback(
+    home: Path, script: str
+) -> None:
+    request = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
+    done = subprocess.run(
+        ["sh", "-c", script, "sh", *wire.PROGRAM],
+        env=wire.environment(home),
+        input=json.dumps(request) + "\n",
+        capture_output=True,
+        encoding="utf-8",
+        timeout=wire.TIMEOUT_SECONDS,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_serving_on_a_terminal_says_how_to_add_it_to_a_client(home: Path) -> None:

@@ -322,7 +322,7 @@ def test_an_outcome_is_kept_by_a_command(home: Path) -> None:
     [
         (("7", "failure"), "decision_id: got 7, takes the decision_id of a route_task answer"),
         (("0", "failure"), "decision_id: got 0"),
-        (("1", "meh"), "invalid choice"),
+        (("1", "meh"), "invalid choice: 'meh'"),
         (("1", "failure", "--seconds", "-1"), "takes a number of seconds"),
         (("1", "failure", "--seconds", "90000"), "seconds: got 90000.0, takes a number from 0"),
     ],
@@ -334,6 +334,7 @@ def test_an_outcome_that_cannot_be_taken_is_refused(
     before = wire.dump(wire.ledger_path(home))
     done = wire.run(home, "outcome", *arguments)
     assert (done.returncode, words in done.stderr) == (2, True)
+    assert "Outcome." not in done.stderr
     assert wire.dump(wire.ledger_path(home)) == before
 
 

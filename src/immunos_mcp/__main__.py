@@ -7,6 +7,8 @@ import sys
 from contextlib import suppress
 from typing import NoReturn
 
+from immunos_mcp.errors import OutputError
+
 
 def main() -> NoReturn:
     """Run the command line to the process's end; the status line without the parser.
@@ -17,19 +19,45 @@ def main() -> NoReturn:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     # A command makes no cycles worth looking for, and looking takes a tenth of its time.
     gc.disable()
-    if sys.argv[1:] == ["statusline"]:
-        from immunos_mcp.claude_code import status_line
-
-        code = status_line.main()
-    else:
-        from immunos_mcp import cli
-
-        code = cli.main()
-    with suppress(OSError):
+    _open_what_is_closed()
+    try:
+        code = _run()
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else 1
+    try:
         sys.stdout.flush()
+    except BrokenPipeError:
+        pass
+    except OSError as error:
+        if not code:
+            print(f"immunos-mcp: {OutputError.of_standard_output(error)}", file=sys.stderr)
+            code = 1
+    with suppress(OSError):
         sys.stderr.flush()
     # All is stored and said; taking the interpreter apart would take another tenth.
     os._exit(code)
+
+
+def _run() -> int:
+    if sys.argv[1:] == ["statusline"]:
+        from immunos_mcp.claude_code import status_line
+
+        return status_line.main()
+    from immunos_mcp import cli
+
+    return cli.main()
+
+
+def _open_what_is_closed() -> None:
+    """Give closed standard streams a stand-in: one that is empty, fails to write, or says nothing."""
+    streams: tuple[tuple[str, int, str], ...] = (
+        ("stdin", os.O_RDONLY, "r"),
+        ("stdout", os.O_RDONLY, "w"),
+        ("stderr", os.O_WRONLY, "w"),
+    )
+    for name, flags, mode in streams:
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, flags), mode))
 
 
 if __name__ == "__main__":

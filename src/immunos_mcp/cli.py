@@ -15,7 +15,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Mapping
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -70,35 +70,48 @@ def main(arguments: Sequence[str] | None = None) -> int:
             # A terminal that cannot show a letter shows its number.
             stream.reconfigure(errors="backslashreplace")
     given = _parse(arguments)
-    if given.command in {_print_completion, _status_line}:
-        return given.command(given)
+    if given.command is _status_line:
+        return _status_line(given)
     try:
-        chosen = _options(given, os.environ)
-        if given.command in {_install, _doctor, _delegate}:
-            return given.command(given, chosen)
-        if given.command is None:
-            return _serve(chosen)
-        if hasattr(signal, "SIGPIPE"):
-            signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-        with InlineSqliteLedger(chosen.database) as ledger:
-            engine = _look(chosen) if given.command in {_route, _models} else None
-            folders = transcript_folders(chosen)
-            router = Router(
-                ledger,
-                chosen.session,
-                transcripts=folders,
-                engine=None if engine is None else lambda: engine,
-            )
-            answer, text = finish(given.command(router, given))
+        return _carry_out(given)
     except InvalidInputError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return EXIT_USAGE
     except ImmunosError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return EXIT_FAILED
+
+
+def _carry_out(given: argparse.Namespace) -> int:
+    if given.command is _print_completion:
+        return _print_completion(given)
+    chosen = _options(given, os.environ)
+    if given.command in {_install, _doctor, _delegate}:
+        return given.command(given, chosen)
+    if given.command is None:
+        return _serve(chosen)
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    with InlineSqliteLedger(chosen.database) as ledger:
+        engine = _look(chosen) if given.command in {_route, _models} else None
+        folders = transcript_folders(chosen)
+        router = Router(
+            ledger,
+            chosen.session,
+            transcripts=folders,
+            engine=None if engine is None else lambda: engine,
+        )
+        answer, text = finish(given.command(router, given))
     if answer is not None:
-        print(terminal.to_json(answer) if given.json else text)
+        _say(terminal.to_json(answer) if given.json else text)
     return EXIT_FINE
+
+
+def _say(text: str) -> None:
+    try:
+        print(text)
+    except OSError as error:
+        raise OutputError.of_standard_output(error) from error
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -287,7 +300,7 @@ async def _report(router: Router, given: argparse.Namespace) -> tuple[object, st
     content = _rendered(answer, form)
     if path is None:
         _say_in_utf_8()
-        print(content)
+        _say(content)
         return None, ""
     from immunos_mcp.output_file import written
 
@@ -386,11 +399,11 @@ def _delegate(given: argparse.Namespace, chosen: options.Options) -> int:
         given.output = str(Path(given.output).expanduser().absolute())
     answer = anyio.run(_delegated, given, chosen)
     if given.json:
-        print(terminal.to_json(answer))
+        _say(terminal.to_json(answer))
     elif answer.local_output is None or answer.output_path is not None:
-        print(wording.delegated(answer))
+        _say(wording.delegated(answer))
     else:
-        print()
+        _say("")
         cut = ", cut off" if answer.cut_off else ""
         print(
             f"{answer.model}: {answer.input_tokens:,} + {answer.output_tokens:,} tokens in"
@@ -407,7 +420,9 @@ async def _delegated(given: argparse.Namespace, chosen: options.Options) -> Dele
     from immunos_mcp.ollama import EngineWatch, Ollama, address
 
     def say(text: str) -> None:
-        print(text, end="", flush=True)
+        # What cannot be written does not end the task; the program's end tells.
+        with suppress(OSError):
+            print(text, end="", flush=True)
 
     async def delegate(router: Router, engine: Ollama, watch: EngineWatch) -> DelegateAnswer:
         delegations = Delegations(router, engine, watch)
@@ -579,7 +594,7 @@ def _understood(arguments: Sequence[str], environment: Mapping[str, str]) -> opt
 def _print_completion(given: argparse.Namespace) -> int:
     import shtab
 
-    print(shtab.complete(_parser(), shell=given.shell))
+    _say(shtab.complete(_parser(), shell=given.shell))
     return EXIT_FINE
 
 
@@ -738,7 +753,7 @@ def _parser() -> argparse.ArgumentParser:
         _route,
     )
     route.add_argument("--task-type", required=True, help="kind of task, such as code_review")
-    route.add_argument("--classification", required=True, choices=list(Classification))
+    route.add_argument("--classification", required=True, choices=[*map(str, Classification)])
     route.add_argument("--tokens", type=_whole_number, metavar="N", help="estimated tokens")
 
     explain = add(
@@ -775,7 +790,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="ID",
         help="the routing decision that this response belongs to",
     )
-    record.add_argument("--outcome", choices=list(Outcome), help="how that decision turned out")
+    record.add_argument(
+        "--outcome", choices=[*map(str, Outcome)], help="how that decision turned out"
+    )
     record.add_argument("--request-id", metavar="ID", help="makes repeating the command harmless")
     record.add_argument("--seconds", type=_seconds, metavar="N", help="how long the model worked")
 
@@ -786,7 +803,7 @@ def _parser() -> argparse.ArgumentParser:
         _outcome,
     )
     outcome.add_argument("decision_id", type=_whole_number, metavar="DECISION")
-    outcome.add_argument("outcome", choices=list(Outcome))
+    outcome.add_argument("outcome", choices=[*map(str, Outcome)])
     outcome.add_argument("--seconds", type=_seconds, metavar="N", help="how long the model worked")
 
     add("status", "show where the session stands", "status --json", _status)
@@ -923,7 +940,7 @@ def _parser() -> argparse.ArgumentParser:
     delegate.add_argument("prompt", help="what to do")
     delegate.add_argument("--task-type", required=True, help="kind of task, such as code_review")
     delegate.add_argument(
-        "--classification", choices=list(Classification), default=Classification.ROUTINE
+        "--classification", choices=[*map(str, Classification)], default=Classification.ROUTINE
     )
     delegate.add_argument(
         "--path",

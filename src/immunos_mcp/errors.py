@@ -3,6 +3,8 @@
 Anything else that is raised is a bug and is not translated into words.
 """
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 _SHOWN_CHARACTERS = 60
@@ -51,6 +53,11 @@ class LedgerError(ImmunosError):
 
 class OutputError(ImmunosError):
     """What was asked for cannot be written; the text says where, why, and what to do."""
+
+    @classmethod
+    def of_standard_output(cls, error: OSError) -> OutputError:
+        """Return the error for an answer that nobody can read, though its work is done."""
+        return cls(f"standard output cannot be written ({error.strerror}); all else is done")
 
 
 def shown(value: object) -> str:

@@ -58,7 +58,7 @@ class WireOutput:
         """Send what was taken; once the client is gone, the SDK is told so and stops writing."""
         try:
             self._file.flush()
-        except BrokenPipeError:
+        except OSError:
             raise anyio.ClosedResourceError from None
         self.has_sent.set()
 
