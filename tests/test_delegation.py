@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import threading
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -285,11 +287,72 @@ async def test_a_long_result_is_handed_back_in_part_or_goes_to_a_file_whole(
 
 
 @pytest.mark.anyio
-async def test_an_empty_answer_is_a_failure(desk: Desk, script: Script) -> None:
+async def test_a_file_grows_with_the_result_and_is_gone_when_the_call_is_cancelled(
+    desk: Desk, script: Script
+) -> None:
+    script.gate = threading.Event()
+    file = desk.folder / "result.md"
+
+    async def delegate() -> None:
+        await desk.delegate(output_path="result.md")
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(delegate)
+        with anyio.fail_after(20):
+            while not file.exists() or file.read_text(encoding="utf-8") != "word0 ":
+                await anyio.lowlevel.checkpoint()
+        tasks.cancel_scope.cancel()
+    with pytest.raises(DelegationError, match=r"cancelled$"):
+        await desk.delegations.collect("d1")
+    assert not file.exists()
+
+
+@pytest.mark.anyio
+async def test_of_a_task_that_fails_in_the_middle_the_file_keeps_what_came(
+    desk: Desk, script: Script
+) -> None:
+    script.manner = Manner.DYING
+    file = desk.folder / "result.md"
+    with pytest.raises(DelegationError, match=f"; what came until then is in {file}$"):
+        await desk.delegate(output_path="result.md")
+    assert file.read_text(encoding="utf-8").startswith("word0 ")
+    with pytest.raises(InvalidInputError, match="takes a new file; this one is there already"):
+        await desk.delegate(output_path="result.md")
+
+
+@pytest.mark.anyio
+async def test_a_file_that_appears_meanwhile_is_left_alone(desk: Desk, script: Script) -> None:
+    script.gate = threading.Event()
+    file = desk.folder / "result.md"
+    refused: list[str] = []
+
+    async def delegate() -> None:
+        try:
+            await desk.delegate(output_path="result.md")
+        except DelegationError as error:
+            refused.append(str(error))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(desk.delegate)
+        await wait_until_running(script)
+        tasks.start_soon(delegate)
+        with anyio.fail_after(20):
+            while len(await outcomes(desk)) < 2:
+                await anyio.lowlevel.checkpoint()
+        file.write_text("mine", encoding="utf-8")
+        script.gate.set()
+    assert refused == [f"{file}: {os.strerror(errno.EEXIST)}"]
+    assert file.read_text(encoding="utf-8") == "mine"
+    assert await outcomes(desk) == [None, Outcome.SUCCESS]
+
+
+@pytest.mark.anyio
+async def test_an_empty_answer_is_a_failure_and_leaves_no_file(desk: Desk, script: Script) -> None:
     script.words = (" ",)
     with pytest.raises(DelegationError, match="answered nothing"):
-        await desk.delegate()
+        await desk.delegate(output_path="result.md")
     assert await outcomes(desk) == [Outcome.FAILURE]
+    assert list(desk.folder.iterdir()) == []
 
 
 async def wait_until_running(script: Script, requests: int = 1) -> None:

@@ -24,6 +24,7 @@ from immunos_mcp.ollama import (
     EngineUnreachableError,
     ModelMissingError,
 )
+from immunos_mcp.result_file import ResultFile
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -185,7 +186,8 @@ class Delegations:
             instructions: how to do it.
             decision_id: an earlier decision on this very task; ``None``: it is routed now.
             max_output_tokens: bound of the answer.
-            output_path: a new file for the whole result; the answer then has its beginning alone.
+            output_path: a new file for the whole result, which grows as that comes; the answer then
+                has its beginning alone.
             session: the budget session.
             progress: told the tokens so far, with a line of words.
             said: given the text as it comes.
@@ -250,7 +252,7 @@ class Delegations:
             became = "was lost" if outcome is None else f"ended ({outcome})"
             raise DelegationError(
                 f"task {handle} {became} and its text is gone, as its server has ended or it is long"
-                " ago; delegate it again"
+                " ago, but for what went into its output_path; delegate it again"
             )
         raise InvalidInputError(Problem("handle", handle, "the handle of a delegate_task answer"))
 
@@ -296,13 +298,17 @@ class Delegations:
 
     async def _work(self, job: _Job, engine: Engine, said: Callable[[str], None] | None) -> None:
         outcome: Outcome | None = Outcome.FAILURE
+        file: ResultFile | None = None
         with job.scope:
             try:
                 async with self._turn:
                     job.state, job.started_at = _State.RUNNING, time.monotonic()
+                    if job.assignment.output_file is not None:
+                        file = ResultFile(job.assignment.output_file)
+                        said = _both(said, file.add)
                     with anyio.fail_after(LONGEST_SECONDS):
                         text, is_complete, parts = await self._text(job, engine, said)
-                job.answer = await _answer(job, text, is_complete=is_complete, parts=parts)
+                job.answer = _answer(job, text, file, is_complete=is_complete, parts=parts)
                 outcome = Outcome.SUCCESS
             except TimeoutError:
                 job.error = DelegationError(f"{job.model} took longer than {LONGEST_SECONDS:g} s")
@@ -313,10 +319,12 @@ class Delegations:
                 job.error = error
             except OSError as error:
                 outcome = None
-                job.error = DelegationError(f"{error.filename}: {error.strerror}")
+                job.error = DelegationError(f"{job.assignment.output_file}: {error.strerror}")
         if job.scope.cancelled_caught:
             outcome = None
             job.error = DelegationError("the task was cancelled")
+        if file is not None and job.answer is None:
+            _abandon(file, job)
         with anyio.CancelScope(shield=True):
             try:
                 kept = await self._router.record_delegated(
@@ -472,13 +480,29 @@ class Delegations:
         return "".join(text).strip(), is_complete
 
 
-async def _answer(job: _Job, text: str, *, is_complete: bool, parts: int) -> DelegateAnswer:
+def _both(said: Callable[[str], None] | None, add: Callable[[str], None]) -> Callable[[str], None]:
+    def take(text: str) -> None:
+        add(text)
+        if said is not None:
+            said(text)
+
+    return take
+
+
+def _abandon(file: ResultFile, job: _Job) -> None:
+    is_left = file.abandon(keep=not job.scope.cancelled_caught)
+    if is_left:
+        job.error = DelegationError(f"{job.error}; what came until then is in {file.path}")
+
+
+def _answer(
+    job: _Job, text: str, file: ResultFile | None, *, is_complete: bool, parts: int
+) -> DelegateAnswer:
     if not text:
         raise DelegationError(f"{job.model} answered nothing; give it more max_output_tokens")
-    file = job.assignment.output_file
     shown = text
     if file is not None:
-        await anyio.Path(file).write_text(text + "\n", encoding="utf-8")
+        file.complete(text)
         shown = text[:SUMMARY_CHARACTERS]
     elif len(text) > LONGEST_OUTPUT:
         shown = text[:LONGEST_OUTPUT]
@@ -494,7 +518,7 @@ async def _answer(job: _Job, text: str, *, is_complete: bool, parts: int) -> Del
         parts=parts if parts > 1 else None,
         cut_off=True if not is_complete or (file is None and shown != text) else None,
         left_out_files=left_out or None,
-        output_path=None if file is None else str(file),
+        output_path=None if file is None else str(file.path),
     )
 
 
