@@ -447,7 +447,7 @@ async def test_after_a_restart_a_handle_tells_what_became_of_its_task(
 
 
 @pytest.mark.anyio
-async def test_a_thinking_model_has_room_to_think(
+async def test_a_thinking_model_has_room_to_think_and_is_asked_not_to_for_short_tasks(
     desk: Desk, script: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     look = ollama.Ollama.look
@@ -465,6 +465,10 @@ async def test_a_thinking_model_has_room_to_think(
     answer = await desk.delegate(max_output_tokens=100)
     assert answer.local_output == "word1 word2 word3 word4"
     assert script.requests[0]["options"]["num_predict"] == 100 + delegation.THINKING_TOKENS
+    assert "think" not in script.requests[0]
+    script.models["qwen2.5:1.5b"] = 4096
+    await desk.delegate("summarize")
+    assert script.requests[1]["think"] is False
 
 
 def test_the_tool_reads_files_of_the_project_and_answers_in_both_forms(

@@ -45,6 +45,8 @@ LONGEST_OUTPUT = 30_000
 
 MOST_OUTPUT_TOKENS = 32_768
 SHORT_TASKS = frozenset({"summarize", "simple_question"})
+"""Task types that get a short answer, and that a model is asked not to think long about."""
+
 SHORT_OUTPUT_TOKENS = 256
 OUTPUT_TOKENS = 1_024
 THINKING_TOKENS = 2_048
@@ -458,12 +460,14 @@ class Delegations:
         said: Callable[[str], None] | None,
     ) -> tuple[str, bool]:
         messages = [{"role": "system", "content": _RULES}, {"role": "user", "content": request}]
+        is_short = job.assignment.task_type in SHORT_TASKS
         chat = self._engine.chat(
             known.name,
             messages,
             num_ctx=num_ctx,
             num_predict=room,
             silence_seconds=SILENCE_SECONDS,
+            think=False if is_short and _thinks(known) else None,
         )
         text: list[str] = []
         is_complete = False
@@ -527,8 +531,11 @@ def _output_tokens(assignment: Assignment, known: LocalModel) -> int:
     if wanted is None:
         is_short = assignment.task_type in SHORT_TASKS
         wanted = SHORT_OUTPUT_TOKENS if is_short else OUTPUT_TOKENS
-    thinks = known.capabilities is not None and "thinking" in known.capabilities
-    return wanted + (THINKING_TOKENS if thinks else 0)
+    return wanted + (THINKING_TOKENS if _thinks(known) else 0)
+
+
+def _thinks(known: LocalModel) -> bool:
+    return known.capabilities is not None and "thinking" in known.capabilities
 
 
 def _context(needed: int, longest: int) -> int:
