@@ -188,6 +188,14 @@ def test_help_has_examples_and_the_version_is_told(home: Path) -> None:
     assert said(home, "--version") == f"immunos-mcp {__version__}"
 
 
+@pytest.mark.parametrize("command", [("report",), ("export",), ("prune", "--keep-days", "30")])
+def test_commands_about_all_sessions_take_no_session(home: Path, command: tuple[str, ...]) -> None:
+    done = wire.run(home, *command, "--session", "shop")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--session: got 'shop', takes nothing with this command" in done.stderr
+    assert not wire.ledger_path(home).exists()
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "tcsh"])
 def test_completion_scripts_know_the_commands(home: Path, shell: str) -> None:
     script = said(home, "completion", shell)

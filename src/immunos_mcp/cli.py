@@ -90,6 +90,9 @@ def _carry_out(given: argparse.Namespace) -> int:
         return given.command(given, chosen)
     if given.command is None:
         return _serve(chosen)
+    if given.session is not None and given.command in {_report, _export, _prune}:
+        takes = "nothing with this command, which is about all sessions"
+        raise InvalidInputError(Problem("--session", given.session, takes))
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     with InlineSqliteLedger(chosen.database) as ledger:
