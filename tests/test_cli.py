@@ -153,6 +153,18 @@ def test_flags_win_over_variables_and_work_before_and_after_the_command(home: Pa
         (["config", "set", "nonsense=1"], "setting: got 'nonsense', takes one of"),
         (["config", "set", "session_limit.x=1"], "takes session_limit without a part"),
         (["config", "set", "session_limit=x"], "session_limit: got 'x'"),
+        (
+            ["config", "set", "warning_threshold=5", "token_warning_threshold=6"],
+            "setting: got 'token_warning_threshold=6', takes each setting once",
+        ),
+        (
+            ["config", "set", "task_mappings.a=m:1", "task_mappings.a=m:2"],
+            "setting: got 'task_mappings.a=m:2', takes each setting once",
+        ),
+        (
+            ["replay", "--set", "task_mappings.a=m:1", "--set", "task_mappings.A=m:2"],
+            "task_mappings.A: got 'm:2', takes what was given for a before",
+        ),
         (["config", "get", "task_mappings.none"], "takes a task type that is mapped"),
         (["config", "unset", "nonsense"], "setting: got 'nonsense'"),
         (["--session", "", "status"], "--session: got ''"),

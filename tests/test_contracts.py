@@ -105,6 +105,11 @@ BAD: list[tuple[type[contracts.Arguments], dict[str, Any], str]] = [
         ),
     ),
     (
+        contracts.UpdateConfigArguments,
+        {"task_mappings": {"debug": "m:1", "Debug": "m:2"}},
+        "takes for task_mappings.Debug what was given for debug before",
+    ),
+    (
         contracts.RouteTaskArguments,
         {**ROUTE, "priority": None},
         "priority: got nothing, takes no such argument",

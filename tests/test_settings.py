@@ -445,6 +445,18 @@ def test_every_bad_mapping_is_named_and_what_cannot_be_seen_is_not_repeated() ->
     ]
 
 
+def test_two_spellings_of_a_task_type_may_not_say_two_things() -> None:
+    same: dict[str, str | None] = {"code review": "m:1", "codeReview": "m:1", "x": None, "X": None}
+    assert rules.check_mappings(same) == {"code_review": "m:1", "x": None}
+    with pytest.raises(InvalidInputError) as refused:
+        rules.check_mappings({"debug": "m:1", "Debug": "m:2", "DEBUG": None, "debug!": "m:1"})
+    takes = "what was given for debug before, which is the same task type"
+    assert refused.value.problems == (
+        Problem("task_mappings.Debug", "m:2", takes),
+        Problem("task_mappings.DEBUG", None, takes),
+    )
+
+
 def test_the_number_of_mappings_is_counted_after_merging() -> None:
     full = Settings(task_mappings={f"task_{number}": "m:1" for number in range(200)})
     swapped = rules.apply(full, {"task_mappings": {"task_0": None, "task_200": "m:1"}})

@@ -611,12 +611,16 @@ def _assignments(words: list[str]) -> dict[str, SettingChangeValue]:
         words = ["=".join(words)]
     changes: dict[str, SettingChangeValue] = {}
     mappings: dict[str, str | None] = {}
+    named: set[tuple[str, str | None]] = set()
     for word in words:
         name, equals, text = word.partition("=")
         if not equals:
             raise InvalidInputError(Problem("setting", word, "NAME=VALUE"))
         setting, entry = _split(name)
         setting = settings_rules.full_name(setting)
+        if (setting, entry) in named:
+            raise InvalidInputError(Problem("setting", word, "each setting once"))
+        named.add((setting, entry))
         if entry is None:
             changes[setting] = settings_rules.parse(setting, text)
         elif setting == settings_rules.MAPPINGS:

@@ -51,19 +51,11 @@ def _checked_model(name: str) -> str:
 
 
 def _checked_mappings(mappings: dict[str, str | list[str] | None]) -> dict[str, str | None]:
-    checked: dict[str, str | None] = {}
-    problems: list[Problem] = []
-    for task_type, model in mappings.items():
-        try:
-            known, models = settings_rules.check_mapping(settings_rules.MAPPINGS, task_type, model)
-        except InvalidInputError as refused:
-            problems.extend(refused.problems)
-        else:
-            checked[known] = models
-    if problems:
-        takes = ", ".join(f"for {problem.field} {problem.takes}" for problem in problems[:5])
-        raise PydanticCustomError("refused", "{takes}", {"takes": takes})
-    return checked
+    try:
+        return settings_rules.check_mappings(mappings)
+    except InvalidInputError as refused:
+        takes = ", ".join(f"for {each.field} {each.takes}" for each in refused.problems[:5])
+        raise PydanticCustomError("refused", "{takes}", {"takes": takes}) from None
 
 
 def _checked_weight(weight: float) -> float:

@@ -22,7 +22,12 @@ from immunos_mcp.domain import (
     Switch,
 )
 from immunos_mcp.errors import InvalidInputError, InvalidStoredSettingsError, Problem
-from immunos_mcp.names import MODEL_TAKES, check_model_name, normalise_task_type
+from immunos_mcp.names import (
+    LONGEST_TASK_TYPE,
+    MODEL_TAKES,
+    check_model_name,
+    normalise_task_type,
+)
 from immunos_mcp.policy import provider_of
 
 if TYPE_CHECKING:
@@ -311,16 +316,34 @@ def _check_record_rule(name: str, value: object, _settings: Settings) -> float:
     raise InvalidInputError(Problem(name, value, record_rule_takes(name)))
 
 
-def check_mapping(name: str, task_type: str, model: object) -> tuple[str, str | None]:
-    """Return one entry of the task mappings, normalised; a model of ``None`` removes it.
+def check_mappings(entries: Mapping[str, object]) -> dict[str, str | None]:
+    """Return entries of the task mappings, normalised; a model of ``None`` removes one.
 
     Raises:
-        InvalidInputError: the task type or the model name cannot be taken.
+        InvalidInputError: it names every entry whose task type or model cannot be taken, or that is
+            another spelling of an earlier one and says something else.
     """
-    field = f"{name}.{task_type if len(task_type) <= 64 and task_type.isprintable() else '?'}"
-    known = normalise_task_type(task_type, field)
+    checked: dict[str, str | None] = {}
+    problems: list[Problem] = []
+    for task_type, model in entries.items():
+        is_shown = len(task_type) <= LONGEST_TASK_TYPE and task_type.isprintable()
+        field = f"{MAPPINGS}.{task_type if is_shown else '?'}"
+        try:
+            known, models = normalise_task_type(task_type, field), _check_models(model, field)
+        except InvalidInputError as refused:
+            problems.extend(refused.problems)
+            continue
+        if checked.setdefault(known, models) != models:
+            takes = f"what was given for {known} before, which is the same task type"
+            problems.append(Problem(field, model, takes))
+    if problems:
+        raise InvalidInputError(*problems)
+    return checked
+
+
+def _check_models(model: object, field: str) -> str | None:
     if model is None:
-        return known, None
+        return None
     models = [model]
     if isinstance(model, str):
         models = list[object](model.split(","))
@@ -329,30 +352,21 @@ def check_mapping(name: str, task_type: str, model: object) -> tuple[str, str | 
     if not 1 <= len(models) <= MOST_MODELS or not all(isinstance(each, str) for each in models):
         takes = f"a model name, up to {MOST_MODELS} in order, or null to remove the mapping"
         raise InvalidInputError(Problem(field, cast("object", model), takes))
-    return known, ",".join(check_model_name(str(each).strip(), field) for each in models)
+    return ",".join(check_model_name(str(each).strip(), field) for each in models)
 
 
 def _check_mappings(name: str, value: object, settings: Settings) -> Mapping[str, str]:
     if not isinstance(value, dict):
         raise InvalidInputError(Problem(name, value, MAPPINGS_TAKES))
-    problems: list[Problem] = []
     merged = dict(settings.task_mappings)
-    entries: dict[object, object] = value  # pyright: ignore[reportUnknownVariableType]
-    for task_type, model in entries.items():
-        try:
-            known, checked = check_mapping(name, str(task_type), model)
-        except InvalidInputError as refused:
-            problems.extend(refused.problems)
-            continue
-        if checked is None:
-            merged.pop(known, None)
+    for task_type, models in check_mappings(cast("dict[str, object]", value)).items():
+        if models is None:
+            merged.pop(task_type, None)
         else:
-            merged[known] = checked
+            merged[task_type] = models
     if len(merged) > MAXIMUM_TASK_MAPPINGS:
         takes = f"at most {MAXIMUM_TASK_MAPPINGS} mappings"
-        problems.append(Problem(name, f"{len(merged)} mappings", takes))
-    if problems:
-        raise InvalidInputError(*problems)
+        raise InvalidInputError(Problem(name, f"{len(merged)} mappings", takes))
     return MappingProxyType(merged)
 
 
