@@ -8,16 +8,10 @@ from typing import TYPE_CHECKING
 
 from immunos_mcp import settings as settings_rules
 from immunos_mcp.domain import Provider, TokenCounts
-from immunos_mcp.ledger import engines, operations, records
+from immunos_mcp.ledger import engines, records, stored_settings
 from immunos_mcp.ledger.connection import utc_text
-from immunos_mcp.replay import (
-    History,
-    PastDecision,
-    PastOutcome,
-    PastSession,
-    PastUsage,
-    PastWork,
-)
+from immunos_mcp.ledger.decisions import newest_decisions
+from immunos_mcp.replay import History, PastDecision, PastOutcome, PastSession, PastUsage, PastWork
 
 if TYPE_CHECKING:
     import sqlite3
@@ -62,7 +56,7 @@ def history(
     ).fetchone()
     from_decision = first
     if newest is not None:
-        found = operations.decisions(connection, name, newest)
+        found = newest_decisions(connection, name, newest)
         from_decision = max(first, found[-1].decision_id) if found else BEYOND_ALL
     moment = "" if since is None else utc_text(since)
 
@@ -90,7 +84,7 @@ def history(
         return map(PastOutcome._make, rows)
 
     return History(
-        current=operations.effective_settings(connection),
+        current=stored_settings.effective_settings(connection),
         policies={
             policy_id: settings_rules.from_canonical(text)
             for policy_id, text in connection.execute(

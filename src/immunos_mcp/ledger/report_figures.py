@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from immunos_mcp.domain import Evidence, Provider, TokenCounts
 from immunos_mcp.figures import DecisionSum, KeptRecord, ReportFigures, UsageSum
-from immunos_mcp.ledger import operations
 from immunos_mcp.ledger.connection import utc_text
+from immunos_mcp.ledger.sessions import newest_sessions
 
 if TYPE_CHECKING:
     import sqlite3
@@ -79,7 +79,7 @@ def report_figures(connection: sqlite3.Connection, since: datetime | None) -> Re
         _add(models, (provider, model), counts, usage_records)
         _add(sources, (provider, source), counts, usage_records)
     records, left_out = _records(connection)
-    settings, sessions = operations.sessions(connection, None, REPORTED_SESSIONS)
+    settings, sessions = newest_sessions(connection, None, REPORTED_SESSIONS)
     return ReportFigures(
         settings=settings,
         is_hourly=is_hourly,

@@ -9,7 +9,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, TypeVar
 
-from immunos_mcp.ledger import operations
+from immunos_mcp.ledger import (
+    decisions,
+    measured_usage,
+    plan_limits,
+    reported_usage,
+    sessions,
+    standings,
+    stored_settings,
+)
 from immunos_mcp.ledger.connection import transaction, translated
 from immunos_mcp.ledger.records import ReadRecords
 
@@ -37,14 +45,12 @@ if TYPE_CHECKING:
     )
     from immunos_mcp.figures import ReportFigures
     from immunos_mcp.ledger.export import ExportedRows
-    from immunos_mcp.ledger.operations import (
-        ReadingState,
-        Recorded,
-        Reset,
-        SettingsChanged,
-        Standing,
-    )
+    from immunos_mcp.ledger.measured_usage import ReadingState
     from immunos_mcp.ledger.pruning import Pruned
+    from immunos_mcp.ledger.reported_usage import Recorded
+    from immunos_mcp.ledger.sessions import Reset
+    from immunos_mcp.ledger.standings import Standing
+    from immunos_mcp.ledger.stored_settings import SettingsChanged
     from immunos_mcp.replay import History
     from immunos_mcp.settings import SettingChangeValue
 
@@ -73,11 +79,11 @@ class SqliteLedger(ABC):
 
     async def standing(self, name: str, now: datetime) -> tuple[Standing, dict[Reason, int]]:
         """Return a session as it is with its decisions by reason; opens and writes nothing."""
-        return await self._read(lambda connection: operations.standing(connection, name, now))
+        return await self._read(lambda connection: standings.standing(connection, name, now))
 
     async def open_session(self, name: str, now: datetime) -> None:
         """Open a session under a name unless one is open."""
-        await self._write(lambda connection: operations.open_session(connection, name, now))
+        await self._write(lambda connection: sessions.open_session(connection, name, now))
 
     async def decide(
         self,
@@ -92,7 +98,7 @@ class SqliteLedger(ABC):
         The engine is the one that the rule sees, as ``ledger.engine_text`` spells it.
         """
         return await self._write(
-            lambda connection: operations.decide(
+            lambda connection: decisions.decide(
                 connection, name, now, task, rule, self._read_records, engine
             )
         )
@@ -108,7 +114,7 @@ class SqliteLedger(ABC):
 
         def close(connection: sqlite3.Connection) -> tuple[str, str]:
             self._read_records.forget()
-            return operations.close_decision(connection, decision_id, outcome, seconds, now)
+            return decisions.close_decision(connection, decision_id, outcome, seconds, now)
 
         return await self._write(close)
 
@@ -127,51 +133,53 @@ class SqliteLedger(ABC):
         def record(connection: sqlite3.Connection) -> Recorded:
             if usage.outcome is not None:
                 self._read_records.forget()
-            return operations.record(connection, name, now, usage, source, is_measured=is_measured)
+            return reported_usage.record_usage(
+                connection, name, now, usage, source, is_measured=is_measured
+            )
 
         return await self._write(record)
 
     async def reading_state(self, now: datetime) -> ReadingState:
         """Return what has to be read of transcripts, and how far each was."""
-        return await self._read(lambda connection: operations.reading_state(connection, now))
+        return await self._read(lambda connection: measured_usage.reading_state(connection, now))
 
     async def ingest(
         self, measured: Sequence[MeasuredUsage], positions: Sequence[TranscriptPosition] = ()
     ) -> int:
         """Take over measured usage and how far its transcripts were read; return what was new."""
         return await self._write(
-            lambda connection: operations.ingest(connection, measured, positions)
+            lambda connection: measured_usage.ingest(connection, measured, positions)
         )
 
     async def ingest_requests(self, requests: Sequence[RequestUsage]) -> int:
         """Take over usage that telemetry reported; return what was new of it."""
         return await self._write(
-            lambda connection: operations.ingest_requests(connection, requests)
+            lambda connection: measured_usage.ingest_requests(connection, requests)
         )
 
     async def record_plan_usage(self, plan: Sequence[PlanUsage], now: datetime) -> None:
         """Keep what the subscription's limits were last reported as."""
-        await self._write(lambda connection: operations.record_plan_usage(connection, plan, now))
+        await self._write(lambda connection: plan_limits.record_plan_usage(connection, plan, now))
 
     async def plan_usage(self, now: datetime) -> tuple[PlanUsage, ...]:
         """Return the subscription's limits as last reported, without windows that have ended."""
-        return await self._read(lambda connection: operations.plan_usage(connection, now))
+        return await self._read(lambda connection: plan_limits.plan_usage(connection, now))
 
     async def unread_lines(self) -> int:
         """Return how many lines of transcripts should carry usage and could not be read."""
-        return await self._read(operations.unread_lines)
+        return await self._read(measured_usage.unread_lines)
 
     async def bind(self, name: str, folder: str | None) -> None:
         """Let a session name count one project folder alone from its next session on, or all."""
-        await self._write(lambda connection: operations.bind(connection, name, folder))
+        await self._write(lambda connection: sessions.bind(connection, name, folder))
 
     async def reset(self, name: str, now: datetime, reason: str | None) -> Reset:
         """Close the open session of a name, if there is one, and open the next."""
-        return await self._write(lambda connection: operations.reset(connection, name, now, reason))
+        return await self._write(lambda connection: sessions.reset(connection, name, now, reason))
 
     async def settings(self) -> Settings:
         """Return the settings in force."""
-        return await self._read(operations.effective_settings)
+        return await self._read(stored_settings.effective_settings)
 
     async def change_settings(
         self, changes: Mapping[str, SettingChangeValue], client: str, now: datetime
@@ -182,12 +190,14 @@ class SqliteLedger(ABC):
             InvalidInputError: it names every field that cannot be taken.
         """
         return await self._write(
-            lambda connection: operations.change_settings(connection, changes, client, now)
+            lambda connection: stored_settings.change_settings(connection, changes, client, now)
         )
 
     async def preview_settings(self, changes: Mapping[str, SettingChangeValue]) -> SettingsChanged:
         """Say what ``change_settings`` would do, without doing it; it raises the same."""
-        return await self._read(lambda connection: operations.preview_settings(connection, changes))
+        return await self._read(
+            lambda connection: stored_settings.preview_settings(connection, changes)
+        )
 
     async def unset_settings(
         self, names: tuple[str, ...], client: str, now: datetime
@@ -198,31 +208,35 @@ class SqliteLedger(ABC):
             InvalidInputError: there is no such setting.
         """
         return await self._write(
-            lambda connection: operations.unset_settings(connection, names, client, now)
+            lambda connection: stored_settings.unset_settings(connection, names, client, now)
         )
 
     async def setting_changes(self, limit: int) -> tuple[SettingChange, ...]:
         """Return the newest changes of settings, newest first."""
-        return await self._read(lambda connection: operations.setting_changes(connection, limit))
+        return await self._read(
+            lambda connection: stored_settings.setting_changes(connection, limit)
+        )
 
     async def decision(self, decision_id: int) -> tuple[str, Provider, Outcome | None] | None:
         """Return a decision's model, whose it is and what became of it; ``None``: there is none."""
-        return await self._read(lambda connection: operations.decision(connection, decision_id))
+        return await self._read(lambda connection: decisions.decision(connection, decision_id))
 
     async def logged_decision(self, decision_id: int) -> tuple[LoggedDecision, Settings] | None:
         """Return a decision with the settings it was made with; ``None``: there is none."""
 
         def find(connection: sqlite3.Connection) -> tuple[LoggedDecision, Settings] | None:
-            settings = operations.settings_of(connection, decision_id)
+            settings = decisions.settings_of(connection, decision_id)
             if settings is None:
                 return None
-            return operations.decisions(connection, None, 1, decision_id)[0], settings
+            return decisions.newest_decisions(connection, None, 1, decision_id)[0], settings
 
         return await self._read(find)
 
     async def decisions(self, name: str | None, limit: int) -> tuple[LoggedDecision, ...]:
         """Return the newest decisions of a session name, or of all, newest first."""
-        return await self._read(lambda connection: operations.decisions(connection, name, limit))
+        return await self._read(
+            lambda connection: decisions.newest_decisions(connection, name, limit)
+        )
 
     async def replay(
         self,
@@ -271,11 +285,13 @@ class SqliteLedger(ABC):
         self, name: str | None, limit: int
     ) -> tuple[Settings, tuple[SessionRecord, ...]]:
         """Return the settings and the newest sessions of a name, or of all, newest first."""
-        return await self._read(lambda connection: operations.sessions(connection, name, limit))
+        return await self._read(
+            lambda connection: sessions.newest_sessions(connection, name, limit)
+        )
 
     async def revisions(self) -> tuple[Settings, dict[str, tuple[int, ...]]]:
         """Return the settings and, for each open session, figures that change with its status."""
-        return await self._read(operations.revisions)
+        return await self._read(sessions.revisions)
 
     async def report_figures(self, since: datetime | None) -> ReportFigures:
         """Return what a report counts, from a moment on or (``None``) of all there is."""

@@ -1,0 +1,312 @@
+"""Decisions: made and logged in one transaction, closed by their outcome, listed.
+
+Each function runs inside a transaction that its caller began, and ends none.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, NamedTuple
+
+from immunos_mcp import settings as settings_rules
+from immunos_mcp.domain import (
+    ChangedBy,
+    Classification,
+    Consultation,
+    Decision,
+    LoggedDecision,
+    Outcome,
+    Provider,
+    Reason,
+    Settings,
+    Task,
+    WarningLevel,
+)
+from immunos_mcp.errors import InvalidInputError, Problem
+from immunos_mcp.ledger import engines, records
+from immunos_mcp.ledger.connection import utc_text
+from immunos_mcp.ledger.plan_limits import plan_usage
+from immunos_mcp.ledger.sessions import moment_of, opened_session
+from immunos_mcp.ledger.standings import Standing
+from immunos_mcp.ledger.stored_settings import effective, effective_settings, policy_id
+from immunos_mcp.ledger.totals import by_kind
+from immunos_mcp.policy import record_key
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable
+
+
+_DECISION_COLUMNS = """
+    decision_id, session.name, decided_at, task_type, classification, estimated_tokens,
+    model, provider, reason, warning_level, session_tokens, plan_used_percent,
+    available, table_model, changed_by, trial, advised_model, outcome
+"""
+
+
+def decide(
+    connection: sqlite3.Connection,
+    name: str,
+    now: datetime,
+    task: Task,
+    rule: Callable[[Standing], Decision],
+    read_records: records.ReadRecords,
+    engine: str | None = None,
+) -> tuple[int, Decision]:
+    """Let a rule decide a task on the session as it stands, and log the decision with its inputs.
+
+    The engine is the one that the rule sees, as ``engines.to_text`` spells it.
+    """
+    # As it is logged, so that a replay judges by the same moment.
+    now = datetime.fromisoformat(utc_text(now))
+    settings, canonical = effective(connection)
+    session = opened_session(connection, name, now, settings)
+    looks_at_plan = settings.plan_warning_percent or settings.plan_auto_switch_percent
+    plan = plan_usage(connection, now) if looks_at_plan else ()
+    asks_record = (
+        settings.track_record is not Consultation.OFF and task.task_type in settings.task_mappings
+    )
+    record = None
+    if asks_record:
+        record = read_records.task_record(connection, task.task_type, now)
+    decision = rule(Standing(settings, session, plan, record=record))
+    decision_id = connection.execute(
+        "INSERT INTO immunos_mcp_decision (session_id, policy_id, decided_at, task_type,"
+        " classification, estimated_tokens, session_tokens, model, provider, reason, warning_level,"
+        " plan_used_percent, available, table_model, changed_by, trial, advised_model, engine_id,"
+        " claude_input_tokens, claude_output_tokens, claude_cache_creation_input_tokens,"
+        " claude_cache_read_input_tokens)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            session.session_id,
+            policy_id(connection, canonical, now),
+            utc_text(now),
+            task.task_type,
+            task.classification,
+            task.estimated_tokens,
+            decision.session_tokens,
+            decision.model,
+            decision.provider,
+            decision.reason,
+            decision.warning_level,
+            decision.plan_used_percent,
+            decision.available,
+            decision.table_model,
+            decision.changed_by,
+            decision.trial,
+            decision.advised_model,
+            None if engine is None else engines.engine_id(connection, engine),
+            *by_kind(session.claude),
+        ),
+    ).lastrowid
+    assert decision_id is not None
+    if decision.trial:
+        tried_model = record_key(decision.model, settings)
+        records.remember_trial(connection, task.task_type, tried_model, now)
+        read_records.forget()
+    connection.execute(
+        "INSERT INTO immunos_mcp_session_reason (session_id, reason, decisions) VALUES (?, ?, 1)"
+        " ON CONFLICT DO UPDATE SET decisions = decisions + 1",
+        (session.session_id, decision.reason),
+    )
+    return decision_id, decision
+
+
+def close_decision(
+    connection: sqlite3.Connection,
+    decision_id: int,
+    outcome: Outcome,
+    seconds: float | None,
+    now: datetime,
+) -> tuple[str, str]:
+    """Keep what became of a decision; return its task type and model.
+
+    Raises:
+        InvalidInputError: the decision is unknown or closed otherwise.
+    """
+    decided = find_decided(connection, decision_id)
+    close_as(connection, decided, decided.model, outcome, now, is_judged=True)
+    if decided.outcome is None and seconds:
+        key = record_key(decided.model, effective_settings(connection))
+        records.add_work(connection, decided.task_type, key, 0, seconds)
+    return decided.task_type, decided.model
+
+
+def decision(
+    connection: sqlite3.Connection, decision_id: int
+) -> tuple[str, Provider, Outcome | None] | None:
+    """Return a decision's model, whose it is and what became of it; ``None``: there is none."""
+    row = connection.execute(
+        "SELECT model, provider, outcome FROM immunos_mcp_decision WHERE decision_id = ?",
+        (decision_id,),
+    ).fetchone()
+    if row is None:
+        return None
+    model, provider, outcome = row
+    return model, Provider(provider), None if outcome is None else Outcome(outcome)
+
+
+def settings_of(connection: sqlite3.Connection, decision_id: int) -> Settings | None:
+    """Return the settings that a decision was made with; ``None``: there is no such decision.
+
+    Raises:
+        InvalidStoredSettingsError: the ledger spells them in a way that nobody stored.
+    """
+    row = connection.execute(
+        "SELECT settings FROM immunos_mcp_decision JOIN immunos_mcp_policy USING (policy_id)"
+        " WHERE decision_id = ?",
+        (decision_id,),
+    ).fetchone()
+    return None if row is None else settings_rules.from_canonical(row[0])
+
+
+def newest_decisions(
+    connection: sqlite3.Connection,
+    name: str | None,
+    limit: int,
+    up_to: int | None = None,
+) -> tuple[LoggedDecision, ...]:
+    """Return the newest decisions of a session name, or of all up to an id, newest first."""
+    # Sessions of one name follow each other, so that the newest decisions are the last session's:
+    # with the join held in this order SQLite walks indexes backwards and sorts nothing.
+    if name is None:
+        rows = connection.execute(
+            f"SELECT {_DECISION_COLUMNS} FROM immunos_mcp_decision"  # noqa: S608  # a constant
+            " JOIN immunos_mcp_session AS session USING (session_id)"
+            " WHERE decision_id <= coalesce(?, decision_id) ORDER BY decision_id DESC LIMIT ?",
+            (up_to, limit),
+        )
+    else:
+        rows = connection.execute(
+            f"SELECT {_DECISION_COLUMNS} FROM immunos_mcp_session AS session"  # noqa: S608  # a constant
+            " CROSS JOIN immunos_mcp_decision USING (session_id) WHERE session.name = ?"
+            " ORDER BY session_id DESC, decision_id DESC LIMIT ?",
+            (name, limit),
+        )
+    return tuple(
+        LoggedDecision(
+            decision_id,
+            session,
+            datetime.fromisoformat(decided_at),
+            Task(task_type, Classification(classification), estimated_tokens),
+            Decision(
+                model,
+                Provider(provider),
+                Reason(reason),
+                WarningLevel(level),
+                session_tokens,
+                plan_used_percent=plan_used_percent,
+                available=None if available is None else bool(available),
+                table_model=table_model,
+                changed_by=None if changed_by is None else ChangedBy(changed_by),
+                trial=bool(trial) or None,
+                advised_model=advised_model,
+            ),
+            Outcome(outcome) if outcome is not None else None,
+        )
+        for (
+            decision_id, session, decided_at, task_type, classification, estimated_tokens,
+            model, provider, reason, level, session_tokens, plan_used_percent,
+            available, table_model, changed_by, trial, advised_model, outcome,
+        ) in rows
+    )  # fmt: skip
+
+
+class Decided(NamedTuple):
+    """A decision, as far as its closing looks at it."""
+
+    decision_id: int
+    task_type: str
+    model: str
+    outcome: str | None
+    closed_at: str | None
+    is_provisional: int | None
+
+
+def find_decided(connection: sqlite3.Connection, decision_id: int) -> Decided:
+    """Return what the closing of a decision looks at.
+
+    Raises:
+        InvalidInputError: there is no such decision.
+    """
+    row = connection.execute(
+        "SELECT decision_id, task_type, model, outcome, closed_at, is_provisional"
+        " FROM immunos_mcp_decision"
+        " WHERE decision_id = ?",
+        (decision_id,),
+    ).fetchone()
+    if row is None:
+        takes = "the decision_id of a route_task answer"
+        raise InvalidInputError(Problem("decision_id", decision_id, takes))
+    return Decided(*row)
+
+
+def close_as(
+    connection: sqlite3.Connection,
+    decided: Decided,
+    model: str,
+    outcome: Outcome,
+    now: datetime,
+    *,
+    is_judged: bool,
+) -> None:
+    """Close a decision, unless it is, and add its outcome to the record of the model that did it.
+
+    An outcome that somebody judged takes the place of one that nobody did.
+    """
+    is_closed = decided.outcome is not None
+    may_change = bool(decided.is_provisional) and is_judged
+    if is_closed and decided.outcome != outcome and not may_change:
+        takes = f"no other outcome: decision {decided.decision_id} is closed as {decided.outcome}"
+        raise InvalidInputError(Problem("outcome", outcome.value, takes))
+    if is_closed and decided.outcome == outcome:
+        if may_change:
+            connection.execute(
+                "UPDATE immunos_mcp_decision SET is_provisional = NULL WHERE decision_id = ?",
+                (decided.decision_id,),
+            )
+        return
+    settings, canonical = effective(connection)
+    own = record_key(decided.model, settings)
+    key = record_key(model, settings)
+    corrected_at = None
+    if is_closed:
+        # It is the work that was looked at, whoever did it again.
+        key = _correct(connection, decided) or own
+        corrected_at = decided.closed_at
+    connection.execute(
+        "UPDATE immunos_mcp_decision SET outcome = ?, closed_at = ?, is_provisional = ?"
+        " WHERE decision_id = ?",
+        (outcome, utc_text(now), None if is_judged else 1, decided.decision_id),
+    )
+    connection.execute(
+        "INSERT INTO immunos_mcp_outcome"
+        " (decision_id, after_decision_id, policy_id, model, corrected_at)"
+        " SELECT ?, max(decision_id), ?, ?, ? FROM immunos_mcp_decision",
+        (
+            decided.decision_id,
+            policy_id(connection, canonical, now),
+            None if key == own else key,
+            corrected_at,
+        ),
+    )
+    at = datetime.fromisoformat(utc_text(now))
+    records.learn(
+        connection,
+        decided.task_type,
+        key,
+        outcome,
+        at,
+        settings.record_rules,
+        moment_of(corrected_at),
+    )
+
+
+def _correct(connection: sqlite3.Connection, decided: Decided) -> str | None:
+    """Let the log keep what was known of an outcome that changes; return whose record it was in."""
+    row = connection.execute(
+        "UPDATE immunos_mcp_outcome SET outcome = ?, known_at = ? WHERE decision_id = ?"
+        " RETURNING model",
+        (decided.outcome, decided.closed_at, decided.decision_id),
+    ).fetchone()
+    return None if row is None else row[0]

@@ -1,0 +1,260 @@
+"""Usage that a client wrote down itself: its transcripts' and its telemetry's.
+
+Each function runs inside a transaction that its caller began, and ends none.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from immunos_mcp.domain import Provider, Session, Settings, TokenCounts, TranscriptPosition
+from immunos_mcp.ledger.connection import utc_text
+from immunos_mcp.ledger.sessions import moment_of
+from immunos_mcp.ledger.stored_settings import effective_settings
+from immunos_mcp.ledger.totals import Addition, by_kind, distribute, sessions_between
+from immunos_mcp.policy import provider_of
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Collection, Sequence
+
+    from immunos_mcp.domain import MeasuredUsage, RequestUsage
+
+_POSITION_COLUMNS = ", ".join(TranscriptPosition._fields)
+
+_MEASURED_COLUMNS = """
+    message_id, measured_at, provider, folder,
+    input_tokens, output_tokens, cache_creation_input_tokens, cache_read_input_tokens
+"""
+
+
+class ReadingState(NamedTuple):
+    """What has to be read of transcripts, and how far each was.
+
+    Attributes:
+        since: usage before this moment belongs to no session; ``None``: there is no session yet.
+        positions: how far each transcript was read, by path.
+    """
+
+    since: datetime | None
+    positions: dict[str, TranscriptPosition]
+
+
+def reading_state(connection: sqlite3.Connection, now: datetime) -> ReadingState:
+    """Return what has to be read of transcripts: back to the oldest session that may still grow.
+
+    A session may grow for a day after it was closed: responses are written down late.
+    """
+    (since,) = connection.execute(
+        "SELECT min(started_at) FROM immunos_mcp_session WHERE ended_at IS NULL OR ended_at > ?",
+        (utc_text(now - timedelta(days=1)),),
+    ).fetchone()
+    rows = connection.execute(
+        f"SELECT {_POSITION_COLUMNS} FROM immunos_mcp_transcript"  # noqa: S608  # a constant
+    )
+    positions = {row[0]: TranscriptPosition._make(row) for row in rows}
+    return ReadingState(moment_of(since), positions)
+
+
+def ingest(
+    connection: sqlite3.Connection,
+    measured: Sequence[MeasuredUsage],
+    positions: Sequence[TranscriptPosition],
+) -> int:
+    """Take over measured usage and how far its transcripts were read; return what was new of it.
+
+    Each response counts once in every session that was open when it was written down (and is bound
+    to its folder, if to any). A response that is known already changes nothing unless its numbers
+    have grown; then the totals grow by the difference.
+    """
+    settings = effective_settings(connection)
+    oldest = _pruned_before(connection)
+    if oldest is not None:
+        measured = [usage for usage in measured if usage.at >= oldest]
+    known = _measured_before(connection, measured)
+    fresh: dict[str, MeasuredUsage] = {}
+    grown: dict[str, MeasuredUsage] = {}
+    for usage in measured:
+        found = grown if usage.message_id in known else fresh
+        earlier = found.get(usage.message_id)
+        if earlier is None or usage.total > earlier.total:
+            found[usage.message_id] = usage
+    additions = [
+        addition
+        for usage in grown.values()
+        for addition in _grow(connection, known[usage.message_id], usage.counts)
+    ]
+    new = len(fresh) + len(additions)
+    additions += _take_back_requests(connection, fresh)
+    _add_measured(connection, fresh.values(), settings)
+    # History that no session covers, as a first import finds it, adds to nothing.
+    if additions or _is_covered(connection, fresh.values()):
+        additions += (_addition(usage, settings) for usage in fresh.values())
+    distribute(connection, additions, settings)
+    connection.executemany(
+        f"INSERT OR REPLACE INTO immunos_mcp_transcript ({_POSITION_COLUMNS})"  # noqa: S608  # a constant
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        positions,
+    )
+    return new
+
+
+def ingest_requests(connection: sqlite3.Connection, requests: Sequence[RequestUsage]) -> int:
+    """Take over usage that telemetry reported; return what was new of it.
+
+    A request whose response a transcript carries counts there, with the larger numbers of the two.
+    Any other counts by itself, in every session that was open when it had finished and is bound to
+    no folder, until a transcript brings it.
+    """
+    # Only this join needs the index; who has no telemetry is spared its space.
+    connection.execute(
+        "CREATE INDEX IF NOT EXISTS immunos_mcp_measured_usage_request"
+        " ON immunos_mcp_measured_usage (request_id) WHERE request_id IS NOT NULL"
+    )
+    settings = effective_settings(connection)
+    oldest = _pruned_before(connection)
+    additions: list[Addition] = []
+    for request in requests:
+        if oldest is not None and request.at < oldest:
+            continue
+        known = connection.execute(
+            f"SELECT {_MEASURED_COLUMNS} FROM immunos_mcp_measured_usage WHERE request_id = ?",  # noqa: S608  # a constant
+            (request.request_id,),
+        ).fetchone()
+        if known is not None:
+            additions.extend(_grow(connection, known, request.counts))
+            continue
+        provider = provider_of(request.model, settings)
+        added = connection.execute(
+            "INSERT INTO immunos_mcp_request_usage (request_id, finished_at, model, provider,"
+            " input_tokens, output_tokens, cache_creation_input_tokens, cache_read_input_tokens)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            (
+                request.request_id,
+                utc_text(request.at),
+                request.model,
+                provider,
+                *by_kind(request.counts),
+            ),
+        )
+        if added.rowcount:
+            at = datetime.fromisoformat(utc_text(request.at))
+            additions.append(
+                Addition(request.counts, provider, at, None, is_measured=True, records=1)
+            )
+    distribute(connection, additions, settings)
+    return len(additions)
+
+
+def _pruned_before(connection: sqlite3.Connection) -> datetime | None:
+    """Return the moment from which on usage is taken; what is older was summed up, and is known."""
+    row = connection.execute("SELECT before FROM immunos_mcp_pruning").fetchone()
+    return None if row is None else datetime.fromisoformat(row[0])
+
+
+def side_request_tokens(connection: sqlite3.Connection, session: Session) -> TokenCounts:
+    """Return the tokens of a session that telemetry alone reported."""
+    if session.started_at is None or session.folder is not None:
+        return TokenCounts()
+    row = connection.execute(
+        "SELECT coalesce(sum(input_tokens), 0), coalesce(sum(output_tokens), 0),"
+        " coalesce(sum(cache_creation_input_tokens), 0), coalesce(sum(cache_read_input_tokens), 0)"
+        " FROM immunos_mcp_request_usage WHERE finished_at >= ? AND provider = 'claude'",
+        (utc_text(session.started_at),),
+    ).fetchone()
+    return TokenCounts(*row)
+
+
+def unread_lines(connection: sqlite3.Connection) -> int:
+    """Return how many lines of transcripts should carry usage and could not be read."""
+    (lines,) = connection.execute(
+        "SELECT coalesce(sum(unread_lines), 0) FROM immunos_mcp_transcript WHERE unread_lines > 0"
+    ).fetchone()
+    return int(lines)
+
+
+def _measured_before(
+    connection: sqlite3.Connection, measured: Sequence[MeasuredUsage]
+) -> dict[str, tuple[Any, ...]]:
+    rows = connection.execute(
+        f"SELECT {_MEASURED_COLUMNS} FROM immunos_mcp_measured_usage"  # noqa: S608  # a constant
+        " WHERE message_id IN (SELECT value FROM json_each(?))",
+        (json.dumps([usage.message_id for usage in measured]),),
+    )
+    return {row[0]: row for row in rows}
+
+
+def _add_measured(
+    connection: sqlite3.Connection, fresh: Collection[MeasuredUsage], settings: Settings
+) -> None:
+    providers = {model: provider_of(model, settings) for model in {usage.model for usage in fresh}}
+    connection.executemany(
+        "INSERT INTO immunos_mcp_measured_usage (message_id, measured_at, model, provider,"
+        " input_tokens, output_tokens, cache_creation_input_tokens, cache_read_input_tokens,"
+        " folder, request_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (usage[0], utc_text(usage.at), usage.model, providers[usage.model], *usage[3:])
+            # In the order of their ids, which are random: neighbours share a page.
+            for usage in sorted(fresh)
+        ],
+    )
+
+
+def _is_covered(connection: sqlite3.Connection, fresh: Collection[MeasuredUsage]) -> bool:
+    if not fresh:
+        return False
+    moments = [usage.at for usage in fresh]
+    return bool(sessions_between(connection, min(moments), max(moments)))
+
+
+def _addition(usage: MeasuredUsage, settings: Settings) -> Addition:
+    at = datetime.fromisoformat(utc_text(usage.at))
+    provider = provider_of(usage.model, settings)
+    return Addition(usage.counts, provider, at, usage.folder, is_measured=True, records=1)
+
+
+def _grow(
+    connection: sqlite3.Connection, known: tuple[Any, ...], counts: TokenCounts
+) -> list[Addition]:
+    message_id, measured_at, provider, folder, *kinds = known
+    before = TokenCounts(*kinds)
+    if counts.total <= before.total:
+        return []
+    connection.execute(
+        "UPDATE immunos_mcp_measured_usage SET input_tokens = ?, output_tokens = ?,"
+        " cache_creation_input_tokens = ?, cache_read_input_tokens = ? WHERE message_id = ?",
+        (*by_kind(counts), message_id),
+    )
+    at = datetime.fromisoformat(measured_at)
+    return [Addition(counts - before, Provider(provider), at, folder, is_measured=True, records=0)]
+
+
+def _take_back_requests(
+    connection: sqlite3.Connection, fresh: dict[str, MeasuredUsage]
+) -> list[Addition]:
+    """Remove what telemetry reported of requests whose responses are about to count instead.
+
+    Where telemetry had the larger numbers, the response takes them over.
+    """
+    if connection.execute("SELECT 1 FROM immunos_mcp_request_usage LIMIT 1").fetchone() is None:
+        return []
+    messages = {usage.request_id: message_id for message_id, usage in fresh.items()}
+    rows = connection.execute(
+        "DELETE FROM immunos_mcp_request_usage WHERE request_id IN (SELECT value FROM json_each(?))"
+        " RETURNING request_id, finished_at, provider, input_tokens, output_tokens,"
+        " cache_creation_input_tokens, cache_read_input_tokens",
+        (json.dumps([*messages]),),
+    ).fetchall()
+    taken_back: list[Addition] = []
+    for request_id, finished_at, provider, *kinds in rows:
+        message_id, counts = messages[request_id], TokenCounts(*kinds)
+        if counts.total > fresh[message_id].total:
+            fresh[message_id] = fresh[message_id].with_counts(counts)
+        at = datetime.fromisoformat(finished_at)
+        back = TokenCounts() - counts
+        taken_back.append(
+            Addition(back, Provider(provider), at, None, is_measured=True, records=-1)
+        )
+    return taken_back

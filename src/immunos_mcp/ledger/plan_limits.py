@@ -1,0 +1,46 @@
+"""The subscription's own limits, as they were last reported.
+
+Each function runs inside a transaction that its caller began, and ends none.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from immunos_mcp.domain import PlanUsage
+from immunos_mcp.ledger.connection import utc_text
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Sequence
+
+
+def record_plan_usage(
+    connection: sqlite3.Connection, plan: Sequence[PlanUsage], now: datetime
+) -> None:
+    """Keep what the subscription's limits were last reported as; a repeat writes nothing."""
+    connection.executemany(
+        "INSERT INTO immunos_mcp_plan_usage (plan_window, used_percentage, resets_at, reported_at)"
+        " VALUES (?, ?, ?, ?) ON CONFLICT (plan_window) DO UPDATE SET"
+        " used_percentage = excluded.used_percentage, resets_at = excluded.resets_at,"
+        " reported_at = excluded.reported_at"
+        " WHERE used_percentage <> excluded.used_percentage OR resets_at <> excluded.resets_at",
+        [
+            (usage.window, usage.used_percentage, utc_text(usage.resets_at), utc_text(now))
+            for usage in plan
+        ],
+    )
+
+
+def plan_usage(connection: sqlite3.Connection, now: datetime) -> tuple[PlanUsage, ...]:
+    """Return the subscription's limits as last reported, without windows that have ended."""
+    rows = connection.execute(
+        "SELECT plan_window, used_percentage, resets_at FROM immunos_mcp_plan_usage"
+        " WHERE resets_at > ? ORDER BY plan_window",
+        (utc_text(now),),
+    )
+    return tuple(
+        PlanUsage(window, used_percentage, datetime.fromisoformat(resets_at))
+        for window, used_percentage, resets_at in rows
+    )

@@ -1,0 +1,125 @@
+"""Usage that a client reported, and the decisions it closes.
+
+Each function runs inside a transaction that its caller began, and ends none.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from immunos_mcp.domain import Provider, Session, Settings, TokenCounts
+from immunos_mcp.errors import InvalidInputError, Problem
+from immunos_mcp.ledger import records
+from immunos_mcp.ledger.connection import utc_text
+from immunos_mcp.ledger.decisions import close_as, find_decided
+from immunos_mcp.ledger.sessions import current_session, find_open, opened_session
+from immunos_mcp.ledger.stored_settings import effective_settings
+from immunos_mcp.ledger.totals import Addition, add_to_totals
+from immunos_mcp.policy import provider_of, record_key
+
+if TYPE_CHECKING:
+    import sqlite3
+    from datetime import datetime
+
+    from immunos_mcp.domain import Usage
+
+
+class Recorded(NamedTuple):
+    """A session around one usage record, whether the record was a repeat and whether it counts."""
+
+    settings: Settings
+    before: Session
+    after: Session
+    repeated: bool
+    counted: bool = True
+
+
+def record_usage(
+    connection: sqlite3.Connection,
+    name: str,
+    now: datetime,
+    usage: Usage,
+    source: str,
+    *,
+    is_measured: bool = False,
+) -> Recorded:
+    """Add a usage record to the session and its totals, and close the decision it belongs to.
+
+    A request id that was recorded before changes nothing. Claude's tokens of a client whose usage
+    is measured are kept without being counted.
+
+    Raises:
+        InvalidInputError: the decision is unknown or closed otherwise, or the request id stands for
+            other usage.
+    """
+    settings = effective_settings(connection)
+    was_counted = _recorded_before(connection, name, usage)
+    if was_counted is not None:
+        session = current_session(connection, name, now, settings)
+        return Recorded(settings, session, session, repeated=True, counted=was_counted)
+    _attribute(connection, usage, now)
+    provider = provider_of(usage.model, settings)
+    counted = not (is_measured and provider is Provider.CLAUDE)
+    before = opened_session(connection, name, now, settings)
+    connection.execute(
+        "INSERT INTO immunos_mcp_usage (session_id, recorded_at, model, provider, source,"
+        " external_id, input_tokens, output_tokens, cache_creation_input_tokens,"
+        " cache_read_input_tokens, decision_id, counted)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            before.session_id,
+            utc_text(now),
+            usage.model,
+            provider,
+            source,
+            usage.request_id,
+            usage.counts.input_tokens,
+            usage.counts.output_tokens,
+            usage.counts.cache_creation_input_tokens,
+            usage.counts.cache_read_input_tokens,
+            usage.decision_id,
+            counted,
+        ),
+    )
+    if counted:
+        addition = Addition(usage.counts, provider, now, None, is_measured=False, records=1)
+        add_to_totals(connection, before, [addition], settings)
+    after = find_open(connection, name)
+    assert after is not None
+    return Recorded(settings, before, after, repeated=False, counted=counted)
+
+
+def _recorded_before(connection: sqlite3.Connection, name: str, usage: Usage) -> bool | None:
+    """Tell whether an earlier record of the same request counted; ``None``: there is none."""
+    if usage.request_id is None:
+        return None
+    row = connection.execute(
+        "SELECT counted, session.name, model, input_tokens, output_tokens,"
+        " cache_creation_input_tokens, cache_read_input_tokens FROM immunos_mcp_usage"
+        " JOIN immunos_mcp_session AS session USING (session_id) WHERE external_id = ?",
+        (usage.request_id,),
+    ).fetchone()
+    if row is None:
+        pruned = connection.execute(
+            "SELECT counted FROM immunos_mcp_pruned_request WHERE external_id = ?",
+            (usage.request_id,),
+        ).fetchone()
+        return None if pruned is None else bool(pruned[0])
+    recorded = (row[1], row[2], TokenCounts(*row[3:]))
+    if recorded != (name, usage.model, usage.counts):
+        takes = "an id of its own for each response; this one was recorded with other usage"
+        raise InvalidInputError(Problem("request_id", usage.request_id, takes))
+    return bool(row[0])
+
+
+def _attribute(connection: sqlite3.Connection, usage: Usage, now: datetime) -> None:
+    """Add usage to the figures of the decision it belongs to, and close that if it says so."""
+    if usage.decision_id is None:
+        return
+    decided = find_decided(connection, usage.decision_id)
+    if usage.outcome is not None:
+        # Whoever did the task has the outcome, whatever the decision had said.
+        close_as(connection, decided, usage.model, usage.outcome, now, is_judged=usage.is_judged)
+    key = record_key(usage.model, effective_settings(connection))
+    seconds = usage.seconds or 0.0
+    records.add_work(connection, decided.task_type, key, usage.counts.total, seconds)

@@ -1,0 +1,189 @@
+"""The settings in the ledger: what is in force, who changed what.
+
+Each function runs inside a transaction that its caller began, and ends none.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+
+from immunos_mcp import settings as settings_rules
+from immunos_mcp.domain import SettingChange, Settings
+from immunos_mcp.errors import InvalidStoredSettingsError
+from immunos_mcp.ledger.connection import utc_text
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Mapping
+
+
+_SELECT_SETTINGS = "SELECT key, value FROM settings"
+
+
+class SettingsChanged(NamedTuple):
+    """The settings in force before and after a change."""
+
+    before: Settings
+    after: Settings
+
+
+def stored_settings(connection: sqlite3.Connection) -> dict[str, str]:
+    """Return the settings that somebody set, as stored."""
+    return dict(connection.execute(_SELECT_SETTINGS).fetchall())
+
+
+@lru_cache(maxsize=16)
+def _parsed_settings(rows: tuple[tuple[str, str], ...]) -> tuple[Settings, str]:
+    settings = settings_rules.from_stored(dict(rows))
+    return settings, settings_rules.stored_form(settings)
+
+
+def effective(connection: sqlite3.Connection) -> tuple[Settings, str]:
+    """Return the settings in force, and the line that ``settings.stored_form`` spells them in."""
+    return _parsed_settings(tuple(connection.execute(_SELECT_SETTINGS)))
+
+
+def effective_settings(connection: sqlite3.Connection) -> Settings:
+    """Return the settings in force, freshly read.
+
+    Raises:
+        InvalidStoredSettingsError: the ledger holds settings that cannot be used.
+    """
+    return effective(connection)[0]
+
+
+def change_settings(
+    connection: sqlite3.Connection,
+    changes: Mapping[str, settings_rules.SettingChangeValue],
+    client: str,
+    now: datetime,
+) -> SettingsChanged:
+    """Apply changes to the settings in force and keep what was changed, when and by which client.
+
+    Raises:
+        InvalidInputError: it names every field that cannot be taken.
+        InvalidStoredSettingsError: the ledger's other settings cannot be used.
+    """
+    stored = stored_settings(connection)
+    changed, updated = _changed(stored, changes)
+    _store(connection, stored, updated, client, now)
+    return changed
+
+
+def preview_settings(
+    connection: sqlite3.Connection, changes: Mapping[str, settings_rules.SettingChangeValue]
+) -> SettingsChanged:
+    """Say what ``change_settings`` would do, without doing it; it raises the same."""
+    return _changed(stored_settings(connection), changes)[0]
+
+
+def _changed(
+    stored: Mapping[str, str], changes: Mapping[str, settings_rules.SettingChangeValue]
+) -> tuple[SettingsChanged, dict[str, str]]:
+    wanted = {settings_rules.full_name(name): value for name, value in changes.items()}
+    usable = {
+        name: text
+        for name, text in stored.items()
+        if name == settings_rules.MAPPINGS or name not in wanted
+    }
+    before = settings_rules.from_stored(usable if _is_broken(stored) else stored)
+    applied = settings_rules.apply(before, changes)
+    values = settings_rules.values(applied)
+    updated = dict(stored)
+    for name in wanted:
+        if name != settings_rules.MAPPINGS or applied.task_mappings != before.task_mappings:
+            updated[name] = settings_rules.to_text(values[name])
+    return SettingsChanged(before, settings_rules.from_stored(updated)), updated
+
+
+def unset_settings(
+    connection: sqlite3.Connection, names: tuple[str, ...], client: str, now: datetime
+) -> SettingsChanged:
+    """Forget what was set under some names, so that their defaults hold again.
+
+    A name such as ``task_mappings.debug`` removes that one mapping.
+
+    Raises:
+        InvalidInputError: there is no such setting.
+        InvalidStoredSettingsError: what would be left in the ledger cannot be used.
+    """
+    stored = stored_settings(connection)
+    prefix = f"{settings_rules.MAPPINGS}."
+    unmapped = {name.removeprefix(prefix): None for name in names if name.startswith(prefix)}
+    unwanted = {settings_rules.full_name(name) for name in names if not name.startswith(prefix)}
+    updated = {name: text for name, text in stored.items() if name not in unwanted}
+    if unmapped:
+        mapped = settings_rules.from_stored(updated)
+        left = settings_rules.apply(mapped, {settings_rules.MAPPINGS: unmapped})
+        if left.task_mappings != mapped.task_mappings:
+            updated[settings_rules.MAPPINGS] = settings_rules.to_text(left.task_mappings)
+    after = settings_rules.from_stored(updated)
+    before = after if _is_broken(stored) else settings_rules.from_stored(stored)
+    _store(connection, stored, updated, client, now)
+    return SettingsChanged(before, after)
+
+
+def _is_broken(stored: Mapping[str, str]) -> bool:
+    try:
+        settings_rules.from_stored(stored)
+    except InvalidStoredSettingsError:
+        return True
+    return False
+
+
+def _store(
+    connection: sqlite3.Connection,
+    stored: Mapping[str, str],
+    updated: Mapping[str, str],
+    client: str,
+    now: datetime,
+) -> None:
+    for name in settings_rules.NAMES:
+        was, text = stored.get(name), updated.get(name)
+        if was == text:
+            continue
+        if text is None:
+            connection.execute("DELETE FROM settings WHERE key = ?", (name,))
+        else:
+            connection.execute(
+                "INSERT INTO settings (key, value, updated_at) VALUES (?, ?, ?) ON CONFLICT (key)"
+                " DO UPDATE SET value = excluded.value, updated_at = excluded.updated_at",
+                (name, text, utc_text(now)),
+            )
+        connection.executemany(
+            "INSERT INTO immunos_mcp_setting_change"
+            " (changed_at, client, setting, value_before, value_after) VALUES (?, ?, ?, ?, ?)",
+            [
+                (utc_text(now), client, setting, before, after)
+                for setting, before, after in settings_rules.text_changes(name, was, text)
+            ],
+        )
+
+
+def setting_changes(connection: sqlite3.Connection, limit: int) -> tuple[SettingChange, ...]:
+    """Return the newest changes of settings, newest first."""
+    rows = connection.execute(
+        "SELECT changed_at, client, setting, value_before, value_after"
+        " FROM immunos_mcp_setting_change ORDER BY change_id DESC LIMIT ?",
+        (limit,),
+    )
+    return tuple(
+        SettingChange(datetime.fromisoformat(changed_at), client, setting, before, after)
+        for changed_at, client, setting, before, after in rows
+    )
+
+
+def policy_id(connection: sqlite3.Connection, canonical: str, now: datetime) -> int:
+    """Return the number of settings that decisions refer to, spelled as ``effective`` does."""
+    row = connection.execute(
+        "SELECT policy_id FROM immunos_mcp_policy WHERE settings = ?", (canonical,)
+    ).fetchone()
+    if row is None:
+        row = connection.execute(
+            "INSERT INTO immunos_mcp_policy (settings, first_used_at) VALUES (?, ?)"
+            " RETURNING policy_id",
+            (canonical, utc_text(now)),
+        ).fetchone()
+    return int(row[0])

@@ -1,0 +1,120 @@
+"""Sessions' totals, kept beside the log in the transaction of each record.
+
+Each function runs inside a transaction that its caller began, and ends none.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from immunos_mcp import pace
+from immunos_mcp.domain import Provider, Session, Settings, TokenCounts
+from immunos_mcp.ledger.connection import utc_text
+from immunos_mcp.ledger.sessions import SESSION_COLUMNS, moment_of, session_of
+from immunos_mcp.policy import budget_tokens
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Sequence
+    from datetime import datetime
+
+
+def distribute(
+    connection: sqlite3.Connection, additions: Sequence[Addition], settings: Settings
+) -> None:
+    """Add tokens to every session that they count in."""
+    if not additions:
+        return
+    moments = [addition.at for addition in additions]
+    for session, ended_at in sessions_between(connection, min(moments), max(moments)):
+        theirs = [addition for addition in additions if _counts_in(addition, session, ended_at)]
+        if theirs:
+            add_to_totals(connection, session, theirs, settings)
+
+
+class Addition(NamedTuple):
+    """Tokens to be added to totals: a record's, what one has grown by, or (negative) one taken back."""
+
+    counts: TokenCounts
+    provider: Provider
+    at: datetime
+    folder: str | None
+    is_measured: bool
+    records: int
+
+
+def add_to_totals(
+    connection: sqlite3.Connection,
+    session: Session,
+    additions: Sequence[Addition],
+    settings: Settings,
+) -> None:
+    """Add tokens to one session's totals and pace."""
+    claude = measured = local = TokenCounts()
+    pace_now = session.pace
+    for addition in additions:
+        if addition.provider is Provider.OLLAMA:
+            local += addition.counts
+            continue
+        claude += addition.counts
+        if addition.is_measured:
+            measured += addition.counts
+        tokens = budget_tokens(addition.counts, settings.weights)
+        pace_now = pace.add(pace_now, tokens, addition.at)
+    connection.execute(
+        "UPDATE immunos_mcp_session SET"
+        " claude_input_tokens = claude_input_tokens + ?,"
+        " claude_output_tokens = claude_output_tokens + ?,"
+        " claude_cache_creation_input_tokens = claude_cache_creation_input_tokens + ?,"
+        " claude_cache_read_input_tokens = claude_cache_read_input_tokens + ?,"
+        " measured_input_tokens = measured_input_tokens + ?,"
+        " measured_output_tokens = measured_output_tokens + ?,"
+        " measured_cache_creation_input_tokens = measured_cache_creation_input_tokens + ?,"
+        " measured_cache_read_input_tokens = measured_cache_read_input_tokens + ?,"
+        " local_input_tokens = local_input_tokens + ?,"
+        " local_output_tokens = local_output_tokens + ?,"
+        " local_cache_creation_input_tokens = local_cache_creation_input_tokens + ?,"
+        " local_cache_read_input_tokens = local_cache_read_input_tokens + ?,"
+        " usage_records = usage_records + ?, pace_tokens = ?, pace_at = ?"
+        " WHERE session_id = ?",
+        (
+            *by_kind(claude),
+            *by_kind(measured),
+            *by_kind(local),
+            sum(addition.records for addition in additions),
+            pace_now.tokens,
+            None if pace_now.at is None else utc_text(pace_now.at),
+            session.session_id,
+        ),
+    )
+
+
+def by_kind(counts: TokenCounts) -> tuple[int, int, int, int]:
+    """Return the four kinds of tokens in the order of the columns."""
+    return (
+        counts.input_tokens,
+        counts.output_tokens,
+        counts.cache_creation_input_tokens,
+        counts.cache_read_input_tokens,
+    )
+
+
+def sessions_between(
+    connection: sqlite3.Connection, first: datetime, last: datetime
+) -> list[tuple[Session, datetime | None]]:
+    """Return the sessions that were open at some time between two moments, and when each ended."""
+    rows = connection.execute(
+        f"SELECT {SESSION_COLUMNS}, ended_at FROM immunos_mcp_session"  # noqa: S608  # a constant
+        " WHERE (ended_at IS NULL OR ended_at > ?) AND started_at <= ?",
+        (utc_text(first), utc_text(last)),
+    ).fetchall()
+    return [(session_of(row[:-1]), moment_of(row[-1])) for row in rows]
+
+
+def _counts_in(addition: Addition, session: Session, ended_at: datetime | None) -> bool:
+    assert session.started_at is not None
+    if addition.at < session.started_at or (ended_at is not None and addition.at >= ended_at):
+        return False
+    if session.folder is None or addition.folder == session.folder:
+        return True
+    return addition.folder is not None and addition.folder.startswith(f"{session.folder}/")
