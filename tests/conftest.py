@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # A deadline measures how busy the machine is, and fails where nothing is wrong.
-settings.register_profile("immunos", deadline=None)
+settings.register_profile("immunos", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None)
 settings.load_profile("immunos")
 
 
