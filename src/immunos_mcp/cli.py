@@ -27,6 +27,7 @@ from immunos_mcp.domain import Classification, Outcome
 from immunos_mcp.errors import ImmunosError, InvalidInputError, OutputError, Problem
 from immunos_mcp.ledger.inline import InlineSqliteLedger, finish
 from immunos_mcp.names import is_printable, normalise_task_type
+from immunos_mcp.paths import expanded
 from immunos_mcp.router import Router
 
 if TYPE_CHECKING:
@@ -397,9 +398,9 @@ async def _export(router: Router, given: argparse.Namespace) -> tuple[object, st
 def _delegate(given: argparse.Namespace, chosen: options.Options) -> int:
     import anyio
 
-    given.path = [str(Path(path).expanduser().absolute()) for path in given.path]
+    given.path = [str(expanded(path, "--path").absolute()) for path in given.path]
     if given.output is not None:
-        given.output = str(Path(given.output).expanduser().absolute())
+        given.output = str(expanded(given.output, "--output").absolute())
     answer = anyio.run(_delegated, given, chosen)
     if given.json:
         _say(terminal.to_json(answer))
@@ -624,7 +625,7 @@ def _assignments(words: list[str]) -> dict[str, SettingChangeValue]:
         if entry is None:
             changes[setting] = settings_rules.parse(setting, text)
         elif setting == settings_rules.MAPPINGS:
-            mappings[entry] = text
+            mappings[entry] = None if text == "null" else text
         else:
             raise InvalidInputError(Problem("setting", name, f"{setting} without a part"))
     if mappings:
@@ -634,8 +635,16 @@ def _assignments(words: list[str]) -> dict[str, SettingChangeValue]:
     return changes
 
 
+def _path(text: str) -> Path:
+    try:
+        return expanded(text, "it")
+    except InvalidInputError as refused:
+        (problem,) = refused.problems
+        raise argparse.ArgumentTypeError(f"got {text[:200]!a}, takes {problem.takes}") from None
+
+
 def _folder(text: str) -> str:
-    folder = Path(text).expanduser().resolve()
+    folder = _path(text).resolve()
     if folder.is_dir() and is_printable(str(folder)):
         return str(folder)
     raise argparse.ArgumentTypeError(
@@ -645,17 +654,16 @@ def _folder(text: str) -> str:
 
 def _file(text: str) -> Path:
     if text and is_printable(text):
-        return Path(text).expanduser().absolute()
+        return _path(text).absolute()
     raise argparse.ArgumentTypeError(f"got {text[:200]!a}, takes a file of a printable name")
 
 
 def _moment(text: str) -> datetime:
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError):
         takes = "a date or time such as 2026-11-01 or 2026-11-01T09:00+01:00"
         raise argparse.ArgumentTypeError(f"got {text[:60]!a}, takes {takes}") from None
-    return moment if moment.tzinfo else moment.astimezone()
 
 
 def _whole_number(text: str) -> int:

@@ -253,6 +253,13 @@ def parse(model: type[ArgumentsModel], arguments: Mapping[str, object]) -> Argum
         raise InvalidInputError(
             *(Problem(_short(name), given[name], takes_names) for name in unspeakable)
         )
+    twice = [
+        Problem(short, given[short], f"nothing beside {name}, which is the same")
+        for short, name in settings_rules.SHORT_NAMES.items()
+        if model is UpdateConfigArguments and short in given and name in given
+    ]
+    if twice:
+        raise InvalidInputError(*twice)
     try:
         return model.model_validate(given)
     except ValidationError as refused:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from immunos_mcp.errors import InvalidInputError, Problem
+from immunos_mcp.paths import expanded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -100,7 +101,7 @@ def check_output(path: str, allowed: Sequence[Path]) -> Path:
         InvalidInputError: it may not.
     """
     folders = [folder.resolve() for folder in allowed]
-    file = Path(_base(folders), path).expanduser()
+    file = Path(_base(folders), expanded(path, "output_path"))
     file = file.parent.resolve() / file.name
     takes = None
     if not _is_within(file, folders):
@@ -126,7 +127,7 @@ def _base(folders: Sequence[Path]) -> Path:
 
 
 def _files(given: str, field: str, folders: Sequence[Path], *, is_pattern: bool) -> Iterator[Path]:
-    path = Path(given).expanduser()
+    path = expanded(given, field)
     whole = path if path.is_absolute() else _base(folders) / path
     if not is_pattern:
         file = whole.resolve()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from immunos_mcp.errors import InvalidInputError, Problem
 from immunos_mcp.names import check_session_name
+from immunos_mcp.paths import expanded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -87,10 +88,16 @@ def read(
         )
     given = database or environment.get(DATABASE_VARIABLE)
     try:
-        path = Path(given).expanduser() if given else default_database()
-    except RuntimeError:
         field = "--db" if database else DATABASE_VARIABLE
-        raise InvalidInputError(Problem(field, given, "a file below a home that exists")) from None
+        path = expanded(given, field) if given else default_database()
+    except RuntimeError:
+        takes = "a file, where there is no home"
+        raise InvalidInputError(Problem(DATABASE_VARIABLE, given, takes)) from None
+    allowed = [("--allow-path", each) for each in allowed_paths]
+    allowed += [
+        (ALLOWED_PATHS_VARIABLE, each)
+        for each in environment.get(ALLOWED_PATHS_VARIABLE, "").split(os.pathsep)
+    ]
     return Options(
         path.absolute(),
         name,
@@ -101,14 +108,7 @@ def read(
         if ollama_check is None
         else _is_on({"--ollama-check": ollama_check}, "--ollama-check"),
         delegate and _is_on(environment, DELEGATE_VARIABLE),
-        tuple(
-            Path(each).expanduser().absolute()
-            for each in (
-                *allowed_paths,
-                *environment.get(ALLOWED_PATHS_VARIABLE, "").split(os.pathsep),
-            )
-            if each
-        ),
+        tuple(expanded(each, field).absolute() for field, each in allowed if each),
     )
 
 

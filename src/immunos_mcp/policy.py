@@ -527,15 +527,27 @@ def _steps(case: Case, choice: Choice) -> Iterable[str]:
         if verdict is None:
             continue
         passed = "passed over" if verdict.passed_over else "kept"
+        if case.settings.track_record is Consultation.ADVISE:
+            passed = f"would be {passed}"
+        expected, needed = _apart(verdict.local.rate, verdict.needed)
+        outcomes = f"{round(verdict.local.outcomes, 1):,}".removesuffix(".0")
         yield (
-            f"{model}: {verdict.local.rate:.0%} of {case.task.task_type} expected to succeed "
-            f"({verdict.local.outcomes:.3g} outcomes), {verdict.needed:.0%} needed: {passed}"
+            f"{model}: {expected} of {case.task.task_type} expected to succeed "
+            f"({outcomes} outcomes), {needed} needed: {passed}"
             f"{' as a trial' if verdict.trial else ''}"
         )
     if choice.advised_model is not None:
         yield f"the track record advises {choice.advised_model}"
     elif choice.table_model is not None:
         yield f"it goes to {choice.model}"
+
+
+def _apart(one: float, other: float) -> tuple[str, str]:
+    """Spell two rates with as many digits as tell them apart."""
+    digits = 0
+    while digits < 3 and one != other and f"{one:.{digits}%}" == f"{other:.{digits}%}":
+        digits += 1
+    return f"{one:.{digits}%}", f"{other:.{digits}%}"
 
 
 def _akin(model: str, case: Case, engine: Engine) -> list[str]:

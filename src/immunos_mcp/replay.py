@@ -146,6 +146,7 @@ class History:
         work: of decisions that responses belong to, by ``decision_id``, ascending.
         sessions: those that the replay is about.
         usage: that counts in any session, by time.
+        pruned_before: where detail before that moment may be gone; ``None``: none is.
     """
 
     current: Settings
@@ -157,6 +158,7 @@ class History:
     work: Callable[[], Iterable[PastWork]]
     sessions: Callable[[], Sequence[PastSession]]
     usage: Callable[[], Iterable[PastUsage]]
+    pruned_before: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +171,11 @@ class ModelShare:
 
 @dataclass(frozen=True, slots=True)
 class Crossing:
-    """When a session reached a level, and when it would have; ``None``: not at all."""
+    """When a session reached a level, and when it would have; ``None``: not at all.
+
+    Of a level that was reached in what was pruned no more is known than that: it has the moment up
+    to which was pruned.
+    """
 
     session_id: int
     session: str
@@ -565,6 +571,11 @@ class _Climb:
         self._weights = policy.in_thousandths(settings.weights)
         self._thousandths = 0
 
+    def begin_at(self, counts: TokenCounts, moment: str) -> None:
+        """Start from tokens of which no more is known than that they were there by a moment."""
+        self._add(counts)
+        self._look(moment)
+
     def may_reach(self) -> bool:
         """Tell whether the session can have reached a threshold at all."""
         most = policy.budget_tokens(self.session.claude, self.settings.weights)
@@ -586,14 +597,17 @@ class _Climb:
 
     def take(self, usage: PastUsage) -> None:
         self.take_until(usage.at)
+        self._add(usage)
+        self._look(usage.at)
+
+    def _add(self, counts: PastUsage | TokenCounts) -> None:
         of_input, of_output, of_cache_creation, of_cache_read = self._weights
         self._thousandths += (
-            usage.input_tokens * of_input
-            + usage.output_tokens * of_output
-            + usage.cache_creation_input_tokens * of_cache_creation
-            + usage.cache_read_input_tokens * of_cache_read
+            counts.input_tokens * of_input
+            + counts.output_tokens * of_output
+            + counts.cache_creation_input_tokens * of_cache_creation
+            + counts.cache_read_input_tokens * of_cache_read
         )
-        self._look(usage.at)
 
     def _look(self, at: str) -> None:
         total = policy.rounded(self._thousandths) + self._moved
@@ -604,8 +618,10 @@ class _Climb:
             self.reached.setdefault(WarningLevel.CRITICAL, at)
 
 
-def _climb(pairs: Sequence[tuple[_Climb, _Climb]], usage: Iterable[PastUsage]) -> None:
-    """Let usage arrive in the sessions that it counts in; the pairs are in order of their starts."""
+def _arrivals(
+    pairs: Sequence[tuple[_Climb, _Climb]], usage: Iterable[PastUsage]
+) -> Iterator[tuple[PastUsage, Sequence[tuple[_Climb, _Climb]]]]:
+    """Yield usage and the sessions that it counts in; the pairs are in order of their starts."""
     by_session = {pair[0].session.session_id: pair for pair in pairs}
     waiting = list(reversed(pairs))
     current: list[tuple[_Climb, _Climb]] = []
@@ -618,6 +634,21 @@ def _climb(pairs: Sequence[tuple[_Climb, _Climb]], usage: Iterable[PastUsage]) -
             theirs = [pair for pair in current if pair[0].covers(used.folder)]
         else:
             theirs = [by_session[used.session_id]] if used.session_id in by_session else []
+        yield used, theirs
+
+
+def _climb(pairs: Sequence[tuple[_Climb, _Climb]], history: History) -> None:
+    if history.pruned_before is not None:
+        left = {pair[0].session.session_id: TokenCounts() for pair in pairs}
+        for used, theirs in _arrivals(pairs, history.usage()):
+            for before, _ in theirs:
+                left[before.session.session_id] += TokenCounts(*used[3:])
+        for pair in pairs:
+            session = pair[0].session
+            moment = min(history.pruned_before, session.ended_at or END_OF_TIME)
+            for climb in pair:
+                climb.begin_at(session.claude - left[session.session_id], moment)
+    for used, theirs in _arrivals(pairs, history.usage()):
         for before, after in theirs:
             before.take(used)
             after.take(used)
@@ -643,7 +674,7 @@ def _crossings(
         if pair[0].may_reach() or pair[1].may_reach():
             pairs.append(pair)
     if pairs:
-        _climb(pairs, history.usage())
+        _climb(pairs, history)
     for before, after in pairs:
         for level in CROSSED_LEVELS:
             was, would = before.reached.get(level), after.reached.get(level)

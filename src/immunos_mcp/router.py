@@ -210,6 +210,9 @@ class Router:
         if outcome is not None and decision_id is None:
             takes = "a decision_id with it, to say whose outcome it is"
             raise InvalidInputError(Problem("outcome", outcome, takes))
+        if seconds is not None and decision_id is None:
+            takes = "a decision_id with it, to say whose work it was"
+            raise InvalidInputError(Problem("seconds", seconds, takes))
         if decision_id is not None and not 1 <= decision_id <= LARGEST_ID:
             takes = "the decision_id of a route_task answer"
             raise InvalidInputError(Problem("decision_id", decision_id, takes))
@@ -364,22 +367,19 @@ class Router:
         """Tell how a logged decision came about, from what it was made from at the time.
 
         Raises:
-            InvalidInputError: there is no such decision.
+            InvalidInputError: there is no such decision, or what it was made from was pruned.
         """
         from immunos_mcp import replay  # few commands need it
 
-        known = 1 <= decision_id <= LARGEST_ID
-        found = await self._ledger.logged_decision(decision_id) if known else None
-        if found is None:
+        if not 1 <= decision_id <= LARGEST_ID:
             takes = "the decision_id of a route_task answer"
             raise InvalidInputError(Problem("decision_id", decision_id, takes))
-        logged, settings = found
+        logged = await self._ledger.logged_decision(decision_id)
         decision = logged.decision
         past = await self._ledger.replay(replay.recall, alone=decision_id)
         if past is None:
-            # What was learned before it was pruned.
-            circumstances = Circumstances(decision.session_tokens, decision.plan_used_percent)
-            past = (settings, circumstances, logged.task)
+            takes = "a decision of which nothing was pruned"
+            raise InvalidInputError(Problem("decision_id", decision_id, takes))
         explanation = policy.explain(*past)
         return ExplainAnswer(
             decision_id=logged.decision_id,

@@ -255,7 +255,8 @@ def is_weight(value: float) -> bool:
 
 def _check_weight(name: str, value: object, _settings: Settings) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool) and is_weight(value):
-        return round(float(value), 3)
+        # A sum with zero has no sign of its own.
+        return round(float(value), 3) + 0.0
     raise InvalidInputError(Problem(name, value, WEIGHT_TAKES))
 
 
@@ -345,10 +346,10 @@ def _check_models(model: object, field: str) -> str | None:
     if model is None:
         return None
     models = [model]
-    if isinstance(model, str):
-        models = list[object](model.split(","))
-    elif isinstance(model, list):
+    if isinstance(model, list):
         models = cast("list[object]", model)
+    if all(isinstance(each, str) for each in models):
+        models = [part for each in models for part in str(each).split(",")]
     if not 1 <= len(models) <= MOST_MODELS or not all(isinstance(each, str) for each in models):
         takes = f"a model name, up to {MOST_MODELS} in order, or null to remove the mapping"
         raise InvalidInputError(Problem(field, cast("object", model), takes))
@@ -406,7 +407,7 @@ def to_text(value: SettingValue) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, int | float):
-        return f"{value:g}" if isinstance(value, float) else str(value)
+        return f"{value:.15g}" if isinstance(value, float) else str(value)
     return json.dumps(dict(value), separators=(",", ":"), ensure_ascii=False)
 
 

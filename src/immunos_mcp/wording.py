@@ -27,7 +27,9 @@ def routed(answer: RouteAnswer) -> str:
         f"Session {answer.session_tokens} tokens, {answer.warning_level}. "
         f"decision_id {answer.decision_id}"
     )
-    if answer.changed_by is ChangedBy.TRACK_RECORD:
+    if answer.changed_by is ChangedBy.TRACK_RECORD and answer.trial:
+        line += ". Not the mapped model, to learn how this one does"
+    elif answer.changed_by is ChangedBy.TRACK_RECORD:
         line += ". Not the mapped model: its track record at this task type is poor"
     elif answer.changed_by is not None:
         line += f". Not the mapped model: {answer.remedy}"

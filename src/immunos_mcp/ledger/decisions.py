@@ -119,17 +119,20 @@ def close_decision(
     seconds: float | None,
     now: datetime,
 ) -> tuple[str, str]:
-    """Keep what became of a decision; return its task type and model.
+    """Keep what became of a decision; return its task type and the model whose record has it.
 
     Raises:
         InvalidInputError: the decision is unknown or closed otherwise.
     """
     decided = find_decided(connection, decision_id)
     close_as(connection, decided, decided.model, outcome, now, is_judged=True)
+    key = record_key(decided.model, effective_settings(connection))
     if decided.outcome is None and seconds:
-        key = record_key(decided.model, effective_settings(connection))
         records.add_work(connection, decided.task_type, key, 0, seconds)
-    return decided.task_type, decided.model
+    (other,) = connection.execute(
+        "SELECT model FROM immunos_mcp_outcome WHERE decision_id = ?", (decision_id,)
+    ).fetchone()
+    return decided.task_type, decided.model if other in {None, key} else other
 
 
 def decision(
@@ -236,9 +239,20 @@ def find_decided(connection: sqlite3.Connection, decision_id: int) -> Decided:
         (decision_id,),
     ).fetchone()
     if row is None:
-        takes = "the decision_id of a route_task answer"
-        raise InvalidInputError(Problem("decision_id", decision_id, takes))
+        raise unknown_decision(connection, decision_id)
     return Decided(*row)
+
+
+def unknown_decision(connection: sqlite3.Connection, decision_id: int) -> InvalidInputError:
+    """Return the error for an id that no decision has, or none has any more."""
+    pruned = connection.execute(
+        "SELECT 1 FROM immunos_mcp_pruning WHERE ?1 BETWEEN 1 AND first_decision_id - 1",
+        (decision_id,),
+    ).fetchone()
+    takes = "the decision_id of a route_task answer"
+    if pruned is not None:
+        takes = "a decision that was not pruned"
+    return InvalidInputError(Problem("decision_id", decision_id, takes))
 
 
 def close_as(

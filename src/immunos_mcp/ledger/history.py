@@ -103,7 +103,13 @@ def history(
         work=lambda: _work(connection),
         sessions=lambda: _sessions(connection, name, moment),
         usage=lambda: _usage(connection),
+        pruned_before=_pruned_before(connection),
     )
+
+
+def _pruned_before(connection: sqlite3.Connection) -> str | None:
+    row = connection.execute("SELECT before FROM immunos_mcp_pruning").fetchone()
+    return None if row is None else row[0]
 
 
 def _pruned_records(connection: sqlite3.Connection) -> dict[tuple[str, str], Evidence]:

@@ -6,6 +6,7 @@ Sessions and records carry their own totals and are left alone, as is the histor
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from immunos_mcp import replay
@@ -36,12 +37,16 @@ class Pruned:
     dry_run: bool | None = None
 
 
+LONGEST_RESPONSE = timedelta(days=1)
+"""How much longer what a client wrote down itself is kept: a response is written down over some time,
+and one of which a later line comes back, in a copy of its transcript, has to be known still."""
+
 _USAGE_SUMS = """
     INSERT INTO immunos_mcp_pruned_usage (day, provider, model, source, counted, input_tokens,
         output_tokens, cache_creation_input_tokens, cache_read_input_tokens, usage_records)
     SELECT substr({moment}, 1, 10), provider, model, {source}, {counted}, sum(input_tokens),
         sum(output_tokens), sum(cache_creation_input_tokens), sum(cache_read_input_tokens), count(*)
-    FROM {table} WHERE {moment} < ?
+    FROM {table} WHERE {is_old}
     GROUP BY 1, 2, 3, 4, 5
     ON CONFLICT DO UPDATE SET input_tokens = input_tokens + excluded.input_tokens,
         output_tokens = output_tokens + excluded.output_tokens,
@@ -67,8 +72,8 @@ def prune(connection: sqlite3.Connection, before: datetime) -> Pruned:
     that stay needs: outcomes that became known among them, and what was known when the first came.
     """
     moment = utc_text(before)
-    usage_records = _prune_usage(connection, moment)
     first = _first_decision(connection, moment)
+    usage_records = _prune_usage(connection, before, first or 0)
     decisions = 0 if first is None else _prune_decisions(connection, first)
     connection.execute(
         "INSERT INTO immunos_mcp_pruning (pruning_id, before, first_decision_id) VALUES (1, ?1, ?2)"
@@ -94,33 +99,46 @@ def _first_decision(connection: sqlite3.Connection, moment: str) -> int | None:
     return None if first is None else int(first)
 
 
-def _prune_usage(connection: sqlite3.Connection, moment: str) -> int:
+def _prune_usage(connection: sqlite3.Connection, before: datetime, first: int) -> int:
+    moment = utc_text(before)
+    # A decision that stays keeps its usage.
+    of_old_decisions = f"recorded_at < ? AND (decision_id IS NULL OR decision_id < {first:d})"
     (open_since,) = connection.execute(
         "SELECT min(started_at) FROM immunos_mcp_session WHERE ended_at IS NULL"
     ).fetchone()
     connection.execute(
-        "INSERT OR IGNORE INTO immunos_mcp_pruned_request (external_id, counted)"
-        " SELECT external_id, counted FROM immunos_mcp_usage"
-        " WHERE recorded_at < ? AND external_id IS NOT NULL",
+        "INSERT OR IGNORE INTO immunos_mcp_pruned_request (external_id, counted)"  # noqa: S608  # a number
+        f" SELECT external_id, counted FROM immunos_mcp_usage"  # a number
+        f" WHERE {of_old_decisions} AND external_id IS NOT NULL",
         (moment,),
     )
     pruned = 0
-    for table, column, source, counted, oldest in (
-        ("immunos_mcp_usage", "recorded_at", "source", "counted", moment),
-        ("immunos_mcp_measured_usage", "measured_at", "'measured'", "1", moment),
+    for table, column, source, counted, is_old, oldest in (
+        ("immunos_mcp_usage", "recorded_at", "source", "counted", of_old_decisions, moment),
+        (
+            "immunos_mcp_measured_usage",
+            "measured_at",
+            "'measured'",
+            "1",
+            "measured_at < ?",
+            utc_text(before - LONGEST_RESPONSE),
+        ),
         # An open session still says what telemetry alone brought.
         (
             "immunos_mcp_request_usage",
             "finished_at",
             "'telemetry'",
             "1",
+            "finished_at < ?",
             min(moment, open_since or moment),
         ),
     ):
-        sums = _USAGE_SUMS.format(table=table, moment=column, source=source, counted=counted)
+        sums = _USAGE_SUMS.format(
+            table=table, moment=column, source=source, counted=counted, is_old=is_old
+        )
         connection.execute(sums, (oldest,))
         pruned += connection.execute(
-            f"DELETE FROM {table} WHERE {column} < ?",  # noqa: S608  # constants
+            f"DELETE FROM {table} WHERE {is_old}",  # noqa: S608  # constants and a number
             (oldest,),
         ).rowcount
     return pruned

@@ -221,14 +221,18 @@ class SqliteLedger(ABC):
         """Return a decision's model, whose it is and what became of it; ``None``: there is none."""
         return await self._read(lambda connection: decisions.decision(connection, decision_id))
 
-    async def logged_decision(self, decision_id: int) -> tuple[LoggedDecision, Settings] | None:
-        """Return a decision with the settings it was made with; ``None``: there is none."""
+    async def logged_decision(self, decision_id: int) -> LoggedDecision:
+        """Return a decision.
 
-        def find(connection: sqlite3.Connection) -> tuple[LoggedDecision, Settings] | None:
-            settings = decisions.settings_of(connection, decision_id)
-            if settings is None:
-                return None
-            return decisions.newest_decisions(connection, None, 1, decision_id)[0], settings
+        Raises:
+            InvalidInputError: there is none, or it was pruned.
+        """
+
+        def find(connection: sqlite3.Connection) -> LoggedDecision:
+            found = decisions.newest_decisions(connection, None, 1, decision_id)
+            if not found or found[0].decision_id != decision_id:
+                raise decisions.unknown_decision(connection, decision_id)
+            return found[0]
 
         return await self._read(find)
 
@@ -265,10 +269,9 @@ class SqliteLedger(ABC):
 
         def rehearse(connection: sqlite3.Connection) -> Pruned:
             connection.execute("SAVEPOINT rehearsal")
-            try:
-                return pruning.prune(connection, before)
-            finally:
-                connection.execute("ROLLBACK TO rehearsal")
+            pruned = pruning.prune(connection, before)
+            connection.execute("ROLLBACK TO rehearsal")
+            return pruned
 
         return await self._write(rehearse)
 
