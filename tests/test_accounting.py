@@ -221,6 +221,8 @@ def test_tokens_of_a_local_model_in_a_transcript_are_kept_local(desk: Desk) -> N
             '"timestamp":"yesterday"}'
         ),
         '{"type":"assistant","message":"usage","usage":1}',
+        Answer("x", 9).line().replace("2026-01-15T12:00:00.000Z", "9999-12-31T23:59:59-10:00"),
+        Answer("x", 9).line().replace("2026-01-15T12:00:00.000Z", "0001-01-01T00:00:00+10:00"),
     ],
 )
 def test_a_line_that_should_carry_usage_and_cannot_be_read_is_counted_not_guessed(

@@ -171,6 +171,26 @@ def test_flags_win_over_variables_and_work_before_and_after_the_command(home: Pa
         (["history", "--limit", "0"], "got 0, takes a whole number from 1"),
         (["sync"], "--since"),
         (["sync", "--since", "yesterday"], "got 'yesterday', takes a date or time"),
+        (["sync", "--since", "0001-01-01T00:00:00+14:00"], "takes a date or time such as"),
+        (["report", "--since", "9999-12-31T23:59:59-14:00"], "takes a date or time such as"),
+        (["report", "--output", "~nobody-here/x"], "takes a path below a home that exists"),
+        (["bind", "~nobody-here/x"], "takes a path below a home that exists"),
+        (
+            ["--allow-path", "~nobody-here/x", "status"],
+            "--allow-path: got '~nobody-here/x', takes a path below a home that exists",
+        ),
+        (
+            ["delegate", "x", "--task-type", "x", "--path", "~nobody-here/x"],
+            "--path: got '~nobody-here/x', takes a path below a home that exists",
+        ),
+        (
+            ["record", "--model", "m", "--input", "1", "--output", "0", "--seconds", "7"],
+            "seconds: got 7.0, takes a decision_id with it",
+        ),
+        (
+            ["replay", "--set", 'task_mappings={"debug": ["a,b,c,d,e,f,g,h", "i"]}'],
+            "takes a model name, up to 8 in order",
+        ),
         (["bind", "/does/not/exist"], "takes a folder that exists"),
     ],
 )
@@ -473,6 +493,9 @@ def test_a_flag_after_the_command_wins_over_one_before_it(
             ["claude_model", "a=b"],
             {"claude_model": {"before": "claude-sonnet-4.5", "after": "a=b"}},
         ),
+        (["task_mappings.debug=null"], {"task_mappings.debug": {"before": "qwen2.5-coder:7b"}}),
+        (["record_horizon=12345.678"], {"record_horizon": {"before": 100.0, "after": 12345.678}}),
+        (["input_weight=-0"], {"input_weight": {"before": 1.0, "after": 0.0}}),
         (["task_mappings.Pull Request=m:1"], {"task_mappings.pull_request": {"after": "m:1"}}),
         (["task_mappings.plan", "m:1"], {"task_mappings.plan": {"after": "m:1"}}),
         (

@@ -106,6 +106,11 @@ BAD: list[tuple[type[contracts.Arguments], dict[str, Any], str]] = [
     ),
     (
         contracts.UpdateConfigArguments,
+        {"token_warning_threshold": 5, "warning_threshold": 6},
+        "warning_threshold: got 6, takes nothing beside token_warning_threshold, which is the same",
+    ),
+    (
+        contracts.UpdateConfigArguments,
         {"task_mappings": {"debug": "m:1", "Debug": "m:2"}},
         "takes for task_mappings.Debug what was given for debug before",
     ),

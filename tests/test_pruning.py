@@ -6,7 +6,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pasts
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pasts import CLAUDE, START, Past
 
 from immunos_mcp import replay
-from immunos_mcp.domain import MeasuredUsage, RequestUsage, TokenCounts
+from immunos_mcp.domain import MeasuredUsage, RequestUsage, TokenCounts, WarningLevel
 from immunos_mcp.errors import InvalidInputError
 from immunos_mcp.ledger import history
 from immunos_mcp.ledger.inline import InlineSqliteLedger, finish
@@ -183,6 +183,89 @@ def test_what_was_pruned_does_not_count_again(tmp_path: Path) -> None:
         finish(ledger.ingest_requests([request]))
         assert finish(router.record_usage(CLAUDE, 11, 0, request_id="id")).repeated
         assert totals(ledger.path) == before
+
+
+def test_a_response_written_around_a_pruning_is_known_when_its_last_line_comes_back(
+    tmp_path: Path,
+) -> None:
+    midnight = datetime(2026, 1, 8, tzinfo=UTC)
+    first = MeasuredUsage("m1", midnight - timedelta(milliseconds=1), CLAUDE, 7)
+    last = first._replace(at=midnight + timedelta(milliseconds=1))
+    with InlineSqliteLedger(tmp_path / "ledger.db") as ledger:
+        router = Router(ledger, "default", lambda: midnight + timedelta(days=1, hours=1))
+        finish(ledger.ingest([first]))
+        finish(router.prune(1))
+        before = totals(ledger.path)
+        assert finish(ledger.ingest([last])) == 0
+        assert totals(ledger.path) == before
+
+
+def assert_near(found: datetime | None, moment: datetime) -> None:
+    assert found is not None
+    assert abs(found - moment) < timedelta(minutes=10)
+
+
+def test_what_a_session_had_reached_before_is_known_to_a_replay(tmp_path: Path) -> None:
+    past = Past(tmp_path / "ledger.db")
+    day = pasts.Wait(86_400.0)
+    route = pasts.Route("essay", "creative", None, "default")
+    past.live([route, pasts.Spend(100_000, 0, "default"), *[day] * 9])
+    past.live([pasts.Spend(55_000, 0, "default"), *[day] * 5, pasts.Spend(30_000, 0, "default")])
+    past.live([day, route])
+    pruned_before: datetime = prune(past, 4).before
+    for changes, warning in (
+        ({}, pruned_before),
+        ({"token_warning_threshold": 20_000}, pruned_before),
+        ({"token_warning_threshold": 175_000}, START + timedelta(days=14)),
+    ):
+        with InlineSqliteLedger(past.file) as ledger:
+            answer = finish(Router(ledger, "default").replay(changes))
+        found = {crossing.level: crossing.after for crossing in answer.crossings}
+        assert_near(found[WarningLevel.WARNING], warning)
+        assert_near(found[WarningLevel.CRITICAL], START + timedelta(days=14))
+
+
+def test_a_decision_that_stays_keeps_its_usage(tmp_path: Path) -> None:
+    past = Past(tmp_path / "ledger.db")
+    past.live(
+        [
+            pasts.Streak("debug", "failure", 3),
+            pasts.Route("debug", "routine", None, "default"),
+            pasts.Report(0, "success", CLAUDE, 7_000, is_judged=True),
+            pasts.Wait(86_400 * 20.0),
+        ]
+    )
+
+    def kept() -> int:
+        with InlineSqliteLedger(past.file) as ledger:
+            router = Router(ledger, "default")
+            return finish(router.replay({"track_record": "off"})).kept_tokens
+
+    before = kept()
+    assert before > 0
+    assert prune(past, 5).decisions == 3
+    assert kept() == before
+
+
+def test_what_was_pruned_or_lost_what_it_was_made_from_is_not_explained(tmp_path: Path) -> None:
+    past = Past(tmp_path / "ledger.db")
+    young_usage = pasts.Report(0, "failure", None, 0, is_judged=False)
+    route = pasts.Route("debug", "routine", None, "default")
+    past.live([*[pasts.Streak("debug", "failure", 1)] * 3, route, pasts.Wait(86_400 * 20.0)])
+    past.live([young_usage, route])
+    prune(past, 5)
+    with InlineSqliteLedger(past.file) as ledger:
+        router = Router(ledger, "default")
+        for decision_id, takes in (
+            (1, "takes a decision that was not pruned"),
+            (4, "takes a decision of which nothing was pruned"),
+            (6, "takes the decision_id of a route_task answer"),
+        ):
+            with pytest.raises(InvalidInputError, match=f"got {decision_id}, {takes}"):
+                finish(router.explain_decision(decision_id))
+        with pytest.raises(InvalidInputError, match="takes a decision that was not pruned"):
+            finish(router.record_outcome(1, "success"))
+        assert finish(router.explain_decision(5)).decision_id == 5
 
 
 def test_a_rehearsal_says_how_much_and_changes_nothing(home: Path) -> None:

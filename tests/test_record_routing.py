@@ -297,6 +297,27 @@ def test_the_ledger_sums_up_what_became_of_tasks_by_model(
             assert seconds == pytest.approx(sum(each[3] for each in theirs))
 
 
+def test_an_outcome_names_the_model_whose_record_has_it(home: Path) -> None:
+    wire.run(home, *ROUTE)
+    of_claude = ("--model", CLAUDE, "--input", "10", "--output", "1", "--decision-id", "1")
+    wire.run(home, "record", *of_claude, "--outcome", "success")
+    assert wire.run_json(home, "outcome", "1", "success")["model"] == policy.CLAUDE_RECORD
+
+
+def test_what_an_explanation_rounds_still_tells_numbers_apart() -> None:
+    rules = SETTINGS.record_rules._replace(gain=0.3605)
+    many = ModelRecord(Evidence(1300, 1007, NOW), Evidence(1300, 1007, NOW))
+    advising = SETTINGS._replace(record_rules=rules, track_record=Consultation.ADVISE)
+    told = explain(advising, Circumstances(0, record=known(coder=many, small=GOOD)), DEBUG)
+    assert told.steps[0] == (
+        f"{CODER}: 56% of debug expected to succeed (2,307 outcomes), 54% needed: would be kept"
+    )
+    poorer = ModelRecord(Evidence(4, 4.5, NOW), Evidence(4, 4.5, NOW))
+    told = explain(advising, Circumstances(0, record=known(coder=poorer, small=GOOD)), DEBUG)
+    expected, needed = told.steps[0].split()[1], told.steps[0].split()[8]
+    assert expected != needed
+
+
 def test_an_outcome_is_kept_by_a_command(home: Path) -> None:
     wire.run(home, *ROUTE)
     done = wire.run(home, "outcome", "1", "failure", "--seconds", "2.5")

@@ -19,7 +19,14 @@ from immunos_mcp.answers import (
     RouteAnswer,
     StatusAnswer,
 )
-from immunos_mcp.domain import Provider, Reason, Settings, TokenCounts, WarningLevel
+from immunos_mcp.domain import (
+    ChangedBy,
+    Provider,
+    Reason,
+    Settings,
+    TokenCounts,
+    WarningLevel,
+)
 
 if TYPE_CHECKING:
     from immunos_mcp.answers import ResetAnswer
@@ -175,6 +182,23 @@ def test_every_answer_is_one_line(
     for line in (*lines, wording.configured(config)):
         assert line.splitlines() == [line]
     assert not any(line.endswith(".") for line in lines)
+
+
+def test_a_trial_of_another_model_does_not_speak_ill_of_the_mapped_one() -> None:
+    answer = RouteAnswer(
+        "claude-sonnet-4.5",
+        Provider.CLAUDE,
+        Reason.TASK_OPTIMIZED,
+        WarningLevel.NORMAL,
+        0,
+        7,
+        changed_by=ChangedBy.TRACK_RECORD,
+        trial=True,
+    )
+    assert wording.routed(answer) == (
+        "Use claude-sonnet-4.5 (claude): task_optimized. Session 0 tokens, normal. decision_id 7."
+        " Not the mapped model, to learn how this one does. A trial: report its outcome"
+    )
 
 
 @given(strategies.route_answers)

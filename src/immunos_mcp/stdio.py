@@ -10,6 +10,7 @@ import json
 import os
 import re
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeAlias
 
 import anyio
@@ -49,6 +50,8 @@ class WireOutput:
 
     async def write(self, text: str) -> None:
         """Take one line."""
+        if self._file.closed:
+            raise anyio.ClosedResourceError
         self._file.write(text)
         if not _NOTIFICATION.match(text):
             self.unanswered -= 1
@@ -56,9 +59,14 @@ class WireOutput:
 
     async def flush(self) -> None:
         """Send what was taken; once the client is gone, the SDK is told so and stops writing."""
+        if self._file.closed:
+            raise anyio.ClosedResourceError
         try:
             self._file.flush()
         except OSError:
+            # What it holds still would be tried again, and fail aloud, at the process's end.
+            with suppress(OSError):
+                self._file.close()
             raise anyio.ClosedResourceError from None
         self.has_sent.set()
 
