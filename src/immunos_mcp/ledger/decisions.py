@@ -8,7 +8,6 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from immunos_mcp import settings as settings_rules
 from immunos_mcp.domain import (
     ChangedBy,
     Classification,
@@ -18,7 +17,6 @@ from immunos_mcp.domain import (
     Outcome,
     Provider,
     Reason,
-    Settings,
     Task,
     WarningLevel,
 )
@@ -147,20 +145,6 @@ def decision(
         return None
     model, provider, outcome = row
     return model, Provider(provider), None if outcome is None else Outcome(outcome)
-
-
-def settings_of(connection: sqlite3.Connection, decision_id: int) -> Settings | None:
-    """Return the settings that a decision was made with; ``None``: there is no such decision.
-
-    Raises:
-        InvalidStoredSettingsError: the ledger spells them in a way that nobody stored.
-    """
-    row = connection.execute(
-        "SELECT settings FROM immunos_mcp_decision JOIN immunos_mcp_policy USING (policy_id)"
-        " WHERE decision_id = ?",
-        (decision_id,),
-    ).fetchone()
-    return None if row is None else settings_rules.from_canonical(row[0])
 
 
 def newest_decisions(
