@@ -71,7 +71,7 @@ def assert_replays(file: Path) -> list[int]:
     connection = sqlite3.connect(file, isolation_level=None)
     connection.execute("BEGIN")
     found = history.history(connection)
-    replayed = list(replay.replay(found, replay.settings_of_the_time(found)))
+    replayed = list(replay.replay(found, found.policies.__getitem__))
     trials = dict(connection.execute("SELECT decision_id, trial IS 1 FROM immunos_mcp_decision"))
     assert [(one.choice.model, one.choice.trial) for one in replayed] == [
         (one.past.model, bool(trials[one.past.decision_id])) for one in replayed

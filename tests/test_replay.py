@@ -80,7 +80,7 @@ def test_under_the_settings_of_the_time_every_decision_comes_out_as_it_was_logge
     past = Past(tmp_path_factory.mktemp("past") / "ledger.db")
     past.live([pasts.Route("debug", "routine", None, "default"), *lived])
     with past_of(past.file) as found:
-        replayed = list(replay.replay(found, replay.settings_of_the_time(found)))
+        replayed = list(replay.replay(found, found.policies.__getitem__))
     assert [one.past.decision_id for one in replayed] == past.decision_ids
     assert [as_replayed(one) for one in replayed] == logged(past.file, replayed)
 
@@ -94,7 +94,7 @@ def test_replaying_a_part_comes_out_as_in_the_whole(
     past.live([pasts.Route("debug", "routine", None, "work"), *lived])
     for narrower in ({"name": "work"}, {"newest": 3}, {"since": past.now}):
         with past_of(past.file, **narrower) as found:
-            replayed = list(replay.replay(found, replay.settings_of_the_time(found)))
+            replayed = list(replay.replay(found, found.policies.__getitem__))
         assert [as_replayed(one) for one in replayed] == logged(past.file, replayed)
 
 
@@ -111,7 +111,7 @@ def test_a_trial_in_another_session_is_remembered_where_one_is_replayed_alone(
     alone = pasts.Route("debug", "routine", None, "work")
     past.live([*given_up, pasts.Wait(40 * 86_400), trial, alone])
     with past_of(past.file, name="work") as found:
-        (replayed,) = replay.replay(found, replay.settings_of_the_time(found))
+        (replayed,) = replay.replay(found, found.policies.__getitem__)
     assert replayed.choice.model == replayed.past.model == CLAUDE
 
 

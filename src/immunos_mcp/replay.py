@@ -309,11 +309,6 @@ class _Work:
         return found if found is not None and found.decision_id == decision_id else None
 
 
-def settings_of_the_time(history: History) -> Callable[[int], Settings]:
-    """Return the settings that each decision was made with, by ``policy_id``."""
-    return history.policies.__getitem__
-
-
 def replay(
     history: History, settings_of: Callable[[int], Settings], shifts: Shifts | None = None
 ) -> Iterator[Replayed]:
