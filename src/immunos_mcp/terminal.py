@@ -54,6 +54,7 @@ def status(answer: StatusAnswer) -> str:
     """Lay out a session's status over a few lines."""
     since = "not begun" if answer.started_at is None else f"since {_minute(answer.started_at)} UTC"
     used = min(1.0, answer.session_tokens / answer.session_limit)
+    percent = f"{answer.percent_used:,}".removesuffix(".0")
     cells = int(used * BAR_CELLS)
     bar = "#" * cells + "-" * (BAR_CELLS - cells)
     claude = answer.claude_tokens
@@ -91,7 +92,7 @@ def status(answer: StatusAnswer) -> str:
         [
             f"Session {answer.session} ({since})",
             (
-                f"[{bar}] {answer.percent_used:g} %  {answer.session_tokens:,} of "
+                f"[{bar}] {percent} %  {answer.session_tokens:,} of "
                 f"{answer.session_limit:,} budget tokens  {answer.warning_level}"
             ),
             *(f"{name:<12} {text}" for name, text in rows),
