@@ -282,6 +282,30 @@ def test_a_rehearsal_says_how_much_and_changes_nothing(home: Path) -> None:
     assert [entry["decision_id"] for entry in wire.run_json(home, "history")] == [2]
 
 
+@pytest.mark.parametrize("how", [(), ("--dry-run",)])
+def test_a_pruning_without_room_says_so_and_changes_nothing(
+    home: Path, how: tuple[str, ...]
+) -> None:
+    wire.run(home, "record", "--model", "m", "--input", "1", "--output", "0")
+    file = wire.ledger_path(home)
+    wire.execute(
+        file,
+        "INSERT INTO immunos_mcp_usage (session_id, recorded_at, model, provider, source, input_tokens,"
+        " output_tokens, cache_creation_input_tokens, cache_read_input_tokens)"
+        " WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 50000)"
+        " SELECT 1, '2026-01-02T00:00:00.000Z', 'm', 'ollama', 'reported', i, 0, 0, 0 FROM n",
+        "PRAGMA wal_checkpoint(TRUNCATE)",
+    )
+    before = totals(file)
+    little = ("sh", "-c", 'ulimit -f 2000; exec "$@"', "sh", *wire.PROGRAM)
+    done = wire.run(home, "prune", "--keep-days", "1", *how, program=little)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(
+        f"immunos-mcp: ledger {file} cannot be read or written (disk full"
+    )
+    assert totals(file) == before
+
+
 @pytest.mark.parametrize("days", ["0", "-1", "36501", "x", "1.5"])
 def test_days_that_cannot_be_kept_are_refused(home: Path, days: str) -> None:
     done = wire.run(home, "prune", f"--keep-days={days}")
