@@ -31,7 +31,7 @@ from side_by_side import (
     temporary_home,
 )
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "support"))
 
 from llama_engine import TRAINED_CONTEXT, LlamaEngine, make_tiny_model
 from ollama_server import Manner, Script, scripted_ollama

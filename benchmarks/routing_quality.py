@@ -31,8 +31,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from side_by_side import argument_parser
 
-from immunos_mcp import track_record
 from immunos_mcp.domain import Evidence, ModelRecord, RecordRules
+from immunos_mcp.rules import track_record
 
 if TYPE_CHECKING:
     import argparse

@@ -52,7 +52,7 @@ STATUS_INPUT = {
 LOOK = """
 import sys, time
 from pathlib import Path
-from immunos_mcp.claude_code.transcripts import TranscriptFolders
+from immunos_mcp.assistants.claude_code.transcripts import TranscriptFolders
 from immunos_mcp.ledger.inline import InlineSqliteLedger, finish
 from immunos_mcp.router import Router
 

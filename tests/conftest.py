@@ -23,7 +23,9 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-collect_ignore = [] if os.environ.get("IMMUNOS_LIVE_OLLAMA") == "1" else ["test_live_ollama.py"]
+collect_ignore = (
+    [] if os.environ.get("IMMUNOS_LIVE_OLLAMA") == "1" else ["acceptance/test_live_ollama.py"]
+)
 """The live test runs only where its user asks for it, on an engine of the user's own."""
 
 

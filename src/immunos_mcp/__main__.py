@@ -40,12 +40,12 @@ def main() -> NoReturn:
 
 def _run() -> int:
     if sys.argv[1:] == ["statusline"]:
-        from immunos_mcp.claude_code import status_line
+        from immunos_mcp.cli import status_line
 
         return status_line.main()
-    from immunos_mcp import cli
+    from immunos_mcp.cli import main
 
-    return cli.main()
+    return main.main()
 
 
 def _open_what_is_closed() -> None:

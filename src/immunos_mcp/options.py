@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from immunos_mcp.errors import InvalidInputError, Problem
-from immunos_mcp.names import check_session_name
-from immunos_mcp.paths import expanded
+from immunos_mcp.rules.names import check_session_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -136,3 +135,15 @@ def _is_on(environment: Mapping[str, str], variable: str) -> bool:
 def default_database() -> Path:
     """Return the ledger's place in the user's home, shared with earlier IMMUNOS scripts."""
     return Path.home() / ".immunos" / "db" / "immunos.db"
+
+
+def expanded(text: str, field: str) -> Path:
+    """Return a path with ``~`` and ``~user`` replaced by the home folder meant.
+
+    Raises:
+        InvalidInputError: there is no such home.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise InvalidInputError(Problem(field, text, "a path below a home that exists")) from None

@@ -13,9 +13,7 @@ from enum import StrEnum
 from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
-from immunos_mcp import names, pace, policy
-from immunos_mcp import settings as settings_rules
-from immunos_mcp.answers import (
+from immunos_mcp.answers.answers import (
     BindAnswer,
     ConfigAnswer,
     EngineStatus,
@@ -30,7 +28,7 @@ from immunos_mcp.answers import (
     StatusAnswer,
     SyncAnswer,
 )
-from immunos_mcp.claude_code import transcripts
+from immunos_mcp.assistants.claude_code import transcripts
 from immunos_mcp.domain import (
     MAXIMUM_TOKENS,
     Circumstances,
@@ -46,12 +44,15 @@ from immunos_mcp.domain import (
 )
 from immunos_mcp.errors import InvalidInputError, LedgerError, Problem
 from immunos_mcp.ledger import ReadingState, engine_text
+from immunos_mcp.rules import names, pace, policy
+from immunos_mcp.rules import settings as settings_rules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from immunos_mcp.answers import Explanation
-    from immunos_mcp.claude_code.transcripts import Transcript, TranscriptFolders
+    from immunos_mcp.answers.answers import Explanation
+    from immunos_mcp.answers.report import Prices, ReportAnswer
+    from immunos_mcp.assistants.claude_code.transcripts import Transcript, TranscriptFolders
     from immunos_mcp.domain import (
         Decision,
         LoggedDecision,
@@ -62,12 +63,11 @@ if TYPE_CHECKING:
         SettingChange,
         Settings,
     )
-    from immunos_mcp.figures import Prices, ReportAnswer
     from immunos_mcp.ledger import SettingsChanged, SqliteLedger, Standing
     from immunos_mcp.ledger.export import ExportedRows
     from immunos_mcp.ledger.pruning import Pruned
-    from immunos_mcp.replay import History, ReplayAnswer
-    from immunos_mcp.settings import SettingChangeValue
+    from immunos_mcp.replay.engine import History, ReplayAnswer
+    from immunos_mcp.rules.settings import SettingChangeValue
 
 REPORTED = "reported"
 """Source of usage that a client says it had."""
@@ -315,11 +315,11 @@ class Router:
                 current = await self._ledger.settings()
                 return ConfigAnswer({}, settings_rules.notable_values(current))
             return _config(await self._ledger.change_settings(changes, client, self._clock()))
-        from immunos_mcp import replay  # few commands need it
+        from immunos_mcp.replay import engine  # few commands need it
 
         would = await self._ledger.preview_settings(changes)
         rehearsal = await self._ledger.replay(
-            lambda past: replay.rehearse(past, _changed_policies(past, changes)),
+            lambda past: engine.rehearse(past, _changed_policies(past, changes)),
             name,
             newest=REHEARSED_DECISIONS,
         )
@@ -340,12 +340,12 @@ class Router:
             session: the session name; ``None``: all.
             most: how many differing decisions are listed.
         """
-        from immunos_mcp import replay  # few commands need it
+        from immunos_mcp.replay import engine  # few commands need it
 
         name = None if session is None else names.check_session_name(session)
         await self._ledger.preview_settings(changes)
         return await self._ledger.replay(
-            lambda past: replay.replay_and_tell(
+            lambda past: engine.replay_and_tell(
                 past,
                 _changed_policies(past, changes),
                 lambda settings: settings_rules.apply(settings, changes),
@@ -369,14 +369,14 @@ class Router:
         Raises:
             InvalidInputError: there is no such decision, or what it was made from was pruned.
         """
-        from immunos_mcp import replay  # few commands need it
+        from immunos_mcp.replay import engine  # few commands need it
 
         if not 1 <= decision_id <= LARGEST_ID:
             takes = "the decision_id of a route_task answer"
             raise InvalidInputError(Problem("decision_id", decision_id, takes))
         logged = await self._ledger.logged_decision(decision_id)
         decision = logged.decision
-        past = await self._ledger.replay(replay.recall, alone=decision_id)
+        past = await self._ledger.replay(engine.recall, alone=decision_id)
         if past is None:
             takes = "a decision of which nothing was pruned"
             raise InvalidInputError(Problem("decision_id", decision_id, takes))
@@ -532,7 +532,7 @@ class Router:
             since: usage before this moment is left out.
             progress: told the bytes read so far and the bytes there are, after each transcript.
         """
-        from immunos_mcp.claude_code import bulk_reading
+        from immunos_mcp.assistants.claude_code import bulk_reading
 
         if self._transcripts is None:
             return SyncAnswer(transcripts=0, added=0)
@@ -639,12 +639,12 @@ class Router:
             since: earlier usage and decisions are left out; records of models never are.
             prices: list prices, for what tokens cost and would have cost.
         """
-        from immunos_mcp.reports import answer
+        from immunos_mcp.reports import compose
 
         await self.catch_up()
         now = self._clock()
         figures = await self._ledger.report_figures(since)
-        return answer.compose(figures, since, prices, now)
+        return compose.compose(figures, since, prices, now)
 
     async def export(
         self,

@@ -28,7 +28,7 @@ from immunos_mcp.ledger.sessions import moment_of, opened_session
 from immunos_mcp.ledger.standings import Standing
 from immunos_mcp.ledger.stored_settings import effective, effective_settings, policy_id
 from immunos_mcp.ledger.totals import by_kind
-from immunos_mcp.policy import record_key
+from immunos_mcp.rules.policy import record_key
 
 if TYPE_CHECKING:
     import sqlite3

@@ -11,10 +11,10 @@ from contextlib import closing
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from immunos_mcp import settings as settings_rules
 from immunos_mcp.errors import InvalidStoredSettingsError, LedgerError
 from immunos_mcp.ledger import schema
 from immunos_mcp.ledger.connection import translated
+from immunos_mcp.rules import settings as settings_rules
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,12 +6,19 @@ from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from immunos_mcp import settings as settings_rules
 from immunos_mcp.domain import Provider, TokenCounts
 from immunos_mcp.ledger import engines, records, stored_settings
 from immunos_mcp.ledger.connection import utc_text
 from immunos_mcp.ledger.decisions import newest_decisions
-from immunos_mcp.replay import History, PastDecision, PastOutcome, PastSession, PastUsage, PastWork
+from immunos_mcp.replay.engine import (
+    History,
+    PastDecision,
+    PastOutcome,
+    PastSession,
+    PastUsage,
+    PastWork,
+)
+from immunos_mcp.rules import settings as settings_rules
 
 if TYPE_CHECKING:
     import sqlite3

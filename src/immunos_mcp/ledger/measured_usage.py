@@ -14,7 +14,7 @@ from immunos_mcp.ledger.connection import utc_text
 from immunos_mcp.ledger.sessions import moment_of
 from immunos_mcp.ledger.stored_settings import effective_settings
 from immunos_mcp.ledger.totals import Addition, by_kind, distribute, sessions_between
-from immunos_mcp.policy import provider_of
+from immunos_mcp.rules.policy import provider_of
 
 if TYPE_CHECKING:
     import sqlite3

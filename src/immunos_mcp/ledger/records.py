@@ -8,9 +8,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from immunos_mcp import track_record
 from immunos_mcp.domain import Evidence, ModelRecord, Outcome, TaskRecord
 from immunos_mcp.ledger.connection import utc_text
+from immunos_mcp.rules import track_record
 
 if TYPE_CHECKING:
     import sqlite3

@@ -9,8 +9,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, TypeVar
 
+from immunos_mcp.answers.report import DecisionSum, KeptRecord, ReportFigures, UsageSum
 from immunos_mcp.domain import Evidence, Provider, TokenCounts
-from immunos_mcp.figures import DecisionSum, KeptRecord, ReportFigures, UsageSum
 from immunos_mcp.ledger.connection import utc_text
 from immunos_mcp.ledger.sessions import newest_sessions
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from immunos_mcp.answers.report import ReportFigures
     from immunos_mcp.domain import (
         Decision,
         LoggedDecision,
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
         TranscriptPosition,
         Usage,
     )
-    from immunos_mcp.figures import ReportFigures
     from immunos_mcp.ledger.export import ExportedRows
     from immunos_mcp.ledger.measured_usage import ReadingState
     from immunos_mcp.ledger.pruning import Pruned
@@ -51,8 +51,8 @@ if TYPE_CHECKING:
     from immunos_mcp.ledger.sessions import Reset
     from immunos_mcp.ledger.standings import Standing
     from immunos_mcp.ledger.stored_settings import SettingsChanged
-    from immunos_mcp.replay import History
-    from immunos_mcp.settings import SettingChangeValue
+    from immunos_mcp.replay.engine import History
+    from immunos_mcp.rules.settings import SettingChangeValue
 
 Result = TypeVar("Result")
 

@@ -9,10 +9,10 @@ from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from immunos_mcp import settings as settings_rules
 from immunos_mcp.domain import SettingChange, Settings
 from immunos_mcp.errors import InvalidStoredSettingsError
 from immunos_mcp.ledger.connection import utc_text
+from immunos_mcp.rules import settings as settings_rules
 
 if TYPE_CHECKING:
     import sqlite3

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from immunos_mcp import pace
 from immunos_mcp.domain import Provider, Session, Settings, TokenCounts
 from immunos_mcp.ledger.connection import utc_text
 from immunos_mcp.ledger.sessions import SESSION_COLUMNS, moment_of, session_of
-from immunos_mcp.policy import budget_tokens
+from immunos_mcp.rules import pace
+from immunos_mcp.rules.policy import budget_tokens
 
 if TYPE_CHECKING:
     import sqlite3

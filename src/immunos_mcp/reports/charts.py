@@ -13,7 +13,7 @@ import pygal
 from pygal.style import Style
 
 from immunos_mcp.reports.markup import Markup
-from immunos_mcp.reports.spelling import compact
+from immunos_mcp.rules.formatting import compact
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

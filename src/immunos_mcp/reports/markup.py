@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING
 
-from immunos_mcp.reports.spelling import printable
+from immunos_mcp.rules.formatting import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -15,7 +15,8 @@ from immunos_mcp.domain import Provider, WarningLevel
 from immunos_mcp.reports.charts import Series, bar_chart
 from immunos_mcp.reports.markup import Markup, element, joined
 from immunos_mcp.reports.spans import gathered
-from immunos_mcp.reports.spelling import (
+from immunos_mcp.reports.style import STYLE
+from immunos_mcp.rules.formatting import (
     NOTHING_SINCE,
     NOTHING_YET,
     compact,
@@ -24,13 +25,12 @@ from immunos_mcp.reports.spelling import (
     session_end,
     usd,
 )
-from immunos_mcp.reports.style import STYLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import datetime
 
-    from immunos_mcp.figures import (
+    from immunos_mcp.answers.report import (
         ModelUsage,
         RecordLine,
         ReportAnswer,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from genai_prices.data import providers
 from genai_prices.types import StartDateConstraint, TieredPrices
 
-from immunos_mcp.figures import ListPrice, Prices, PriceTable
+from immunos_mcp.answers.report import ListPrice, Prices, PriceTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from immunos_mcp.figures import UsagePeriod
+    from immunos_mcp.answers.report import UsagePeriod
 
 
 class Span(NamedTuple):

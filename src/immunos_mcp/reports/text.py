@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from immunos_mcp.domain import Provider, WarningLevel
 from immunos_mcp.reports.spans import gathered
-from immunos_mcp.reports.spelling import (
+from immunos_mcp.rules.formatting import (
     NOTHING_SINCE,
     NOTHING_YET,
     cells,
@@ -22,7 +22,7 @@ from immunos_mcp.reports.spelling import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from immunos_mcp.figures import PricesAnswer, ReportAnswer
+    from immunos_mcp.answers.report import PricesAnswer, ReportAnswer
 
 COLUMNS = 80
 _MOST_SPANS = 31

@@ -1,0 +1,1 @@
+"""What the use cases return: exactly the JSON of the tools and of ``--json``."""

@@ -1,0 +1,1 @@
+"""Programs that spend tokens: where their logs are, and how they are set up."""

@@ -1,0 +1,1 @@
+"""Claude Code: its transcripts and its telemetry."""

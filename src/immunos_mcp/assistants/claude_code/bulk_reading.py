@@ -1,0 +1,196 @@
+"""Reading many transcripts: portion by portion, in several processes where there is much to read."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, TypeAlias, cast
+
+from immunos_mcp.assistants.claude_code import transcripts
+from immunos_mcp.assistants.claude_code.transcripts import Transcript
+from immunos_mcp.domain import MeasuredUsage, TranscriptPosition
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from datetime import datetime
+    from multiprocessing.connection import Connection
+
+TASK_BYTES = 4 * 2**20
+"""Bytes of transcripts that a process is given at a time."""
+
+AHEAD = 40
+"""Tasks that a process has before it, and portions it may have made, while others are being stored: to
+store ``PORTION_RECORDS`` takes as long as to read so much."""
+
+PORTION_RECORDS = 20_000
+"""Responses in a portion. Their ids are random, so that each transaction touches most pages of their
+index: few large ones write far less than many small ones, and still take but a tenth of a second."""
+
+PARALLEL_BYTES = 64 * 2**20
+"""With less to read than this, starting processes takes longer than they save."""
+
+MOST_PROCESSES = 4
+"""More would wait for the one that stores what they read."""
+
+Reading: TypeAlias = tuple[Transcript, TranscriptPosition | None]
+"""A transcript to be read, and how far it was read before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """What was read of some transcripts.
+
+    Attributes:
+        usage: their responses.
+        positions: how far each was read.
+        unreadable: the paths of those that could not be.
+        size: bytes of the transcripts that are done with it.
+    """
+
+    usage: tuple[MeasuredUsage, ...]
+    positions: tuple[TranscriptPosition, ...]
+    unreadable: tuple[str, ...]
+    size: int
+
+
+def read_portions(readings: Sequence[Reading], since: datetime | None) -> Iterator[Portion]:
+    """Read transcripts, leaving out responses before ``since``; portions come in any order."""
+    tasks = list(_tasks(readings))
+    processes = min(os.cpu_count() or 1, MOST_PROCESSES, len(tasks))
+    if processes > 1 and sum(_unread(reading) for reading in readings) >= PARALLEL_BYTES:
+        yield from _merged(_read_in_processes(tasks, since, processes))
+    else:
+        yield from _merged(portion for task in tasks for portion in _read_task(task, since))
+
+
+def _merged(portions: Iterator[Portion]) -> Iterator[Portion]:
+    small: list[Portion] = []
+    records = done = 0
+    for portion in portions:
+        small.append(portion)
+        records += len(portion.usage)
+        # The first ones are smaller, so that storing begins while there is little read yet.
+        if records >= max(PORTION_RECORDS // 8, min(PORTION_RECORDS, done)):
+            yield _joined(small)
+            small, records, done = [], 0, done + records
+    if small:
+        yield _joined(small)
+
+
+def _joined(portions: Sequence[Portion]) -> Portion:
+    return Portion(
+        tuple(usage for portion in portions for usage in portion.usage),
+        tuple(position for portion in portions for position in portion.positions),
+        tuple(path for portion in portions for path in portion.unreadable),
+        sum(portion.size for portion in portions),
+    )
+
+
+def _unread(reading: Reading) -> int:
+    transcript, position = reading
+    return transcript.size - (position.read_bytes if position is not None else 0)
+
+
+def _tasks(readings: Sequence[Reading]) -> Iterator[tuple[Reading, ...]]:
+    task: list[Reading] = []
+    size = 0
+    for reading in readings:
+        task.append(reading)
+        size += _unread(reading)
+        if size >= TASK_BYTES:
+            yield tuple(task)
+            task, size = [], 0
+    if task:
+        yield tuple(task)
+
+
+def _read_task(task: Sequence[Reading], since: datetime | None) -> Iterator[Portion]:
+    usage: list[MeasuredUsage] = []
+    positions: list[TranscriptPosition] = []
+    unreadable: list[str] = []
+    size = 0
+    for transcript, position in task:
+        try:
+            for batch in transcripts.read(transcript, position, since):
+                usage += batch.usage
+                positions.append(batch.position)
+                if len(usage) >= transcripts.BATCH_RECORDS:
+                    yield Portion(tuple(usage), tuple(positions), (), size)
+                    usage, positions, size = [], [], 0
+        except OSError:
+            unreadable.append(transcript.path)
+        size += transcript.size
+    yield Portion(tuple(usage), tuple(positions), tuple(unreadable), size)
+
+
+def _read_in_processes(
+    tasks: Sequence[tuple[Reading, ...]], since: datetime | None, processes: int
+) -> Iterator[Portion]:
+    from multiprocessing import Pipe, Process
+    from multiprocessing.connection import wait
+
+    from msgspec.msgpack import Decoder
+
+    decode = Decoder(Portion).decode
+    waiting = iter(tasks)
+    open_tasks: dict[Connection, int] = {}
+    readers: list[Process] = []
+    try:
+        for _ in range(processes):
+            ours, theirs = Pipe()
+            reader = Process(target=_serve, args=(theirs, ours, since), daemon=True)
+            reader.start()
+            readers.append(reader)
+            theirs.close()
+            open_tasks[ours] = 0
+            for task in islice(waiting, AHEAD):
+                ours.send(task)
+                open_tasks[ours] += 1
+        while any(open_tasks.values()):
+            for ready in cast("list[Connection]", wait(list(open_tasks))):
+                answer = ready.recv_bytes()
+                if answer:
+                    yield decode(answer)
+                    continue
+                open_tasks[ready] -= 1
+                task = next(waiting, None)
+                if task is not None:
+                    ready.send(task)
+                    open_tasks[ready] += 1
+    finally:
+        for connection in open_tasks:
+            connection.close()
+        for reader in readers:
+            reader.join()
+
+
+def _serve(tasks: Connection, other_end: Connection, since: datetime | None) -> None:
+    """Read what is sent until the sender closes its end or is gone, however it ended."""
+    from queue import Queue
+    from threading import Thread
+
+    from msgspec.msgpack import Encoder
+
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    encode = Encoder().encode
+    # A forked process has the sender's end too, and would never see it closed.
+    other_end.close()
+    answers: Queue[bytes] = Queue(AHEAD)
+
+    def send() -> None:
+        try:
+            while True:
+                tasks.send_bytes(answers.get())
+        except OSError:
+            # Nobody takes the answers any more, and the reading may wait for room for the next.
+            os._exit(0)
+
+    Thread(target=send, daemon=True).start()
+    with suppress(EOFError, ConnectionResetError):
+        while True:
+            for portion in _read_task(tasks.recv(), since):
+                answers.put(encode(portion))
+            answers.put(b"")

@@ -1,1 +1,0 @@
-"""What is particular to Claude Code: its transcripts, its status line and its hooks."""

@@ -1,0 +1,1 @@
+"""Tasks handed over to local models."""

@@ -1,0 +1,182 @@
+"""A report as one long table of comma-separated values: a figure a line. Pure.
+
+``docs/reports.md`` describes the columns; they are a contract.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import fields
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, NamedTuple
+
+from immunos_mcp.domain import TokenCounts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from immunos_mcp.answers.report import ReportAnswer
+
+Figure = str | int | float | datetime | None
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+class Line(NamedTuple):
+    """A figure; columns that say nothing of it are empty.
+
+    Attributes:
+        section: the part of the report.
+        key: what it is of: a period's beginning, a reason, a task type, a session's number.
+        provider: ``claude`` or ``ollama``.
+        model: the model.
+        detail: who said so, what changed the choice, or the session's name.
+        measure: which figure.
+        value: the figure.
+    """
+
+    section: str
+    key: str
+    provider: str
+    model: str
+    detail: str
+    measure: str
+    value: str
+
+
+def long_table(answer: ReportAnswer) -> str:
+    """Return a report as CSV with a header; lines end with a line feed."""
+    written = io.StringIO()
+    rows = csv.writer(written, lineterminator="\n")
+    rows.writerow(Line._fields)
+    rows.writerows([_harmless(cell) for cell in line] for line in _lines(answer))
+    return written.getvalue().removesuffix("\n")
+
+
+def _harmless(cell: str) -> str:
+    """Keep a spreadsheet from taking a name that somebody chose for a formula."""
+    return f"'{cell}" if cell.startswith(_FORMULA) else cell
+
+
+def _lines(answer: ReportAnswer) -> Iterator[Line]:
+    yield from _of("report", _kinds(answer.weights, "_weight"), "", "", "", "")
+    yield from _of(
+        "report",
+        {
+            "report_at": answer.report_at,
+            "since": answer.since,
+            "token_warning_threshold": answer.token_warning_threshold,
+            "token_auto_switch_threshold": answer.token_auto_switch_threshold,
+            "session_limit": answer.session_limit,
+        },
+    )
+    yield from _of(
+        "total",
+        {"budget_tokens": answer.budget_tokens, **_kinds(answer.claude_tokens)},
+        provider="claude",
+    )
+    yield from _of(
+        "total",
+        {"kept_local_tokens": answer.kept_local_tokens, **_kinds(answer.ollama_tokens)},
+        provider="ollama",
+    )
+    yield from _price_lines(answer)
+    for period in answer.usage:
+        start = _moment(period.start)
+        claude = {"budget_tokens": period.budget_tokens, **_kinds(period.claude_tokens)}
+        local = {"kept_local_tokens": period.kept_local_tokens, **_kinds(period.ollama_tokens)}
+        yield from _of("usage", claude, start, "claude")
+        yield from _of("usage", local, start, "ollama")
+    for source in answer.sources:
+        measures = {**_kinds(source.tokens), "usage_records": source.usage_records}
+        yield from _of("source", measures, "", source.provider, "", source.source)
+    for model in answer.models:
+        measures = {
+            **_kinds(model.tokens),
+            "usage_records": model.usage_records,
+            "priced_as": model.priced_as,
+            "cost_usd": model.cost_usd,
+        }
+        yield from _of("model", measures, "", model.provider, model.model)
+    for each in answer.decisions:
+        measures = {
+            "decisions": each.decisions,
+            "successes": each.successes,
+            "failures": each.failures,
+        }
+        yield from _of("decision", measures, each.reason, each.provider, "", each.changed_by or "")
+    yield from _record_lines(answer)
+    yield from _session_lines(answer)
+
+
+def _price_lines(answer: ReportAnswer) -> Iterator[Line]:
+    prices = answer.prices
+    table = {
+        "price_table": prices.table.source,
+        "price_table_version": prices.table.version,
+        "newest_price": prices.table.newest_price,
+        "claude_cost_usd": prices.claude_cost_usd,
+    }
+    yield from _of("price", table)
+    of_model = {
+        "priced_as": prices.priced_as,
+        "input_usd": prices.input_usd,
+        "output_usd": prices.output_usd,
+        "cache_creation_usd": prices.cache_creation_usd,
+        "cache_read_usd": prices.cache_read_usd,
+        "kept_local_cost_usd": prices.kept_local_cost_usd,
+    }
+    yield from _of("price", of_model, model=prices.model)
+
+
+def _record_lines(answer: ReportAnswer) -> Iterator[Line]:
+    for record in answer.records:
+        measures = {
+            "successes": record.successes,
+            "failures": record.failures,
+            "tokens": record.tokens,
+            "seconds": record.seconds,
+            "expected_success_rate": record.expected_success_rate,
+            "rate_at_least": record.rate_at_least,
+            "rate_at_most": record.rate_at_most,
+        }
+        yield from _of("record", measures, record.task_type, "", record.model)
+
+
+def _session_lines(answer: ReportAnswer) -> Iterator[Line]:
+    for session in answer.sessions:
+        measures = {
+            "started_at": session.started_at,
+            "ended_at": session.ended_at,
+            "end_reason": session.end_reason,
+            "session_tokens": session.session_tokens,
+            "percent_used": session.percent_used,
+            "warning_level": session.warning_level,
+            "kept_local_tokens": session.kept_local_tokens,
+            "decisions": session.decisions,
+            "usage_records": session.usage_records,
+        }
+        yield from _of("session", measures, str(session.session_id), "", "", session.session)
+
+
+def _of(
+    section: str,
+    measures: Mapping[str, Figure],
+    key: str = "",
+    provider: str = "",
+    model: str = "",
+    detail: str = "",
+) -> Iterator[Line]:
+    for measure, figure in measures.items():
+        if figure is not None:
+            shown = _moment(figure) if isinstance(figure, datetime) else str(figure)
+            yield Line(section, key, provider, model, detail, measure, shown)
+
+
+def _kinds(counts: object, suffix: str = "") -> dict[str, Figure]:
+    return {f"{field.name}{suffix}": getattr(counts, field.name) for field in fields(TokenCounts)}
+
+
+def _moment(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -1,0 +1,51 @@
+"""Exported rows as JSON lines or as comma-separated values, a batch at a time."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from immunos_mcp.ledger.export import ExportedRows
+    from immunos_mcp.reports.output_file import Output
+
+
+def sink(form: str, output: Output) -> Callable[[ExportedRows], None]:
+    """Return what writes batches of rows to an output as ``jsonl`` or ``csv``."""
+    return _csv_sink(output) if form == "csv" else _json_sink(output)
+
+
+def _json_sink(output: Output) -> Callable[[ExportedRows], None]:
+    encoder = msgspec.json.Encoder()
+
+    def take(batch: ExportedRows) -> None:
+        lines = (
+            {
+                "table": batch.table,
+                **{
+                    column: value
+                    for column, value in zip(batch.columns, row, strict=True)
+                    if value is not None
+                },
+            }
+            for row in batch.rows
+        )
+        output.write(encoder.encode_lines(lines))
+
+    return take
+
+
+def _csv_sink(output: Output) -> Callable[[ExportedRows], None]:
+    def take(batch: ExportedRows) -> None:
+        written = io.StringIO()
+        rows = csv.writer(written, lineterminator="\n")
+        # A table begins with an empty batch.
+        rows.writerows(batch.rows or (batch.columns,))
+        output.write(written.getvalue().encode())
+
+    return take

@@ -1,0 +1,87 @@
+"""How a report spells names, numbers, money and moments, in text and on a page. Pure."""
+
+from __future__ import annotations
+
+import unicodedata
+from datetime import UTC
+from typing import TYPE_CHECKING
+
+from immunos_mcp.rules.names import is_printable
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from immunos_mcp.answers.report import PricesAnswer, ReportedSession
+
+NOTHING_YET = (
+    "Nothing was recorded yet. Set your client up (immunos-mcp install claude-code),"
+    " or read the history that Claude Code has kept (immunos-mcp sync --all),"
+    " and look again."
+)
+NOTHING_SINCE = "Nothing was recorded since then. Ask for more with an earlier --since, or none."
+
+
+def cells(shown: str) -> int:
+    """Return how many columns of a terminal a text takes."""
+    if shown.isascii():
+        return len(shown)
+    return sum(
+        0
+        if unicodedata.combining(character)
+        else 2
+        if unicodedata.east_asian_width(character) in {"W", "F"}
+        else 1
+        for character in shown
+    )
+
+
+def printable(shown: str) -> str:
+    """Return a text with whatever a terminal or a page would act on replaced by a question mark."""
+    if is_printable(shown):
+        return shown
+    return "".join(character if is_printable(character) else "?" for character in shown)
+
+
+def compact(number: float) -> str:
+    """Spell a number in at most five characters, to three digits: 12.3k."""
+    if number < 1000:
+        return f"{number:.3g}"
+    for exponent, unit in ((3, "k"), (6, "M"), (9, "G"), (12, "T"), (15, "P"), (18, "E")):
+        scaled = f"{number / 10**exponent:.3g}"
+        if float(scaled) < 1000:
+            return f"{scaled}{unit}"
+    return f"{number:.0e}".replace("+", "")
+
+
+def grouped(number: float) -> str:
+    """Spell a number in full, its thousands set apart."""
+    return f"{number:,}"
+
+
+def usd(amount: float) -> str:
+    """Spell an amount of money; what is not nothing never looks like it."""
+    if 0 < amount < 0.01:
+        return "<$0.01"
+    return f"${amount:,.2f}" if amount < 1_000_000 else f"${compact(amount)}"
+
+
+def prices_of(prices: PricesAnswer) -> str:
+    """Say where prices come from and how old they may be."""
+    table = prices.table
+    newest = "" if table.newest_price is None else f", newest price of {table.newest_price}"
+    return f"{table.source} {table.version}{newest}"
+
+
+def minute(moment: datetime) -> str:
+    """Spell a moment in UTC, to the minute."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M")
+
+
+def session_end(session: ReportedSession) -> str:
+    """Spell when a session ended in UTC, as far as it is not plain from its beginning."""
+    if session.ended_at is None:
+        return "open"
+    start, end = session.started_at.astimezone(UTC), session.ended_at.astimezone(UTC)
+    if start.date() == end.date():
+        return end.strftime("%H:%M")
+    return end.strftime("%m-%d %H:%M" if start.year == end.year else "%Y-%m-%d")

@@ -1,0 +1,328 @@
+"""What crosses the MCP boundary: the arguments of the tools, and the schemas of their answers.
+
+Arguments are strict: no text for numbers, no fractions, no unknown fields. ``null`` for an optional
+argument counts as not given, since some clients always send every argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar, cast
+
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+)
+from pydantic.json_schema import SkipJsonSchema
+from pydantic_core import PydanticCustomError
+
+from immunos_mcp.answers.answers import (
+    ConfigAnswer,
+    DelegateAnswer,
+    RecordAnswer,
+    ResetAnswer,
+    RouteAnswer,
+    StatusAnswer,
+)
+from immunos_mcp.domain import MAXIMUM_TOKENS
+from immunos_mcp.errors import InvalidInputError, Problem
+from immunos_mcp.rules import names
+from immunos_mcp.rules import settings as settings_rules
+
+JsonObject = dict[str, Any]
+"""A JSON object on its way in or out; what it holds is checked by a schema, not by a type."""
+
+ArgumentsModel = TypeVar("ArgumentsModel", bound=BaseModel)
+
+
+def _checked_model(name: str) -> str:
+    try:
+        return names.check_model_name(name)
+    except InvalidInputError as refused:
+        raise PydanticCustomError(
+            "refused", "{takes}", {"takes": refused.problems[0].takes}
+        ) from None
+
+
+def _checked_mappings(mappings: dict[str, str | list[str] | None]) -> dict[str, str | None]:
+    try:
+        return settings_rules.check_mappings(mappings)
+    except InvalidInputError as refused:
+        takes = ", ".join(f"for {each.field} {each.takes}" for each in refused.problems[:5])
+        raise PydanticCustomError("refused", "{takes}", {"takes": takes}) from None
+
+
+def _checked_weight(weight: float) -> float:
+    if not settings_rules.is_weight(weight):
+        raise PydanticCustomError("refused", "{takes}", {"takes": settings_rules.WEIGHT_TAKES})
+    return weight
+
+
+Nothing = SkipJsonSchema[None]
+Tokens = Annotated[int, Field(ge=0, le=MAXIMUM_TOKENS)]
+Threshold = Annotated[int, Field(ge=1, le=MAXIMUM_TOKENS)]
+Percent = Annotated[int, Field(ge=0, le=100)]
+Weight = Annotated[float, AfterValidator(_checked_weight)]
+ModelName = Annotated[str, AfterValidator(_checked_model)]
+Session = Annotated[str | Nothing, Field(description="Budget session name")]
+
+
+class Arguments(BaseModel):
+    """Base of the tools' arguments."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
+
+
+class RouteTaskArguments(Arguments):
+    """Arguments of ``route_task``."""
+
+    task_type: Annotated[str, Field(description="Such as code_review, debug, planning, summarize")]
+    classification: Annotated[
+        Literal["routine", "creative", "critical"],
+        Field(description="critical: mistakes would be costly"),
+    ]
+    estimated_tokens: Annotated[
+        Tokens | Nothing, Field(description="Tokens the task would cost you")
+    ] = None
+    explain: bool | Nothing = None
+    session: Session = None
+
+
+class RecordUsageArguments(Arguments):
+    """Arguments of ``record_usage``."""
+
+    model: str
+    input_tokens: Tokens
+    output_tokens: Tokens
+    cache_creation_input_tokens: Tokens | Nothing = None
+    cache_read_input_tokens: Tokens | Nothing = None
+    decision_id: Annotated[int | Nothing, Field(description="From route_task")] = None
+    outcome: Annotated[
+        Literal["success", "failure"] | Nothing, Field(description="Closes decision_id")
+    ] = None
+    request_id: Annotated[str | Nothing, Field(description="Unique; makes repeats harmless")] = None
+    session: Session = None
+
+
+class DelegateTaskArguments(Arguments):
+    """Arguments of ``delegate_task``."""
+
+    prompt: Annotated[str | Nothing, Field(description="What to do")] = None
+    task_type: str | Nothing = None
+    classification: Literal["routine", "creative", "critical"] | Nothing = None
+    paths: Annotated[
+        list[str] | Nothing,
+        Field(description="Files or globs it is about; do not read them yourself"),
+    ] = None
+    instructions: str | Nothing = None
+    decision_id: Annotated[int | Nothing, Field(description="From route_task")] = None
+    max_output_tokens: int | Nothing = None
+    output_path: Annotated[str | Nothing, Field(description="New file for the result")] = None
+    handle: Annotated[str | Nothing, Field(description="Alone: wait for an earlier task")] = None
+    session: Session = None
+
+
+class GetSessionStatusArguments(Arguments):
+    """Arguments of ``get_session_status``."""
+
+    session: Session = None
+
+
+class ResetSessionArguments(Arguments):
+    """Arguments of ``reset_session``."""
+
+    reason: str | Nothing = None
+    session: Session = None
+
+
+class HookArguments(Arguments):
+    """Arguments of the unlisted tool that Claude Code's hooks call."""
+
+    event: Literal["UserPromptSubmit", "PreToolUse", "PostToolBatch", "SubagentStop", "Stop"]
+
+
+def _also(name: str, short: str) -> AliasChoices:
+    return AliasChoices(name, short)
+
+
+class UpdateConfigArguments(Arguments):
+    """Arguments of ``update_config``: the settings under their own names, and how to apply them.
+
+    The constants of the track record are left to the command line: hardly anybody changes them, and
+    every reader of the schema would pay for them.
+    """
+
+    token_warning_threshold: Annotated[
+        Threshold | Nothing,
+        Field(validation_alias=_also("token_warning_threshold", "warning_threshold")),
+    ] = None
+    token_auto_switch_threshold: Annotated[
+        Threshold | Nothing,
+        Field(validation_alias=_also("token_auto_switch_threshold", "auto_switch_threshold")),
+    ] = None
+    session_limit: Threshold | Nothing = None
+    claude_model: ModelName | Nothing = None
+    default_local_model: ModelName | Nothing = None
+    input_weight: Weight | Nothing = None
+    output_weight: Weight | Nothing = None
+    cache_creation_weight: Weight | Nothing = None
+    cache_read_weight: Weight | Nothing = None
+    session_window_minutes: Annotated[
+        Annotated[int, Field(ge=0, le=settings_rules.MAXIMUM_WINDOW_MINUTES)] | Nothing,
+        Field(description="0: off"),
+    ] = None
+    plan_warning_percent: Annotated[
+        Percent | Nothing, Field(description="Of the plan's own limit; 0: off")
+    ] = None
+    plan_auto_switch_percent: Percent | Nothing = None
+    cloud_models: Literal["on", "off"] | Nothing = None
+    deny_agent_tool: Literal["on", "off"] | Nothing = None
+    delegate_wait_seconds: Annotated[int, Field(ge=1, le=3600)] | Nothing = None
+    track_record: Literal["on", "advise", "off"] | Nothing = None
+    task_mappings: Annotated[
+        Annotated[
+            dict[
+                str,
+                Annotated[
+                    str | list[str] | None, WithJsonSchema({"type": ["string", "array", "null"]})
+                ],
+            ],
+            AfterValidator(_checked_mappings),
+        ]
+        | Nothing,
+        Field(description="Task type to model(s) in order; merged, null removes one"),
+    ] = None
+    dry_run: Annotated[bool | Nothing, Field(description="Only show the effect")] = None
+    session: Session = None
+
+    def changes(self) -> dict[str, settings_rules.SettingChangeValue]:
+        """Return the settings that were given."""
+        given = self.model_dump(include=set(settings_rules.NAMES), exclude_none=False)
+        return {name: value for name, value in given.items() if value is not None}
+
+
+_COUNT = f"a whole number from 0 to {MAXIMUM_TOKENS}"
+_TEXT = "text"
+_TAKES: Mapping[str, str] = {
+    "task_type": names.TASK_TYPE_TAKES,
+    "classification": "routine, creative or critical",
+    "estimated_tokens": _COUNT,
+    "input_tokens": _COUNT,
+    "output_tokens": _COUNT,
+    "cache_creation_input_tokens": _COUNT,
+    "cache_read_input_tokens": _COUNT,
+    "decision_id": "the decision_id of a route_task answer",
+    "outcome": "success or failure",
+    "model": "a model name",
+    "dry_run": "true or false",
+    "explain": "true or false",
+    "paths": "a list of files or patterns",
+    "max_output_tokens": "a whole number",
+    settings_rules.WAIT: settings_rules.WAIT_TAKES,
+    "event": "UserPromptSubmit, PreToolUse, PostToolBatch, SubagentStop or Stop",
+    settings_rules.MAPPINGS: settings_rules.MAPPINGS_TAKES,
+    settings_rules.WINDOW: settings_rules.WINDOW_TAKES,
+    **dict.fromkeys(settings_rules.THRESHOLDS, settings_rules.TOKENS_TAKES),
+    **dict.fromkeys(settings_rules.PLAN_PERCENTS, settings_rules.PERCENT_TAKES),
+    **dict.fromkeys(settings_rules.SWITCHES, settings_rules.SWITCH_TAKES),
+    settings_rules.TRACK_RECORD: settings_rules.CONSULTATION_TAKES,
+    **dict.fromkeys(settings_rules.WEIGHTS, settings_rules.WEIGHT_TAKES),
+    **dict.fromkeys(settings_rules.MODELS, "a model name"),
+}
+
+
+def parse(model: type[ArgumentsModel], arguments: Mapping[str, object]) -> ArgumentsModel:
+    """Check a call's arguments.
+
+    Raises:
+        InvalidInputError: it names every argument that cannot be taken, what it got and what it takes.
+    """
+    known = {*model.model_fields, *settings_rules.SHORT_NAMES}
+    given = {
+        name: value for name, value in arguments.items() if value is not None or name not in known
+    }
+    takes_names = f"no such argument; there are {', '.join(model.model_fields)}"
+    unspeakable = [name for name in given if not name.isascii() and not names.is_printable(name)]
+    if unspeakable:
+        raise InvalidInputError(
+            *(Problem(_short(name), given[name], takes_names) for name in unspeakable)
+        )
+    twice = [
+        Problem(short, given[short], f"nothing beside {name}, which is the same")
+        for short, name in settings_rules.SHORT_NAMES.items()
+        if model is UpdateConfigArguments and short in given and name in given
+    ]
+    if twice:
+        raise InvalidInputError(*twice)
+    try:
+        return model.model_validate(given)
+    except ValidationError as refused:
+        problems: dict[str, Problem] = {}
+        for error in refused.errors(include_url=False, include_context=False):
+            field = str(error["loc"][0])
+            if error["type"] == "extra_forbidden":
+                problems[field] = Problem(_short(field), given[field], takes_names)
+            else:
+                name = settings_rules.SHORT_NAMES.get(field, field)
+                takes = error["msg"] if error["type"] == "refused" else _TAKES.get(name, _TEXT)
+                problems.setdefault(field, Problem(field, given.get(field), takes))
+        raise InvalidInputError(*problems.values()) from None
+
+
+def _short(field: str) -> str:
+    return field if len(field) <= 64 and names.is_printable(field) else ascii(field[:64])
+
+
+def _trimmed(schema: JsonObject) -> JsonObject:
+    """Drop generated titles, null defaults and the upper bound of counts, at every depth."""
+    trimmed: JsonObject = {}
+    for key, value in schema.items():
+        if key == "title" or (key == "default" and value is None):
+            continue
+        if key == "maximum" and value == MAXIMUM_TOKENS:
+            continue
+        if key in {"properties", "$defs"}:
+            trimmed[key] = {name: _trimmed(node) for name, node in value.items()}
+        elif isinstance(value, dict):
+            trimmed[key] = _trimmed(cast("JsonObject", value))
+        else:
+            trimmed[key] = value
+    return trimmed
+
+
+def input_schema(model: type[BaseModel]) -> JsonObject:
+    """Return the JSON schema of a tool's arguments without what a model need not read."""
+    schema = _trimmed(model.model_json_schema(by_alias=False))
+    schema.pop("description", None)
+    return schema
+
+
+class Answer:
+    """The wire form of one kind of answer: its schema, and the way a value becomes JSON."""
+
+    def __init__(self, kind: type[object]) -> None:
+        self._adapter: TypeAdapter[object] = TypeAdapter(kind)
+        self.schema: JsonObject = _trimmed(self._adapter.json_schema(mode="serialization"))
+        self.schema.pop("description", None)
+
+    def dump(self, answer: object) -> JsonObject:
+        """Return an answer as a JSON object without null fields."""
+        return self._adapter.dump_python(answer, mode="json", exclude_none=True)
+
+    def dump_json(self, answer: object) -> str:
+        """Return an answer as one line of JSON without null fields."""
+        return self._adapter.dump_json(answer, exclude_none=True).decode()
+
+
+ROUTE = Answer(RouteAnswer)
+RECORD = Answer(RecordAnswer)
+STATUS = Answer(StatusAnswer)
+RESET = Answer(ResetAnswer)
+CONFIG = Answer(ConfigAnswer)
+DELEGATE = Answer(DelegateAnswer)

@@ -1,0 +1,167 @@
+"""Each answer as one line of text, for clients and people that see no structured form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from immunos_mcp.domain import ChangedBy
+
+if TYPE_CHECKING:
+    from immunos_mcp.answers.answers import (
+        ConfigAnswer,
+        DelegateAnswer,
+        Explanation,
+        OutcomeAnswer,
+        RecordAnswer,
+        ResetAnswer,
+        RouteAnswer,
+        StatusAnswer,
+    )
+
+
+def routed(answer: RouteAnswer) -> str:
+    """Say which model to use and why."""
+    line = (
+        f"Use {answer.model} ({answer.provider}): {answer.reason}. "
+        f"Session {answer.session_tokens} tokens, {answer.warning_level}. "
+        f"decision_id {answer.decision_id}"
+    )
+    if answer.changed_by is ChangedBy.TRACK_RECORD and answer.trial:
+        line += ". Not the mapped model, to learn how this one does"
+    elif answer.changed_by is ChangedBy.TRACK_RECORD:
+        line += ". Not the mapped model: its track record at this task type is poor"
+    elif answer.changed_by is not None:
+        line += f". Not the mapped model: {answer.remedy}"
+    elif answer.available is False:
+        line += f". It cannot run now: {answer.remedy}"
+    if answer.trial:
+        line += ". A trial: report its outcome"
+    if answer.advised_model is not None:
+        line += f". Its track record advises {answer.advised_model}"
+    if answer.plan_used_percent is not None:
+        line += f". Plan limit {answer.plan_used_percent:g} % used"
+    if answer.projected_tokens is not None:
+        level = answer.projected_level or answer.warning_level
+        line += f". After it: {answer.projected_tokens}, {level}"
+    return line if answer.explanation is None else f"{line}. {explained(answer.explanation)}"
+
+
+def explained(explanation: Explanation) -> str:
+    """Tell how a decision came about, in one line."""
+    rows = [
+        f"{row.reason} {'yes' if row.applies else 'no'} ({row.why})" for row in explanation.rows
+    ]
+    others = [f"if {other.when}: {other.model}" for other in explanation.alternatives]
+    return "; ".join([*rows, *explanation.steps, *others])
+
+
+def delegated(answer: DelegateAnswer) -> str:
+    """Say what became of a delegated task, with the local model's text, marked as such."""
+    if answer.local_output is None:
+        line = f"{answer.model} ({answer.provider}), decision_id {answer.decision_id}. {answer.message}"
+        return line if answer.handle is None else f"{line} handle {answer.handle}"
+    facts = [
+        f"{answer.model}",
+        f"{answer.input_tokens} + {answer.output_tokens} tokens in {answer.seconds:g} s",
+        f"decision_id {answer.decision_id}",
+    ]
+    if answer.parts is not None:
+        facts.append(f"in {answer.parts} parts")
+    if answer.cut_off:
+        facts.append("cut off")
+    if answer.left_out_files is not None:
+        facts.append(f"{answer.left_out_files} files left out")
+    if answer.output_path is not None:
+        facts.append(f"whole in {answer.output_path}")
+    return f"{', '.join(facts)}. Its output, which is data:\n{answer.local_output}"
+
+
+def closed(answer: OutcomeAnswer) -> str:
+    """Say whose record an outcome went into."""
+    return (
+        f"Decision {answer.decision_id} is a {answer.outcome}: {answer.model} at {answer.task_type}"
+    )
+
+
+def recorded(answer: RecordAnswer) -> str:
+    """Say where the session stands after a record."""
+    if answer.repeated:
+        what = "Already recorded, nothing changed"
+    elif answer.counted is False:
+        what = "Kept, not counted: your usage is measured"
+    else:
+        what = "Recorded"
+    crossed = " (threshold crossed)" if answer.crossed else ""
+    return (
+        f"{what}. Session {answer.session_tokens} tokens, {answer.warning_level}{crossed}. "
+        f"Kept local {answer.kept_local_tokens}"
+    )
+
+
+def status(answer: StatusAnswer) -> str:
+    """Say where the session stands and what that recommends."""
+    line = (
+        f"Session {answer.session}: {answer.session_tokens} of {answer.session_limit} tokens "
+        f"({answer.percent_used} %), {answer.warning_level}. {answer.message} "
+        f"Recommended: {answer.recommended_model}. Kept local {answer.kept_local_tokens}. "
+        f"Thresholds {answer.token_warning_threshold}, {answer.token_auto_switch_threshold}"
+    )
+    if answer.tokens_per_minute is None:
+        return line
+    line += f". {answer.tokens_per_minute} tokens a minute"
+    if answer.minutes_to_auto_switch is None:
+        return line
+    if answer.minutes_to_warning is None:
+        return f"{line}: auto-switch in {answer.minutes_to_auto_switch} min"
+    return (
+        f"{line}: warning in {answer.minutes_to_warning} min, "
+        f"auto-switch in {answer.minutes_to_auto_switch} min"
+    )
+
+
+def reset(answer: ResetAnswer) -> str:
+    """Say which session was closed, with its figures, and which was opened."""
+    opened = f"Session {answer.session_id} opened"
+    if answer.closed_session_id is None:
+        return f"{opened}; none was open"
+    return (
+        f"{opened}. Session {answer.closed_session_id} closed at {answer.closed_tokens} tokens, "
+        f"{answer.closed_kept_local_tokens} kept local, {answer.closed_decisions} decisions"
+    )
+
+
+def changed(answer: ConfigAnswer) -> str:
+    """Say which settings changed, or would."""
+    changes = ", ".join(
+        f"{name} {_value(change.before)} -> {_value(change.after)}"
+        for name, change in answer.changes.items()
+    )
+    if answer.rehearsal is None:
+        return f"Changed: {changes or 'nothing'}"
+    rehearsal = answer.rehearsal
+    return (
+        f"Would change: {changes or 'nothing'}. Of the last {rehearsal.decisions} decisions "
+        f"{rehearsal.changed} would differ: {rehearsal.moved_to_ollama} to Ollama, "
+        f"{rehearsal.moved_to_claude} to Claude"
+    )
+
+
+def configured(answer: ConfigAnswer) -> str:
+    """Say which settings changed, or would, and what is in force, task types grouped by model."""
+    in_force: list[str] = []
+    for name, value in answer.settings.items():
+        if isinstance(value, Mapping):
+            by_model: dict[str, list[str]] = {}
+            for task_type, model in value.items():
+                by_model.setdefault(model, []).append(task_type)
+            in_force.extend(f"{model} for {'/'.join(types)}" for model, types in by_model.items())
+        else:
+            in_force.append(f"{name} {_value(value)}")
+    return f"{changed(answer)}. In force: {', '.join(in_force)}"
+
+
+def _value(value: float | str | None) -> str:
+    if value is None:
+        return "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,287 @@
+"""A report's page in a real browser. Deselected unless asked for: ``pytest -m browser``.
+
+It takes the dependency group ``browser`` and a Chromium on the PATH, or named by ``CHROMIUM``.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from datetime import timedelta
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import filled_ledgers
+import pytest
+import wire
+from filled_ledgers import MODELS, MONDAY, NAMES, Contents, Row
+
+from immunos_mcp.ledger.connection import utc_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+    from pathlib import Path
+
+    from playwright.sync_api import Browser, Page
+
+pytestmark = pytest.mark.browser
+
+ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+DESKTOP, PHONE = (1200, 900), (360, 740)
+SCHEMES = ("light", "dark")
+STEPS = {"hours": timedelta(hours=1), "days": timedelta(days=1), "years": timedelta(days=30)}
+
+
+@pytest.fixture(scope="session")
+def browser() -> Generator[Browser]:
+    from playwright.sync_api import sync_playwright  # others do without it
+
+    program = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    assert program is not None, "no Chromium: apt-get install chromium, or set CHROMIUM"
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=program, args=list(ARGUMENTS))
+        yield started
+        started.close()
+
+
+def usage(number: int, passed: timedelta) -> Row:
+    model, provider = MODELS[number % len(MODELS)]
+    return {
+        "message_id": f"message {number}",
+        "measured_at": utc_text(MONDAY + passed),
+        "model": model,
+        "provider": provider.value,
+        "input_tokens": 1000 * (number % 7),
+        "output_tokens": 500 * (number % 11),
+        "cache_creation_input_tokens": 100 * number,
+        "cache_read_input_tokens": 10_000 * number,
+    }
+
+
+def contents(step: timedelta) -> Contents:
+    sessions: list[Row] = [
+        {
+            "session_id": number,
+            "name": NAMES[number % len(NAMES)],
+            "started_at": utc_text(MONDAY + step * number),
+            "ended_at": utc_text(MONDAY + step * (number + 1)),
+            "end_reason": NAMES[-number % len(NAMES)],
+            "claude_input_tokens": 12_000 * number,
+        }
+        for number in range(1, 25)
+    ]
+    decisions: list[Row] = [
+        {
+            "session_id": 1 + number % 20,
+            "policy_id": 1,
+            "decided_at": utc_text(MONDAY + step * number),
+            "task_type": "debug",
+            "classification": "routine",
+            "session_tokens": 0,
+            "model": "m",
+            "provider": ("claude", "ollama")[number % 2],
+            "reason": ("task_critical", "task_optimized", "default_complex")[number % 3],
+            "warning_level": "normal",
+            "outcome": ("success", "failure", None)[number % 3],
+        }
+        for number in range(30)
+    ]
+    records: list[Row] = [
+        {
+            "task_type": task_type,
+            "model": model,
+            "successes": 9,
+            "failures": failures,
+            "faded_successes": 8.5,
+            "faded_failures": failures,
+            "newest_at": utc_text(MONDAY),
+        }
+        for task_type in ("", "code_review", "x" * 64)
+        for failures, model in enumerate(("claude", MODELS[-1][0]))
+    ]
+    return Contents(
+        {
+            "policy": [{"policy_id": 1, "settings": "{}", "first_used_at": utc_text(MONDAY)}],
+            "session": sessions,
+            "decision": decisions,
+            "measured_usage": [usage(number, step * number) for number in range(40)],
+            "record": records,
+        }
+    )
+
+
+@pytest.fixture
+def write(tmp_path: Path, home: Path) -> Callable[[Contents], str]:
+    """Write a page by the command line; return its address."""
+
+    def written(known: Contents) -> str:
+        ledger, page = tmp_path / "ledger.db", home / "page.html"
+        filled_ledgers.fill(ledger, known)
+        arguments = ("--db", str(ledger), "--format", "html", "--output", str(page))
+        done = wire.run(home, "report", *arguments)
+        assert (done.returncode, done.stderr) == (0, "")
+        return page.as_uri()
+
+    return written
+
+
+@pytest.fixture
+def show(browser: Browser) -> Generator[Callable[..., Page]]:
+    """Open pages that may neither load anything nor complain of anything."""
+    requested: list[str] = []
+    complaints: list[str] = []
+    opened: list[Page] = []
+
+    def shown(address: str, size: tuple[int, int] = DESKTOP, scheme: str = "light") -> Page:
+        page = browser.new_page(
+            viewport={"width": size[0], "height": size[1]},
+            color_scheme="dark" if scheme == "dark" else "light",
+        )
+        opened.append(page)
+        page.on("request", lambda request: requested.append(request.url))
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto(address)
+        assert requested.pop() == address
+        return page
+
+    yield shown
+    for page in opened:
+        page.close()
+    assert (requested, complaints) == ([], [])
+
+
+@pytest.fixture(params=[*STEPS, "nothing"])
+def address(request: pytest.FixtureRequest, write: Callable[[Contents], str]) -> str:
+    return write(contents(STEPS[request.param]) if request.param in STEPS else Contents())
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_the_page_has_no_barriers(
+    show: Callable[..., Page], address: str, scheme: str, size: tuple[int, int]
+) -> None:
+    from axe_playwright_python.sync_playwright import Axe  # others do without it
+
+    page = show(address, size, scheme)
+    for details in page.locator("details").all():
+        details.locator("summary").click()
+    found = Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_the_theme_follows_the_reader(show: Callable[..., Page], address: str, scheme: str) -> None:
+    page = show(address, DESKTOP, scheme)
+    colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    lightness = sum(int(part) for part in colour[4:-1].split(",")) / 3
+    assert (lightness > 128) is (scheme == "light")
+
+
+@pytest.mark.parametrize("width", [320, 360, 768, 1200])
+def test_the_page_never_scrolls_sideways(
+    show: Callable[..., Page], address: str, width: int
+) -> None:
+    page = show(address, (width, 740))
+    for details in page.locator("details").all():
+        details.locator("summary").click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for region in page.locator(".scroll").all():
+        box = region.bounding_box()
+        assert box is not None
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= width
+
+
+def test_the_tab_key_reaches_every_link_part_and_table(
+    show: Callable[..., Page], write: Callable[[Contents], str]
+) -> None:
+    page = show(write(contents(STEPS["days"])))
+    named = (
+        "element => element.getAttribute('href') || element.getAttribute('aria-labelledby')"
+        " || element.tagName"
+    )
+    expected = page.evaluate(
+        f"[...document.querySelectorAll('a, summary, [tabindex=\"0\"]')]"
+        f".filter(element => element.checkVisibility()).map({named})"
+    )
+    reached: list[str] = []
+    while len(reached) < len(expected):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate(f"({named})(document.activeElement)"))
+        outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+        assert outline == "solid"
+    assert reached == expected
+    assert reached[0] == "#report"
+    assert {"SUMMARY", "models-table", "decisions-table", "sessions-table"} <= set(reached)
+
+
+def test_the_first_key_and_enter_skip_to_the_report(
+    show: Callable[..., Page], write: Callable[[Contents], str]
+) -> None:
+    page = show(write(contents(STEPS["days"])))
+    page.keyboard.press("Tab")
+    box = page.locator(".skip").bounding_box()
+    assert box is not None
+    assert box["x"] >= 0
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "report"
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+@pytest.mark.parametrize("step", STEPS)
+def test_charts_are_drawn_with_their_thresholds_and_told_in_words(
+    show: Callable[..., Page],
+    write: Callable[[Contents], str],
+    step: str,
+    size: tuple[int, int],
+) -> None:
+    page = show(write(contents(STEPS[step])), size)
+    charts = page.get_by_role("img").all()
+    assert len(charts) == 2
+    for chart, thresholds in zip(charts, (2, 3), strict=True):
+        box = chart.bounding_box()
+        assert box is not None
+        assert box["width"] > 250
+        assert box["height"] > 200
+        assert "The numbers are in the table below" in (chart.get_attribute("aria-label") or "")
+        lines = chart.locator("path.threshold").all()
+        assert len(lines) == thresholds
+        tallest = max(
+            (bar.bounding_box() or {"height": 0.0})["height"]
+            for bar in chart.locator(".bar rect").all()
+        )
+        assert tallest > box["height"] / 4
+        colours = {line.evaluate("element => getComputedStyle(element).stroke") for line in lines}
+        assert len(colours) == thresholds
+        labels = [label.bounding_box() for label in chart.locator(".axis.x text").all()]
+        edges = [
+            (label["x"], label["x"] + label["width"])
+            for label in labels
+            if label and label["width"]
+        ]
+        assert len(edges) > 1
+        assert all(left[1] < right[0] for left, right in pairwise(edges))
+
+
+def test_tables_have_captions_and_heads(
+    show: Callable[..., Page], write: Callable[[Contents], str]
+) -> None:
+    page = show(write(contents(STEPS["days"])))
+    tables = page.locator("table").all()
+    assert len(tables) == 6
+    for table in tables:
+        assert table.locator("caption").count() == 1
+        assert table.locator("th:not([scope])").count() == 0
+        rows = table.locator("tbody tr").count()
+        assert rows == table.locator("tbody th[scope=row]").count() > 0
+    assert page.locator("main, header, footer, nav[aria-label]").count() == 4
+    assert page.locator("h1").count() == 1

@@ -1,0 +1,49 @@
+"""One short task on the user's own Ollama, where ``IMMUNOS_LIVE_OLLAMA=1`` asks for it.
+
+The model is the first one installed that completes text; ``OLLAMA_HOST`` says where the engine is.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+
+from immunos_mcp.delegation.tasks import Delegations
+from immunos_mcp.domain import EngineState
+from immunos_mcp.engines.ollama import EngineWatch, Ollama, address
+from immunos_mcp.ledger.inline import InlineSqliteLedger
+from immunos_mcp.router import Router
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.anyio
+async def test_a_task_is_done_by_a_model_that_is_installed(tmp_path: Path) -> None:
+    with InlineSqliteLedger(tmp_path / "ledger.db") as ledger:
+        async with Ollama(address(os.environ.get("OLLAMA_HOST", ""))) as engine:
+            watch = EngineWatch(engine)
+            seen = await watch.refreshed()
+            assert seen.state is EngineState.UP, seen.words
+            model = next(
+                each.name
+                for each in seen.models.values()
+                if each.capabilities is None or "completion" in each.capabilities
+            )
+            router = Router(ledger, "default", engine=watch.current)
+            await router.update_config({"task_mappings": {"simple_question": model}}, "test")
+            await router.update_config({"delegate_wait_seconds": 600}, "test")
+            async with anyio.create_task_group() as tasks:
+                delegations = Delegations(router, engine, watch)
+                tasks.start_soon(delegations.run)
+                answer = await delegations.delegate(
+                    "Say hello.", "simple_question", "routine", (), (tmp_path,)
+                )
+                assert answer.local_output
+                assert answer.output_tokens
+                status = await router.get_session_status()
+                assert status.kept_local_tokens == answer.kept_local_tokens
+                tasks.cancel_scope.cancel()

@@ -1,0 +1,94 @@
+"""Delegation with llama.cpp behind our Ollama-shaped server: real tokens, counts and limits."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+from desks import CODER, desk_at
+from llama_engine import TRAINED_CONTEXT, LlamaEngine, make_tiny_model
+from ollama_server import Script, scripted_ollama
+
+from immunos_mcp.delegation.tasks import DelegationError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from pathlib import Path
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> LlamaEngine:
+    model = tmp_path_factory.mktemp("model") / "tiny.gguf"
+    make_tiny_model(model)
+    return LlamaEngine(model)
+
+
+@pytest.fixture
+def script(llama: LlamaEngine) -> Script:
+    models = {CODER: TRAINED_CONTEXT, "qwen2.5:1.5b": TRAINED_CONTEXT}
+    return Script(models=models, llama=llama)
+
+
+@pytest.fixture
+def where(script: Script) -> Generator[str]:
+    with scripted_ollama(script) as found:
+        yield found
+
+
+@pytest.mark.anyio
+async def test_the_ledger_has_the_counts_of_the_engine(
+    tmp_path: Path, where: str, script: Script, llama: LlamaEngine
+) -> None:
+    async with desk_at(tmp_path, where) as desk:
+        path = desk.write("one.py", ["a = 1", "größe = 2"])
+        answer = await desk.delegate(paths=[path], max_output_tokens=40)
+        prompt = "\n".join(message["content"] for message in script.requests[0]["messages"])
+        assert (answer.input_tokens, answer.output_tokens) == (llama.count(prompt), 40)
+        assert script.finished == [(llama.count(prompt), 40)]
+        status = await desk.router.get_session_status()
+        assert status.kept_local_tokens == sum(script.finished[0])
+        assert (answer.cut_off, len(answer.local_output or "") > 10) == (True, True)
+
+
+@pytest.mark.anyio
+async def test_text_that_takes_more_tokens_than_estimated_gets_a_larger_context(
+    tmp_path: Path, where: str, script: Script
+) -> None:
+    async with desk_at(tmp_path, where) as desk:
+        path = desk.write("digits.py", ["0123456789" * 20] * 10)
+        answer = await desk.delegate(paths=[path], max_output_tokens=20)
+        contexts = [request["options"]["num_ctx"] for request in script.requests]
+        assert contexts == sorted(set(contexts))
+        assert len(contexts) == 2
+        assert (answer.input_tokens or 0) > contexts[0]
+
+
+@pytest.mark.anyio
+async def test_nothing_is_ever_cut_off_in_silence(
+    tmp_path: Path, where: str, script: Script
+) -> None:
+    async with desk_at(tmp_path, where) as desk:
+        path = desk.write("long.py", ["0123456789" * 20] * 30)
+        with pytest.raises(DelegationError, match=f"at most {TRAINED_CONTEXT}"):
+            await desk.delegate(paths=[path], max_output_tokens=20)
+        assert script.finished == []
+        answer = await desk.delegate("summarize", paths=[path], max_output_tokens=20)
+        assert answer.parts == len(script.finished) > 1
+        assert answer.input_tokens == sum(asked for asked, _ in script.finished)
+
+
+@pytest.mark.anyio
+async def test_a_cancelled_call_stops_the_engine(
+    tmp_path: Path, where: str, script: Script
+) -> None:
+    script.gate = threading.Event()
+    async with desk_at(tmp_path, where) as desk, anyio.create_task_group() as tasks:
+        tasks.start_soon(desk.delegate)
+        with anyio.fail_after(20):
+            while not script.requests:
+                await anyio.lowlevel.checkpoint()
+        tasks.cancel_scope.cancel()
+    assert script.stopped.acquire(timeout=20)
+    assert script.finished == []

@@ -1,0 +1,172 @@
+"""The status line: one line whatever comes in, and the plan's usage stored on the way."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import wire
+from transcript_lines import Answer, append, transcript
+
+from immunos_mcp.answers.answers import StatusAnswer
+from immunos_mcp.cli.status_line import line, plan_usage
+from immunos_mcp.domain import PlanUsage, TokenCounts, WarningLevel
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+RESETS_AT = datetime(2026, 11, 18, 15, 6, 40, tzinfo=UTC)
+INPUT: dict[str, Any] = {
+    "model": {"id": "claude-sonnet-5", "display_name": "Sonnet 5"},
+    "rate_limits": {
+        "five_hour": {"used_percentage": 42, "resets_at": int(RESETS_AT.timestamp())},
+        "seven_day": {"used_percentage": 17.5, "resets_at": int(RESETS_AT.timestamp())},
+    },
+}
+
+
+def show(home: Path, given: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "immunos_mcp", "statusline"],
+        input=given,
+        env=wire.environment(home, NO_COLOR="1", **variables),
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+        timeout=30,
+    )
+
+
+def run(home: Path, *arguments: str) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "immunos_mcp", *arguments],
+        env=wire.environment(home),
+        stdout=subprocess.DEVNULL,
+        check=True,
+        timeout=30,
+    )
+
+
+def test_it_shows_what_claude_code_just_wrote_down(tmp_path: Path) -> None:
+    run(tmp_path, "route", "--task-type", "debug", "--classification", "routine")
+    file = transcript(tmp_path / ".claude" / "projects")
+    append(file, Answer("m1", 100_000, at=datetime.now(UTC) + timedelta(minutes=1)))
+    done = show(tmp_path, json.dumps(INPUT))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "█████░░░░░ 100k/200k · normal · 5h 42% · 7d 18% · Sonnet 5\n"
+
+
+def test_the_plans_usage_is_stored(tmp_path: Path) -> None:
+    show(tmp_path, json.dumps(INPUT))
+    with closing(sqlite3.connect(tmp_path / ".immunos" / "db" / "immunos.db")) as connection:
+        assert connection.execute(
+            "SELECT plan_window, used_percentage, resets_at FROM immunos_mcp_plan_usage ORDER BY 1"
+        ).fetchall() == [
+            ("five_hour", 42.0, "2026-11-18T15:06:40.000Z"),
+            ("seven_day", 17.5, "2026-11-18T15:06:40.000Z"),
+        ]
+
+
+@pytest.mark.parametrize("given", ["", "{bad", "[]", "null", '{"model":5,"rate_limits":[]}'])
+def test_input_that_makes_no_sense_still_gives_a_line(tmp_path: Path, given: str) -> None:
+    done = show(tmp_path, given)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "░░░░░░░░░░ 0/200k · normal\n"
+
+
+def test_a_ledger_that_cannot_be_used_still_gives_a_line(tmp_path: Path) -> None:
+    done = show(tmp_path, json.dumps(INPUT), IMMUNOS_DB=str(tmp_path))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("immunos: ledger ")
+    assert done.stdout.count("\n") == 1
+
+
+def test_a_ledger_that_is_being_written_is_not_waited_for(tmp_path: Path) -> None:
+    show(tmp_path, "{}")
+    database = tmp_path / ".immunos" / "db" / "immunos.db"
+    with closing(sqlite3.connect(database, isolation_level=None)) as holder:
+        holder.execute("BEGIN IMMEDIATE")
+        done = show(tmp_path, json.dumps(INPUT))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "░░░░░░░░░░ 0/200k · normal · 5h 42% · 7d 18% · Sonnet 5\n"
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [
+        None,
+        {},
+        {"used_percentage": "42", "resets_at": 1795400000},
+        {"used_percentage": True, "resets_at": 1795400000},
+        {"used_percentage": -1, "resets_at": 1795400000},
+        {"used_percentage": 42, "resets_at": 10**12},
+        {"used_percentage": 42},
+    ],
+)
+def test_a_plans_window_that_cannot_be_read_is_left_out(limit: Any) -> None:
+    given: Any = {"rate_limits": {**INPUT["rate_limits"], "five_hour": limit}}
+    assert plan_usage(given) == (PlanUsage("seven_day", 17.5, RESETS_AT),)
+
+
+def status(**changes: Any) -> StatusAnswer:
+    fields: dict[str, Any] = {
+        "session": "default",
+        "session_tokens": 160_000,
+        "session_limit": 200_000,
+        "percent_used": 80.0,
+        "warning_level": WarningLevel.WARNING,
+        "token_warning_threshold": 150_000,
+        "token_auto_switch_threshold": 180_000,
+        "recommended_model": "mixed",
+        "message": "Budget is running low.",
+        "kept_local_tokens": 0,
+        "claude_tokens": TokenCounts(),
+        "ollama_tokens": TokenCounts(),
+        "decisions": {},
+        "measured_tokens": 0,
+        "reported_tokens": 160_000,
+    }
+    return StatusAnswer(**{**fields, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "████████░░ 160k/200k · warning"),
+        ({"session_tokens": 999}, "░░░░░░░░░░ 999/200k · warning"),
+        ({"session_tokens": 2_500_000}, "██████████ 2.5M/200k · warning"),
+        ({"minutes_to_auto_switch": 119}, "████████░░ 160k/200k · warning · all local in 119 min"),
+        (
+            {"minutes_to_warning": 120, "minutes_to_auto_switch": 9},
+            "████████░░ 160k/200k · warning · warning in 2 h",
+        ),
+        ({"minutes_to_warning": 9000}, "████████░░ 160k/200k · warning · warning in 6 d"),
+        ({"kept_local_tokens": 12_345}, "████████░░ 160k/200k · warning · 12k kept local"),
+    ],
+)
+def test_the_line_says_what_there_is_to_say(changes: dict[str, Any], expected: str) -> None:
+    assert line(status(**changes), (), None, coloured=False) == expected
+
+
+def test_the_bar_has_the_levels_colour_where_colour_is_wanted() -> None:
+    shown = line(status(), (), None, coloured=True)
+    assert shown == "\x1b[33m████████░░\x1b[0m 160k/200k · warning"
+
+
+def test_the_same_line_comes_through_the_argument_parser(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*wire.PROGRAM, "--session", "x", "statusline"],
+        input="{}",
+        env=wire.environment(tmp_path, NO_COLOR="1"),
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+        timeout=30,
+    )
+    assert (done.stdout, done.stderr) == ("░░░░░░░░░░ 0/200k · normal\n", "")

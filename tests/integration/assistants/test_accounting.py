@@ -1,0 +1,556 @@
+"""Exact accounting: transcripts on disk in, totals of sessions out, through the router."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import pytest
+import wire
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transcript_desks import AFTER, BEFORE, Desk
+from transcript_lines import NOON, Answer, append, transcript
+
+from immunos_mcp.answers.answers import SyncAnswer
+from immunos_mcp.assistants.claude_code import bulk_reading, transcripts
+from immunos_mcp.assistants.claude_code.transcripts import transcript_folders
+from immunos_mcp.domain import TokenCounts
+from immunos_mcp.ledger.inline import finish
+from immunos_mcp.options import Options
+from immunos_mcp.router import Router
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    made = Desk(tmp_path)
+    made.begin()
+    made.now = AFTER
+    yield made
+    made.ledger.close()
+
+
+def test_a_response_written_on_several_lines_counts_once(desk: Desk) -> None:
+    answer = Answer("m1", 4, 87, 18_211, 500)
+    append(transcript(desk.projects), answer, answer, answer)
+    status = desk.status()
+    assert (status.session_tokens, status.measured_tokens, status.reported_tokens) == (
+        4 + 87 + 18_211,
+        4 + 87 + 18_211,
+        0,
+    )
+    assert status.claude_tokens == TokenCounts(4, 87, 18_211, 500)
+
+
+def test_of_a_responses_lines_the_one_with_the_largest_total_counts(desk: Desk) -> None:
+    append(
+        transcript(desk.projects),
+        Answer("m1", output_tokens=1),
+        Answer("m1", output_tokens=90),
+        Answer("m1", output_tokens=40),
+    )
+    assert desk.tokens() == 90
+
+
+def test_a_response_whose_numbers_grow_later_corrects_the_totals(desk: Desk) -> None:
+    file = transcript(desk.projects)
+    append(file, Answer("m1", output_tokens=1))
+    assert desk.tokens() == 1
+    append(file, Answer("m1", output_tokens=900))
+    assert desk.tokens() == 900
+    append(file, Answer("m1", output_tokens=2))
+    assert desk.tokens() == 900
+
+
+def test_a_fork_that_copies_old_lines_adds_nothing_but_its_own(desk: Desk) -> None:
+    append(transcript(desk.projects), Answer("m1", 10), Answer("m2", 20))
+    fork = transcript(desk.projects, "-home-dev-shop/fork.jsonl")
+    append(fork, Answer("m1", 10), Answer("m2", 20), Answer("m3", 5))
+    assert desk.tokens() == 35
+
+
+def test_transcripts_of_subagents_count(desk: Desk) -> None:
+    append(transcript(desk.projects), Answer("m1", 10))
+    append(transcript(desk.projects, "-p/one/subagents/agent-1.jsonl"), Answer("m2", 7))
+    assert desk.tokens() == 17
+
+
+def test_a_half_written_last_line_waits_for_its_end(desk: Desk) -> None:
+    file = transcript(desk.projects)
+    line = Answer("m1", 10).line()
+    file.write_text(line[:200], encoding="utf-8")
+    assert desk.tokens() == 0
+    file.write_text(f"{line}\n", encoding="utf-8")
+    status = desk.status()
+    assert (status.session_tokens, status.unread_lines) == (10, None)
+
+
+def test_a_transcript_that_shrank_is_read_anew(desk: Desk) -> None:
+    file = transcript(desk.projects)
+    append(file, Answer("m1", 10), Answer("m2", 20))
+    assert desk.tokens() == 30
+    file.write_text(Answer("m3", 5).line() + "\n", encoding="utf-8")
+    assert desk.tokens() == 35
+
+
+def test_a_transcript_that_was_replaced_by_a_longer_one_is_read_anew(desk: Desk) -> None:
+    file = transcript(desk.projects)
+    append(file, Answer("m1", 10))
+    assert desk.tokens() == 10
+    other = desk.projects / "other"
+    append(other, Answer("m2", 20), Answer("m3", 30))
+    other.replace(file)
+    assert desk.tokens() == 60
+
+
+def test_a_transcript_that_was_rewritten_in_place_is_read_anew(desk: Desk) -> None:
+    file = transcript(desk.projects)
+    append(file, Answer("m1", 10))
+    assert desk.tokens() == 10
+    with file.open("r+", encoding="utf-8") as stream:
+        stream.write(Answer("m2", 2000).line() + "\n" + Answer("m3", 3).line() + "\n")
+    assert desk.tokens() == 2013
+
+
+def test_usage_from_before_the_session_does_not_count(desk: Desk) -> None:
+    early = Answer("m1", 10, at=BEFORE - timedelta(seconds=1))
+    append(transcript(desk.projects), early, Answer("m2", 20, at=BEFORE))
+    assert desk.tokens() == 20
+
+
+def test_before_there_is_a_session_nothing_is_read(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    append(transcript(desk.projects), Answer("m1", 10))
+    assert desk.tokens() == 0
+    desk.ledger.close()
+
+
+def test_usage_written_down_late_counts_in_the_session_it_belongs_to(desk: Desk) -> None:
+    desk.now = NOON + timedelta(minutes=1)
+    closing_answer = finish(desk.router.reset_session())
+    append(transcript(desk.projects), Answer("m1", 10, at=NOON))
+    assert desk.tokens() == 0
+    sessions = {entry.session_id: entry for entry in finish(desk.router.list_sessions(9, None))}
+    assert closing_answer.closed_session_id is not None
+    assert sessions[closing_answer.closed_session_id].session_tokens == 10
+
+
+def test_every_open_session_counts_all_projects(desk: Desk) -> None:
+    desk.now = BEFORE
+    desk.begin("other")
+    desk.now = AFTER
+    append(transcript(desk.projects), Answer("m1", 10))
+    assert (desk.tokens(), desk.tokens("other")) == (10, 10)
+
+
+def test_a_session_bound_to_a_project_counts_that_project_alone(desk: Desk) -> None:
+    desk.now = BEFORE
+    finish(desk.router.bind("/home/dev/shop", "shop"))
+    desk.begin("shop")
+    desk.now = AFTER
+    append(
+        transcript(desk.projects),
+        Answer("m1", 1, cwd="/home/dev/shop"),
+        Answer("m2", 2, cwd="/home/dev/shop/api"),
+        Answer("m3", 4, cwd="/home/dev/shopping"),
+        Answer("m4", 8, cwd="/home/dev"),
+    )
+    assert (desk.tokens("shop"), desk.tokens()) == (3, 15)
+    assert desk.status("shop").folder == "/home/dev/shop"
+
+
+def test_tokens_of_a_local_model_in_a_transcript_are_kept_local(desk: Desk) -> None:
+    append(transcript(desk.projects), Answer("m1", 10, 5, model="qwen2.5-coder:7b"))
+    status = desk.status()
+    assert (status.session_tokens, status.kept_local_tokens) == (0, 15)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"type":"assistant","message":{"usage":',
+        '{"type":"assistant","message":{"id":"x","model":"claude-x","usage":{"input_tokens":"9"}}}',
+        '{"type":"assistant","message":{"model":"claude-x","usage":{"input_tokens":9}}}',
+        (
+            '{"type":"assistant","message":{"id":"x","model":"claude-x","usage":{"input_tokens":-9}},'
+            '"timestamp":"2026-01-15T12:00:00Z"}'
+        ),
+        (
+            '{"type":"assistant","message":{"id":"x","model":"claude-x","usage":{"input_tokens":9}},'
+            '"timestamp":"yesterday"}'
+        ),
+        '{"type":"assistant","message":"usage","usage":1}',
+        Answer("x", 9).line().replace("2026-01-15T12:00:00.000Z", "9999-12-31T23:59:59-10:00"),
+        Answer("x", 9).line().replace("2026-01-15T12:00:00.000Z", "0001-01-01T00:00:00+10:00"),
+    ],
+)
+def test_a_line_that_should_carry_usage_and_cannot_be_read_is_counted_not_guessed(
+    desk: Desk, line: str
+) -> None:
+    append(transcript(desk.projects), Answer("m1", 10), line, Answer("m2", 20))
+    status = desk.status()
+    assert (status.session_tokens, status.unread_lines) == (30, 1)
+
+
+def test_lines_of_other_kinds_and_broken_bytes_are_passed_over(desk: Desk) -> None:
+    file = transcript(desk.projects)
+    append(
+        file,
+        "",
+        "not json",
+        '{"type":"user","toolUseResult":{"usage":{"input_tokens":5},"by":"assistant"}}',
+        Answer("m0", 99, model="<synthetic>"),
+        '{"type":"assistant","message":{"id":"x","content":[{"usage":1}]}}',
+    )
+    with file.open("ab") as stream:
+        stream.write(b"\xff\xfe\x00 broken\n")
+    append(file, Answer("m1", 10))
+    status = desk.status()
+    assert (status.session_tokens, status.unread_lines) == (10, None)
+
+
+def test_links_are_not_followed(desk: Desk, tmp_path: Path) -> None:
+    outside = transcript(tmp_path / "outside", "p/one.jsonl")
+    append(outside, Answer("m1", 10))
+    (desk.projects / "linked").symlink_to(outside.parent)
+    (desk.projects / "loop").symlink_to(desk.projects)
+    transcript(desk.projects, "p/two.jsonl").symlink_to(outside)
+    assert desk.tokens() == 0
+
+
+def test_a_transcript_that_is_no_file_is_passed_over(desk: Desk) -> None:
+    os.mkfifo(transcript(desk.projects, "p/pipe.jsonl"))
+    (desk.projects / "p" / "folder.jsonl").mkdir()
+    append(transcript(desk.projects), Answer("m1", 10))
+    assert desk.tokens() == 10
+
+
+def test_what_was_read_is_known_to_every_process(desk: Desk) -> None:
+    file = transcript(desk.projects)
+    append(file, Answer("m1", 10))
+    assert desk.tokens() == 10
+    append(file, Answer("m2", 20))
+    other = desk.another_router()
+    assert finish(other.get_session_status()).session_tokens == 30
+    assert desk.tokens() == 30
+
+
+def test_reading_a_transcript_again_any_number_of_times_changes_nothing(desk: Desk) -> None:
+    file = transcript(desk.projects)
+    append(file, Answer("m1", 10), Answer("m2", 20))
+    for _ in range(3):
+        os.utime(file)
+        assert desk.tokens() == 30
+    assert desk.sync_all() == SyncAnswer(transcripts=0, added=0)
+    assert desk.tokens() == 30
+
+
+def test_sync_takes_over_history_that_no_session_counts_and_a_second_run_adds_nothing(
+    desk: Desk,
+) -> None:
+    old = Answer("m1", 10, at=BEFORE - timedelta(days=30))
+    append(transcript(desk.projects), old, replace(old, message_id="m2"), Answer("m3", 7))
+    assert desk.sync_all() == SyncAnswer(transcripts=1, added=3)
+    assert desk.sync_all() == SyncAnswer(transcripts=0, added=0)
+    assert desk.tokens() == 7
+
+
+def test_a_second_sync_reads_what_is_new_or_was_left_out_before_and_nothing_else(
+    desk: Desk,
+) -> None:
+    days = [Answer(f"m{day}", 10, at=NOON - timedelta(days=day)) for day in range(5)]
+    old, new = transcript(desk.projects, "p/old.jsonl"), transcript(desk.projects, "p/new.jsonl")
+    append(old, *reversed(days))
+    append(new, Answer("n0", 1))
+    assert desk.tokens() == 11
+
+    def sync(days_back: float) -> SyncAnswer:
+        since = NOON - timedelta(days=days_back)
+        return finish(desk.router.sync(since, lambda _read, _total: None))
+
+    assert sync(2.5) == SyncAnswer(transcripts=1, added=2)
+    assert sync(2.5) == SyncAnswer(transcripts=0, added=0)
+    assert sync(1.5) == SyncAnswer(transcripts=0, added=0)
+    assert sync(-9) == SyncAnswer(transcripts=0, added=0)
+    append(new, Answer("n1", 1, at=NOON - timedelta(days=9)))
+    assert sync(3.5) == SyncAnswer(transcripts=2, added=1)
+    assert desk.sync_all() == SyncAnswer(transcripts=2, added=2)
+    assert desk.sync_all() == SyncAnswer(transcripts=0, added=0)
+    append(old, Answer("m9", 1))
+    assert desk.sync_all() == SyncAnswer(transcripts=1, added=1)
+
+
+def test_a_sync_never_leaves_out_what_an_open_session_counts(desk: Desk) -> None:
+    append(transcript(desk.projects), Answer("m1", 10))
+    later = NOON + timedelta(days=1)
+    answer = finish(desk.router.sync(later, lambda _read, _total: None))
+    assert answer == SyncAnswer(transcripts=1, added=1)
+    assert desk.tokens() == 10
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    lines=st.lists(
+        st.tuples(st.integers(0, 5), st.integers(0, 8), st.integers(0, 999), st.integers(0, 9)),
+        max_size=40,
+    ),
+    block=st.integers(64, 2000),
+    portion=st.integers(1, 3000),
+    hours_back=st.none() | st.integers(0, 9),
+)
+def test_an_import_finds_the_same_however_it_is_cut_into_blocks_portions_and_processes(
+    lines: list[tuple[int, int, int, int]], block: int, portion: int, hours_back: int | None
+) -> None:
+    since = None if hours_back is None else NOON - timedelta(hours=hours_back)
+    largest: dict[str, int] = {}
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(transcripts, "BLOCK_BYTES", block)
+        patch.setattr(transcripts, "_spare_buffers", [])
+        patch.setattr(bulk_reading, "TASK_BYTES", portion)
+        patch.setattr(bulk_reading, "PORTION_RECORDS", portion % 7)
+        patch.setattr(bulk_reading, "PARALLEL_BYTES", 1)
+        patch.setattr(os, "cpu_count", lambda: 3)
+        desk = Desk(Path(folder))
+        for file, message, tokens, hours in lines:
+            at = NOON - timedelta(hours=hours)
+            append(
+                transcript(desk.projects, f"p/{file}.jsonl"), Answer(f"m{message}", tokens, at=at)
+            )
+            if since is None or at >= since:
+                largest[f"m{message}"] = max(largest.get(f"m{message}", 0), tokens)
+        finish(desk.router.sync(since, lambda _read, _total: None))
+        desk.ledger.close()
+        with closing(sqlite3.connect(Path(folder) / "ledger.db")) as connection:
+            stored = connection.execute(
+                "SELECT message_id, input_tokens FROM immunos_mcp_measured_usage"
+            ).fetchall()
+    assert dict(stored) == largest
+
+
+def test_readers_in_other_processes_end_when_the_importer_is_killed(home: Path) -> None:
+    for number in range(12):
+        append(
+            transcript(home / ".claude" / "projects", f"p/{number}.jsonl"),
+            *(Answer(f"{number} {line}", 1) for line in range(500)),
+        )
+    program = (
+        "import os, signal, sys\n"
+        "from immunos_mcp.cli import main as cli\n"
+        "from immunos_mcp.assistants.claude_code import bulk_reading\n"
+        "bulk_reading.PARALLEL_BYTES = bulk_reading.TASK_BYTES = 1\n"
+        "bulk_reading.PORTION_RECORDS = 100\n"
+        "os.cpu_count = lambda: 3\n"
+        "kill = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "if sys.argv[1] == 'kill': cli._no_progress = kill\n"
+        "sys.exit(cli.main(['sync', '--all']))\n"
+    )
+
+    def sync(how: str) -> subprocess.CompletedProcess[bytes]:
+        # Readers hold the output's pipe: it ends only when all of them have.
+        return subprocess.run(
+            [sys.executable, "-c", program, how],
+            env=wire.environment(home),
+            capture_output=True,
+            timeout=wire.TIMEOUT_SECONDS,
+            check=False,
+        )
+
+    killed = sync("kill")
+    assert (killed.returncode, killed.stderr) == (-9, b"")
+    stored = "SELECT count(*) FROM immunos_mcp_measured_usage"
+    ((after_kill,),) = wire.rows(wire.ledger_path(home), stored)
+    assert 0 < after_kill < 6000
+    assert sync("finish").returncode == 0
+    assert wire.rows(wire.ledger_path(home), stored) == [(6000,)]
+    wire.assert_sound(wire.ledger_path(home))
+
+
+def test_more_responses_than_fit_a_batch_are_all_taken_over(desk: Desk) -> None:
+    append(transcript(desk.projects), *(Answer(f"m{n}", 1) for n in range(4321)))
+    assert desk.tokens() == 4321
+
+
+def test_claude_code_reporting_its_own_usage_is_kept_and_not_counted_twice(desk: Desk) -> None:
+    append(transcript(desk.projects), Answer("m1", 10))
+    answer = finish(
+        desk.router.record_usage(
+            model="claude-x", input_tokens=10, output_tokens=0, client="claude-code 2.1.197"
+        )
+    )
+    assert (answer.session_tokens, answer.counted) == (10, False)
+    local = finish(
+        desk.router.record_usage(
+            model="llama3:8b", input_tokens=3, output_tokens=0, client="claude-code 2.1.197"
+        )
+    )
+    assert (local.session_tokens, local.kept_local_tokens, local.counted) == (10, 3, None)
+
+
+def test_another_clients_report_counts_beside_what_is_measured(desk: Desk) -> None:
+    append(transcript(desk.projects), Answer("m1", 10))
+    finish(
+        desk.router.record_usage(
+            model="claude-x", input_tokens=5, output_tokens=0, client="claude-desktop 1"
+        )
+    )
+    status = desk.status()
+    assert (status.session_tokens, status.measured_tokens, status.reported_tokens) == (15, 10, 5)
+
+
+answers = st.builds(
+    Answer,
+    message_id=st.sampled_from([f"m{n}" for n in range(6)]),
+    input_tokens=st.integers(0, 1000),
+    output_tokens=st.integers(0, 1000),
+    cache_creation=st.integers(0, 1000),
+    cache_read=st.integers(0, 1000),
+)
+steps = st.lists(
+    st.tuples(st.sampled_from(["a.jsonl", "b.jsonl", "s/subagents/c.jsonl"]), answers),
+    max_size=25,
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(steps=steps, looks=st.sets(st.integers(0, 25)))
+def test_totals_are_the_sum_of_each_responses_largest_line_however_it_arrives(
+    steps: list[tuple[str, Answer]], looks: set[int]
+) -> None:
+    largest: dict[str, TokenCounts] = {}
+    with TemporaryDirectory() as folder:
+        desk = Desk(Path(folder))
+        desk.begin()
+        desk.now = AFTER
+        for number, (name, answer) in enumerate(steps):
+            append(transcript(desk.projects, f"p/{name}"), answer)
+            counts = TokenCounts(
+                answer.input_tokens, answer.output_tokens, answer.cache_creation, answer.cache_read
+            )
+            known = largest.get(answer.message_id)
+            if known is None or counts.total > known.total:
+                largest[answer.message_id] = counts
+            if number in looks:
+                desk.status()
+        finish(desk.another_router().get_session_status())
+        assert desk.status().claude_tokens.total == sum(c.total for c in largest.values())
+        desk.ledger.close()
+        with closing(sqlite3.connect(Path(folder) / "ledger.db")) as connection:
+            assert (
+                connection.execute(
+                    "SELECT measured_input_tokens, measured_output_tokens, usage_records"
+                    " FROM immunos_mcp_session"
+                ).fetchone()
+                == connection.execute(
+                    "SELECT coalesce(sum(input_tokens), 0), coalesce(sum(output_tokens), 0), count(*)"
+                    " FROM immunos_mcp_measured_usage"
+                ).fetchone()
+            )
+
+
+def test_a_transcript_that_cannot_be_read_is_counted_and_read_once_it_can(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = transcript(desk.projects)
+    append(file, Answer("m1", 10))
+    with monkeypatch.context() as broken:
+
+        def refuse(*_arguments: object, **_named: object) -> object:
+            raise PermissionError(13, "Permission denied")
+
+        broken.setattr("builtins.open", refuse)
+        status = desk.status()
+    assert (status.session_tokens, status.unread_files) == (0, 1)
+    status = desk.status()
+    assert (status.session_tokens, status.unread_files) == (10, None)
+
+
+def test_transcripts_that_are_not_to_be_read_are_not(tmp_path: Path) -> None:
+    environment = {"HOME": str(tmp_path), "CLAUDE_CONFIG_DIR": str(tmp_path / "config")}
+    on = Options(tmp_path / "x.db", "default")
+    assert transcript_folders(on._replace(read_transcripts=False), environment) is None
+    append(transcript(tmp_path / "config" / "projects"), Answer("m1", 10))
+    folders = transcript_folders(on, environment)
+    assert folders is not None
+    assert folders.exist()
+    assert [Path(found.path).name for found in folders.changed({}, None)] == ["one.jsonl"]
+
+
+def test_more_unread_bytes_than_a_look_may_take_are_left_to_others(desk: Desk) -> None:
+    file = transcript(desk.projects)
+    append(file, Answer("m1", 10))
+    finish(desk.router.catch_up(largest=100))
+    quiet = Router(desk.ledger, "default", clock=lambda: desk.now)
+    assert finish(quiet.get_session_status()).session_tokens == 0
+    finish(desk.router.catch_up(largest=100_000))
+    append(file, Answer("m2", 20))
+    finish(desk.router.catch_up(largest=file.stat().st_size - 100))
+    assert finish(quiet.get_session_status()).session_tokens == 30
+    assert finish(quiet.sync(None, lambda _read, _total: None)) == SyncAnswer(0, 0)
+
+
+def test_a_line_too_long_to_hold_is_passed_over_and_counted(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transcripts, "LONGEST_LINE", 1000)
+    monkeypatch.setattr(transcripts, "BLOCK_BYTES", 500)
+    monkeypatch.setattr(transcripts, "_spare_buffers", [])
+    file = transcript(desk.projects)
+    append(file, Answer("m1", 10), "x" * 2500, Answer("m2", 20), "x" * 900)
+    status = desk.status()
+    assert (status.session_tokens, status.unread_lines) == (30, 1)
+    with file.open("a", encoding="utf-8") as stream:
+        stream.write("x" * 2500)
+    assert desk.tokens() == 30
+    with file.open("a", encoding="utf-8") as stream:
+        stream.write("\n")
+    append(file, Answer("m3", 40))
+    status = desk.status()
+    assert (status.session_tokens, status.unread_lines) == (70, 2)
+
+
+def test_what_watchers_compare_changes_with_every_total(desk: Desk) -> None:
+    file = transcript(desk.projects)
+    seen = [finish(desk.router.list_revisions())[1]["default"]]
+    for answer in (Answer("m1", 10), Answer("m1", 510), Answer("m2", cache_read=5)):
+        append(file, answer)
+        seen.append(finish(desk.router.list_revisions())[1]["default"])
+    assert len(set(seen)) == 4
+
+
+def test_usage_after_a_session_was_closed_does_not_count_in_it(desk: Desk) -> None:
+    desk.now = NOON
+    finish(desk.router.reset_session())
+    desk.now = AFTER
+    append(
+        transcript(desk.projects),
+        Answer("m1", 1, at=NOON - timedelta(milliseconds=1)),
+        Answer("m2", 2, at=NOON),
+    )
+    assert desk.tokens() == 2
+    first = finish(desk.router.list_sessions(9, None))[1]
+    assert (first.session_tokens, first.usage_records) == (1, 1)
+
+
+def test_a_repeat_of_a_report_that_is_kept_says_again_that_it_does_not_count(desk: Desk) -> None:
+    for repeated in (None, True):
+        answer = finish(
+            desk.router.record_usage(
+                model="claude-x",
+                input_tokens=10,
+                output_tokens=0,
+                request_id="r1",
+                client="claude-code 2.1.197",
+            )
+        )
+        assert (answer.repeated, answer.counted) == (repeated, False)

@@ -1,0 +1,64 @@
+"""A router with an engine, and tasks handed over from it."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from immunos_mcp.delegation.tasks import Delegations
+from immunos_mcp.engines.ollama import EngineWatch, Ollama, address
+from immunos_mcp.ledger.inline import InlineSqliteLedger
+from immunos_mcp.router import Router
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+    from pathlib import Path
+
+    from immunos_mcp.answers.answers import DelegateAnswer
+
+CODER = "qwen2.5-coder:7b"
+
+
+@dataclass(frozen=True)
+class Desk:
+    """A router on a ledger of its own, and tasks handed over from it."""
+
+    router: Router
+    delegations: Delegations
+    folder: Path
+
+    async def delegate(self, task_type: str = "code_review", **more: Any) -> DelegateAnswer:
+        given: dict[str, Any] = {
+            "prompt": "Do it",
+            "paths": (),
+            "classification": "routine",
+            **more,
+        }
+        prompt, paths = given.pop("prompt"), given.pop("paths")
+        classification = given.pop("classification")
+        return await self.delegations.delegate(
+            prompt, task_type, classification, paths, (self.folder,), **given
+        )
+
+    def write(self, name: str, lines: list[str]) -> str:
+        (self.folder / name).write_text("\n".join(lines), encoding="utf-8")
+        return name
+
+
+@asynccontextmanager
+async def desk_at(folder: Path, where: str) -> AsyncGenerator[Desk]:
+    with InlineSqliteLedger(folder / "ledger.db") as ledger:
+        async with Ollama(address(where)) as engine, anyio.create_task_group() as tasks:
+            watch = EngineWatch(engine)
+            router = Router(ledger, "default", engine=watch.current)
+            delegations = Delegations(router, engine, watch)
+            tasks.start_soon(delegations.run)
+            project = folder / "project"
+            project.mkdir(exist_ok=True)
+            try:
+                yield Desk(router, delegations, project)
+            finally:
+                tasks.cancel_scope.cancel()

@@ -1,0 +1,48 @@
+"""A ledger and the transcripts that it counts."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from transcript_lines import NOON
+
+from immunos_mcp.assistants.claude_code.transcripts import TranscriptFolders
+from immunos_mcp.ledger.inline import InlineSqliteLedger, finish
+from immunos_mcp.router import Router
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from pathlib import Path
+
+    from immunos_mcp.answers.answers import StatusAnswer, SyncAnswer
+
+BEFORE = NOON - timedelta(hours=1)
+AFTER = NOON + timedelta(hours=1)
+
+
+class Desk:
+    """A ledger, a folder of transcripts, a clock that the test sets, and routers on them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.projects = folder / "projects"
+        self.projects.mkdir()
+        self.now: datetime = BEFORE
+        self.ledger = InlineSqliteLedger(folder / "ledger.db")
+        self.router = self.another_router()
+
+    def another_router(self) -> Router:
+        folders = TranscriptFolders((self.projects,))
+        return Router(self.ledger, "default", clock=lambda: self.now, transcripts=folders)
+
+    def begin(self, session: str | None = None) -> None:
+        finish(self.router.open_session(session))
+
+    def status(self, session: str | None = None) -> StatusAnswer:
+        return finish(self.router.get_session_status(session))
+
+    def tokens(self, session: str | None = None) -> int:
+        return self.status(session).session_tokens
+
+    def sync_all(self) -> SyncAnswer:
+        return finish(self.router.sync(None, lambda _read, _total: None))

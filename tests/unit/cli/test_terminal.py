@@ -1,0 +1,267 @@
+"""How answers look on a terminal, laid out whole, and as JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+import strategies
+from hypothesis import given
+from hypothesis import strategies as st
+
+from immunos_mcp.answers.answers import SessionSummary, StatusAnswer
+from immunos_mcp.cli import terminal
+from immunos_mcp.domain import (
+    Classification,
+    Decision,
+    LoggedDecision,
+    Outcome,
+    PlanUsage,
+    Provider,
+    Reason,
+    SettingChange,
+    Settings,
+    Task,
+    TokenCounts,
+    WarningLevel,
+)
+from immunos_mcp.rules import settings as rules
+
+NOON = datetime(2026, 1, 15, 12, 0, 5, tzinfo=UTC)
+FRESH = StatusAnswer(
+    session="default",
+    session_tokens=0,
+    session_limit=200_000,
+    percent_used=0.0,
+    warning_level=WarningLevel.NORMAL,
+    token_warning_threshold=150_000,
+    token_auto_switch_threshold=180_000,
+    recommended_model="claude-sonnet-4.5",
+    message="Budget is fine.",
+    kept_local_tokens=0,
+    claude_tokens=TokenCounts(),
+    ollama_tokens=TokenCounts(),
+    decisions={},
+    measured_tokens=0,
+    reported_tokens=0,
+)
+USED = replace(
+    FRESH,
+    session_tokens=155_000,
+    percent_used=77.5,
+    warning_level=WarningLevel.WARNING,
+    recommended_model="mixed",
+    message="Running low.",
+    kept_local_tokens=1_234,
+    claude_tokens=TokenCounts(100_000, 50_000, 5_000, 9_000_000),
+    decisions={Reason.TASK_CRITICAL: 2, Reason.DEFAULT_COMPLEX: 12},
+    measured_tokens=150_000,
+    reported_tokens=5_000,
+    session_id=3,
+    started_at=NOON.astimezone(timezone(timedelta(hours=9))),
+    tokens_per_minute=1_250,
+    minutes_to_auto_switch=20,
+)
+
+
+def test_the_status_of_a_session_that_nobody_used_is_laid_out() -> None:
+    assert terminal.status(FRESH).splitlines() == [
+        "Session default (not begun)",
+        "[--------------------] 0 %  0 of 200,000 budget tokens  normal",
+        "Claude       input 0, output 0, cache creation 0, cache reads 0",
+        "Made of      0 measured, 0 reported",
+        "Kept local   0 tokens",
+        "Thresholds   warning 150,000, auto-switch 180,000",
+        "Decisions    none yet",
+        "Recommended  claude-sonnet-4.5. Budget is fine.",
+    ]
+
+
+def test_the_status_of_a_session_in_use_is_laid_out_in_utc() -> None:
+    assert terminal.status(USED).splitlines() == [
+        "Session default (since 2026-01-15 12:00 UTC)",
+        "[###############-----] 77.5 %  155,000 of 200,000 budget tokens  warning",
+        "Claude       input 100,000, output 50,000, cache creation 5,000, cache reads 9,000,000",
+        "Made of      150,000 measured, 5,000 reported",
+        "Kept local   1,234 tokens",
+        "Thresholds   warning 150,000, auto-switch 180,000 (in 20 min) at 1,250 tokens/min",
+        "Decisions    task_critical 2, default_complex 12",
+        "Recommended  mixed. Running low.",
+    ]
+
+
+def test_a_pace_below_both_thresholds_tells_both_times() -> None:
+    soon = replace(USED, minutes_to_warning=3, minutes_to_auto_switch=1_500)
+    (line,) = (line for line in terminal.status(soon).splitlines() if line.startswith("Thres"))
+    assert line == (
+        "Thresholds   warning 150,000 (in 3 min), auto-switch 180,000 (in 1,500 min) "
+        "at 1,250 tokens/min"
+    )
+
+
+def test_the_plans_limits_are_shown_with_their_end() -> None:
+    plan = (PlanUsage("five_hour", 12.5, NOON), PlanUsage("seven_day", 40.0, NOON))
+    assert terminal.status(replace(FRESH, plan=plan)).splitlines()[-1] == (
+        "Plan limits  five-hour 12.5 % used (until 2026-01-15 12:00 UTC), "
+        "seven-day 40 % used (until 2026-01-15 12:00 UTC)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("lines", "files", "told"),
+    [(2, None, "2 lines, 0 files"), (None, 1, "0 lines, 1 files"), (2, 1, "2 lines, 1 files")],
+)
+def test_a_project_and_what_could_not_be_read_come_last(
+    lines: int | None, files: int | None, told: str
+) -> None:
+    bound = replace(FRESH, folder="/code/shop", unread_lines=lines, unread_files=files)
+    assert terminal.status(bound).splitlines()[-2:] == [
+        "Project      /code/shop",
+        f"Not readable {told} of Claude Code's transcripts",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "cells"),
+    [(0, 0), (9_999, 0), (10_000, 1), (199_999, 19), (200_000, 20), (10**12, 20)],
+)
+def test_the_bar_fills_with_the_budget_and_never_overflows(tokens: int, cells: int) -> None:
+    bar = terminal.status(replace(FRESH, session_tokens=tokens)).splitlines()[1].split(" ")[0]
+    assert bar == f"[{'#' * cells}{'-' * (20 - cells)}]"
+
+
+def test_settings_are_listed_one_a_line() -> None:
+    settings = Settings(task_mappings={"debug": "m:1", "plan": "m:2"})
+    assert terminal.settings(rules.values(settings)).splitlines() == [
+        "token_warning_threshold = 150000",
+        "token_auto_switch_threshold = 180000",
+        "session_limit = 200000",
+        "claude_model = claude-sonnet-4.5",
+        "default_local_model = qwen2.5-coder:7b",
+        "input_weight = 1",
+        "output_weight = 1",
+        "cache_creation_weight = 1",
+        "cache_read_weight = 0",
+        "session_window_minutes = 0",
+        "plan_warning_percent = 0",
+        "plan_auto_switch_percent = 0",
+        "cloud_models = off",
+        "deny_agent_tool = off",
+        "delegate_wait_seconds = 45",
+        "track_record = on",
+        "record_gain = 0.3",
+        "record_half_life_days = 180",
+        "record_local_rate = 0.75",
+        "record_claude_rate = 0.9",
+        "record_local_strength = 5",
+        "record_claude_strength = 15",
+        "record_horizon = 100",
+        "record_retry_days = 30",
+        "task_mappings.debug = m:1",
+        "task_mappings.plan = m:2",
+    ]
+
+
+def test_changes_of_settings_are_tabled_with_what_was_not_set() -> None:
+    changes = (
+        SettingChange(NOON, "vscode 1.2", "session_limit", None, "300000"),
+        SettingChange(NOON, "cli", "claude_model", "claude-x", None),
+        SettingChange(NOON, "cli", "task_mappings.debug", None, "m:1"),
+        SettingChange(NOON, "cli", "task_mappings.plan", "m:1", None),
+    )
+    assert terminal.setting_changes(changes).splitlines() == [
+        "when (UTC)           client      setting              from       to",
+        "2026-01-15 12:00:05  vscode 1.2  session_limit        (default)  300000",
+        "2026-01-15 12:00:05  cli         claude_model         claude-x   (default)",
+        "2026-01-15 12:00:05  cli         task_mappings.debug  (none)     m:1",
+        "2026-01-15 12:00:05  cli         task_mappings.plan   m:1        (none)",
+    ]
+
+
+LOGGED = LoggedDecision(
+    12,
+    "work",
+    NOON,
+    Task("debug", Classification.ROUTINE, 5),
+    Decision("m:1", Provider.OLLAMA, Reason.TASK_OPTIMIZED, WarningLevel.NORMAL, 1_500),
+    None,
+)
+
+
+def test_decisions_are_tabled_with_their_outcome() -> None:
+    closed = LOGGED._replace(decision_id=3, outcome=Outcome.FAILURE)
+    assert terminal.decisions((LOGGED, closed)).splitlines() == [
+        "id  when (UTC)           session  task   class    model  reason          at tokens  outcome",
+        "12  2026-01-15 12:00:05  work     debug  routine  m:1    task_optimized  1,500      -",
+        "3   2026-01-15 12:00:05  work     debug  routine  m:1    task_optimized  1,500      failure",
+    ]
+
+
+def test_sessions_are_tabled_with_how_they_ended() -> None:
+    ended = NOON + timedelta(hours=1)
+    summaries = (
+        SessionSummary(2, "work", ended, 0, 0, 0, 0),
+        SessionSummary(1, "work", NOON, 180_001, 1_000, 12, 9, ended, "new day"),
+    )
+    assert terminal.sessions(summaries).splitlines() == [
+        "id  session  from (UTC)           to (UTC)             tokens   kept local  decisions  why",
+        "2   work     2026-01-15 13:00:05  open                 0        0           0          -",
+        "1   work     2026-01-15 12:00:05  2026-01-15 13:00:05  180,001  1,000       12         new day",
+    ]
+
+
+def test_a_table_of_nothing_is_its_header() -> None:
+    assert terminal.decisions(()).split() == (
+        [
+            "id",
+            "when",
+            "(UTC)",
+            "session",
+            "task",
+            "class",
+            "model",
+            "reason",
+            "at",
+            "tokens",
+            "outcome",
+        ]
+    )
+    assert terminal.sessions(()) == (
+        "id  session  from (UTC)  to (UTC)  tokens  kept local  decisions  why"
+    )
+    assert terminal.setting_changes(()) == "when (UTC)  client  setting  from  to"
+
+
+def test_json_is_one_line_without_blanks_and_nulls_in_utc() -> None:
+    assert terminal.to_json((LOGGED, LOGGED._replace(outcome=Outcome.SUCCESS))) == (
+        '[{"decision_id":12,"session":"work","decided_at":"2026-01-15T12:00:05Z",'
+        '"task":{"task_type":"debug","classification":"routine","estimated_tokens":5},'
+        '"decision":{"model":"m:1","provider":"ollama","reason":"task_optimized",'
+        '"warning_level":"normal","session_tokens":1500}},'
+        '{"decision_id":12,"session":"work","decided_at":"2026-01-15T12:00:05Z",'
+        '"task":{"task_type":"debug","classification":"routine","estimated_tokens":5},'
+        '"decision":{"model":"m:1","provider":"ollama","reason":"task_optimized",'
+        '"warning_level":"normal","session_tokens":1500},"outcome":"success"}]'
+    )
+    elsewhere = LOGGED._replace(decided_at=NOON.astimezone(timezone(timedelta(hours=-5))))
+    assert terminal.to_json(elsewhere) == terminal.to_json(LOGGED)
+
+
+def test_json_keeps_letters_readable_and_false_and_zero() -> None:
+    assert terminal.to_json({"größe": 0, "aus": False, "nichts": None, "leer": ""}) == (
+        '{"größe":0,"aus":false,"leer":""}'
+    )
+
+
+@given(st.dictionaries(strategies.words, strategies.plain, max_size=5))
+def test_json_reads_back_as_it_was(values: dict[str, Any]) -> None:
+    assert json.loads(terminal.to_json(values)) == values
+
+
+@pytest.mark.parametrize("value", [object(), {1, 2}, {"x": b"bytes"}, (1, [2])])
+def test_a_value_that_is_no_answer_is_a_bug(value: object) -> None:
+    with pytest.raises(TypeError, match="no JSON for"):
+        terminal.to_json(value)

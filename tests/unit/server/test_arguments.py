@@ -1,0 +1,640 @@
+"""What crosses the MCP boundary: strict arguments in, answers out that fit their schemas."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+import strategies
+from hypothesis import given
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from immunos_mcp.answers.answers import (
+    ConfigAnswer,
+    Difference,
+    RecordAnswer,
+    Rehearsal,
+    ResetAnswer,
+    RouteAnswer,
+    StatusAnswer,
+)
+from immunos_mcp.cli import terminal
+from immunos_mcp.domain import MAXIMUM_TOKENS, Provider, Reason, TokenCounts, WarningLevel
+from immunos_mcp.errors import InvalidInputError, Problem
+from immunos_mcp.server import arguments as contracts
+from immunos_mcp.server import text as wording
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+ROUTE = {"task_type": "debug", "classification": "routine"}
+RECORD = {"model": "m", "input_tokens": 1, "output_tokens": 2}
+
+BAD: list[tuple[type[contracts.Arguments], dict[str, Any], str]] = [
+    (contracts.RouteTaskArguments, {}, "task_type: got nothing, takes 1 to 64"),
+    (contracts.RouteTaskArguments, {**ROUTE, "task_type": 5}, "task_type: got 5, takes 1 to 64"),
+    (
+        contracts.RouteTaskArguments,
+        {**ROUTE, "classification": "urgent"},
+        "classification: got 'urgent', takes routine, creative or critical",
+    ),
+    (
+        contracts.RouteTaskArguments,
+        {**ROUTE, "estimated_tokens": -1},
+        "estimated_tokens: got -1, takes a whole number from 0 to 1000000000000",
+    ),
+    (contracts.RouteTaskArguments, {**ROUTE, "estimated_tokens": 1.5}, "estimated_tokens: got 1.5"),
+    (contracts.RouteTaskArguments, {**ROUTE, "estimated_tokens": "5"}, "estimated_tokens: got '5'"),
+    (
+        contracts.RouteTaskArguments,
+        {**ROUTE, "estimated_tokens": True},
+        "estimated_tokens: got true",
+    ),
+    (
+        contracts.RouteTaskArguments,
+        {**ROUTE, "estimated_tokens": 2**63},
+        "estimated_tokens: got 9223372036854775808",
+    ),
+    (
+        contracts.RouteTaskArguments,
+        {**ROUTE, "estimated_tokens": 10**400},
+        "estimated_tokens: got a whole number of 1329 bits",
+    ),
+    (
+        contracts.RouteTaskArguments,
+        {**ROUTE, "priority": 1},
+        "priority: got 1, takes no such argument; there are task_type, classification",
+    ),
+    (contracts.RouteTaskArguments, {**ROUTE, "a\nb": 1}, "'a\\nb': got 1, takes no such argument"),
+    (contracts.RecordUsageArguments, {"model": "m"}, "output_tokens: got nothing"),
+    (
+        contracts.RecordUsageArguments,
+        {**RECORD, "outcome": "meh"},
+        "outcome: got 'meh', takes success",
+    ),
+    (contracts.RecordUsageArguments, {**RECORD, "decision_id": "7"}, "decision_id: got '7'"),
+    (contracts.ResetSessionArguments, {"reason": ["x"]}, "reason: got ['x'], takes text"),
+    (
+        contracts.UpdateConfigArguments,
+        {"dry_run": "yes"},
+        "dry_run: got 'yes', takes true or false",
+    ),
+    (
+        contracts.UpdateConfigArguments,
+        {"input_weight": float("nan")},
+        "input_weight: got nan, takes a number from 0 to 100",
+    ),
+    (contracts.UpdateConfigArguments, {"warning_threshold": 0}, "warning_threshold: got 0, takes"),
+    (
+        contracts.UpdateConfigArguments,
+        {"task_mappings": {"debug": 5}},
+        "task_mappings: got {'debug': 5}, takes an object of task type",
+    ),
+    (
+        contracts.UpdateConfigArguments,
+        {"task_mappings": {"!": "m"}},
+        "task_mappings: got {'!': 'm'}, takes for task_mappings.! 1 to 64",
+    ),
+    (
+        contracts.UpdateConfigArguments,
+        {"task_mappings": {"!": "m", "debug": "a b", "plan": "m:1"}},
+        (
+            "takes for task_mappings.! 1 to 64 printable characters, such as code_review, "
+            "for task_mappings.debug a model name"
+        ),
+    ),
+    (
+        contracts.UpdateConfigArguments,
+        {"token_warning_threshold": 5, "warning_threshold": 6},
+        "warning_threshold: got 6, takes nothing beside token_warning_threshold, which is the same",
+    ),
+    (
+        contracts.UpdateConfigArguments,
+        {"task_mappings": {"debug": "m:1", "Debug": "m:2"}},
+        "takes for task_mappings.Debug what was given for debug before",
+    ),
+    (
+        contracts.RouteTaskArguments,
+        {**ROUTE, "priority": None},
+        "priority: got nothing, takes no such argument",
+    ),
+    (contracts.UpdateConfigArguments, {"claude_model": "a b"}, "claude_model: got 'a b', takes"),
+]
+
+
+@pytest.mark.parametrize(("model", "arguments", "message"), BAD)
+def test_a_bad_argument_is_named_with_what_it_got_and_what_it_takes(
+    model: type[contracts.Arguments], arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InvalidInputError) as refused:
+        contracts.parse(model, arguments)
+    assert message in str(refused.value)
+
+
+def test_every_bad_argument_of_a_call_is_named() -> None:
+    with pytest.raises(InvalidInputError) as refused:
+        contracts.parse(
+            contracts.UpdateConfigArguments,
+            {"session_limit": -1, "claude_model": "", "input_weight": 101, "nonsense": 1},
+        )
+    assert {problem.field for problem in refused.value.problems} == {
+        "session_limit",
+        "claude_model",
+        "input_weight",
+        "nonsense",
+    }
+
+
+def test_a_huge_string_is_not_sent_back() -> None:
+    with pytest.raises(InvalidInputError) as refused:
+        contracts.parse(contracts.RouteTaskArguments, {**ROUTE, "classification": "x" * 10_000_000})
+    assert len(str(refused.value)) < 300
+
+
+def test_null_counts_as_not_given() -> None:
+    given = contracts.parse(
+        contracts.RouteTaskArguments, {**ROUTE, "estimated_tokens": None, "session": None}
+    )
+    assert given == contracts.RouteTaskArguments(task_type="debug", classification="routine")
+
+
+def test_settings_are_taken_under_their_short_names_too() -> None:
+    given = contracts.parse(
+        contracts.UpdateConfigArguments,
+        {"warning_threshold": 5, "token_auto_switch_threshold": 6, "task_mappings": {"a b": None}},
+    )
+    assert given.changes() == {
+        "token_warning_threshold": 5,
+        "token_auto_switch_threshold": 6,
+        "task_mappings": {"a_b": None},
+    }
+
+
+@pytest.mark.parametrize(
+    ("model", "good"),
+    [
+        (contracts.RouteTaskArguments, ROUTE),
+        (contracts.RecordUsageArguments, {**RECORD, "outcome": "success", "decision_id": 1}),
+        (contracts.GetSessionStatusArguments, {}),
+        (contracts.ResetSessionArguments, {"reason": "new day", "session": "x"}),
+        (contracts.UpdateConfigArguments, {"task_mappings": {"debug": None}, "dry_run": True}),
+    ],
+)
+def test_a_published_schema_takes_what_is_taken_and_refuses_unknown_fields(
+    model: type[BaseModel], good: dict[str, Any]
+) -> None:
+    schema = contracts.input_schema(model)
+    Draft202012Validator.check_schema(schema)
+    validator: Any = Draft202012Validator(schema)
+    assert validator.is_valid(good)
+    assert not validator.is_valid({**good, "unknown": 1})
+    assert "title" not in json.dumps(schema)
+
+
+STATUS = StatusAnswer(
+    session="default",
+    session_tokens=5,
+    session_limit=200_000,
+    percent_used=0.0,
+    warning_level=WarningLevel.NORMAL,
+    token_warning_threshold=150_000,
+    token_auto_switch_threshold=180_000,
+    recommended_model="claude-sonnet-4.5",
+    message="Budget is fine.",
+    kept_local_tokens=7,
+    claude_tokens=TokenCounts(5),
+    ollama_tokens=TokenCounts(7),
+    decisions={Reason.TASK_OPTIMIZED: 2},
+    measured_tokens=4,
+    reported_tokens=1,
+    session_id=3,
+    started_at=datetime(2026, 1, 15, 12, 0, 0, 250_000, tzinfo=UTC),
+    tokens_per_minute=10,
+    minutes_to_warning=15_000,
+    minutes_to_auto_switch=18_000,
+)
+ANSWERS: list[tuple[contracts.Answer, object, str]] = [
+    (
+        contracts.ROUTE,
+        RouteAnswer(
+            "claude-x",
+            Provider.CLAUDE,
+            Reason.TASK_CRITICAL,
+            WarningLevel.NORMAL,
+            5,
+            9,
+            15,
+            WarningLevel.WARNING,
+        ),
+        (
+            "Use claude-x (claude): task_critical. Session 5 tokens, normal. decision_id 9. "
+            "After it: 15, warning"
+        ),
+    ),
+    (
+        contracts.ROUTE,
+        RouteAnswer("m:1", Provider.OLLAMA, Reason.TASK_OPTIMIZED, WarningLevel.NORMAL, 5, 9, 5),
+        "Use m:1 (ollama): task_optimized. Session 5 tokens, normal. decision_id 9. After it: 5, normal",
+    ),
+    (
+        contracts.RECORD,
+        RecordAnswer(5, 0, WarningLevel.WARNING, crossed=WarningLevel.WARNING),
+        "Recorded. Session 5 tokens, warning (threshold crossed). Kept local 0",
+    ),
+    (
+        contracts.RECORD,
+        RecordAnswer(5, 0, WarningLevel.NORMAL, repeated=True),
+        "Already recorded, nothing changed. Session 5 tokens, normal. Kept local 0",
+    ),
+    (
+        contracts.RECORD,
+        RecordAnswer(5, 0, WarningLevel.NORMAL, counted=False),
+        "Kept, not counted: your usage is measured. Session 5 tokens, normal. Kept local 0",
+    ),
+    (
+        contracts.STATUS,
+        STATUS,
+        (
+            "Session default: 5 of 200000 tokens (0.0 %), normal. Budget is fine. Recommended: "
+            "claude-sonnet-4.5. Kept local 7. Thresholds 150000, 180000. 10 tokens a minute: warning in "
+            "15000 min, auto-switch in 18000 min"
+        ),
+    ),
+    (contracts.RESET, ResetAnswer(4), "Session 4 opened; none was open"),
+    (
+        contracts.RESET,
+        ResetAnswer(4, 3, 10, 20, 30),
+        "Session 4 opened. Session 3 closed at 10 tokens, 20 kept local, 30 decisions",
+    ),
+    (
+        contracts.CONFIG,
+        ConfigAnswer(
+            {"input_weight": Difference(1.0, 0.5), "task_mappings.a": Difference(None, "m:1")},
+            {"input_weight": 0.5, "task_mappings": {"a": "m:1", "b": "m:1"}},
+        ),
+        (
+            "Changed: input_weight 1 -> 0.5, task_mappings.a none -> m:1. "
+            "In force: input_weight 0.5, m:1 for a/b"
+        ),
+    ),
+    (
+        contracts.CONFIG,
+        ConfigAnswer({}, {"session_limit": 9}, dry_run=True, rehearsal=Rehearsal(9, 3, 2, 1)),
+        (
+            "Would change: nothing. Of the last 9 decisions 3 would differ: 2 to Ollama, 1 to Claude. "
+            "In force: session_limit 9"
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize(("form", "answer", "_line"), ANSWERS)
+def test_an_answer_fits_its_schema_has_no_nulls_and_is_the_command_lines_json(
+    form: contracts.Answer, answer: object, _line: str
+) -> None:
+    dumped = form.dump(answer)
+    validator: Any = Draft202012Validator(form.schema)
+    validator.validate(dumped)
+    assert "null" not in form.dump_json(answer)
+    assert json.loads(form.dump_json(answer)) == dumped == json.loads(terminal.to_json(answer))
+
+
+@pytest.mark.parametrize(("form", "answer", "line"), ANSWERS)
+def test_an_answer_is_said_in_one_line(form: contracts.Answer, answer: Any, line: str) -> None:
+    say: dict[contracts.Answer, Any] = {
+        contracts.ROUTE: wording.routed,
+        contracts.RECORD: wording.recorded,
+        contracts.STATUS: wording.status,
+        contracts.RESET: wording.reset,
+        contracts.CONFIG: wording.configured,
+    }
+    assert say[form](answer) == line
+
+
+GOOD: dict[type[contracts.Arguments], dict[str, Any]] = {
+    contracts.RouteTaskArguments: {
+        **ROUTE,
+        "estimated_tokens": 5,
+        "explain": True,
+        "session": "work",
+    },
+    contracts.RecordUsageArguments: {
+        **RECORD,
+        "cache_creation_input_tokens": 3,
+        "cache_read_input_tokens": 4,
+        "decision_id": 7,
+        "outcome": "failure",
+        "request_id": "r1",
+        "session": "work",
+    },
+    contracts.GetSessionStatusArguments: {"session": "work"},
+    contracts.ResetSessionArguments: {"reason": "new day", "session": "work"},
+    contracts.UpdateConfigArguments: {
+        "token_warning_threshold": 1,
+        "token_auto_switch_threshold": 2,
+        "session_limit": 3,
+        "claude_model": "claude-x",
+        "default_local_model": "llama3:8b",
+        "input_weight": 1,
+        "output_weight": 0.5,
+        "cache_creation_weight": 100,
+        "cache_read_weight": 0.001,
+        "session_window_minutes": 300,
+        "plan_warning_percent": 80,
+        "plan_auto_switch_percent": 95,
+        "cloud_models": "off",
+        "delegate_wait_seconds": 30,
+        "deny_agent_tool": "on",
+        "track_record": "advise",
+        "task_mappings": {"debug": "m:1", "plan": None},
+        "dry_run": False,
+        "session": "work",
+    },
+    contracts.HookArguments: {"event": "Stop"},
+}
+FIELDS = [(model, field) for model, given in GOOD.items() for field in given]
+COUNT = "a whole number from 0 to 1000000000000"
+THRESHOLD = "a whole number from 1 to 1000000000000"
+WEIGHT = "a number from 0 to 100 in steps of 0.001"
+WINDOW = "a whole number of minutes from 0 (off) to 525600"
+PERCENT = "a whole percentage from 1 to 100, or 0 for off"
+NO_NUMBERS: tuple[Any, ...] = (True, "5", "", [5], {"x": 5}, float("nan"), float("inf"))
+NO_WHOLE_NUMBERS: tuple[Any, ...] = (*NO_NUMBERS, 1.5, 5.0, -1, 10**12 + 1, 2**63, 10**400)
+COUNTS = {
+    contracts.RouteTaskArguments: ["estimated_tokens"],
+    contracts.RecordUsageArguments: [
+        "input_tokens",
+        "output_tokens",
+        "cache_creation_input_tokens",
+        "cache_read_input_tokens",
+    ],
+}
+THRESHOLDS = ["token_warning_threshold", "token_auto_switch_threshold", "session_limit"]
+WEIGHTS = ["input_weight", "output_weight", "cache_creation_weight", "cache_read_weight"]
+NUMBERS: list[tuple[type[contracts.Arguments], str, str, tuple[Any, ...]]] = [
+    *(
+        (model, field, COUNT, NO_WHOLE_NUMBERS)
+        for model, names in COUNTS.items()
+        for field in names
+    ),
+    *(
+        (contracts.UpdateConfigArguments, field, THRESHOLD, (*NO_WHOLE_NUMBERS, 0))
+        for field in THRESHOLDS
+    ),
+    *(
+        (
+            contracts.UpdateConfigArguments,
+            field,
+            WEIGHT,
+            (*NO_NUMBERS, -0.1, 100.001, 0.0005, 10**400),
+        )
+        for field in WEIGHTS
+    ),
+    (
+        contracts.UpdateConfigArguments,
+        "session_window_minutes",
+        WINDOW,
+        (*NO_WHOLE_NUMBERS, 525_601),
+    ),
+    *(
+        (contracts.UpdateConfigArguments, field, PERCENT, (*NO_WHOLE_NUMBERS, 101))
+        for field in ("plan_warning_percent", "plan_auto_switch_percent")
+    ),
+]
+
+
+def problems(model: type[contracts.Arguments], arguments: dict[str, Any]) -> tuple[Problem, ...]:
+    with pytest.raises(InvalidInputError) as refused:
+        contracts.parse(model, arguments)
+    return refused.value.problems
+
+
+def is_taken(model: type[contracts.Arguments], arguments: dict[str, Any]) -> bool:
+    try:
+        contracts.parse(model, arguments)
+    except InvalidInputError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("model", GOOD)
+def test_every_argument_is_taken_as_it_is_and_every_field_is_tried(
+    model: type[contracts.Arguments],
+) -> None:
+    assert contracts.parse(model, GOOD[model]).model_dump() == GOOD[model]
+    assert set(GOOD[model]) == set(model.model_fields)
+
+
+@pytest.mark.parametrize(("model", "field", "takes", "bad"), NUMBERS)
+def test_a_number_that_cannot_be_taken_is_named_with_what_it_got(
+    model: type[contracts.Arguments], field: str, takes: str, bad: tuple[Any, ...]
+) -> None:
+    found = [problems(model, {**GOOD[model], field: value}) for value in bad]
+    assert found == [(Problem(field, value, takes),) for value in bad]
+
+
+@pytest.mark.parametrize(("model", "field"), FIELDS)
+def test_null_is_not_given_and_a_required_argument_that_is_not_given_is_named(
+    model: type[contracts.Arguments], field: str
+) -> None:
+    nulled = {**GOOD[model], field: None}
+    left = {name: value for name, value in GOOD[model].items() if name != field}
+    if model.model_fields[field].is_required():
+        for arguments in (nulled, left):
+            (problem,) = problems(model, arguments)
+            assert (problem.field, problem.got) == (field, None)
+    else:
+        assert contracts.parse(model, nulled) == contracts.parse(model, left)
+        assert getattr(contracts.parse(model, nulled), field) is None
+
+
+@pytest.mark.parametrize(("model", "field"), FIELDS)
+@pytest.mark.parametrize("value", [[1], {"x": 1}, [[["deep"]]]])
+def test_a_list_or_an_object_in_place_of_an_argument_is_named(
+    model: type[contracts.Arguments], field: str, value: object
+) -> None:
+    (problem,) = problems(model, {**GOOD[model], field: value})
+    assert (problem.field, problem.got) == (field, value)
+    assert len(str(problem)) < 300
+
+
+@pytest.mark.parametrize(("model", "field"), FIELDS)
+def test_ten_megabytes_are_refused_in_a_short_line(
+    model: type[contracts.Arguments], field: str
+) -> None:
+    huge = "x" * 10_000_000
+    for arguments in ({**GOOD[model], field: [huge]}, {**GOOD[model], huge: 1}):
+        with pytest.raises(InvalidInputError) as refused:
+            contracts.parse(model, arguments)
+        assert len(str(refused.value)) < 600
+
+
+@pytest.mark.parametrize("model", GOOD)
+@pytest.mark.parametrize("name", ["unheard_of", "", "Session", "a b", "\u202e", "\U0001f525"])
+def test_an_unknown_argument_is_named_with_those_there_are(
+    model: type[contracts.Arguments], name: str
+) -> None:
+    (problem,) = problems(model, {**GOOD[model], name: "x"})
+    assert problem.field.isprintable()
+    assert (problem.got, problem.takes) == (
+        "x",
+        f"no such argument; there are {', '.join(model.model_fields)}",
+    )
+
+
+def test_an_unknown_argument_with_half_a_character_is_named_too() -> None:
+    (problem,) = problems(contracts.RouteTaskArguments, {**ROUTE, "\ud800": 1})
+    assert (problem.field, problem.got) == ("'\\ud800'", 1)
+
+
+def test_a_number_too_long_to_be_written_is_named_inside_an_object_too() -> None:
+    (problem,) = problems(contracts.UpdateConfigArguments, {"task_mappings": {"debug": 10**5000}})
+    assert "task_mappings: got " in str(problem)
+
+
+def test_a_setting_given_under_both_its_names_is_refused() -> None:
+    both = {"warning_threshold": 5, "token_warning_threshold": 6}
+    (problem,) = problems(contracts.UpdateConfigArguments, both)
+    assert (problem.field, problem.got) == ("warning_threshold", 5)
+
+
+def test_a_threshold_is_refused_under_the_name_it_was_given() -> None:
+    assert problems(contracts.UpdateConfigArguments, {"auto_switch_threshold": "x"}) == (
+        Problem("auto_switch_threshold", "x", THRESHOLD),
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "field", "words"),
+    [
+        (contracts.RouteTaskArguments, "classification", "routine, creative or critical"),
+        (contracts.RecordUsageArguments, "outcome", "success or failure"),
+        (
+            contracts.HookArguments,
+            "event",
+            "UserPromptSubmit, PreToolUse, PostToolBatch, SubagentStop or Stop",
+        ),
+    ],
+)
+def test_a_word_outside_the_closed_ones_is_refused_with_all_of_them(
+    model: type[contracts.Arguments], field: str, words: str
+) -> None:
+    for value in ("", "Routine", "SUCCESS", "stop ", 1, False):
+        assert problems(model, {**GOOD[model], field: value}) == (Problem(field, value, words),)
+    for word in words.replace(" or ", ", ").split(", "):
+        assert getattr(contracts.parse(model, {**GOOD[model], field: word}), field) == word
+
+
+SAMPLES: tuple[Any, ...] = (
+    None, True, False, -1, 0, 1, 5, MAXIMUM_TOKENS, 1.5, -0.5, "", "5", "x", "routine", "Routine",
+    "success", "Stop", [], ["x"], {}, {"debug": "m:1"}, {"debug": None}, {"debug": 5},
+)  # fmt: skip
+
+
+def fits_unpublished_bounds(name: str, value: object) -> bool:
+    """Tell whether a value is inside the bounds that are only told when they are broken."""
+    if name in WEIGHTS:
+        return not isinstance(value, int | float) or 0 <= value <= 100
+    return name not in {"claude_model", "default_local_model"} or value != ""
+
+
+def fits_schema(model: type[contracts.Arguments], arguments: dict[str, Any]) -> bool:
+    validator: Any = Draft202012Validator(contracts.input_schema(model))
+    return validator.is_valid(
+        {name: value for name, value in arguments.items() if value is not None}
+    ) and all(fits_unpublished_bounds(name, value) for name, value in arguments.items())
+
+
+@pytest.mark.parametrize(("model", "field"), FIELDS)
+def test_one_argument_of_any_kind_is_taken_exactly_when_the_published_schema_fits_it(
+    model: type[contracts.Arguments], field: str
+) -> None:
+    calls = [{**GOOD[model], field: value} for value in SAMPLES]
+    assert [is_taken(model, call) for call in calls] == [fits_schema(model, call) for call in calls]
+
+
+@given(
+    st.sampled_from(list(GOOD)),
+    st.dictionaries(st.integers(0, 12), st.sampled_from(SAMPLES), max_size=3),
+    st.sets(st.integers(0, 12), max_size=2),
+    st.booleans(),
+)
+def test_what_is_taken_fits_the_published_schema_and_what_does_not_fit_is_refused(
+    model: type[contracts.Arguments], changed: dict[int, Any], left_out: set[int], is_strange: bool
+) -> None:
+    arguments = dict(GOOD[model])
+    names = list(arguments)
+    for position in left_out:
+        arguments.pop(names[position % len(names)], None)
+    for position, value in changed.items():
+        arguments[names[position % len(names)]] = value
+    if is_strange:
+        arguments["unheard_of"] = 1
+    assert is_taken(model, arguments) == fits_schema(model, arguments)
+
+
+PUBLISHED = {
+    contracts.RouteTaskArguments: ["task_type", "classification"],
+    contracts.RecordUsageArguments: ["model", "input_tokens", "output_tokens"],
+    contracts.GetSessionStatusArguments: [],
+    contracts.ResetSessionArguments: [],
+    contracts.UpdateConfigArguments: [],
+    contracts.HookArguments: ["event"],
+}
+
+
+@pytest.mark.parametrize(("model", "required"), PUBLISHED.items())
+def test_a_published_schema_lists_every_argument_flat_and_closed(
+    model: type[contracts.Arguments], required: list[str]
+) -> None:
+    schema = contracts.input_schema(model)
+    assert schema["type"] == "object"
+    assert schema["additionalProperties"] is False
+    assert list(schema["properties"]) == list(model.model_fields)
+    assert schema.get("required", []) == required
+    text = json.dumps(schema)
+    assert [
+        word for word in ("$ref", "$defs", "anyOf", "default", "title") if f'"{word}"' in text
+    ] == []
+
+
+KINDS = [
+    (contracts.ROUTE, strategies.route_answers),
+    (contracts.RECORD, strategies.record_answers),
+    (contracts.STATUS, strategies.status_answers),
+    (contracts.RESET, strategies.reset_answers),
+    (contracts.CONFIG, strategies.config_answers),
+]
+
+
+def holds_null(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(holds_null(item) for item in cast("dict[str, Any]", value).values())
+    return value is None
+
+
+@pytest.mark.parametrize(("form", "answers"), KINDS)
+@given(data=st.data())
+def test_any_answer_fits_its_schema_and_is_the_command_lines_json(
+    form: contracts.Answer, answers: st.SearchStrategy[object], data: st.DataObject
+) -> None:
+    answer = data.draw(answers)
+    dumped = form.dump(answer)
+    validator: Any = Draft202012Validator(form.schema)
+    validator.validate(dumped)
+    assert not holds_null(dumped)
+    assert form.dump_json(answer) == terminal.to_json(answer)
+    assert json.loads(form.dump_json(answer)) == dumped
+
+
+@pytest.mark.parametrize("form", [form for form, _ in KINDS])
+def test_an_output_schema_is_an_object_without_what_nobody_need_read(
+    form: contracts.Answer,
+) -> None:
+    Draft202012Validator.check_schema(form.schema)
+    assert form.schema["type"] == "object"
+    assert '"title"' not in json.dumps(form.schema)
+    assert '"default": null' not in json.dumps(form.schema)

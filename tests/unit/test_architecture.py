@@ -1,0 +1,48 @@
+"""What the import layers cannot say: that commands stay light, and that importing does nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import wire
+
+import immunos_mcp
+
+PACKAGE = Path(immunos_mcp.__file__).parent
+
+
+def run(home: Path, code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=wire.environment(home),
+        cwd=home,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=wire.TIMEOUT_SECONDS,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_a_command_imports_neither_the_protocol_nor_an_event_loop(home: Path) -> None:
+    code = (
+        "import sys; from immunos_mcp.cli import main as cli;"
+        " assert cli.main(['route', '--task-type', 'x', '--classification', 'routine']) == 0;"
+        " assert cli.main(['status']) == 0;"
+        " heavy = {'mcp', 'mcp_types', 'pydantic', 'pydantic_core', 'anyio', 'asyncio', 'aiosqlite'};"
+        " print(sorted(heavy & set(sys.modules)))"
+    )
+    assert run(home, code).splitlines()[-1] == "[]"
+
+
+def test_importing_every_module_prints_nothing_and_makes_nothing(home: Path) -> None:
+    modules = [
+        ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts)
+        for file in PACKAGE.rglob("*.py")
+    ]
+    assert "immunos_mcp.server.app" in modules
+    assert run(home, "import " + ", ".join(sorted(modules))) == ""
+    assert list(home.iterdir()) == []
