@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from immunos_mcp.answers.answers import Explanation
+    from immunos_mcp.answers.replay import ReplayAnswer
     from immunos_mcp.answers.report import Prices, ReportAnswer
     from immunos_mcp.assistants.claude_code.transcripts import Transcript, TranscriptFolders
     from immunos_mcp.domain import (
@@ -66,7 +67,7 @@ if TYPE_CHECKING:
     from immunos_mcp.ledger import SettingsChanged, SqliteLedger, Standing
     from immunos_mcp.ledger.export import ExportedRows
     from immunos_mcp.ledger.pruning import Pruned
-    from immunos_mcp.replay.engine import History, ReplayAnswer
+    from immunos_mcp.replay.history import History
     from immunos_mcp.rules.settings import SettingChangeValue
 
 REPORTED = "reported"
@@ -315,11 +316,11 @@ class Router:
                 current = await self._ledger.settings()
                 return ConfigAnswer({}, settings_rules.notable_values(current))
             return _config(await self._ledger.change_settings(changes, client, self._clock()))
-        from immunos_mcp.replay import engine  # few commands need it
+        from immunos_mcp.replay.summary import dry_run_summary  # few commands need it
 
         would = await self._ledger.preview_settings(changes)
         rehearsal = await self._ledger.replay(
-            lambda past: engine.rehearse(past, _changed_policies(past, changes)),
+            lambda past: dry_run_summary(past, _changed_policies(past, changes)),
             name,
             newest=REHEARSED_DECISIONS,
         )
@@ -340,12 +341,12 @@ class Router:
             session: the session name; ``None``: all.
             most: how many differing decisions are listed.
         """
-        from immunos_mcp.replay import engine  # few commands need it
+        from immunos_mcp.replay.summary import replay_summary  # few commands need it
 
         name = None if session is None else names.check_session_name(session)
         await self._ledger.preview_settings(changes)
         return await self._ledger.replay(
-            lambda past: engine.replay_and_tell(
+            lambda past: replay_summary(
                 past,
                 _changed_policies(past, changes),
                 lambda settings: settings_rules.apply(settings, changes),
@@ -369,14 +370,14 @@ class Router:
         Raises:
             InvalidInputError: there is no such decision, or what it was made from was pruned.
         """
-        from immunos_mcp.replay import engine  # few commands need it
+        from immunos_mcp.replay.engine import inputs_of  # few commands need it
 
         if not 1 <= decision_id <= LARGEST_ID:
             takes = "the decision_id of a route_task answer"
             raise InvalidInputError(Problem("decision_id", decision_id, takes))
         logged = await self._ledger.logged_decision(decision_id)
         decision = logged.decision
-        past = await self._ledger.replay(engine.recall, alone=decision_id)
+        past = await self._ledger.replay(inputs_of, alone=decision_id)
         if past is None:
             takes = "a decision of which nothing was pruned"
             raise InvalidInputError(Problem("decision_id", decision_id, takes))

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
         SessionSummary,
         StatusAnswer,
     )
+    from immunos_mcp.answers.replay import ReplayAnswer
     from immunos_mcp.domain import LoggedDecision, PlanUsage, SettingChange
-    from immunos_mcp.replay.engine import ReplayAnswer
     from immunos_mcp.rules.settings import SettingValue
 
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"

@@ -10,7 +10,7 @@ from immunos_mcp.domain import Provider, TokenCounts
 from immunos_mcp.ledger import engines, records, stored_settings
 from immunos_mcp.ledger.connection import utc_text
 from immunos_mcp.ledger.decisions import newest_decisions
-from immunos_mcp.replay.engine import (
+from immunos_mcp.replay.history import (
     History,
     PastDecision,
     PastOutcome,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from immunos_mcp.ledger import history
 from immunos_mcp.ledger.connection import utc_text
-from immunos_mcp.replay import engine
+from immunos_mcp.replay.engine import records_before
 
 if TYPE_CHECKING:
     import sqlite3
@@ -145,7 +145,7 @@ def _prune_usage(connection: sqlite3.Connection, before: datetime, first: int) -
 
 
 def _prune_decisions(connection: sqlite3.Connection, first: int) -> int:
-    known = engine.records_before(history.history(connection, alone=first))
+    known = records_before(history.history(connection, alone=first))
     _keep_records(connection, known)
     connection.execute(
         "INSERT INTO immunos_mcp_pruned_decision"  # noqa: S608  # a constant

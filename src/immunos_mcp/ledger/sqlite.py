@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from immunos_mcp.ledger.sessions import Reset
     from immunos_mcp.ledger.standings import Standing
     from immunos_mcp.ledger.stored_settings import SettingsChanged
-    from immunos_mcp.replay.engine import History
+    from immunos_mcp.replay.history import History
     from immunos_mcp.rules.settings import SettingChangeValue
 
 Result = TypeVar("Result")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from immunos_mcp.domain import Decision
-    from immunos_mcp.replay.engine import History
+    from immunos_mcp.replay.history import History
 
 
 @contextmanager
@@ -118,15 +118,15 @@ def test_a_trial_in_another_session_is_remembered_where_one_is_replayed_alone(
 
 @settings(max_examples=40)
 @given(pasts.steps)
-def test_what_a_decision_was_made_from_is_recalled_and_decides_the_same(
+def test_the_inputs_of_a_logged_decision_decide_the_same_again(
     tmp_path_factory: pytest.TempPathFactory, lived: list[pasts.Step]
 ) -> None:
     past = Past(tmp_path_factory.mktemp("past") / "ledger.db")
     past.live([*lived, pasts.Route("code_review", "routine", 7, "default")])
     with past_of(past.file, alone=past.decision_ids[-1]) as found:
-        recalled = engine.recall(found)
-    assert recalled is not None
-    decision = policy.decide(*recalled)
+        inputs = engine.inputs_of(found)
+    assert inputs is not None
+    decision = policy.decide(*inputs)
     with InlineSqliteLedger(past.file) as ledger:
         (entry,) = finish(ledger.decisions(None, 1))
     assert (decision.model, decision.reason, decision.trial, decision.changed_by) == (

@@ -1,0 +1,74 @@
+"""How far session totals drift from the logged ones as tasks move between providers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from immunos_mcp.domain import Provider
+from immunos_mcp.rules import policy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from immunos_mcp.domain import Settings
+    from immunos_mcp.replay.history import History, PastDecision, PastWork
+
+
+class Shifts:
+    """The differences from the logged totals of all sessions, from the first decision on.
+
+    A task that leaves Claude takes along the budget tokens of its responses; one that comes to Claude
+    brings those of its local responses. Where no response names the decision, the estimate that was
+    given stands in.
+
+    Attributes:
+        totals: budget tokens to add to each session's total from here on.
+        moves: what was added when, by session.
+        kept_tokens: budget tokens that left Claude.
+        spent_tokens: tokens that came to it.
+    """
+
+    def __init__(self, history: History) -> None:
+        self.totals: dict[int, int] = {}
+        self.moves: dict[int, list[tuple[str, int]]] = {}
+        self.kept_tokens = 0
+        self.spent_tokens = 0
+        self._work = _WorkByDecision(history.work)
+
+    def move(self, past: PastDecision, provider: Provider, settings: Settings) -> None:
+        """Move a decision's tokens to another provider."""
+        tokens = self._tokens(past, provider, settings)
+        if provider is Provider.OLLAMA:
+            self.kept_tokens += tokens
+            tokens = -tokens
+        else:
+            self.spent_tokens += tokens
+        if tokens:
+            self.totals[past.session_id] = self.totals.get(past.session_id, 0) + tokens
+            self.moves.setdefault(past.session_id, []).append((past.decided_at, tokens))
+
+    def _tokens(self, past: PastDecision, provider: Provider, settings: Settings) -> int:
+        work = self._work.of(past.decision_id)
+        if work is not None:
+            counts = work.claude if provider is Provider.OLLAMA else work.local
+            if counts.total:
+                return policy.budget_tokens(counts, settings.weights)
+        return past.estimated_tokens or 0
+
+
+class _WorkByDecision:
+    """The tokens of decisions, looked up in ascending order; nothing is read before the first."""
+
+    def __init__(self, read: Callable[[], Iterable[PastWork]]) -> None:
+        self._read = read
+        self._rest: Iterator[PastWork] | None = None
+        self._next: PastWork | None = None
+
+    def of(self, decision_id: int) -> PastWork | None:
+        if self._rest is None:
+            self._rest = iter(self._read())
+            self._next = next(self._rest, None)
+        while self._next is not None and self._next.decision_id < decision_id:
+            self._next = next(self._rest, None)
+        found = self._next
+        return found if found is not None and found.decision_id == decision_id else None
