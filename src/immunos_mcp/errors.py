@@ -51,6 +51,10 @@ class LedgerError(ImmunosError):
     """The ledger cannot be used as it is; the text names the file and the remedy."""
 
 
+class DelegationError(ImmunosError):
+    """A delegated task was not done; the text says why and what to do."""
+
+
 class OutputError(ImmunosError):
     """What was asked for cannot be written; the text says where, why, and what to do."""
 

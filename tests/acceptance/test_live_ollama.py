@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
+from immunos_mcp.delegation.request import DelegationRequest
 from immunos_mcp.delegation.tasks import Delegations
 from immunos_mcp.domain import EngineState
 from immunos_mcp.engines.ollama import EngineWatch, Ollama, address
@@ -39,9 +40,10 @@ async def test_a_task_is_done_by_a_model_that_is_installed(tmp_path: Path) -> No
             async with anyio.create_task_group() as tasks:
                 delegations = Delegations(router, engine, watch)
                 tasks.start_soon(delegations.run)
-                answer = await delegations.delegate(
-                    "Say hello.", "simple_question", "routine", (), (tmp_path,)
+                request = DelegationRequest(
+                    prompt="Say hello.", task_type="simple_question", classification="routine"
                 )
+                answer = await delegations.delegate(request, (tmp_path,))
                 assert answer.local_output
                 assert answer.output_tokens
                 status = await router.get_session_status()

@@ -11,7 +11,7 @@ from desks import CODER, desk_at
 from llama_engine import TRAINED_CONTEXT, LlamaEngine, make_tiny_model
 from ollama_server import Script, scripted_ollama
 
-from immunos_mcp.delegation.tasks import DelegationError
+from immunos_mcp.errors import DelegationError
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from immunos_mcp.delegation.request import DelegationRequest
 from immunos_mcp.delegation.tasks import Delegations
 from immunos_mcp.engines.ollama import EngineWatch, Ollama, address
 from immunos_mcp.ledger.inline import InlineSqliteLedger
@@ -31,17 +32,10 @@ class Desk:
     folder: Path
 
     async def delegate(self, task_type: str = "code_review", **more: Any) -> DelegateAnswer:
-        given: dict[str, Any] = {
-            "prompt": "Do it",
-            "paths": (),
-            "classification": "routine",
-            **more,
-        }
-        prompt, paths = given.pop("prompt"), given.pop("paths")
-        classification = given.pop("classification")
-        return await self.delegations.delegate(
-            prompt, task_type, classification, paths, (self.folder,), **given
-        )
+        told = {name: more.pop(name) for name in ("progress", "on_text") if name in more}
+        given = {"prompt": "Do it", "classification": "routine", **more}
+        request = DelegationRequest(task_type=task_type, **given)
+        return await self.delegations.delegate(request, (self.folder,), **told)
 
     def write(self, name: str, lines: list[str]) -> str:
         (self.folder / name).write_text("\n".join(lines), encoding="utf-8")

@@ -422,6 +422,7 @@ def _delegate(given: argparse.Namespace, chosen: options.Options) -> int:
 async def _delegated(given: argparse.Namespace, chosen: options.Options) -> DelegateAnswer:
     import anyio
 
+    from immunos_mcp.delegation.request import DelegationRequest
     from immunos_mcp.delegation.tasks import Delegations
     from immunos_mcp.engines.ollama import EngineWatch, Ollama, address
 
@@ -432,6 +433,16 @@ async def _delegated(given: argparse.Namespace, chosen: options.Options) -> Dele
 
     async def delegate(router: Router, engine: Ollama, watch: EngineWatch) -> DelegateAnswer:
         delegations = Delegations(router, engine, watch)
+        request = DelegationRequest(
+            prompt=given.prompt,
+            task_type=given.task_type,
+            classification=given.classification,
+            paths=given.path,
+            instructions=given.instructions,
+            decision_id=given.decision_id,
+            max_output_tokens=given.max_output_tokens,
+            output_path=given.output,
+        )
         # Whoever types a path has allowed it.
         allowed = (Path("/"), *(Path(path) for path in given.path))
         result: list[DelegateAnswer | ImmunosError] = []
@@ -439,16 +450,7 @@ async def _delegated(given: argparse.Namespace, chosen: options.Options) -> Dele
             tasks.start_soon(delegations.run)
             try:
                 answer = await delegations.delegate(
-                    given.prompt,
-                    given.task_type,
-                    given.classification,
-                    given.path,
-                    allowed,
-                    instructions=given.instructions,
-                    decision_id=given.decision_id,
-                    max_output_tokens=given.max_output_tokens,
-                    output_path=given.output,
-                    said=None if given.json else say,
+                    request, allowed, on_text=None if given.json else say
                 )
                 while answer.handle is not None:
                     answer = await delegations.collect(answer.handle)

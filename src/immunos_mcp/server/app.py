@@ -26,6 +26,7 @@ from mcp.shared.exceptions import MCPDeprecationWarning, MCPError
 from immunos_mcp import __version__
 from immunos_mcp.assistants.claude_code.transcripts import transcript_folders
 from immunos_mcp.assistants.configuration import HOOK_TOOL
+from immunos_mcp.delegation.request import DelegationRequest
 from immunos_mcp.delegation.tasks import Delegations
 from immunos_mcp.domain import Classification
 from immunos_mcp.engines.ollama import EngineWatch, Ollama
@@ -341,19 +342,19 @@ class Handlers:
                 takes = "text, unless a handle is given"
                 raise InvalidInputError(Problem(missing, None, takes))  # one answer for all
             else:
-                answer = await delegations.delegate(
-                    given.prompt,
-                    given.task_type,
-                    given.classification or Classification.ROUTINE,
-                    given.paths or (),
-                    (*await _roots(context), *self._allowed),
+                asked = DelegationRequest(
+                    prompt=given.prompt,
+                    task_type=given.task_type,
+                    classification=given.classification or Classification.ROUTINE,
+                    paths=given.paths or (),
                     instructions=given.instructions,
                     decision_id=given.decision_id,
                     max_output_tokens=given.max_output_tokens,
                     output_path=given.output_path,
                     session=given.session,
-                    progress=progress,
                 )
+                allowed = (*await _roots(context), *self._allowed)
+                answer = await delegations.delegate(asked, allowed, progress=progress)
         except ImmunosError as error:
             return mcp.CallToolResult(
                 content=[mcp.TextContent(type="text", text=str(error))], is_error=True

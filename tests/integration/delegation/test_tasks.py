@@ -15,11 +15,10 @@ from desks import CODER, Desk, desk_at
 from ollama_server import Manner, Script, scripted_ollama
 
 from immunos_mcp.answers.answers import DelegateAnswer
-from immunos_mcp.delegation import tasks
-from immunos_mcp.delegation.tasks import DelegationError
+from immunos_mcp.delegation import chat, tasks
 from immunos_mcp.domain import Engine, EngineState, Outcome, Provider
 from immunos_mcp.engines import ollama
-from immunos_mcp.errors import InvalidInputError
+from immunos_mcp.errors import DelegationError, InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
@@ -419,7 +418,7 @@ async def test_a_thinking_model_has_room_to_think_and_is_asked_not_to_for_short_
     script.thinking = True
     answer = await desk.delegate(max_output_tokens=100)
     assert answer.local_output == "word1 word2 word3 word4"
-    assert script.requests[0]["options"]["num_predict"] == 100 + tasks.THINKING_TOKENS
+    assert script.requests[0]["options"]["num_predict"] == 100 + chat.THINKING_TOKENS
     assert "think" not in script.requests[0]
     script.models["qwen2.5:1.5b"] = 4096
     await desk.delegate("summarize")

@@ -1,0 +1,217 @@
+"""Fitting a task into a model's context: estimates, parts, and the merging of their results.
+
+The model itself is a function here, so that all of this can be tested without one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from immunos_mcp.delegation.material import numbered
+from immunos_mcp.errors import DelegationError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from immunos_mcp.delegation.request import Assignment
+
+    OnText = Callable[[str], None]
+    """Is given the text of a result as it comes."""
+
+    Complete = Callable[[str, OnText | None], Awaitable["Completion"]]
+    """Has the model answer one prompt.
+
+    Raises:
+        PromptTooLongError: the prompt takes more than the model's context.
+    """
+
+DIVISIBLE_TASKS = frozenset({"summarize", "file_analysis", "code_scan"})
+"""Task types whose material may be worked on in parts, and the parts' results merged."""
+
+MOST_PARTS = 64
+BYTES_PER_TOKEN = 3
+"""Fewer than any common tokenizer has for text or code, so that the estimate errs upwards."""
+
+TEMPLATE_TOKENS = 64
+"""Room for what the engine's chat template adds to a prompt."""
+
+SMALLEST_CONTEXT = 2_048
+SMALLEST_PART = SMALLEST_CONTEXT // 8
+"""Tokens of material below which dividing it is pointless."""
+
+_MERGE = "The material is what was found in each part of it. Merge it."
+
+
+class PromptTooLongError(Exception):
+    """A prompt takes more than the model's context, by the engine's count."""
+
+    def __init__(self, needed_tokens: int) -> None:
+        super().__init__(needed_tokens)
+        self.needed_tokens = needed_tokens
+
+    def smaller(self, space: int, context_tokens: int) -> int:
+        """Return room for material that fits, if the rest is as dense; at least an eighth less."""
+        return min(space * context_tokens // self.needed_tokens, space) * 7 // 8
+
+
+class ModelLimits(NamedTuple):
+    """A model as it was asked for, its longest context, and the room kept in it for the answer."""
+
+    model: str
+    context_tokens: int
+    output_tokens: int
+
+
+class Completion(NamedTuple):
+    """A model's answer to one prompt; it is incomplete where it was cut off."""
+
+    text: str
+    is_complete: bool
+
+
+class Result(NamedTuple):
+    """The result of a task, whether all of it is there, and in how many parts it was worked on."""
+
+    text: str
+    is_complete: bool
+    parts: int
+
+
+def estimated_tokens(text: str) -> int:
+    """Return about how many tokens a text has; rather too many than too few."""
+    return len(text.encode()) // BYTES_PER_TOKEN + 1
+
+
+def prompt_text(assignment: Assignment, lines: Sequence[str], note: str = "") -> str:
+    """Return the prompt for a task with some lines of its material."""
+    parts = [assignment.prompt]
+    if assignment.instructions:
+        parts.append(assignment.instructions)
+    if note:
+        parts.append(note)
+    if lines:
+        parts.append("Material:\n" + "\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def divided(lines: Sequence[str], space: int) -> list[list[str]]:
+    """Divide lines into parts of at most so many tokens; a longer line is divided itself."""
+    parts: list[list[str]] = [[]]
+    used = 0
+    longest = space * BYTES_PER_TOKEN // 4
+    pieces = (
+        line[start : start + longest]
+        for line in lines
+        for start in range(0, max(1, len(line)), longest)
+    )
+    for piece in pieces:
+        tokens = estimated_tokens(piece)
+        if used + tokens > space and parts[-1]:
+            parts.append([])
+            used = 0
+        parts[-1].append(piece)
+        used += tokens
+    return parts
+
+
+async def completed(
+    assignment: Assignment, limits: ModelLimits, complete: Complete, on_text: OnText | None
+) -> Result:
+    """Have a model do a task: in one go if its material fits, else in parts if that may be done.
+
+    Args:
+        assignment: the task.
+        limits: of the model.
+        complete: has the model answer one prompt.
+        on_text: is given the text of the result, not that of its parts.
+
+    Raises:
+        DelegationError: the material does not fit.
+    """
+    lines = [
+        line
+        for document in assignment.material.documents
+        for line in (f"== {document.name}", *numbered(document))
+    ]
+    context_tokens, output_tokens = limits.context_tokens, limits.output_tokens
+    frame = estimated_tokens(prompt_text(assignment, []))
+    space = context_tokens - output_tokens - frame - TEMPLATE_TOKENS
+    needed = _size(lines)
+    try:
+        if needed <= space:
+            return Result(*await complete(prompt_text(assignment, lines), on_text), parts=1)
+    except PromptTooLongError as error:
+        needed = error.needed_tokens
+        space = error.smaller(space, context_tokens)
+    if assignment.task_type not in DIVISIBLE_TASKS or space < SMALLEST_PART:
+        raise DelegationError(
+            f"the task takes about {needed + output_tokens} tokens and {limits.model} at most"
+            f" {context_tokens}; give fewer or smaller files, or a model with a longer context"
+        )
+    return await _Merging(assignment, limits, complete, space).result(lines, on_text)
+
+
+class _Merging:
+    """Work on material part by part, then on the results, until those are one part."""
+
+    def __init__(
+        self, assignment: Assignment, limits: ModelLimits, complete: Complete, space: int
+    ) -> None:
+        self._assignment = assignment
+        self._limits = limits
+        self._complete = complete
+        self._space = space
+        self._parts = 0
+        self._is_complete = True
+
+    async def result(self, lines: Sequence[str], on_text: OnText | None) -> Result:
+        while True:
+            waiting = divided(lines, self._space)
+            if len(waiting) == 1:
+                merged = await self._part(waiting, _MERGE, on_text)
+                if merged is not None:
+                    return Result(merged, self._is_complete, self._parts)
+            found = await self._each(waiting)
+            if _size(found) >= _size(lines):
+                raise DelegationError(
+                    f"{self._limits.model} does not make the material shorter; do it yourself"
+                )
+            lines = found
+
+    async def _each(self, waiting: list[list[str]]) -> list[str]:
+        """Return what is found in each part, as material to be merged."""
+        found: list[str] = []
+        while waiting:
+            number = self._parts + 1
+            note = f"This is part {number} of several; another step merges the results."
+            text = await self._part(waiting, note, None)
+            if text is not None:
+                found += [f"== part {number}", *text.splitlines()]
+        return found
+
+    async def _part(
+        self, waiting: list[list[str]], note: str, on_text: OnText | None
+    ) -> str | None:
+        """Work on the first part and take it out; ``None``: it was too long, all are shorter now."""
+        if self._parts == MOST_PARTS:
+            raise DelegationError(
+                f"the task takes more than {MOST_PARTS} parts for {self._limits.model};"
+                " give fewer or smaller files"
+            )
+        try:
+            text, is_complete = await self._complete(
+                prompt_text(self._assignment, waiting[0], note), on_text
+            )
+        except PromptTooLongError as error:
+            # The estimate was too low for this text; it holds for the rest as well.
+            self._space = error.smaller(self._space, self._limits.context_tokens)
+            waiting[:] = divided([line for part in waiting for line in part], self._space)
+            return None
+        del waiting[0]
+        self._parts += 1
+        self._is_complete = self._is_complete and is_complete
+        return text
+
+
+def _size(lines: Sequence[str]) -> int:
+    return sum(map(estimated_tokens, lines))

@@ -1,0 +1,110 @@
+"""What is asked of a local model, and its check before anything is routed or done."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import anyio
+import msgspec
+
+from immunos_mcp.delegation import material
+from immunos_mcp.errors import InvalidInputError, Problem
+from immunos_mcp.rules import names
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from immunos_mcp.delegation.material import Material
+
+LONGEST_PROMPT = 100_000
+MOST_OUTPUT_TOKENS = 32_768
+
+
+class DelegationRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A task for a local model, as a caller gives it.
+
+    Attributes:
+        prompt: what to do.
+        task_type: kind of task, as for ``route_task``.
+        classification: likewise.
+        paths: files and patterns that the task is about.
+        instructions: how to do it.
+        decision_id: an earlier decision on this very task; ``None``: it is routed now.
+        max_output_tokens: bound of the answer; ``None``: by task type.
+        output_path: a new file for the whole result, which grows as that comes; the answer then has
+            only its beginning.
+        session: the budget session; ``None``: the default one.
+    """
+
+    prompt: str
+    task_type: str
+    classification: str
+    paths: Sequence[str] = ()
+    instructions: str | None = None
+    decision_id: int | None = None
+    max_output_tokens: int | None = None
+    output_path: str | None = None
+    session: str | None = None
+
+
+class Assignment(msgspec.Struct, frozen=True, kw_only=True):
+    """A request that was checked, with its files read.
+
+    Attributes:
+        prompt: what to do.
+        task_type: normalised to lower snake case.
+        material: the files it is about.
+        instructions: how to do it; ``None``: nothing beyond the prompt.
+        max_output_tokens: bound of the answer; ``None``: by task type.
+        output_file: a new file that takes the whole result, where one is wanted.
+        session: the budget session, checked.
+    """
+
+    prompt: str
+    task_type: str
+    material: Material
+    instructions: str | None
+    max_output_tokens: int | None
+    output_file: Path | None
+    session: str | None
+
+
+async def checked(request: DelegationRequest, allowed: Sequence[Path]) -> Assignment:
+    """Check a request and read its files.
+
+    Args:
+        request: what is asked.
+        allowed: folders and files that may be read and written.
+
+    Raises:
+        InvalidInputError: an argument is invalid, or a file must not be read or written.
+    """
+    _check_texts(request)
+    session = None if request.session is None else names.check_session_name(request.session)
+    bound = request.max_output_tokens
+    if bound is not None and not 1 <= bound <= MOST_OUTPUT_TOKENS:
+        takes = f"a whole number from 1 to {MOST_OUTPUT_TOKENS}"
+        raise InvalidInputError(Problem("max_output_tokens", bound, takes))
+    task_type = names.normalise_task_type(request.task_type)
+    read = await anyio.to_thread.run_sync(material.read_material, request.paths, allowed)
+    path = request.output_path
+    return Assignment(
+        prompt=request.prompt,
+        task_type=task_type,
+        material=read,
+        instructions=request.instructions,
+        max_output_tokens=bound,
+        output_file=None if path is None else material.check_output(path, allowed),
+        session=session,
+    )
+
+
+def _check_texts(request: DelegationRequest) -> None:
+    prompt, instructions = request.prompt, request.instructions
+    if not prompt.strip() or len(prompt) > LONGEST_PROMPT:
+        takes = f"1 to {LONGEST_PROMPT} characters that say what to do"
+        raise InvalidInputError(Problem("prompt", prompt[:60], takes))
+    if instructions is not None and len(instructions) > LONGEST_PROMPT:
+        takes = f"at most {LONGEST_PROMPT} characters"
+        raise InvalidInputError(Problem("instructions", instructions[:60], takes))
