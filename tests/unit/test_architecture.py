@@ -46,3 +46,13 @@ def test_importing_every_module_prints_nothing_and_makes_nothing(home: Path) -> 
     assert "immunos_mcp.server.app" in modules
     assert run(home, "import " + ", ".join(sorted(modules))) == ""
     assert list(home.iterdir()) == []
+
+
+def test_only_a_reports_page_loads_templates_and_charts(home: Path) -> None:
+    for form, loaded in (("text", []), ("csv", []), ("html", ["jinja2", "pygal"])):
+        code = (
+            "import sys; from immunos_mcp.cli import main as cli;"
+            f" assert cli.main(['report', '--format', '{form}']) == 0;"
+            " print(); print(sorted({'jinja2', 'pygal'} & set(sys.modules)))"
+        )
+        assert run(home, code).splitlines()[-1] == str(loaded)

@@ -319,7 +319,7 @@ async def _report(router: Router, given: argparse.Namespace) -> tuple[object, st
 
 def _rendered(answer: ReportAnswer, form: str) -> str:
     if form == "html":
-        from immunos_mcp.reports.page import page
+        from immunos_mcp.reports.page.document import page
 
         return page(answer)
     if form == "csv":

@@ -22,7 +22,7 @@ from immunos_mcp.domain import Evidence, ModelRecord, Provider, RecordRules, Set
 from immunos_mcp.ledger.inline import InlineSqliteLedger, finish
 from immunos_mcp.reports import prices
 from immunos_mcp.reports.csv import Line, long_table
-from immunos_mcp.reports.page import page
+from immunos_mcp.reports.page.document import page
 from immunos_mcp.reports.text import COLUMNS, text
 from immunos_mcp.router import Router
 from immunos_mcp.rules import policy

@@ -6,8 +6,9 @@ import re
 
 import pytest
 
-from immunos_mcp.reports.style import STYLE
+from immunos_mcp.reports.page.document import style_sheet
 
+STYLE = style_sheet()
 THEMES = [
     dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", block))
     for block in re.findall(r":root \{([^}]*)\}", STYLE)

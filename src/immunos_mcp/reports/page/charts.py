@@ -12,7 +12,6 @@ from xml.etree import ElementTree as ET
 import pygal
 from pygal.style import Style
 
-from immunos_mcp.reports.markup import Markup
 from immunos_mcp.rules.formatting import compact
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ def bar_chart(
     series: Sequence[Series],
     thresholds: Sequence[int],
     size: tuple[int, int],
-) -> Markup:
+) -> str:
     """Return a chart as an SVG element that is one image to a screen reader.
 
     Args:
@@ -107,7 +106,7 @@ def _every(labels: Sequence[str], width: int) -> int:
     return -(-len(labels) // room) or 1
 
 
-def _image(drawn: str, described: str, series: Sequence[Series], labels: Sequence[str]) -> Markup:
+def _image(drawn: str, described: str, series: Sequence[Series], labels: Sequence[str]) -> str:
     ET.register_namespace("", _NAMESPACE)
     root = ET.fromstring(drawn)  # noqa: S314  # drawn above, of numbers and dates
     root.attrib.pop("id")
@@ -129,4 +128,4 @@ def _image(drawn: str, described: str, series: Sequence[Series], labels: Sequenc
         for bar, label, value in zip(bars, labels, each.values, strict=True):
             title = ET.SubElement(bar, f"{{{_NAMESPACE}}}title")
             title.text = f"{label}: {each.title} {value:,}"
-    return Markup(ET.tostring(root, encoding="unicode"))
+    return ET.tostring(root, encoding="unicode")

@@ -1,0 +1,169 @@
+"""A report as an HTML document, rendered from the templates beside this module. Pure.
+
+The page's policy forbids everything but its own style sheet, so that nothing it shows could act.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import re
+from datetime import UTC
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, NamedTuple
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2.ext import Extension
+from markupsafe import Markup
+
+from immunos_mcp import __version__
+from immunos_mcp.domain import Provider
+from immunos_mcp.reports.page.figures import sessions_figure, usage_figure
+from immunos_mcp.rules.formatting import (
+    NOTHING_SINCE,
+    NOTHING_YET,
+    compact,
+    grouped,
+    minute,
+    prices_of,
+    printable,
+    session_end,
+    usd,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from immunos_mcp.answers.report import ReportAnswer
+
+BEGINNING = "<!doctype html>\n<!-- immunos-mcp report -->\n"
+"""What every page begins with, by which an earlier report is known."""
+
+_LINE_BREAKS = re.compile(r"(?<=[>}])\n\s*|\n\s*(?=<|\{[%#])")
+_LONGEST_FIGURE = 10**10
+
+
+class Tile(NamedTuple):
+    """One of the figures at the top of the page.
+
+    Attributes:
+        kind: whose it is, for its colour.
+        title: what it is.
+        figure: spelled out.
+        note: what it counts.
+    """
+
+    kind: str
+    title: str
+    figure: str
+    note: str
+
+
+def page(answer: ReportAnswer) -> str:
+    """Return a report as an HTML document."""
+    style = style_sheet()
+    hashed = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    content = (
+        _environment()
+        .get_template("report.html")
+        .render(
+            answer=answer,
+            version=__version__,
+            policy=(
+                f"default-src 'none'; style-src 'sha256-{hashed}'; base-uri 'none'; form-action 'none'"
+            ),
+            style=Markup(style),  # noqa: S704  # a file of this package
+            nothing=NOTHING_YET if answer.since is None else NOTHING_SINCE,
+            tiles=tuple(_tiles(answer)),
+            usage=usage_figure(answer) if answer.usage else None,
+            sessions=sessions_figure(answer) if answer.sessions else None,
+            most_decisions=max((each.decisions for each in answer.decisions), default=0),
+        )
+    )
+    return f"{BEGINNING}{content}\n"
+
+
+@cache
+def style_sheet() -> str:
+    """Return the style sheet as it is in the page, byte for byte, since the policy has its hash."""
+    return "\n" + (files(__package__) / "templates" / "style.css").read_text(encoding="utf-8")
+
+
+def _tiles(answer: ReportAnswer) -> Iterator[Tile]:
+    prices = answer.prices
+    yield Tile(
+        "claude", "Budget tokens", _short(answer.budget_tokens), "Claude's, each kind by its weight"
+    )
+    yield Tile("local", "Kept local", _short(answer.kept_local_tokens), "tokens of local models")
+    if prices.claude_cost_usd is None:
+        yield Tile("claude", "Claude's cost", "unknown", "no price is known for its models")
+    else:
+        note = "at list price, all four kinds"
+        unpriced = len(prices.models_without_price)
+        if unpriced:
+            models = "models" if unpriced > 1 else "model"
+            note = f"at list price, without {unpriced} {models} of no known price"
+        yield Tile("claude", "Claude's cost", usd(prices.claude_cost_usd), note)
+    if prices.kept_local_cost_usd is None:
+        yield Tile("local", "Cost avoided", "unknown", f"no price is known for {prices.model}")
+    else:
+        avoided = usd(prices.kept_local_cost_usd)
+        yield Tile("local", "Cost avoided", avoided, f"at {prices.priced_as}'s list price")
+    decided = sum(each.decisions for each in answer.decisions)
+    local = sum(each.decisions for each in answer.decisions if each.provider == Provider.OLLAMA)
+    yield Tile("plain", "Decisions", _short(decided), f"{local:,} to local models")
+
+
+def _short(number: int) -> str:
+    return grouped(number) if number < _LONGEST_FIGURE else compact(number)
+
+
+def _price(amount: float | None) -> str:
+    return "no price" if amount is None else f"${amount:g}"
+
+
+def _iso(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat()
+
+
+def _period_start(moment: datetime) -> str:
+    return minute(moment) if moment.hour else moment.strftime("%Y-%m-%d")
+
+
+def _escaped(shown: object) -> Markup:
+    """Return text as markup, whatever it holds; control characters become question marks."""
+    if isinstance(shown, Markup):
+        return shown
+    return Markup(html.escape(printable(str(shown))))  # noqa: S704  # escaped here
+
+
+class _UnbrokenLines(Extension):
+    """Takes line breaks and indentation beside tags out of a template: they are not of the page."""
+
+    def preprocess(self, source: str, name: str | None, filename: str | None = None) -> str:  # noqa: ARG002  # overrides
+        return _LINE_BREAKS.sub("", source)
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("immunos_mcp.reports.page"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_escaped,
+        extensions=[_UnbrokenLines],
+    )
+    environment.filters |= {
+        "grouped": grouped,
+        "iso": _iso,
+        "minute": minute,
+        "period_start": _period_start,
+        "price": _price,
+        "prices_of": prices_of,
+        "session_end": session_end,
+        "usd": usd,
+    }
+    return environment

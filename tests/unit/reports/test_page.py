@@ -1,0 +1,60 @@
+"""A report's page: what its policy lets it do, and what becomes of text in it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import re
+from datetime import UTC, datetime
+
+from immunos_mcp.answers.report import DecisionSum, ReportFigures
+from immunos_mcp.domain import Settings
+from immunos_mcp.reports import prices
+from immunos_mcp.reports.compose import compose
+from immunos_mcp.reports.page.document import BEGINNING, page
+
+NOW = datetime(2026, 11, 23, tzinfo=UTC)
+
+
+def page_of(*decisions: DecisionSum) -> str:
+    figures = ReportFigures(
+        settings=Settings(),
+        is_hourly=False,
+        periods={},
+        models={},
+        sources={},
+        decisions=decisions,
+        records=(),
+        records_left_out=0,
+        priors={},
+        sessions=(),
+    )
+    return page(compose(figures, None, prices.list_prices(NOW), NOW))
+
+
+def test_the_policy_allows_the_pages_own_style_sheet_and_nothing_else() -> None:
+    shown = page_of()
+    (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', shown)
+    (style,) = re.findall(r"<style>(.*?)</style>", shown, re.DOTALL)
+    hashed = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert html.unescape(policy) == (
+        f"default-src 'none'; style-src 'sha256-{hashed}'; base-uri 'none'; form-action 'none'"
+    )
+
+
+def test_whatever_text_holds_is_shown_as_text() -> None:
+    hostile = "<b onclick='x'>&\"{{ 7 * 7 }}\x1b\u202e"
+    shown = page_of(DecisionSum(hostile, "claude", 1, 0, 0, changed_by=hostile))
+    escaped = "&lt;b onclick=&#x27;x&#x27;&gt;&amp;&quot;{{ 7 * 7 }}??"
+    assert shown.count(escaped) == 2
+    assert "<b" not in shown.replace("<body", "").replace("<bdi", "")
+
+
+def test_line_breaks_of_the_templates_are_not_in_the_page() -> None:
+    shown = page_of(DecisionSum("task_critical", "claude", 1, 0, 0))
+    assert shown.startswith(BEGINNING + "<html ")
+    without_style = re.sub(
+        r"<style>.*?</style>", "", shown.removeprefix(BEGINNING), flags=re.DOTALL
+    )
+    assert without_style.index("\n") == len(without_style) - 1
