@@ -1,4 +1,4 @@
-"""What a hook of Claude Code is told: one short line when the budget's state calls for it, or a no.
+"""Answers to Claude Code's hooks: one short line when the budget's state calls for it, or a denial.
 
 The hooks are of the type that calls a tool of the running server, so no process is started. The
 tool is not listed and costs no context; what it answers is read as the hook's JSON.
@@ -7,16 +7,31 @@ tool is not listed and costs no context; what it answers is read as the hook's J
 from __future__ import annotations
 
 import json
+import logging
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+import anyio
+
 from immunos_mcp.domain import WarningLevel
+from immunos_mcp.errors import ImmunosError
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from immunos_mcp.answers.answers import StatusAnswer
+    from immunos_mcp.router import Router
 
 NEAR_SHARE = 0.05
 """A threshold is near when less than this share of it is left."""
+
+LATE_SECONDS = 0.3
+"""How long after a turn its last response is in the transcript; 0.1 s was seen."""
+
+SILENCE = "{}"
+"""The hook's JSON that changes nothing."""
+
+logger = logging.getLogger(__name__)
 
 
 class HookEvent(StrEnum):
@@ -32,24 +47,72 @@ class HookEvent(StrEnum):
 _RANKS = {WarningLevel.NORMAL: 0, WarningLevel.WARNING: 1, WarningLevel.CRITICAL: 2}
 
 
-class HookTeller:
-    """Remembers what the model of this conversation was told, so that nothing is said twice."""
+class BudgetNotices:
+    """The notices about the budget in one conversation, none of which is given twice."""
 
     def __init__(self) -> None:
-        self._told = (_RANKS[WarningLevel.NORMAL], False)
+        self._noticed = (_RANKS[WarningLevel.NORMAL], False)
 
-    def answer(self, event: HookEvent, status: StatusAnswer) -> str:
-        """Return the hook's JSON: a line for the model where a prompt finds the budget worse."""
+    def notice(self, status: StatusAnswer) -> str | None:
+        """Return a line for the model if the budget got worse since the last call."""
+        before = self._noticed
+        self._noticed = (_RANKS[status.warning_level], _is_near(status))
+        return _line(status) if self._noticed > before else None
+
+
+class Hooks:
+    """Answers the hooks of one conversation; ``catch_up_after_turns`` runs beside it."""
+
+    def __init__(
+        self,
+        router: Router,
+        on_caught_up: Callable[[], None],
+        sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+    ) -> None:
+        """Answer from a router.
+
+        Args:
+            router: the use cases.
+            on_caught_up: called when the last response of a turn was counted.
+            sleep: waits for some seconds.
+        """
+        self._router = router
+        self._notices = BudgetNotices()
+        self._on_caught_up = on_caught_up
+        self._sleep = sleep
+        self._turn_ended = anyio.Event()
+
+    async def answer(self, event: HookEvent) -> str:
+        """Return the hook's JSON; whatever the event, all usage written so far is counted."""
+        if event is HookEvent.PRE_TOOL_USE:
+            denial = await self._router.refuse_agent()
+            return SILENCE if denial is None else deny_subagent(*denial)
+        if event is HookEvent.USER_PROMPT_SUBMIT:
+            await self._router.open_session()
+        status = await self._router.get_session_status()
+        if event is HookEvent.STOP:
+            self._turn_ended.set()
         if event is not HookEvent.USER_PROMPT_SUBMIT:
-            return "{}"
-        told, self._told = self._told, (_RANKS[status.warning_level], _is_near(status))
-        if self._told <= told:
-            return "{}"
-        return _output(event, additionalContext=_line(status))
+            return SILENCE
+        notice = self._notices.notice(status)
+        return SILENCE if notice is None else _output(event, additionalContext=notice)
+
+    async def catch_up_after_turns(self) -> None:
+        """Count each turn's last response, which is written just after the hook ran."""
+        while True:
+            await self._turn_ended.wait()
+            self._turn_ended = anyio.Event()
+            await self._sleep(LATE_SECONDS)
+            try:
+                await self._router.catch_up()
+            except ImmunosError as error:
+                logger.warning("cannot take over the turn's last response: %s", error)
+            else:
+                self._on_caught_up()
 
 
-def deny_agent(model: str, message: str) -> str:
-    """Return the hook's JSON that refuses a subagent and names the local model in its place."""
+def deny_subagent(model: str, message: str) -> str:
+    """Return the hook's JSON that denies a subagent and names the local model in its place."""
     reason = (
         f"{message} No subagents: have {model} do this, or do the least that is needed yourself."
     )
@@ -58,8 +121,8 @@ def deny_agent(model: str, message: str) -> str:
     )
 
 
-def _output(event: HookEvent, **told: str) -> str:
-    output = {"hookEventName": event.value, **told}
+def _output(event: HookEvent, **fields: str) -> str:
+    output = {"hookEventName": event.value, **fields}
     return json.dumps({"hookSpecificOutput": output}, separators=(",", ":"))
 
 

@@ -14,6 +14,7 @@ import anyio
 from mcp.server.subscriptions import InMemorySubscriptionBus, ResourceUpdated
 
 from immunos_mcp.errors import ImmunosError
+from immunos_mcp.server.uris import CONFIG_URI, status_uris
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -37,21 +38,11 @@ class StatusNotifier:
     Args:
         revisions: reads the settings and, by open session, figures that change with its status.
         default_session: the session that is shown even while none is open.
-        status_uris: the resources that show a session's status, by its name.
-        config_uri: the resource that shows the settings.
     """
 
-    def __init__(
-        self,
-        revisions: Callable[[], Awaitable[Revisions]],
-        default_session: str,
-        status_uris: Callable[[str], tuple[str, ...]],
-        config_uri: str,
-    ) -> None:
+    def __init__(self, revisions: Callable[[], Awaitable[Revisions]], default_session: str) -> None:
         self._revisions = revisions
         self._default_session = default_session
-        self._status_uris = status_uris
-        self._config_uri = config_uri
         self._bus = InMemorySubscriptionBus()
         self._listeners: set[object] = set()
         self._subscribers: dict[str, list[ServerSession]] = {}
@@ -129,10 +120,10 @@ class StatusNotifier:
     def _changed_uris(self, seen: Revisions, current: Revisions) -> list[str]:
         (settings_before, before), (settings_after, after) = seen, current
         settings_changed = settings_before != settings_after
-        uris = [self._config_uri] if settings_changed else []
+        uris = [CONFIG_URI] if settings_changed else []
         for name in sorted({self._default_session, *before, *after}):
             if settings_changed or before.get(name) != after.get(name):
-                uris.extend(self._status_uris(name))
+                uris.extend(status_uris(name, self._default_session))
         return uris
 
     async def _notify(self, uri: str) -> None:

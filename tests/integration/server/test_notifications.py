@@ -24,7 +24,8 @@ from immunos_mcp.ledger.inline import InlineSqliteLedger, finish
 from immunos_mcp.ledger.threaded import ThreadedSqliteLedger
 from immunos_mcp.router import Router
 from immunos_mcp.server import notifications
-from immunos_mcp.server.app import build_server, session_status_uri
+from immunos_mcp.server.app import build_server
+from immunos_mcp.server.uris import session_status_uri
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable

@@ -1,0 +1,122 @@
+"""The resources: what is listed, what reading one returns, and who is told when one changes."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import mcp_types as mcp
+from mcp.server.subscriptions import ListenHandler
+from mcp.shared.exceptions import MCPError
+
+from immunos_mcp.errors import ImmunosError
+from immunos_mcp.rules import settings
+from immunos_mcp.server import arguments
+from immunos_mcp.server.uris import CONFIG_URI, SESSION_STATUS_TEMPLATE, STATUS_URI, session_of
+
+if TYPE_CHECKING:
+    from mcp.server.context import ServerRequestContext
+
+    from immunos_mcp.router import Router
+    from immunos_mcp.server.notifications import StatusNotifier
+
+    Context = ServerRequestContext[Any, Any]
+
+JSON = "application/json"
+RESOURCES = [
+    mcp.Resource(
+        uri=STATUS_URI,
+        name="status",
+        title="Budget status",
+        description="Where the budget session stands.",
+        mime_type=JSON,
+    ),
+    mcp.Resource(
+        uri=CONFIG_URI,
+        name="config",
+        title="Settings",
+        description="The settings in force.",
+        mime_type=JSON,
+    ),
+]
+TEMPLATES = [
+    mcp.ResourceTemplate(
+        uri_template=SESSION_STATUS_TEMPLATE,
+        name="session_status",
+        title="Status of a named session",
+        description="Where a named budget session stands.",
+        mime_type=JSON,
+    )
+]
+
+
+class Resources:
+    """The requests about resources, answered from one router."""
+
+    def __init__(self, router: Router, default_session: str, notifier: StatusNotifier) -> None:
+        self._router = router
+        self._default_session = default_session
+        self._notifier = notifier
+        self._serve_stream = ListenHandler(notifier)
+
+    async def list_resources(
+        self, _context: Context, _params: mcp.PaginatedRequestParams | None
+    ) -> mcp.ListResourcesResult:
+        """List the two fixed resources."""
+        return mcp.ListResourcesResult(resources=RESOURCES)
+
+    async def list_templates(
+        self, _context: Context, _params: mcp.PaginatedRequestParams | None
+    ) -> mcp.ListResourceTemplatesResult:
+        """List the template of a named session's status."""
+        return mcp.ListResourceTemplatesResult(resource_templates=TEMPLATES)
+
+    async def read(
+        self, _context: Context, params: mcp.ReadResourceRequestParams
+    ) -> mcp.ReadResourceResult:
+        """Read a resource as one line of JSON."""
+        uri = str(params.uri)
+        try:
+            line = await self._read(uri)
+        except ImmunosError as error:
+            raise MCPError(mcp.INTERNAL_ERROR, str(error), {"uri": uri}) from None
+        return mcp.ReadResourceResult(
+            contents=[mcp.TextResourceContents(uri=uri, mime_type=JSON, text=line)]
+        )
+
+    async def _read(self, uri: str) -> str:
+        if uri == CONFIG_URI:
+            in_force = settings.values(await self._router.get_config())
+            return json.dumps(in_force, separators=(",", ":"), ensure_ascii=False)
+        name = session_of(uri, self._default_session)
+        if name is None:
+            raise _unknown(uri)
+        return arguments.STATUS.dump_json(await self._router.get_session_status(name))
+
+    async def subscribe(
+        self, context: Context, params: mcp.SubscribeRequestParams
+    ) -> mcp.EmptyResult:
+        """Start telling a client of the handshake era when a resource changes."""
+        uri = str(params.uri)
+        if uri != CONFIG_URI and session_of(uri, self._default_session) is None:
+            raise _unknown(uri)
+        await self._notifier.subscribe_client(context.session, uri)
+        return mcp.EmptyResult()
+
+    async def unsubscribe(
+        self, context: Context, params: mcp.UnsubscribeRequestParams
+    ) -> mcp.EmptyResult:
+        """Stop telling a client of the handshake era."""
+        self._notifier.unsubscribe_client(context.session, str(params.uri))
+        return mcp.EmptyResult()
+
+    async def listen(
+        self, context: Context, params: mcp.SubscriptionsListenRequestParams
+    ) -> mcp.SubscriptionsListenResult:
+        """Serve a stream of changes to a client of the newer era until it leaves."""
+        async with self._notifier.listening():
+            return await self._serve_stream(context, params)
+
+
+def _unknown(uri: str) -> MCPError:
+    return MCPError(mcp.INVALID_PARAMS, f"Unknown resource: {uri[:200]!a}", {"uri": uri})

@@ -1,0 +1,91 @@
+"""What a tool's function is given with each call: the use cases, and the client that calls."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+import anyio
+from mcp.shared.exceptions import MCPDeprecationWarning, MCPError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from mcp.server.session import ServerSession
+
+    from immunos_mcp.delegation.tasks import Delegations
+    from immunos_mcp.router import Router
+    from immunos_mcp.server.hooks import Hooks
+
+UNKNOWN_CLIENT = "unknown MCP client"
+
+ROOTS_SECONDS = 2.0
+"""How long a client may take to say which folders it works in."""
+
+
+class Services(NamedTuple):
+    """What the tools of one server work with.
+
+    Attributes:
+        router: the use cases.
+        hooks: answers the hooks of Claude Code.
+        delegations: the tasks handed over to local models; ``None``: none can be.
+        allowed_paths: folders and files, beside a client's roots, that a delegated task may read.
+        sleep: waits for some seconds.
+    """
+
+    router: Router
+    hooks: Hooks
+    delegations: Delegations | None = None
+    allowed_paths: tuple[Path, ...] = ()
+    sleep: Callable[[float], Awaitable[None]] = anyio.sleep
+
+
+class ToolCall(NamedTuple):
+    """One call of a tool, as the tool's function sees it.
+
+    Attributes:
+        services: what the tools of this server work with.
+        session: the client's side of the connection.
+    """
+
+    services: Services
+    session: ServerSession
+
+    @property
+    def router(self) -> Router:
+        """The use cases."""
+        return self.services.router
+
+    @property
+    def client(self) -> str:
+        """The client's name and version, as it gives them."""
+        params = self.session.client_params
+        if params is None:
+            return UNKNOWN_CLIENT
+        name = f"{params.client_info.name} {params.client_info.version}".strip()[:100]
+        return name if name.isprintable() and name else UNKNOWN_CLIENT
+
+    async def allowed_paths(self) -> tuple[Path, ...]:
+        """Return what a delegated task may read and write; the client is asked for its roots."""
+        return (*await self._roots(), *self.services.allowed_paths)
+
+    async def report_progress(self, tokens: int, words: str) -> None:
+        """Tell the client how far the call is, if it wants to know."""
+        await self.session.report_progress(float(tokens), None, words)
+
+    async def _roots(self) -> tuple[Path, ...]:
+        params = self.session.client_params
+        if params is None or params.capabilities.roots is None:
+            return ()
+        try:
+            with anyio.fail_after(ROOTS_SECONDS), warnings.catch_warnings():
+                warnings.simplefilter("ignore", MCPDeprecationWarning)
+                listed = await self.session.list_roots()  # pyright: ignore[reportDeprecated]
+        except (MCPError, TimeoutError):
+            return ()
+        parts = [urlsplit(str(root.uri)) for root in listed.roots]
+        return tuple(Path(url2pathname(each.path)) for each in parts if each.scheme == "file")
