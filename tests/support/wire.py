@@ -164,6 +164,8 @@ class ServerGoneError(Exception):
 class ServerProcess:
     """The server as a subprocess, in the handshake era once ``initialize`` was called.
 
+    It is started in ``folder``, or else at its home.
+
     Attributes:
         process: the subprocess.
         heard: messages that were no answer to a request of ours, in the order they came.
@@ -175,12 +177,13 @@ class ServerProcess:
         *arguments: str,
         program: Sequence[str] = PROGRAM,
         variables: Mapping[str, str] | None = None,
+        folder: str | None = None,
     ) -> None:
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  # closed by close()
         self.process = subprocess.Popen(
             [*program, *arguments],
             env=environment(home, **(variables or {})),
-            cwd=home,
+            cwd=folder or home,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
