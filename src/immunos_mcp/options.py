@@ -1,34 +1,33 @@
-"""Where things are: each option from its command-line flag, else its variable, else its default."""
+"""Where things are: each option from its command-line flag, else its variable, else its default.
+
+An option is one row below; parsing, help, error messages and the arguments that a client's
+configuration starts the server with all come from it.
+"""
 
 from __future__ import annotations
 
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeAlias, TypeVar
 
 from immunos_mcp.errors import InvalidInputError, Problem
 from immunos_mcp.rules.names import check_session_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
-DATABASE_VARIABLE = "IMMUNOS_DB"
-SESSION_VARIABLE = "IMMUNOS_SESSION"
-TRANSCRIPTS_VARIABLE = "IMMUNOS_TRANSCRIPTS"
-TELEMETRY_VARIABLE = "IMMUNOS_TELEMETRY"
-OLLAMA_VARIABLE = "OLLAMA_HOST"
-OLLAMA_CHECK_VARIABLE = "IMMUNOS_OLLAMA_CHECK"
-DELEGATE_VARIABLE = "IMMUNOS_DELEGATE"
-ALLOWED_PATHS_VARIABLE = "IMMUNOS_ALLOWED_PATHS"
-DEFAULT_SESSION = "default"
 TELEMETRY_PORT = 4318
 """OpenTelemetry's own port for OTLP over HTTP, where exporters send by default."""
 
-TELEMETRY_TAKES = "on, off, or a loopback address such as 127.0.0.1:4318"
-
-
 _LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
+
+Value = TypeVar("Value")
+
+Flags: TypeAlias = "Mapping[str, str | list[str] | None]"
+"""The text of each flag by its name (``None``: not given); a list where a flag may be repeated."""
+
+NO_FLAGS: Flags = {}
 
 
 class Address(NamedTuple):
@@ -62,74 +61,107 @@ class Options(NamedTuple):
     allowed_paths: tuple[Path, ...] = ()
 
 
-def read(
-    environment: Mapping[str, str],
-    database: str | None = None,
-    session: str | None = None,
-    telemetry: str | None = None,
-    ollama_host: str | None = None,
-    ollama_check: str | None = None,
-    delegate: bool = True,
-    allowed_paths: Sequence[str] = (),
-) -> Options:
-    """Settle the options from flags (``None``: not given) and the environment.
+class Option(NamedTuple, Generic[Value]):
+    """One option: how it is given, what it means, and how it is read.
 
-    An empty variable counts as not set, as client configurations leave them.
+    Attributes:
+        variable: the environment variable.
+        parse: turns a text into the value; its second argument names the flag or the variable.
+        default: the text that counts where none is given.
+        flag: the command-line flag; empty: there is none.
+        metavar: what stands for the flag's value in help.
+        about: what the option decides, for help.
+        shown_default: the default as help shows it; empty: help tells of no default.
+        stands_for: the text that a flag without a value means; empty: the flag takes a value.
+        repeats: whether the flag may be given again, and the variable holds several.
+        is_path: whether the value is a path.
+    """
+
+    variable: str
+    parse: Callable[[str, str], Value]
+    default: str = ""
+    flag: str = ""
+    metavar: str = ""
+    about: str = ""
+    shown_default: str = ""
+    stands_for: str = ""
+    repeats: bool = False
+    is_path: bool = False
+
+    @property
+    def name(self) -> str:
+        """The name of the flag's value among parsed arguments."""
+        return self.flag.removeprefix("--").replace("-", "_")
+
+    @property
+    def help(self) -> str:
+        """What ``--help`` says about the flag."""
+        if not self.shown_default:
+            return self.about
+        return f"{self.about} (default: ${self.variable}, else {self.shown_default})"
+
+    def settle(self, flags: Flags, environment: Mapping[str, str]) -> Value:
+        """Return the value; an empty variable counts as not set.
+
+        Raises:
+            InvalidInputError: the flag or the variable, which it names, cannot be taken.
+        """
+        given = flags.get(self.name)
+        if isinstance(given, str):
+            return self.parse(given, self.flag)
+        return self.parse(environment.get(self.variable) or self.default, self.variable)
+
+    def settle_all(self, flags: Flags, environment: Mapping[str, str]) -> tuple[Value, ...]:
+        """Return the values of a repeated flag and those in the variable together.
+
+        Raises:
+            InvalidInputError: one of them cannot be taken.
+        """
+        listed = environment.get(self.variable, "").split(os.pathsep)
+        given = [(text, self.flag) for text in flags.get(self.name) or ()]
+        given += [(text, self.variable) for text in listed]
+        return tuple(self.parse(text, field) for text, field in given if text)
+
+    def arguments(self, flags: Flags) -> list[str]:
+        """Spell what was given by flag for a start of the program elsewhere: paths in full."""
+        given = flags.get(self.name)
+        if given is None:
+            return []
+        if self.stands_for:
+            return [self.flag]
+        texts = [given] if isinstance(given, str) else given
+        return [word for text in texts for word in (self.flag, self._in_full(text))]
+
+    def _in_full(self, text: str) -> str:
+        return str(Path(text).expanduser().absolute()) if self.is_path else text
+
+
+def read(environment: Mapping[str, str], flags: Flags = NO_FLAGS) -> Options:
+    """Settle the options from flags, by name, and the environment.
+
+    An empty variable counts as not set, as client configurations leave them; so does an empty
+    ``--db``.
 
     Raises:
         InvalidInputError: a value cannot be taken; it is named by its flag or variable.
     """
-    if session is not None:
-        name = check_session_name(session, "--session")
-    else:
-        name = check_session_name(
-            environment.get(SESSION_VARIABLE) or DEFAULT_SESSION, SESSION_VARIABLE
-        )
-    given = database or environment.get(DATABASE_VARIABLE)
+    session = SESSION.settle(flags, environment)
     try:
-        field = "--db" if database else DATABASE_VARIABLE
-        path = expanded(given, field) if given else default_database()
+        database_flag = flags.get(DATABASE.name) or None
+        database = DATABASE.settle({DATABASE.name: database_flag}, environment)
     except RuntimeError:
-        takes = "a file, where there is no home"
-        raise InvalidInputError(Problem(DATABASE_VARIABLE, given, takes)) from None
-    allowed = [("--allow-path", each) for each in allowed_paths]
-    allowed += [
-        (ALLOWED_PATHS_VARIABLE, each)
-        for each in environment.get(ALLOWED_PATHS_VARIABLE, "").split(os.pathsep)
-    ]
+        given, takes = environment.get(DATABASE.variable), "a file, where there is no home"
+        raise InvalidInputError(Problem(DATABASE.variable, given, takes)) from None
     return Options(
-        path.absolute(),
-        name,
-        _is_on(environment, TRANSCRIPTS_VARIABLE),
-        _telemetry(environment, telemetry),
-        environment.get(OLLAMA_VARIABLE, "") if ollama_host is None else ollama_host,
-        _is_on(environment, OLLAMA_CHECK_VARIABLE)
-        if ollama_check is None
-        else _is_on({"--ollama-check": ollama_check}, "--ollama-check"),
-        delegate and _is_on(environment, DELEGATE_VARIABLE),
-        tuple(expanded(each, field).absolute() for field, each in allowed if each),
+        database,
+        session,
+        TRANSCRIPTS.settle(flags, environment),
+        TELEMETRY.settle(flags, environment),
+        OLLAMA_HOST.settle(flags, environment),
+        OLLAMA_CHECK.settle(flags, environment),
+        DELEGATE.settle(flags, environment),
+        ALLOWED_PATHS.settle_all(flags, environment),
     )
-
-
-def _telemetry(environment: Mapping[str, str], flag: str | None) -> Address | None:
-    field = TELEMETRY_VARIABLE if flag is None else "--telemetry"
-    given = (environment.get(TELEMETRY_VARIABLE) or "off") if flag is None else flag
-    if given == "off":
-        return None
-    if given == "on":
-        return Address("127.0.0.1", TELEMETRY_PORT)
-    host, _, port = given.rpartition(":")
-    bare_host = host.removeprefix("[").removesuffix("]")
-    if bare_host in _LOOPBACK_HOSTS and re.fullmatch("[0-9]{1,5}", port) and int(port) < 2**16:
-        return Address(bare_host, int(port))
-    raise InvalidInputError(Problem(field, given, TELEMETRY_TAKES))
-
-
-def _is_on(environment: Mapping[str, str], variable: str) -> bool:
-    given = environment.get(variable) or "on"
-    if given not in {"on", "off"}:
-        raise InvalidInputError(Problem(variable, given, "on or off"))
-    return given == "on"
 
 
 def default_database() -> Path:
@@ -147,3 +179,110 @@ def expanded(text: str, field: str) -> Path:
         return Path(text).expanduser()
     except RuntimeError:
         raise InvalidInputError(Problem(field, text, "a path below a home that exists")) from None
+
+
+def _database(text: str, field: str) -> Path:
+    return (expanded(text, field) if text else default_database()).absolute()
+
+
+def _absolute(text: str, field: str) -> Path:
+    return expanded(text, field).absolute()
+
+
+def _unchanged(text: str, _field: str) -> str:
+    return text
+
+
+def _is_on(text: str, field: str) -> bool:
+    if text not in {"", "on", "off"}:
+        raise InvalidInputError(Problem(field, text, "on or off"))
+    return text != "off"
+
+
+def _address(text: str, field: str) -> Address | None:
+    if text == "off":
+        return None
+    if text == "on":
+        return Address("127.0.0.1", TELEMETRY_PORT)
+    host, _, port = text.rpartition(":")
+    bare_host = host.removeprefix("[").removesuffix("]")
+    if bare_host in _LOOPBACK_HOSTS and re.fullmatch("[0-9]{1,5}", port) and int(port) < 2**16:
+        return Address(bare_host, int(port))
+    takes = "on, off, or a loopback address such as 127.0.0.1:4318"
+    raise InvalidInputError(Problem(field, text, takes))
+
+
+DATABASE = Option(
+    "IMMUNOS_DB",
+    _database,
+    flag="--db",
+    metavar="FILE",
+    about="the ledger",
+    shown_default="~/.immunos/db/immunos.db",
+    is_path=True,
+)
+SESSION = Option(
+    "IMMUNOS_SESSION",
+    check_session_name,
+    "default",
+    flag="--session",
+    metavar="NAME",
+    about="the budget session",
+    shown_default="default",
+)
+TRANSCRIPTS = Option("IMMUNOS_TRANSCRIPTS", _is_on, "on")
+OLLAMA_HOST = Option(
+    "OLLAMA_HOST",
+    _unchanged,
+    flag="--ollama-host",
+    metavar="ADDRESS",
+    about="the local engine",
+    shown_default="127.0.0.1:11434",
+)
+OLLAMA_CHECK = Option(
+    "IMMUNOS_OLLAMA_CHECK",
+    _is_on,
+    "on",
+    flag="--ollama-check",
+    metavar="on|off",
+    about="whether decisions look at what the engine has",
+    shown_default="on",
+)
+TELEMETRY = Option(
+    "IMMUNOS_TELEMETRY",
+    _address,
+    "off",
+    flag="--telemetry",
+    metavar="ADDRESS",
+    about="while serving, take in Claude Code's OpenTelemetry export there: on, off or HOST:PORT",
+    shown_default=f"off; on is 127.0.0.1:{TELEMETRY_PORT}",
+)
+DELEGATE = Option(
+    "IMMUNOS_DELEGATE",
+    _is_on,
+    "on",
+    flag="--no-delegate",
+    about="while serving, leave delegate_task out",
+    stands_for="off",
+)
+ALLOWED_PATHS = Option(
+    "IMMUNOS_ALLOWED_PATHS",
+    _absolute,
+    flag="--allow-path",
+    metavar="PATH",
+    about="while serving, a folder or file that delegated tasks may read, beside the project's",
+    repeats=True,
+    is_path=True,
+)
+
+Row: TypeAlias = "Option[Path] | Option[str] | Option[bool] | Option[Address | None]"
+
+LEDGER_OPTIONS: tuple[Row, ...] = (DATABASE, SESSION)
+"""What every use of the program needs to find the same figures."""
+
+ENGINE_OPTIONS: tuple[Row, ...] = (OLLAMA_HOST, OLLAMA_CHECK)
+SERVING_OPTIONS: tuple[Row, ...] = (TELEMETRY, DELEGATE, ALLOWED_PATHS)
+"""What only serving takes."""
+
+COMMAND_OPTIONS = LEDGER_OPTIONS + ENGINE_OPTIONS
+"""What every command takes, before or after its name."""

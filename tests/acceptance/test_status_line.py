@@ -15,7 +15,7 @@ import wire
 from transcript_lines import Answer, append, transcript
 
 from immunos_mcp.answers.answers import StatusAnswer
-from immunos_mcp.cli.status_line import line, plan_usage
+from immunos_mcp.cli.status_line import LARGEST_CATCH_UP, line, plan_usage
 from immunos_mcp.domain import PlanUsage, TokenCounts, WarningLevel
 
 if TYPE_CHECKING:
@@ -60,6 +60,30 @@ def test_it_shows_what_claude_code_just_wrote_down(tmp_path: Path) -> None:
     done = show(tmp_path, json.dumps(INPUT))
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "█████░░░░░ 100k/200k · normal · 5h 42% · 7d 18% · Sonnet 5\n"
+
+
+def test_more_unread_than_a_refresh_reads_is_left_to_others(tmp_path: Path) -> None:
+    run(tmp_path, "route", "--task-type", "debug", "--classification", "routine")
+    file = transcript(tmp_path / ".claude" / "projects")
+    append(file, Answer("m1", 100_000, at=datetime.now(UTC) + timedelta(minutes=1)))
+    with file.open("a") as lines:
+        lines.write("x" * LARGEST_CATCH_UP + "\n")
+    done = show(tmp_path, "{}")
+    assert (done.stdout, done.stderr) == ("░░░░░░░░░░ 0/200k · normal\n", "")
+    run(tmp_path, "status")
+    done = show(tmp_path, "{}")
+    assert (done.stdout, done.stderr) == ("█████░░░░░ 100k/200k · normal\n", "")
+
+
+def test_as_much_unread_as_a_refresh_reads_is_read(tmp_path: Path) -> None:
+    run(tmp_path, "route", "--task-type", "debug", "--classification", "routine")
+    file = transcript(tmp_path / ".claude" / "projects")
+    append(file, Answer("m1", 100_000, at=datetime.now(UTC) + timedelta(minutes=1)))
+    with file.open("a") as lines:
+        lines.write("x" * (LARGEST_CATCH_UP - file.stat().st_size - 1) + "\n")
+    assert file.stat().st_size == LARGEST_CATCH_UP
+    done = show(tmp_path, "{}")
+    assert (done.stdout, done.stderr) == ("█████░░░░░ 100k/200k · normal\n", "")
 
 
 def test_the_plans_usage_is_stored(tmp_path: Path) -> None:

@@ -38,6 +38,16 @@ def test_a_command_imports_neither_the_protocol_nor_an_event_loop(home: Path) ->
     assert run(home, code).splitlines()[-1] == "[]"
 
 
+def test_a_command_imports_the_modules_of_no_other_group(home: Path) -> None:
+    code = (
+        "import sys; from immunos_mcp.cli import main as cli, program;"
+        " assert cli.main(['status']) == 0;"
+        " others = {f'immunos_mcp.cli.{name}' for name in program.MODULES.values()};"
+        " print(sorted((others | {'shtab', 'immunos_mcp.engines.ollama'}) & set(sys.modules)))"
+    )
+    assert run(home, code).splitlines()[-1] == "['immunos_mcp.cli.session']"
+
+
 def test_importing_every_module_prints_nothing_and_makes_nothing(home: Path) -> None:
     modules = [
         ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from immunos_mcp.answers.answers import StatusAnswer
+    from immunos_mcp.options import Flags
 
 BUSY_TIMEOUT_SECONDS = 0.05
 """How long a refresh waits for other writers: a later one comes soon."""
@@ -43,14 +44,13 @@ Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | Non
 def main(
     source: TextIO = sys.stdin,
     environment: Mapping[str, str] = os.environ,
-    database: str | None = None,
-    session: str | None = None,
+    flags: Flags = options.NO_FLAGS,
 ) -> int:
     """Print one line for the JSON that Claude Code gives on standard input; always returns 0."""
     status_input = _read(source)
     plan = plan_usage(status_input)
     try:
-        chosen = options.read(environment, database, session)
+        chosen = options.read(environment, flags)
         with InlineSqliteLedger(chosen.database, BUSY_TIMEOUT_SECONDS) as ledger:
             with suppress(LedgerError):
                 folders = transcript_folders(chosen, environment)

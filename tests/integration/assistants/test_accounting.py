@@ -346,13 +346,13 @@ def test_readers_in_other_processes_end_when_the_importer_is_killed(home: Path) 
         )
     program = (
         "import os, signal, sys\n"
-        "from immunos_mcp.cli import main as cli\n"
+        "from immunos_mcp.cli import detail, main as cli\n"
         "from immunos_mcp.assistants.claude_code import bulk_reading\n"
         "bulk_reading.PARALLEL_BYTES = bulk_reading.TASK_BYTES = 1\n"
         "bulk_reading.PORTION_RECORDS = 100\n"
         "os.cpu_count = lambda: 3\n"
         "kill = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "if sys.argv[1] == 'kill': cli._no_progress = kill\n"
+        "if sys.argv[1] == 'kill': detail._no_progress = kill\n"
         "sys.exit(cli.main(['sync', '--all']))\n"
     )
 

@@ -1,0 +1,150 @@
+"""Setting clients up for the router, and looking for what may be wrong."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from immunos_mcp import options
+from immunos_mcp.assistants import doctor, install
+from immunos_mcp.assistants.configuration import Client, Launch, configurations
+from immunos_mcp.cli import program, terminal
+from immunos_mcp.cli.command import PROGRAM, Command
+from immunos_mcp.cli.console import EXIT_FAILED, EXIT_FINE, chosen_options
+from immunos_mcp.errors import InvalidInputError, Problem
+from immunos_mcp.options import ENGINE_OPTIONS, LEDGER_OPTIONS, SERVING_OPTIONS
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+    from collections.abc import Mapping, Sequence
+
+    from immunos_mcp.assistants.install import Plan
+    from immunos_mcp.options import Options, Row
+
+
+def _install(given: Namespace) -> int:
+    # A client is not set up with options that its server would refuse.
+    chosen_options(given)
+    client = Client(given.client)
+    telemetry = given.telemetry_export or given.uninstall
+    files = configurations(client, _own_launch(given), os.environ, telemetry=telemetry)
+    plan = install.plan_uninstall(client, files) if given.uninstall else install.plan_install(files)
+    if not given.json:
+        for text in (*(change.difference() for change in plan.changes), *plan.notes):
+            print(text)
+    if plan.changes and not (given.print or given.yes or _is_agreed(given)):
+        print(f"{PROGRAM}: nothing was changed", file=sys.stderr)
+        return EXIT_FAILED
+    backups = () if given.print else install.apply(client, plan, uninstall=given.uninstall)
+    if given.json:
+        print(_installed_in_json(given, client, plan, backups))
+    elif not plan.changes:
+        print(f"{client} is {'not set up' if given.uninstall else 'set up already'}")
+    elif not given.print:
+        for backup in backups:
+            print(f"As it was before: {backup}")
+        print(f"{client} is {'no longer set up' if given.uninstall else 'set up'}; restart it")
+    return EXIT_FINE
+
+
+def _installed_in_json(
+    given: Namespace, client: Client, plan: Plan, backups: Sequence[Path]
+) -> str:
+    changed = tuple(str(change.file) for change in plan.changes)
+    return terminal.to_json(
+        {
+            "client": client.value,
+            "changed": () if given.print else changed,
+            "would_change": changed if given.print else None,
+            "backups": tuple(map(str, backups)),
+            "notes": plan.notes,
+        }
+    )
+
+
+def _is_agreed(given: Namespace) -> bool:
+    if given.json or not sys.stdin.isatty():
+        where = "with --json" if given.json else "where nobody can be asked"
+        takes = f"--yes to apply it or --print only to see it, {where}"
+        raise InvalidInputError(Problem("install", "neither", takes))
+    try:
+        return input("Apply? [y/N] ").strip().lower() in {"y", "yes"}
+    except EOFError:
+        print()
+        return False
+
+
+def _own_launch(given: Namespace) -> Launch:
+    """Return how a client starts this program: in full, since desktop clients have no PATH."""
+    here = Path(sys.argv[0])
+    if here.stem == PROGRAM and here.parent != Path() and here.exists():
+        found = str(here)
+    else:
+        beside = str(Path(sys.executable).parent)
+        found = shutil.which(PROGRAM, path=beside) or shutil.which(PROGRAM)
+    flags = _passed_on(given, LEDGER_OPTIONS)
+    serving_flags = _passed_on(given, ENGINE_OPTIONS + SERVING_OPTIONS)
+    if found is None:
+        return Launch(sys.executable, ("-m", "immunos_mcp", *flags), serving_flags)
+    return Launch(str(Path(found).absolute()), flags, serving_flags)
+
+
+def _passed_on(given: Namespace, rows: Sequence[Row]) -> tuple[str, ...]:
+    return tuple(word for option in rows for word in option.arguments(vars(given)))
+
+
+def _add_install_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("client", choices=[client.value for client in Client])
+    parser.add_argument("--print", action="store_true", help="only show what would change")
+    parser.add_argument("--yes", action="store_true", help="apply it without asking")
+    parser.add_argument("--uninstall", action="store_true", help="take it out again")
+    parser.add_argument(
+        "--telemetry",
+        dest="telemetry_export",
+        action="store_true",
+        help="claude-code: also switch on its OpenTelemetry export to the router",
+    )
+
+
+def _doctor(given: Namespace) -> int:
+    surroundings = doctor.Surroundings(chosen_options(given), os.environ, _understood)
+    findings = doctor.diagnose(surroundings)
+    print(terminal.to_json(findings) if given.json else doctor.report(findings))
+    return EXIT_FAILED if doctor.has_failed(findings) else EXIT_FINE
+
+
+def _understood(arguments: Sequence[str], environment: Mapping[str, str]) -> Options:
+    """Return what a server that is started with these arguments is told.
+
+    Raises:
+        InvalidInputError: it would not serve.
+    """
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said), redirect_stdout(said):
+            given = program.parse(arguments)
+    except SystemExit:
+        reason = said.getvalue().strip().rpartition("\n")[2].partition("error: ")[2]
+        takes = f"what {PROGRAM} serves with ({reason or 'this ends at once'})"
+        raise InvalidInputError(Problem("args", " ".join(arguments), takes)) from None
+    if given.command is not None:
+        takes = "no command: without one it serves"
+        raise InvalidInputError(Problem("args", " ".join(arguments), takes))
+    return options.read(environment, vars(given))
+
+
+COMMANDS = (
+    Command(
+        "install",
+        "set a client up for the router, or undo it",
+        "install claude-code --print",
+        _install,
+        _add_install_arguments,
+    ),
+    Command("doctor", "look for what may be wrong, and say how to mend it", "doctor", _doctor),
+)

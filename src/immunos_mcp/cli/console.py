@@ -1,0 +1,163 @@
+"""What the commands share: running a use case, saying its answer, and the types of arguments."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import signal
+import sys
+from argparse import ArgumentTypeError
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+from immunos_mcp import options
+from immunos_mcp.assistants.claude_code.transcripts import transcript_folders
+from immunos_mcp.cli import terminal
+from immunos_mcp.cli.command import PROGRAM
+from immunos_mcp.errors import InvalidInputError, OutputError, Problem
+from immunos_mcp.ledger.inline import InlineSqliteLedger, finish
+from immunos_mcp.router import Router
+from immunos_mcp.rules.names import is_printable
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Callable, Coroutine
+    from pathlib import Path
+
+    from immunos_mcp.domain import Engine
+
+CLIENT = f"{PROGRAM} command line"
+EXIT_FINE, EXIT_FAILED = 0, 1
+
+
+class Answered(NamedTuple):
+    """What a use case gave: the answer, and the same as text for a person."""
+
+    answer: object
+    text: str
+
+
+UseCase: TypeAlias = "Callable[[Router, Namespace], Coroutine[Any, Any, Answered | None]]"
+"""Runs on a router with the parsed arguments; ``None``: it has written its answer itself."""
+
+
+def on_ledger(
+    use_case: UseCase, *, looks_at_engine: bool = False, covers_all_sessions: bool = False
+) -> Callable[[Namespace], int]:
+    """Make a command's ``run`` out of a use case.
+
+    Args:
+        use_case: what the command does.
+        looks_at_engine: whether it needs to know what the local engine has now.
+        covers_all_sessions: whether it is about the whole ledger, so that it takes no session.
+    """
+
+    def run(given: Namespace) -> int:
+        chosen = chosen_options(given)
+        if covers_all_sessions and given.session is not None:
+            takes = "nothing with this command, which is about all sessions"
+            raise InvalidInputError(Problem("--session", given.session, takes))
+        if hasattr(signal, "SIGPIPE"):
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        with InlineSqliteLedger(chosen.database) as ledger:
+            engine = _engine_now(chosen) if looks_at_engine else None
+            router = Router(
+                ledger,
+                chosen.session,
+                transcripts=transcript_folders(chosen),
+                engine=None if engine is None else lambda: engine,
+            )
+            answered = finish(use_case(router, given))
+        if answered is not None:
+            say(terminal.to_json(answered.answer) if given.json else answered.text)
+        return EXIT_FINE
+
+    return run
+
+
+def chosen_options(given: Namespace) -> options.Options:
+    """Return the options of a command line in this process's environment."""
+    return options.read(os.environ, vars(given))
+
+
+def _engine_now(chosen: options.Options) -> Engine | None:
+    if not chosen.ollama_check:
+        return None
+    from immunos_mcp.engines import ollama
+
+    return ollama.look_now(ollama.address(chosen.ollama_host))
+
+
+def say(text: str) -> None:
+    """Print a text.
+
+    Raises:
+        OutputError: standard output cannot be written.
+    """
+    try:
+        print(text)
+    except OSError as error:
+        raise OutputError.of_standard_output(error) from error
+
+
+def say_in_utf_8() -> None:
+    """Let what is written be what other programs expect, whatever the terminal's locale is."""
+    out: object = sys.stdout
+    if isinstance(out, io.TextIOWrapper):
+        out.reconfigure(encoding="utf-8")
+
+
+def path(text: str) -> Path:
+    """Take a path, with ``~`` for a home."""
+    try:
+        return options.expanded(text, "it")
+    except InvalidInputError as refused:
+        (problem,) = refused.problems
+        raise ArgumentTypeError(f"got {text[:200]!a}, takes {problem.takes}") from None
+
+
+def folder(text: str) -> str:
+    """Take a folder that exists."""
+    found = path(text).resolve()
+    if found.is_dir() and is_printable(str(found)):
+        return str(found)
+    raise ArgumentTypeError(f"got {text[:200]!a}, takes a folder that exists, of a printable name")
+
+
+def file(text: str) -> Path:
+    """Take a file, which may not exist yet."""
+    if text and is_printable(text):
+        return path(text).absolute()
+    raise ArgumentTypeError(f"got {text[:200]!a}, takes a file of a printable name")
+
+
+def moment(text: str) -> datetime:
+    """Take a date or a time; without a zone it is local."""
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError):
+        takes = "a date or time such as 2026-11-01 or 2026-11-01T09:00+01:00"
+        raise ArgumentTypeError(f"got {text[:60]!a}, takes {takes}") from None
+
+
+def whole_number(text: str) -> int:
+    """Take a whole number of any size that can be read in no time."""
+    if re.fullmatch(r"[+-]?[0-9]{1,100}", text):
+        return int(text)
+    raise ArgumentTypeError(f"got {text[:60]!a}, takes a whole number")
+
+
+def seconds(text: str) -> float:
+    """Take a number of seconds."""
+    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text):
+        return float(text)
+    raise ArgumentTypeError(f"got {text[:60]!a}, takes a number of seconds")
+
+
+def limit(text: str) -> int:
+    """Take how many to list."""
+    number = whole_number(text)
+    if 1 <= number <= 1_000_000:
+        return number
+    raise ArgumentTypeError(f"got {number}, takes a whole number from 1 to 1000000")

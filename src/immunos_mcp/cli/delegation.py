@@ -1,0 +1,140 @@
+"""Handing a task over to a local model, and showing its text while it comes."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from immunos_mcp.assistants.claude_code.transcripts import transcript_folders
+from immunos_mcp.cli import terminal
+from immunos_mcp.cli.command import Command
+from immunos_mcp.cli.console import EXIT_FINE, chosen_options, say, whole_number
+from immunos_mcp.domain import Classification
+from immunos_mcp.errors import ImmunosError
+from immunos_mcp.ledger.inline import InlineSqliteLedger
+from immunos_mcp.options import expanded
+from immunos_mcp.router import Router
+from immunos_mcp.server import text
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+    from immunos_mcp.answers.answers import DelegateAnswer
+    from immunos_mcp.delegation.tasks import Delegations
+    from immunos_mcp.options import Options
+
+
+def _delegate(given: Namespace) -> int:
+    chosen = chosen_options(given)
+    import anyio
+
+    given.path = [str(expanded(path, "--path").absolute()) for path in given.path]
+    if given.output is not None:
+        given.output = str(expanded(given.output, "--output").absolute())
+    answer = anyio.run(_delegated, given, chosen)
+    if given.json:
+        say(terminal.to_json(answer))
+    elif answer.local_output is None or answer.output_path is not None:
+        say(text.delegated(answer))
+    else:
+        say("")
+        cut = ", cut off" if answer.cut_off else ""
+        print(
+            f"{answer.model}: {answer.input_tokens:,} + {answer.output_tokens:,} tokens in"
+            f" {answer.seconds:g} s{cut}",
+            file=sys.stderr,
+        )
+    return EXIT_FINE
+
+
+async def _delegated(given: Namespace, chosen: Options) -> DelegateAnswer:
+    from immunos_mcp.delegation.tasks import Delegations
+    from immunos_mcp.engines.ollama import EngineWatch, Ollama, address
+
+    where = address(chosen.ollama_host)
+    with InlineSqliteLedger(chosen.database) as ledger:
+        async with Ollama(where) as engine:
+            watch = EngineWatch(engine)
+            router = Router(
+                ledger,
+                chosen.session,
+                transcripts=transcript_folders(chosen),
+                engine=watch.current if chosen.ollama_check else None,
+            )
+            return await _finished(Delegations(router, engine, watch), given)
+
+
+async def _finished(delegations: Delegations, given: Namespace) -> DelegateAnswer:
+    import anyio
+
+    result: list[DelegateAnswer | ImmunosError] = []
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(delegations.run)
+        try:
+            answer = await _begun(delegations, given)
+            while answer.handle is not None:
+                answer = await delegations.collect(answer.handle)
+            result.append(answer)
+        except ImmunosError as error:
+            # Out of the group it would come in a group of its own.
+            result.append(error)
+        tasks.cancel_scope.cancel()
+    if isinstance(result[0], ImmunosError):
+        raise result[0]
+    return result[0]
+
+
+async def _begun(delegations: Delegations, given: Namespace) -> DelegateAnswer:
+    from immunos_mcp.delegation.request import DelegationRequest
+
+    request = DelegationRequest(
+        prompt=given.prompt,
+        task_type=given.task_type,
+        classification=given.classification,
+        paths=given.path,
+        instructions=given.instructions,
+        decision_id=given.decision_id,
+        max_output_tokens=given.max_output_tokens,
+        output_path=given.output,
+    )
+    # Whoever types a path has allowed it.
+    allowed = (Path("/"), *(Path(path) for path in given.path))
+    return await delegations.delegate(request, allowed, on_text=None if given.json else _show)
+
+
+def _show(part: str) -> None:
+    # What cannot be written does not end the task; the program's end tells.
+    with suppress(OSError):
+        print(part, end="", flush=True)
+
+
+def _add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("prompt", help="what to do")
+    parser.add_argument("--task-type", required=True, help="kind of task, such as code_review")
+    parser.add_argument(
+        "--classification", choices=[*map(str, Classification)], default=Classification.ROUTINE
+    )
+    parser.add_argument(
+        "--path",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a file or pattern that it is about; may be given again",
+    )
+    parser.add_argument("--instructions", metavar="TEXT", help="how to do it")
+    parser.add_argument("--decision-id", type=whole_number, metavar="ID")
+    parser.add_argument("--max-output-tokens", type=whole_number, metavar="N")
+    parser.add_argument("--output", metavar="FILE", help="a new file for the result")
+
+
+COMMANDS = (
+    Command(
+        "delegate",
+        "hand a task over to the routed local model",
+        'delegate "Summarize the errors" --task-type summarize --path app.log',
+        _delegate,
+        _add_arguments,
+    ),
+)

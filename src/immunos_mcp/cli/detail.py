@@ -1,0 +1,82 @@
+"""The ledger's detail: taking over the history in transcripts, and summing up what is old."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from immunos_mcp.cli import terminal
+from immunos_mcp.cli.command import Command
+from immunos_mcp.cli.console import Answered, moment, on_ledger, whole_number
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+    from immunos_mcp.router import Router
+
+
+async def _sync(router: Router, given: Namespace) -> Answered:
+    since = None if given.all else given.since
+    answer = await router.sync(since, _show_progress if sys.stderr.isatty() else _no_progress)
+    text = f"Read {answer.transcripts} transcripts, {answer.added} responses were new"
+    if answer.unread_lines or answer.unread_files:
+        lines, files = answer.unread_lines or 0, answer.unread_files or 0
+        text += f"; not readable: {lines} lines, {files} files"
+    return Answered(answer, text)
+
+
+def _show_progress(read: int, total: int) -> None:
+    share = read / total if total else 1.0
+    cells = int(share * terminal.BAR_CELLS)
+    bar = "#" * cells + "-" * (terminal.BAR_CELLS - cells)
+    end = "\n" if read >= total else ""
+    print(f"\r[{bar}] {read / 2**20:,.0f} of {total / 2**20:,.0f} MiB", end=end, file=sys.stderr)
+
+
+def _no_progress(_read: int, _total: int) -> None:
+    pass
+
+
+def _add_sync_arguments(parser: ArgumentParser) -> None:
+    span = parser.add_mutually_exclusive_group(required=True)
+    span.add_argument("--since", type=moment, metavar="TIME", help="read back to this moment")
+    span.add_argument("--all", action="store_true", help="read everything there is")
+
+
+async def _prune(router: Router, given: Namespace) -> Answered:
+    answer = await router.prune(given.keep_days, dry_run=given.dry_run)
+    what = "Would sum up" if answer.dry_run else "Summed up"
+    text = (
+        f"{what} {answer.decisions:,} decisions and {answer.usage_records:,} usage records from before"
+        f" {answer.before.date()} (UTC); every total stays as it is"
+    )
+    return Answered(answer, text)
+
+
+def _add_prune_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--keep-days",
+        required=True,
+        type=whole_number,
+        metavar="N",
+        help="how many whole days (UTC) before today stay in detail",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="only say how much it would be")
+
+
+COMMANDS = (
+    Command(
+        "sync",
+        "read the history in Claude Code's transcripts",
+        "sync --since 2026-11-01",
+        on_ledger(_sync),
+        _add_sync_arguments,
+    ),
+    Command(
+        "prune",
+        "replace old detail by sums that keep every total exact",
+        "prune --keep-days 90 --dry-run",
+        on_ledger(_prune, covers_all_sessions=True),
+        _add_prune_arguments,
+    ),
+)

@@ -1,0 +1,29 @@
+"""The local models."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from immunos_mcp.cli import terminal
+from immunos_mcp.cli.command import Command
+from immunos_mcp.cli.console import Answered, on_ledger
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from immunos_mcp.router import Router
+
+
+async def _models(router: Router, _given: Namespace) -> Answered:
+    answer = await router.list_models()
+    return Answered(answer, terminal.models(answer))
+
+
+COMMANDS = (
+    Command(
+        "models",
+        "show which local models are mapped, installed, loaded and missing",
+        "models",
+        on_ledger(_models, looks_at_engine=True),
+    ),
+)

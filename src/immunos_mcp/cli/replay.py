@@ -1,0 +1,47 @@
+"""The past under other settings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from immunos_mcp.cli import terminal
+from immunos_mcp.cli.assignments import assignments
+from immunos_mcp.cli.command import Command
+from immunos_mcp.cli.console import Answered, limit, moment, on_ledger
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+    from immunos_mcp.router import Router
+
+
+async def _replay(router: Router, given: Namespace) -> Answered:
+    changes = assignments(given.assignments)
+    answer = await router.replay(changes, given.since, given.session, given.limit)
+    return Answered(answer, terminal.replayed(answer))
+
+
+def _add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--set",
+        dest="assignments",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="what differs from the settings of the time; may be given again (none: nothing does)",
+    )
+    parser.add_argument("--since", type=moment, metavar="TIME", help="leave earlier decisions out")
+    parser.add_argument(
+        "--limit", type=limit, default=20, metavar="N", help="how many differing ones to list"
+    )
+
+
+COMMANDS = (
+    Command(
+        "replay",
+        "run the logged tasks through the policy with other settings, and change nothing",
+        "replay --set auto_switch_threshold=160000 --since 2026-11-01",
+        on_ledger(_replay),
+        _add_arguments,
+    ),
+)

@@ -1,0 +1,121 @@
+"""Deciding which model does a task, and telling what became of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from immunos_mcp.cli import terminal
+from immunos_mcp.cli.command import Command
+from immunos_mcp.cli.console import Answered, on_ledger, seconds, whole_number
+from immunos_mcp.domain import Classification, Outcome
+from immunos_mcp.server import text
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+    from immunos_mcp.router import Router
+
+
+async def _route(router: Router, given: Namespace) -> Answered:
+    answer = await router.route_task(given.task_type, given.classification, given.tokens)
+    return Answered(answer, text.routed(answer))
+
+
+def _add_route_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--task-type", required=True, help="kind of task, such as code_review")
+    parser.add_argument("--classification", required=True, choices=[*map(str, Classification)])
+    parser.add_argument("--tokens", type=whole_number, metavar="N", help="estimated tokens")
+
+
+async def _explain(router: Router, given: Namespace) -> Answered:
+    answer = await router.explain_decision(given.decision_id)
+    return Answered(answer, terminal.explanation(answer))
+
+
+def _add_explain_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("decision_id", type=whole_number, metavar="DECISION")
+
+
+async def _record(router: Router, given: Namespace) -> Answered:
+    answer = await router.record_usage(
+        model=given.model,
+        input_tokens=given.input,
+        output_tokens=given.output,
+        cache_creation_input_tokens=given.cache_creation,
+        cache_read_input_tokens=given.cache_read,
+        decision_id=given.decision_id,
+        outcome=given.outcome,
+        request_id=given.request_id,
+        seconds=given.seconds,
+    )
+    return Answered(answer, text.recorded(answer))
+
+
+def _add_record_arguments(parser: ArgumentParser) -> None:
+    def add_tokens(flag: str, help_text: str, *, required: bool = False) -> None:
+        parser.add_argument(flag, required=required, type=whole_number, metavar="N", help=help_text)
+
+    parser.add_argument("--model", required=True)
+    add_tokens("--input", "input tokens", required=True)
+    add_tokens("--output", "output tokens", required=True)
+    add_tokens("--cache-creation", "cache creation input tokens")
+    add_tokens("--cache-read", "cache read input tokens")
+    parser.add_argument(
+        "--decision-id",
+        type=whole_number,
+        metavar="ID",
+        help="the routing decision that this response belongs to",
+    )
+    parser.add_argument(
+        "--outcome", choices=[*map(str, Outcome)], help="how that decision turned out"
+    )
+    parser.add_argument("--request-id", metavar="ID", help="makes repeating the command harmless")
+    _add_seconds(parser)
+
+
+async def _outcome(router: Router, given: Namespace) -> Answered:
+    answer = await router.record_outcome(given.decision_id, given.outcome, given.seconds)
+    return Answered(answer, text.closed(answer))
+
+
+def _add_outcome_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("decision_id", type=whole_number, metavar="DECISION")
+    parser.add_argument("outcome", choices=[*map(str, Outcome)])
+    _add_seconds(parser)
+
+
+def _add_seconds(parser: ArgumentParser) -> None:
+    parser.add_argument("--seconds", type=seconds, metavar="N", help="how long the model worked")
+
+
+COMMANDS = (
+    Command(
+        "route",
+        "decide which model does a task",
+        "route --task-type code_review --classification routine --tokens 3000",
+        on_ledger(_route, looks_at_engine=True),
+        _add_route_arguments,
+    ),
+    Command(
+        "explain",
+        "tell how a decision came about, and what would have given another",
+        "explain 7",
+        on_ledger(_explain),
+        _add_explain_arguments,
+    ),
+    Command(
+        "record",
+        "add a model response's tokens to the session",
+        "record --model claude-sonnet-4.5 --input 1200 --output 300 --decision-id 7 "
+        "--outcome success",
+        on_ledger(_record),
+        _add_record_arguments,
+    ),
+    Command(
+        "outcome",
+        "say what became of a decision, where no usage is reported",
+        "outcome 7 failure",
+        on_ledger(_outcome),
+        _add_outcome_arguments,
+    ),
+)

@@ -1,0 +1,92 @@
+"""The budget session: where it stands, what was in it, and where it ends."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from immunos_mcp.cli import terminal
+from immunos_mcp.cli.command import Command
+from immunos_mcp.cli.console import Answered, folder, limit, on_ledger
+from immunos_mcp.server import text
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+    from immunos_mcp.router import Router
+
+
+async def _status(router: Router, _given: Namespace) -> Answered:
+    answer = await router.get_session_status()
+    return Answered(answer, terminal.status(answer))
+
+
+def _status_line(given: Namespace) -> int:
+    from immunos_mcp.cli import status_line
+
+    return status_line.main(flags=vars(given))
+
+
+async def _reset(router: Router, given: Namespace) -> Answered:
+    answer = await router.reset_session(given.reason)
+    return Answered(answer, text.reset(answer))
+
+
+def _add_reset_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--reason", metavar="TEXT", help="kept with the closed session")
+
+
+async def _history(router: Router, given: Namespace) -> Answered:
+    if given.what == "decisions":
+        logged = await router.list_decisions(given.limit, given.session)
+        return Answered(logged, terminal.decisions(logged))
+    summaries = await router.list_sessions(given.limit, given.session)
+    return Answered(summaries, terminal.sessions(summaries))
+
+
+def _add_history_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("what", nargs="?", choices=["decisions", "sessions"], default="decisions")
+    parser.add_argument("--limit", type=limit, default=20, metavar="N")
+
+
+async def _bind(router: Router, given: Namespace) -> Answered:
+    answer = await router.bind(given.folder)
+    counts = "all projects" if answer.folder is None else f"{answer.folder} alone"
+    return Answered(answer, f"Session {answer.session} counts {counts} from its next start on")
+
+
+def _add_bind_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "folder", nargs="?", type=folder, metavar="FOLDER", help="none: count all projects again"
+    )
+
+
+COMMANDS = (
+    Command("status", "show where the session stands", "status --json", on_ledger(_status)),
+    Command(
+        "reset",
+        "close the session and open the next",
+        'reset --reason "new day"',
+        on_ledger(_reset),
+        _add_reset_arguments,
+    ),
+    Command(
+        "history",
+        "show the newest decisions or sessions",
+        "history sessions --limit 5",
+        on_ledger(_history),
+        _add_history_arguments,
+    ),
+    Command(
+        "statusline",
+        "print Claude Code's status line for the JSON on standard input",
+        "statusline < input.json",
+        _status_line,
+    ),
+    Command(
+        "bind",
+        "let a session count one project's measured usage alone",
+        "bind --session shop ~/code/shop",
+        on_ledger(_bind),
+        _add_bind_arguments,
+    ),
+)

@@ -1,0 +1,140 @@
+"""The settings: ``config`` and its actions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from immunos_mcp.cli import terminal
+from immunos_mcp.cli.assignments import assignments, split
+from immunos_mcp.cli.command import Command
+from immunos_mcp.cli.console import CLIENT, Answered, limit, on_ledger
+from immunos_mcp.errors import InvalidInputError, Problem
+from immunos_mcp.rules import settings
+from immunos_mcp.rules.names import normalise_task_type
+from immunos_mcp.server import text
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+    from immunos_mcp.router import Router
+
+
+async def _get(router: Router, given: Namespace) -> Answered:
+    values = settings.values(await router.get_config())
+    if given.name is None:
+        return Answered(values, terminal.settings(values))
+    name, entry = split(given.name)
+    name = settings.full_name(name)
+    value = values[name]
+    if entry is not None:
+        if not isinstance(value, dict):
+            raise InvalidInputError(Problem("setting", given.name, f"{name} without a part"))
+        task_type = normalise_task_type(entry, given.name)
+        if task_type not in value:
+            raise InvalidInputError(Problem("setting", given.name, "a task type that is mapped"))
+        value = value[task_type]
+    shown = terminal.settings(value) if isinstance(value, dict) else settings.to_text(value)
+    return Answered({given.name: value}, shown)
+
+
+def _add_get_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("name", nargs="?", metavar="NAME")
+
+
+async def _set(router: Router, given: Namespace) -> Answered:
+    answer = await router.update_config(assignments(given.assignments), CLIENT, given.dry_run)
+    return Answered(answer, text.changed(answer))
+
+
+def _add_set_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("assignments", nargs="+", metavar="NAME=VALUE")
+    _add_dry_run(parser)
+
+
+async def _unset(router: Router, given: Namespace) -> Answered:
+    answer = await router.unset_config(tuple(given.names), CLIENT)
+    return Answered(answer, text.changed(answer))
+
+
+def _add_unset_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("names", nargs="+", metavar="NAME")
+
+
+async def _preset(router: Router, given: Namespace) -> Answered:
+    if given.preset is None:
+        return Answered(dict(settings.PRESETS), terminal.presets(settings.PRESETS))
+    changes = settings.preset(given.preset)
+    answer = await router.update_config(changes, CLIENT, given.dry_run)
+    return Answered(answer, text.changed(answer))
+
+
+def _add_preset_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("preset", nargs="?", metavar="NAME")
+    _add_dry_run(parser)
+
+
+async def _history(router: Router, given: Namespace) -> Answered:
+    changes = await router.list_setting_changes(given.limit)
+    return Answered(changes, terminal.setting_changes(changes))
+
+
+def _add_history_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--limit", type=limit, default=20, metavar="N")
+
+
+def _add_dry_run(parser: ArgumentParser) -> None:
+    parser.add_argument("--dry-run", action="store_true", help="only show what it would do")
+
+
+def _show_all_by_default(parser: ArgumentParser) -> None:
+    parser.set_defaults(name=None)
+
+
+_ACTIONS = (
+    Command(
+        "get",
+        "show one setting or all",
+        "config get session_limit",
+        on_ledger(_get),
+        _add_get_arguments,
+    ),
+    Command(
+        "set",
+        "change settings, all or none",
+        "config set token_warning_threshold=100000 task_mappings.translate=qwen2.5:7b",
+        on_ledger(_set),
+        _add_set_arguments,
+    ),
+    Command(
+        "unset",
+        "return settings to their defaults, or remove task mappings",
+        "config unset session_limit task_mappings.debug",
+        on_ledger(_unset),
+        _add_unset_arguments,
+    ),
+    Command(
+        "preset",
+        "map the default task types to models for your memory, or list what there is",
+        "config preset 16gb --dry-run",
+        on_ledger(_preset),
+        _add_preset_arguments,
+    ),
+    Command(
+        "history",
+        "show who changed what and when",
+        "config history",
+        on_ledger(_history),
+        _add_history_arguments,
+    ),
+)
+
+COMMANDS = (
+    Command(
+        "config",
+        "show and change the settings",
+        "config get",
+        on_ledger(_get),
+        _show_all_by_default,
+        _ACTIONS,
+    ),
+)

@@ -1,0 +1,125 @@
+"""A parser built for one command alone says and takes what the parser of all commands does."""
+
+from __future__ import annotations
+
+import sys
+from pkgutil import iter_modules
+from typing import TYPE_CHECKING
+
+import pytest
+
+import immunos_mcp.cli
+from immunos_mcp.cli import program
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from immunos_mcp.cli.command import Command
+
+ACTIONS = tuple(action.name for action in program.find("config").actions)
+COMMAND_LINES = [
+    (),
+    *((name,) for name in program.MODULES),
+    *(("config", action) for action in ACTIONS),
+]
+ENDINGS = [
+    ("--help",),
+    ("-h",),
+    ("--hel",),
+    ("--nothing",),
+    ("--version",),
+    ("--db",),
+    ("--json=3",),
+    ("--limit", "0"),
+    ("--since", "now"),
+    ("--classification", "urgent"),
+    ("--telemetry",),
+    ("one", "two", "three", "four"),
+    ("--", "--help"),
+    (),
+]
+
+Ended = tuple[object, str, str]
+
+
+@pytest.fixture
+def parsed(capsys: pytest.CaptureFixture[str]) -> Callable[[bool, tuple[str, ...]], Ended]:
+    """Parse with the parser of all commands or of one; return how it ended and what it said."""
+
+    def parse(whole: bool, arguments: tuple[str, ...]) -> Ended:
+        ended: object
+        try:
+            ended = vars(program.ProgramParser(whole=whole).parse_args(arguments))
+        except SystemExit as stopped:
+            ended = stopped.code
+        said = capsys.readouterr()
+        return ended, said.out, said.err
+
+    return parse
+
+
+@pytest.mark.parametrize("columns", ["40", "80"])
+@pytest.mark.parametrize("command_line", COMMAND_LINES, ids=" ".join)
+def test_a_commands_own_parser_says_what_the_parser_of_all_says(
+    command_line: tuple[str, ...],
+    columns: str,
+    parsed: Callable[[bool, tuple[str, ...]], Ended],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    for ending in ENDINGS:
+        for arguments in ((*command_line, *ending), (*ending, *command_line)):
+            assert parsed(False, arguments) == parsed(True, arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("nope",),
+        ("statu",),
+        ("config", "nope"),
+        ("--db", "status", "nope"),
+        ("--json", "nope", "--help"),
+    ],
+)
+def test_a_command_that_there_is_not_is_refused_alike(
+    arguments: tuple[str, ...], parsed: Callable[[bool, tuple[str, ...]], Ended]
+) -> None:
+    ended, out, err = parsed(False, arguments)
+    assert (ended, out, err) == parsed(True, arguments)
+    assert (ended, out) == (2, "")
+
+
+def test_help_lists_every_command_with_what_it_does(
+    parsed: Callable[[bool, tuple[str, ...]], Ended], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    _, out, _ = parsed(False, ("--help",))
+    listed = [line.split(maxsplit=1) for line in out.splitlines() if line.startswith("    ")]
+    commands = [line for line in listed if line[0] in program.MODULES]
+    assert commands == [[name, program.find(name).help] for name in program.MODULES]
+
+
+@pytest.mark.parametrize("name", program.MODULES)
+def test_one_command_is_found_alone(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[str] = []
+    find = program.find
+
+    def told(name: str) -> Command:
+        found.append(name)
+        return find(name)
+
+    monkeypatch.setattr(program, "find", told)
+    with pytest.raises(SystemExit):
+        program.parse([name, "--help"])
+    assert found == [name]
+
+
+def test_every_command_is_in_the_module_that_it_is_looked_for_in() -> None:
+    there: dict[str, str] = {}
+    for module in iter_modules(immunos_mcp.cli.__path__):
+        commands: tuple[Command, ...] = getattr(
+            sys.modules.get(f"immunos_mcp.cli.{module.name}"), "COMMANDS", ()
+        )
+        there |= {command.name: module.name for command in commands}
+    assert there == program.MODULES
