@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from immunos_mcp.cli import terminal
 from immunos_mcp.cli.command import Command
 from immunos_mcp.cli.console import Answered, folder, limit, on_ledger
+from immunos_mcp.options import LEDGER_OPTIONS
 from immunos_mcp.server import text
 
 if TYPE_CHECKING:
@@ -23,7 +24,9 @@ async def _status(router: Router, _given: Namespace) -> Answered:
 def _status_line(given: Namespace) -> int:
     from immunos_mcp.cli import status_line
 
-    return status_line.main(flags=vars(given))
+    # A line that never fails is not told what it has no use for.
+    flags = {option.name: vars(given)[option.name] for option in LEDGER_OPTIONS}
+    return status_line.main(flags=flags)
 
 
 async def _reset(router: Router, given: Namespace) -> Answered:
