@@ -12,7 +12,7 @@ import wire
 from transcript_lines import Answer, append, transcript
 
 from immunos_mcp import __version__
-from immunos_mcp.assistants.configuration import HOOK_TOOL
+from immunos_mcp.assistants.claude_code.hooks import HOOK_TOOL
 from immunos_mcp.server.hooks import HookEvent
 
 if TYPE_CHECKING:

@@ -32,7 +32,8 @@ def test_a_command_imports_neither_the_protocol_nor_an_event_loop(home: Path) ->
         "import sys; from immunos_mcp.cli import main as cli;"
         " assert cli.main(['route', '--task-type', 'x', '--classification', 'routine']) == 0;"
         " assert cli.main(['status']) == 0;"
-        " heavy = {'mcp', 'mcp_types', 'pydantic', 'pydantic_core', 'anyio', 'asyncio', 'aiosqlite'};"
+        " heavy = {'mcp', 'mcp_types', 'pydantic', 'pydantic_core', 'anyio', 'asyncio', 'aiosqlite',"
+        " 'tomlkit', 'immunos_mcp.assistants.configuration'};"
         " print(sorted(heavy & set(sys.modules)))"
     )
     assert run(home, code).splitlines()[-1] == "[]"

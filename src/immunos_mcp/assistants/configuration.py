@@ -1,65 +1,29 @@
-"""What each client's configuration has to hold for the router, and where that is. Pure.
-
-Places and shapes follow the clients' documentation of 2026; Claude Code's and Codex's were seen.
-"""
+"""What an assistant's configuration has to hold for the router, and how ours is recognised there. Pure."""
 
 from __future__ import annotations
 
 import shlex
 import sys
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from immunos_mcp.assistants import json_edit
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from immunos_mcp.assistants.json_edit import Json
-
-NAME = "immunos"
-"""The router's name in every client."""
+    from immunos_mcp.assistants.documents import Json, Syntax
+    from immunos_mcp.assistants.findings import AssistantState, DoctorContext, Finding
 
 PROGRAM = "immunos-mcp"
 _MODULE = "immunos_mcp"
 _WRAPPERS = frozenset({"env", "pipx", "uv", "uvx"})
 
-HOOK_TOOL = "claude_code_hook"
-"""The tool that Claude Code's hooks call; not listed, so that it costs no context."""
-
-HOOK_SECONDS = 5
-HOOK_MATCHERS: dict[str, str | None] = {
-    "UserPromptSubmit": None,
-    "PreToolUse": "Agent|Task",
-    "PostToolBatch": None,
-    "SubagentStop": None,
-    "Stop": None,
-}
-"""The events of Claude Code that call the router, and the tools that an event is limited to."""
-
-TELEMETRY: dict[str, str] = {
-    "CLAUDE_CODE_ENABLE_TELEMETRY": "1",
-    "OTEL_LOGS_EXPORTER": "otlp",
-    "OTEL_EXPORTER_OTLP_PROTOCOL": "http/json",
-    "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318",
-    "IMMUNOS_TELEMETRY": "on",
-}
-"""The variables that make Claude Code export its requests to the router."""
-
-
-class Client(StrEnum):
-    """The clients that can be set up."""
-
-    CLAUDE_CODE = "claude-code"
-    CLAUDE_DESKTOP = "claude-desktop"
-    VSCODE = "vscode"
-    CURSOR = "cursor"
-    CODEX = "codex"
-
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """How a client starts the program.
+    """How an assistant starts the program.
 
     Attributes:
         command: the program, in full where that is known.
@@ -71,6 +35,34 @@ class Launch:
     arguments: tuple[str, ...] = ()
     serving_arguments: tuple[str, ...] = ()
 
+    def server(self) -> dict[str, Json]:
+        """Return what starts the server, in the words that all assistants share."""
+        return {"command": self.command, "args": [*self.arguments, *self.serving_arguments]}
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What an assistant is set up with.
+
+    Attributes:
+        launch: how it starts the program.
+        environment: the variables that say where its files are.
+        telemetry: whether it should export its requests too, where it can.
+    """
+
+    launch: Launch
+    environment: Mapping[str, str]
+    telemetry: bool = False
+
+
+def is_our_server(there: Json) -> bool:
+    """Tell whether an entry starts this program."""
+    if not isinstance(there, dict) or not isinstance(there.get("command"), str):
+        return False
+    arguments = there.get("args")
+    words = arguments if isinstance(arguments, list) else []
+    return starts_program([cast("str", there["command"]), *(str(word) for word in words)])
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -79,118 +71,60 @@ class Entry:
     Attributes:
         path: the names that lead to it.
         value: what stands there, or one item of the list that does.
-        is_item: whether it is an item of a list.
         yields: whether another value that stands there already is left alone.
+        recognise: tells whether another value is ours too, though outdated.
+        without_ours: of an item of a list: takes our items out of the list.
+        marker: the value is ours only where something is at this path too; empty: in any case.
     """
 
     path: tuple[str, ...]
     value: Json
-    is_item: bool = False
     yields: bool = False
+    recognise: Callable[[Json], bool] = is_our_server
+    without_ours: Callable[[Sequence[Json]], list[Json]] | None = None
+    marker: tuple[str, ...] = ()
+
+    def is_ours(self, there: Json) -> bool:
+        """Tell whether what stands in this entry's place is of this program, be it outdated."""
+        return there == self.value or self.recognise(there)
 
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """A client's file, and what it has to hold."""
+    """An assistant's file, what it has to hold, and how it is spelled."""
 
     file: Path
     entries: tuple[Entry, ...]
-    is_toml: bool = False
+    syntax: Syntax = json_edit
 
 
-def configurations(
-    client: Client, launch: Launch, environment: Mapping[str, str], *, telemetry: bool = False
-) -> tuple[Configuration, ...]:
-    """Return the files of a client, each with what the router needs there."""
-    server: dict[str, Json] = {
-        "command": launch.command,
-        "args": [*launch.arguments, *launch.serving_arguments],
-    }
-    match client:
-        case Client.CLAUDE_CODE:
-            folder = claude_code_folder(environment)
-            top = folder if environment.get("CLAUDE_CONFIG_DIR") else folder.parent
-            settings = [
-                *(
-                    Entry(("hooks", event), hook_group(event), is_item=True)
-                    for event in HOOK_MATCHERS
-                ),
-                status_line(launch),
-            ]
-            if telemetry:
-                settings += (
-                    Entry(("env", name), text, yields=True) for name, text in TELEMETRY.items()
-                )
-            return (
-                Configuration(
-                    top / ".claude.json",
-                    (Entry(("mcpServers", NAME), {"type": "stdio", **server, "alwaysLoad": True}),),
-                ),
-                Configuration(folder / "settings.json", tuple(settings)),
-            )
-        case Client.CLAUDE_DESKTOP:
-            file = _application_folder(environment) / "Claude" / "claude_desktop_config.json"
-            return (Configuration(file, (Entry(("mcpServers", NAME), server),)),)
-        case Client.VSCODE:
-            file = _application_folder(environment) / "Code" / "User" / "mcp.json"
-            return (Configuration(file, (Entry(("servers", NAME), {"type": "stdio", **server}),)),)
-        case Client.CURSOR:
-            file = Path.home() / ".cursor" / "mcp.json"
-            return (Configuration(file, (Entry(("mcpServers", NAME), server),)),)
-        case Client.CODEX:
-            folder = Path(environment.get("CODEX_HOME") or Path.home() / ".codex").absolute()
-            entry = Entry(("mcp_servers", NAME), server)
-            return (Configuration(folder / "config.toml", (entry,), is_toml=True),)
+def _has_no_plugin(_documents: Sequence[Json]) -> bool:
+    return False
 
 
-def status_line(launch: Launch) -> Entry:
-    """Return the entry that shows the budget under Claude Code's prompt, where nothing else is."""
-    words = [launch.command, *launch.arguments, "statusline"]
-    command = shlex.join(words)
-    return Entry(("statusLine",), {"type": "command", "command": command}, yields=True)
+def _nothing_found(_seen: object) -> Iterator[Finding]:
+    return iter(())
 
 
-def hook_group(event: str, server: str = NAME) -> dict[str, Json]:
-    """Return what an event of Claude Code has to hold: one call of the running server."""
-    hook: dict[str, Json] = {
-        "type": "mcp_tool",
-        "server": server,
-        "tool": HOOK_TOOL,
-        "input": {"event": event},
-        "timeout": HOOK_SECONDS,
-    }
-    matcher = HOOK_MATCHERS[event]
-    group: dict[str, Json] = {} if matcher is None else {"matcher": matcher}
-    return {**group, "hooks": [hook]}
+@dataclass(frozen=True, slots=True)
+class Assistant:
+    """An assistant that can be set up and looked at; each has a folder, and the registry names it.
 
+    Attributes:
+        name: as ``install`` takes it.
+        configurations: its files, the one with the server's entry first, each with what it needs.
+        program: the command that shows that it is installed, where one does.
+        has_plugin: tells from what its files hold whether a plugin brings the server.
+        findings: what the doctor finds in its files beyond the server's entry.
+        log_findings: what the doctor finds in the logs that its usage is read from.
+    """
 
-def claude_code_folder(environment: Mapping[str, str]) -> Path:
-    """Return the folder of Claude Code's settings."""
-    configured = environment.get("CLAUDE_CONFIG_DIR")
-    return Path(configured).absolute() if configured else Path.home() / ".claude"
-
-
-def has_plugin(settings: Json) -> bool:
-    """Tell whether Claude Code's settings switch our plugin on."""
-    enabled = settings.get("enabledPlugins") if isinstance(settings, dict) else None
-    return isinstance(enabled, dict) and any(
-        name.partition("@")[0] == NAME and bool(on) for name, on in enabled.items()
-    )
-
-
-def is_ours(there: Json, entry: Entry) -> bool:
-    """Tell whether what stands in an entry's place is of this program, be it outdated."""
-    if there == entry.value:
-        return True
-    if not isinstance(there, dict) or not isinstance(there.get("command"), str):
-        return False
-    command = cast("str", there["command"])
-    if entry.yields:
-        words = _split(command)
-        return starts_program(words) and "statusline" in words
-    arguments = there.get("args")
-    words = arguments if isinstance(arguments, list) else []
-    return starts_program([command, *(str(word) for word in words)])
+    name: str
+    configurations: Callable[[Setup], tuple[Configuration, ...]]
+    program: str = ""
+    has_plugin: Callable[[Sequence[Json]], bool] = _has_no_plugin
+    findings: Callable[[AssistantState], Iterator[Finding]] = _nothing_found
+    log_findings: Callable[[DoctorContext], Iterator[Finding]] = _nothing_found
 
 
 def starts_program(words: Sequence[str]) -> bool:
@@ -218,33 +152,16 @@ def _name(word: str) -> str:
     return word.replace("\\", "/").rpartition("/")[2].removesuffix(".exe")
 
 
-def _split(command: str) -> list[str]:
+def words_of(command: str) -> list[str]:
+    """Return the words of a shell's command line, be its quotes in order or not."""
     try:
         return shlex.split(command)
     except ValueError:
         return command.split()
 
 
-def is_our_hook(hook: Json) -> bool:
-    """Tell whether a hook of Claude Code calls the server that was set up under our name."""
-    return isinstance(hook, dict) and (hook.get("server"), hook.get("tool")) == (NAME, HOOK_TOOL)
-
-
-def without_our_hooks(groups: Sequence[Json]) -> list[Json]:
-    """Return an event's groups of hooks without ours; groups that held nothing else are gone."""
-    left: list[Json] = []
-    for group in groups:
-        hooks = group.get("hooks") if isinstance(group, dict) else None
-        if not isinstance(group, dict) or not isinstance(hooks, list):
-            left.append(group)
-            continue
-        others = [hook for hook in hooks if not is_our_hook(hook)]
-        if others or not hooks:
-            left.append(group if others == hooks else {**group, "hooks": others})
-    return left
-
-
-def _application_folder(environment: Mapping[str, str]) -> Path:
+def application_folder(environment: Mapping[str, str]) -> Path:
+    """Return where desktop applications keep their settings."""
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Application Support"
     if sys.platform == "win32":

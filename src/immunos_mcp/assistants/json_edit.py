@@ -1,4 +1,4 @@
-"""Edits of configuration files as text, so that comments, order and layout of the rest stay. Pure.
+"""Edits of JSON files as text, so that comments, order and layout of the rest stay. Pure.
 
 JSON is taken as editors write it: with comments and trailing commas. Every edit is checked by reading
 its result: it must hold what was there before and the change, nothing else.
@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import json
 import re
-import tomllib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TYPE_CHECKING, cast
 
-from immunos_mcp.errors import ImmunosError
+from immunos_mcp.assistants.documents import DocumentError, with_member, without_member
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from immunos_mcp.assistants.documents import Json
 
-Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
+IMPLIES_CONTAINERS: bool = False
 
 _TOKEN = re.compile(
     r'"(?:[^"\\\n]|\\.)*"|//[^\n]*|/\*.*?\*/|[{}\[\]:,]|[^\s{}\[\]:,"/]+|\s+|.', re.DOTALL
@@ -25,12 +24,10 @@ _TOKEN = re.compile(
 _INDENT = re.compile(r"\n([ \t]+)\S")
 
 
-class DocumentError(ImmunosError):
-    """A configuration file cannot be read, or not be changed without touching something else."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Token:
+    """A piece of the text that is neither space nor comment."""
+
     text: str
     start: int
 
@@ -41,15 +38,25 @@ class _Token:
 
 @dataclass(slots=True)
 class _Node:
-    """A value and where it stands; of an object also its members, each with its key's place."""
+    """A value and where it stands; of an object also its members."""
 
     value: Json
     start: int
     end: int = 0
-    members: dict[str, tuple[int, _Node]] = field(default_factory=dict[str, "tuple[int, _Node]"])
+    members: dict[str, _Member] = field(default_factory=dict[str, "_Member"])
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    """A member of an object: where its name begins, and its value."""
+
+    start: int
+    node: _Node
 
 
 class _Reader:
+    """Reads JSON with comments and trailing commas, and remembers where its values stand."""
+
     def __init__(self, text: str) -> None:
         self._text = text
         found = (_Token(match.group(), match.start()) for match in _TOKEN.finditer(text))
@@ -108,7 +115,7 @@ class _Reader:
             self._take(":")
             member = self._value()
             values[key.value] = member.value
-            node.members[key.value] = (key.start, member)
+            node.members[key.value] = _Member(key.start, member)
             if self._peek() != "}":
                 self._take(",")
         node.end = self._take("}").end
@@ -162,7 +169,7 @@ def _strict_node(text: str, start: int, path: tuple[str, ...]) -> _Node:
             member = _strict_node(text, at, path[1:])
         else:
             member = _Node(value, at, value_end)
-        node.members[name] = (key_start, member)
+        node.members[name] = _Member(key_start, member)
         at = _after_space(text, value_end)
         if text[at] == ",":
             at = _after_space(text, at + 1)
@@ -175,7 +182,7 @@ def _after_space(text: str, at: int) -> int:
     return found.end()
 
 
-def read_json(text: str) -> dict[str, Json]:
+def read(text: str) -> dict[str, Json]:
     """Return what a JSON document holds; an empty one holds nothing.
 
     Raises:
@@ -200,7 +207,7 @@ def _root(text: str, path: tuple[str, ...] | None = None) -> _Node:
     return root
 
 
-def set_json(text: str, path: tuple[str, ...], value: Json) -> str:
+def put(text: str, path: tuple[str, ...], value: Json) -> str:
     """Return a JSON document with a member set, its containers made where they are missing.
 
     Raises:
@@ -209,12 +216,12 @@ def set_json(text: str, path: tuple[str, ...], value: Json) -> str:
     if not text.strip():
         text = "{}\n"
     root = _root(text, path)
-    wanted = _with(root.value, path, value)
+    wanted = with_member(root.value, path, value)
     if wanted == root.value:
         return text
     node, depth = root, 0
     while depth < len(path) - 1 and path[depth] in node.members:
-        node = node.members[path[depth]][1]
+        node = node.members[path[depth]].node
         depth += 1
     unit = (match := _INDENT.search(text)) and match.group(1)
     for name in reversed(path[depth + 1 :]):
@@ -223,28 +230,20 @@ def set_json(text: str, path: tuple[str, ...], value: Json) -> str:
     return _checked(changed, wanted)
 
 
-def _with(value: Json, path: tuple[str, ...], member: Json) -> Json:
-    if not path:
-        return member
-    if not isinstance(value, dict):
-        raise DocumentError(f"takes an object around {path[0]}")
-    return {**value, path[0]: _with(value.get(path[0], {}), path[1:], member)}
-
-
 def _set_member(text: str, node: _Node, name: str, value: Json, depth: int, unit: str) -> str:
     is_flat = "\n" not in text[node.start : node.end] and bool(node.members)
     lead = "" if is_flat else unit * (depth + 1)
     spelled = json.dumps(value, indent=None if is_flat else unit, ensure_ascii=False)
     spelled = spelled.replace("\n", f"\n{lead}")
     if name in node.members:
-        _, known = node.members[name]
+        known = node.members[name].node
         return text[: known.start] + spelled + text[known.end :]
     member = f"{json.dumps(name)}: {spelled}"
     inside_end = node.end - 1
     tail = node.start + 1 + len(text[node.start + 1 : inside_end].rstrip())
     before_tail = text[:tail]
     if node.members:
-        last_end = max(each.end for _, each in node.members.values())
+        last_end = max(each.node.end for each in node.members.values())
         if "," not in _blanked(text[last_end:tail]):
             before_tail = f"{text[:last_end]},{text[last_end:tail]}"
     if is_flat:
@@ -262,7 +261,7 @@ def _blanked(text: str) -> str:
     )
 
 
-def remove_json(text: str, path: tuple[str, ...]) -> str:
+def remove(text: str, path: tuple[str, ...]) -> str:
     """Return a JSON document without a member; one that is not there is no error.
 
     Raises:
@@ -273,12 +272,12 @@ def remove_json(text: str, path: tuple[str, ...]) -> str:
     for name in path[:-1]:
         if name not in node.members:
             return text
-        node = node.members[name][1]
+        node = node.members[name].node
     if path[-1] not in node.members:
         return text
-    start, member = node.members[path[-1]]
-    end = member.end
-    before = [each.end for _, each in node.members.values() if each.end <= start]
+    found = node.members[path[-1]]
+    start, end = found.start, found.node.end
+    before = [each.node.end for each in node.members.values() if each.node.end <= start]
     text_start, start = start, len(text[:start].rstrip())
     following = re.match(r"(?:\s|//[^\n]*|/\*.*?\*/)*,", text[end:], re.DOTALL)
     if following:
@@ -287,171 +286,12 @@ def remove_json(text: str, path: tuple[str, ...]) -> str:
         comma = max(before) + _blanked(text[max(before) : text_start]).index(",")
         return _checked(
             text[:comma] + text[comma + 1 : max(start, comma + 1)] + text[end:],
-            _without(root.value, path),
+            without_member(root.value, path),
         )
-    return _checked(text[:start] + text[end:], _without(root.value, path))
-
-
-def _without(value: Json, path: tuple[str, ...]) -> Json:
-    assert isinstance(value, dict)
-    if len(path) == 1:
-        return {name: member for name, member in value.items() if name != path[0]}
-    return {**value, path[0]: _without(value[path[0]], path[1:])}
+    return _checked(text[:start] + text[end:], without_member(root.value, path))
 
 
 def _checked(changed: str, wanted: Json) -> str:
-    if read_json(changed) != wanted:
+    if read(changed) != wanted:
         raise DocumentError("cannot be changed without touching something else")
     return changed
-
-
-def read_toml(text: str) -> dict[str, Json]:
-    """Return what a TOML document holds.
-
-    Raises:
-        DocumentError: it is not TOML; the place is named.
-    """
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise DocumentError(f"no TOML: {error}") from None
-
-
-def set_toml_table(text: str, path: tuple[str, ...], values: Mapping[str, Json]) -> str:
-    """Return a TOML document with plain values set in a table, which is made where it is missing.
-
-    What else the table holds, and tables below it, stay.
-
-    Raises:
-        DocumentError: the document cannot be read, or spells the table in a way of its own.
-    """
-    document = read_toml(text)
-    wanted = document
-    for name, value in values.items():
-        wanted = cast("dict[str, Json]", _with(wanted, (*path, name), value))
-    if wanted == document:
-        return text
-    lines = {name: f"{name} = {json.dumps(value)}\n" for name, value in values.items()}
-    blocks = [block for block in _blocks(text) if block.path == path]
-    if not blocks:
-        above = f"{text.rstrip()}\n\n" if text.strip() else ""
-        changed = f"{above}[{'.'.join(path)}]\n{''.join(lines.values())}"
-    else:
-        pieces: list[str] = []
-        done = 0
-        for statement in blocks[0].statements:
-            line = lines.pop(statement.name, None)
-            if line is not None:
-                pieces += (text[done : statement.start], line)
-                done = statement.end
-        rest = text[done : blocks[0].end]
-        line_end = "" if rest.endswith("\n") or (not rest and pieces) else "\n"
-        changed = "".join([*pieces, rest, line_end, *lines.values(), text[blocks[0].end :]])
-    return _checked_toml(changed, wanted)
-
-
-def remove_toml_table(text: str, path: tuple[str, ...]) -> str:
-    """Return a TOML document without a table and those below it; none there is no error.
-
-    Comments between the table and the next one are the next one's, and stay.
-
-    Raises:
-        DocumentError: the document cannot be read, or spells the table in a way of its own.
-    """
-    document = read_toml(text)
-    parent: Json = document
-    for name in path[:-1]:
-        parent = parent.get(name) if isinstance(parent, dict) else None
-    if not isinstance(parent, dict) or path[-1] not in parent:
-        return text
-    changed = text
-    for block in reversed(_blocks(text)):
-        if block.path[: len(path)] == path:
-            above, below = changed[: block.start], changed[block.end :]
-            # One blank line parted it from its neighbours; two would be left.
-            if not below.strip() or below.startswith("\n"):
-                below = below.removeprefix("\n")
-            changed = above + below
-    if not changed.strip():
-        changed = ""
-    wanted = _without(document, path)
-    # A table that is only implied by those below it goes with the last of them.
-    implied = _without(document, path[:-1]) if len(parent) == 1 else wanted
-    return _checked_toml(changed, wanted, implied)
-
-
-def _checked_toml(changed: str, *wanted: Json) -> str:
-    if read_toml(changed) not in wanted:
-        raise DocumentError("cannot be changed without touching something else")
-    return changed
-
-
-@dataclass(frozen=True, slots=True)
-class _Statement:
-    """One assignment of a TOML table, by its name, with the lines that it takes."""
-
-    name: str
-    start: int
-    end: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Block:
-    """A TOML table as it is spelled, from its header to the end of its last assignment."""
-
-    path: tuple[str, ...]
-    start: int
-    end: int
-    statements: tuple[_Statement, ...]
-
-
-_HEADER = re.compile(r"^[ \t]*\[[^\n]*\][ \t]*(?:#[^\n]*)?$", re.MULTILINE)
-
-
-def _blocks(text: str) -> list[_Block]:
-    """Find the tables of a TOML document.
-
-    A line within a string or a list of several lines may look like a header. Who edits by these
-    blocks has to read the result.
-    """
-    found: list[_Block] = []
-    headers = list(_HEADER.finditer(text))
-    ends = [*(header.start() for header in headers[1:]), len(text)]
-    for header, end in zip(headers, ends, strict=False):
-        start = min(header.end() + 1, end)
-        statements = tuple(_statements(text, start, end))
-        last = statements[-1].end if statements else start
-        found.append(_Block(_header_path(header.group()), header.start(), last, statements))
-    return found
-
-
-def _header_path(header: str) -> tuple[str, ...]:
-    try:
-        table: Json = tomllib.loads(header)
-    except tomllib.TOMLDecodeError:
-        return ()
-    path: list[str] = []
-    while isinstance(table, dict) and len(table) == 1:
-        ((name, table),) = table.items()
-        path.append(name)
-    return tuple(path)
-
-
-def _statements(text: str, start: int, end: int) -> Iterator[_Statement]:
-    at = start
-    for line in text[start:end].splitlines(keepends=True):
-        at += len(line)
-        statement = text[start:at]
-        try:
-            names = list(tomllib.loads(statement))
-        except tomllib.TOMLDecodeError:
-            continue
-        if names:
-            # Comments and blank lines above it are not its own.
-            above = 0
-            for each in statement.splitlines(keepends=True):
-                if each.strip() and not each.lstrip().startswith("#"):
-                    break
-                above += len(each)
-            yield _Statement(names[0], start + above, at)
-            start = at

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from immunos_mcp import options
-from immunos_mcp.assistants import doctor, install
-from immunos_mcp.assistants.configuration import Client, Launch, configurations
+from immunos_mcp.assistants import doctor, install, registry
+from immunos_mcp.assistants.configuration import Launch, Setup
+from immunos_mcp.assistants.findings import DoctorContext
 from immunos_mcp.cli import program, terminal
 from immunos_mcp.cli.command import PROGRAM, Command
 from immunos_mcp.cli.console import EXIT_FAILED, EXIT_FINE, chosen_options
@@ -30,19 +31,21 @@ if TYPE_CHECKING:
 def _install(given: Namespace) -> int:
     # A client is not set up with options that its server would refuse.
     chosen_options(given)
-    client = Client(given.client)
+    client = given.client
+    assistant = registry.assistant(client)
     telemetry = given.telemetry_export or given.uninstall
-    files = configurations(client, _own_launch(given), os.environ, telemetry=telemetry)
-    plan = install.plan_uninstall(client, files) if given.uninstall else install.plan_install(files)
+    files = assistant.configurations(Setup(_own_launch(given), os.environ, telemetry=telemetry))
+    planned = install.plan_uninstall if given.uninstall else install.plan_install
+    plan = planned(assistant, files)
     if not given.json:
         for text in (*(change.difference() for change in plan.changes), *plan.notes):
             print(text)
     if plan.changes and not (given.print or given.yes or _is_agreed(given)):
         print(f"{PROGRAM}: nothing was changed", file=sys.stderr)
         return EXIT_FAILED
-    backups = () if given.print else install.apply(client, plan, uninstall=given.uninstall)
+    backups = () if given.print else install.apply(plan)
     if given.json:
-        print(_installed_in_json(given, client, plan, backups))
+        print(_installed_in_json(given, plan, backups))
     elif not plan.changes:
         print(f"{client} is {'not set up' if given.uninstall else 'set up already'}")
     elif not given.print:
@@ -52,13 +55,11 @@ def _install(given: Namespace) -> int:
     return EXIT_FINE
 
 
-def _installed_in_json(
-    given: Namespace, client: Client, plan: Plan, backups: Sequence[Path]
-) -> str:
+def _installed_in_json(given: Namespace, plan: Plan, backups: Sequence[Path]) -> str:
     changed = tuple(str(change.file) for change in plan.changes)
     return terminal.to_json(
         {
-            "client": client.value,
+            "client": plan.assistant,
             "changed": () if given.print else changed,
             "would_change": changed if given.print else None,
             "backups": tuple(map(str, backups)),
@@ -99,7 +100,7 @@ def _passed_on(given: Namespace, rows: Sequence[Row]) -> tuple[str, ...]:
 
 
 def _add_install_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("client", choices=[client.value for client in Client])
+    parser.add_argument("client", choices=registry.NAMES)
     parser.add_argument("--print", action="store_true", help="only show what would change")
     parser.add_argument("--yes", action="store_true", help="apply it without asking")
     parser.add_argument("--uninstall", action="store_true", help="take it out again")
@@ -112,8 +113,8 @@ def _add_install_arguments(parser: ArgumentParser) -> None:
 
 
 def _doctor(given: Namespace) -> int:
-    surroundings = doctor.Surroundings(chosen_options(given), os.environ, _understood)
-    findings = doctor.diagnose(surroundings)
+    context = DoctorContext(chosen_options(given), os.environ, _understood)
+    findings = doctor.diagnose(context)
     print(terminal.to_json(findings) if given.json else doctor.report(findings))
     return EXIT_FAILED if doctor.has_failed(findings) else EXIT_FINE
 

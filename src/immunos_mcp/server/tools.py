@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 import mcp_types as mcp
 from mcp.shared.exceptions import MCPError
 
-from immunos_mcp.assistants.configuration import HOOK_TOOL
+from immunos_mcp.assistants.claude_code.hooks import HOOK_TOOL
 from immunos_mcp.delegation.request import DelegationRequest
 from immunos_mcp.domain import Classification
 from immunos_mcp.errors import ImmunosError, InvalidInputError, Problem

@@ -19,7 +19,8 @@ from ollama_server import Manner, Script, scripted_ollama
 from transcript_lines import Answer, append, transcript
 
 from immunos_mcp.assistants import doctor
-from immunos_mcp.assistants.configuration import TELEMETRY
+from immunos_mcp.assistants.claude_code.configuration import TELEMETRY
+from immunos_mcp.assistants.findings import DoctorContext
 from immunos_mcp.options import Options
 
 if TYPE_CHECKING:
@@ -335,7 +336,7 @@ def looked_at(
     def understood(_arguments: Sequence[str], _environment: Mapping[str, str]) -> Options:
         return chosen
 
-    findings = doctor.diagnose(doctor.Surroundings(chosen, {}, understood))
+    findings = doctor.diagnose(DoctorContext(chosen, {}, understood))
     return [(each.verdict.value, each.seen) for each in findings if each.check == check]
 
 

@@ -19,17 +19,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from json_documents import objects
 
-from immunos_mcp.assistants import install
-from immunos_mcp.assistants.configuration import (
-    HOOK_MATCHERS,
-    TELEMETRY,
-    Client,
-    Configuration,
-    Launch,
-    configurations,
-    hook_group,
-)
-from immunos_mcp.assistants.install import FileChange, InstallError
+from immunos_mcp.assistants import config_files, install, registry
+from immunos_mcp.assistants.claude_code.configuration import TELEMETRY
+from immunos_mcp.assistants.claude_code.hooks import HOOK_MATCHERS, hook_group
+from immunos_mcp.assistants.config_files import FileChange, InstallError
+from immunos_mcp.assistants.configuration import Configuration, Launch, Setup
 
 PLUGIN_HOOKS = Path(__file__).parents[3] / "plugin" / "hooks" / "hooks.json"
 FILES = {
@@ -39,6 +33,9 @@ FILES = {
     "cursor": (".cursor/mcp.json",),
     "codex": (".codex/config.toml",),
 }
+CLAUDE_CODE = registry.assistant("claude-code")
+CURSOR = registry.assistant("cursor")
+SETUP = Setup(Launch("/bin/immunos-mcp"), {})
 linux = pytest.mark.parametrize("client", FILES)
 
 
@@ -324,36 +321,42 @@ def test_a_folder_of_its_own_for_claude_code_is_honoured(home: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("is_removal", [False, True])
 def test_a_file_that_changes_between_the_plan_and_its_writing_is_not_overwritten(
-    home: Path, monkeypatch: pytest.MonkeyPatch
+    home: Path, monkeypatch: pytest.MonkeyPatch, *, is_removal: bool
 ) -> None:
     monkeypatch.setenv("HOME", str(home))
-    files = configurations(Client.CURSOR, Launch("/bin/immunos-mcp"), {})
-    plan = install.plan_install(files)
-    files[0].file.parent.mkdir()
+    files = CURSOR.configurations(SETUP)
+    plan = install.plan_install(CURSOR, files)
+    if is_removal:
+        install.apply(plan)
+        plan = install.plan_uninstall(CURSOR, files)
+    files[0].file.parent.mkdir(exist_ok=True)
     files[0].file.write_text("{}", encoding="utf-8")
+    before = tree(home)
     with pytest.raises(InstallError, match="just been changed by someone else"):
-        install.apply(Client.CURSOR, plan)
-    assert tree(home) == {".cursor/mcp.json": b"{}"}
+        install.apply(plan)
+    assert tree(home) == before
+    assert before[".cursor/mcp.json"] == b"{}"
 
 
 def test_of_several_files_all_are_written_or_none(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(home))
-    files = configurations(Client.CLAUDE_CODE, Launch("/bin/immunos-mcp"), {})
-    plan = install.plan_install(files)
+    files = CLAUDE_CODE.configurations(SETUP)
+    plan = install.plan_install(CLAUDE_CODE, files)
     files[1].file.parent.mkdir()
-    write = install._write  # pyright: ignore[reportPrivateUsage]
+    write = config_files.write
 
     def fail_at_the_second(file: Path, content: bytes | None) -> None:
         if file == files[1].file and content is not None:
             raise PermissionError(13, "Permission denied", str(file))
         write(file, content)
 
-    monkeypatch.setattr(install, "_write", fail_at_the_second)
+    monkeypatch.setattr(config_files, "write", fail_at_the_second)
     with pytest.raises(InstallError, match="Permission denied; nothing was changed"):
-        install.apply(Client.CLAUDE_CODE, plan)
+        install.apply(plan)
     assert tree(home) == {}
     assert folders(home) == {files[1].file.parent}
 
@@ -551,22 +554,21 @@ def test_whatever_claude_code_had_comes_back_and_what_came_since_stays(
 
     def files(session: str) -> tuple[Configuration, ...]:
         launch = Launch("/bin/immunos-mcp", ("--session", session))
-        return configurations(Client.CLAUDE_CODE, launch, {})
+        return CLAUDE_CODE.configurations(Setup(launch, {}))
 
     (home / ".claude").mkdir()
     for each, held in zip(files("a"), before, strict=True):
         each.file.write_text(json.dumps(held, indent=indent), encoding="utf-8")
     was = tree(home)
-    install.apply(Client.CLAUDE_CODE, install.plan_install(files("a")))
+    install.apply(install.plan_install(CLAUDE_CODE, files("a")))
     if is_foreign:
         for each in files("a"):
             held = {**read(each.file), "foreign": 1}
             each.file.write_text(json.dumps(held), encoding="utf-8")
     if is_repeated:
-        install.apply(Client.CLAUDE_CODE, install.plan_install(files("b")))
-        assert install.plan_install(files("b")).changes == ()
-    undone = install.plan_uninstall(Client.CLAUDE_CODE, files("a"))
-    install.apply(Client.CLAUDE_CODE, undone, uninstall=True)
+        install.apply(install.plan_install(CLAUDE_CODE, files("b")))
+        assert install.plan_install(CLAUDE_CODE, files("b")).changes == ()
+    install.apply(install.plan_uninstall(CLAUDE_CODE, files("a")))
     if is_foreign:
         assert [read(each.file) for each in files("a")] == [
             {**held, "foreign": 1} for held in before
@@ -591,17 +593,49 @@ def test_whatever_a_file_held_comes_back_and_what_came_since_stays(
         held = {**held, "mcpServers": {"x": 1}}
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("HOME", str(home))
-    files = configurations(Client.CURSOR, Launch("/bin/immunos-mcp"), {})
+    files = CURSOR.configurations(SETUP)
     file = files[0].file
     file.parent.mkdir()
     before = json.dumps(held).encode()
     file.write_bytes(before)
-    install.apply(Client.CURSOR, install.plan_install(files))
-    assert install.plan_install(files).changes == ()
+    install.apply(install.plan_install(CURSOR, files))
+    assert install.plan_install(CURSOR, files).changes == ()
     if foreign is not None:
         file.write_bytes(json.dumps({**read(file), **foreign}).encode())
-    install.apply(Client.CURSOR, install.plan_uninstall(Client.CURSOR, files), uninstall=True)
+    install.apply(install.plan_uninstall(CURSOR, files))
     if foreign is None:
         assert file.read_bytes() == before
     else:
         assert read(file) == {**held, **foreign}
+
+
+INLINE = [
+    b'mcp_servers = { other = { command = "o" } } # c\r\nx = 1',
+    b'\xef\xbb\xbfmcp_servers.other.command = "o"\nx = 1\n\n\n',
+    b"mcp_servers = {}",
+    b'[mcp_servers]\nother.command = "o" # c\n\n[tui]',
+    b'mcp_servers = { immunos = { command = "/old/immunos-mcp", enabled = true }, o = {} }\n',
+    b'mcp_servers.immunos = { command = "immunos-mcp" }\n# end',
+    b'[mcp_servers]\nimmunos.command = "immunos-mcp"\nimmunos.args = [\n  "--session", "x",\n]\n',
+]
+
+
+@pytest.mark.parametrize("before", INLINE)
+def test_codex_is_set_up_whichever_way_its_servers_are_spelled(
+    home: Path, monkeypatch: pytest.MonkeyPatch, before: bytes
+) -> None:
+    monkeypatch.setenv("HOME", str(home))
+    codex = registry.assistant("codex")
+    files = codex.configurations(SETUP)
+    files[0].file.parent.mkdir()
+    files[0].file.write_bytes(before)
+    held = tomllib.loads(before.decode("utf-8-sig"))["mcp_servers"]
+    install.apply(install.plan_install(codex, files))
+    written = files[0].file.read_bytes()
+    ours = {**held.get("immunos", {}), "command": "/bin/immunos-mcp", "args": []}
+    there = tomllib.loads(written.decode("utf-8-sig"))["mcp_servers"]
+    assert there == {**held, "immunos": ours}
+    assert (written[:3], b"\r\n" in written) == (before[:3], b"\r\n" in before)
+    assert install.plan_install(codex, files).changes == ()
+    install.apply(install.plan_uninstall(codex, files))
+    assert tree(home) == {".codex/config.toml": before}

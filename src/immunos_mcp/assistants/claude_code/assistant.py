@@ -1,0 +1,15 @@
+"""Claude Code as the registry names it."""
+
+from __future__ import annotations
+
+from immunos_mcp.assistants.claude_code import configuration, doctor
+from immunos_mcp.assistants.configuration import Assistant
+
+ASSISTANT = Assistant(
+    "claude-code",
+    configuration.configurations,
+    program="claude",
+    has_plugin=configuration.has_plugin,
+    findings=doctor.findings,
+    log_findings=doctor.log_findings,
+)

@@ -1,0 +1,74 @@
+"""What Claude Code's two files have to hold for the router, as they were seen in 2026. Pure."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from immunos_mcp.assistants import NAME
+from immunos_mcp.assistants.claude_code.hooks import HOOK_MATCHERS, hook_group, without_our_hooks
+from immunos_mcp.assistants.configuration import Configuration, Entry, starts_program, words_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from immunos_mcp.assistants.configuration import Launch, Setup
+    from immunos_mcp.assistants.documents import Json
+
+TELEMETRY: dict[str, str] = {
+    "CLAUDE_CODE_ENABLE_TELEMETRY": "1",
+    "OTEL_LOGS_EXPORTER": "otlp",
+    "OTEL_EXPORTER_OTLP_PROTOCOL": "http/json",
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318",
+    "IMMUNOS_TELEMETRY": "on",
+}
+"""The variables that make Claude Code export its requests to the router."""
+
+
+def configurations(setup: Setup) -> tuple[Configuration, ...]:
+    """Return its files: the one with the servers, and the settings."""
+    own_folder = setup.environment.get("CLAUDE_CONFIG_DIR")
+    folder = Path(own_folder).absolute() if own_folder else Path.home() / ".claude"
+    top = folder if own_folder else folder.parent
+    server = {"type": "stdio", **setup.launch.server(), "alwaysLoad": True}
+    return (
+        Configuration(top / ".claude.json", (Entry(("mcpServers", NAME), server),)),
+        Configuration(folder / "settings.json", tuple(_settings(setup))),
+    )
+
+
+def _settings(setup: Setup) -> Iterator[Entry]:
+    for event in HOOK_MATCHERS:
+        yield Entry(("hooks", event), hook_group(event), without_ours=without_our_hooks)
+    yield status_line(setup.launch)
+    if not setup.telemetry:
+        return
+    for name, text in TELEMETRY.items():
+        # Without ours, another program's export may be what the other variables are for.
+        yield Entry(("env", name), text, yields=True, marker=("env", "IMMUNOS_TELEMETRY"))
+
+
+def status_line(launch: Launch) -> Entry:
+    """Return the entry that shows the budget under the prompt, where nothing else is."""
+    command = shlex.join([launch.command, *launch.arguments, "statusline"])
+    value: Json = {"type": "command", "command": command}
+    return Entry(("statusLine",), value, yields=True, recognise=_is_our_status_line)
+
+
+def _is_our_status_line(there: Json) -> bool:
+    command = there.get("command") if isinstance(there, dict) else None
+    words = words_of(command) if isinstance(command, str) else []
+    return starts_program(words) and "statusline" in words
+
+
+def has_plugin(documents: Sequence[Json]) -> bool:
+    """Tell whether the settings switch our plugin on."""
+    return any(_enables_plugin(document) for document in documents)
+
+
+def _enables_plugin(document: Json) -> bool:
+    enabled = document.get("enabledPlugins") if isinstance(document, dict) else None
+    return isinstance(enabled, dict) and any(
+        name.partition("@")[0] == NAME and bool(on) for name, on in enabled.items()
+    )

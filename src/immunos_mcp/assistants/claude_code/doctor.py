@@ -1,0 +1,128 @@
+"""What the doctor finds about Claude Code beyond its server's entry."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+from immunos_mcp.assistants.claude_code.configuration import TELEMETRY, status_line
+from immunos_mcp.assistants.claude_code.hooks import HOOK_MATCHERS, hook_group
+from immunos_mcp.assistants.configuration import PROGRAM, Launch
+from immunos_mcp.assistants.documents import items, member
+from immunos_mcp.assistants.findings import CLOCK_REMEDY, CLOCK_TOLERANCE, Finding, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from immunos_mcp.assistants.documents import Json
+    from immunos_mcp.assistants.findings import AssistantState, DoctorContext
+
+_TELEMETRY_PLACES = frozenset({"OTEL_EXPORTER_OTLP_ENDPOINT", "IMMUNOS_TELEMETRY"})
+
+
+def findings(state: AssistantState) -> Iterator[Finding]:
+    """Look at the hooks, the status line and the export, where the server is set up at all."""
+    settings = state.documents[1]
+    if state.is_ours:
+        yield from _always_load(state)
+        yield _hooks(settings, state.install)
+    if state.has_plugin or state.server is not None:
+        yield _status_line(settings, state.install)
+        yield _telemetry(_exported(state), state.install)
+
+
+def _always_load(state: AssistantState) -> Iterator[Finding]:
+    if member(state.server, ("alwaysLoad",)) is not True:
+        seen = "alwaysLoad is not set: the model sees names instead of tools"
+        yield Finding("alwaysLoad", Verdict.WARN, seen, state.install)
+
+
+def _hooks(settings: Json, install: str) -> Finding:
+    missing = [
+        event
+        for event in HOOK_MATCHERS
+        if not _has_hook(items(member(settings, ("hooks", event))), event)
+    ]
+    if not missing:
+        return Finding("hooks", Verdict.OK, "in place")
+    seen = f"missing for {', '.join(missing)}: the model hears of the budget only when it asks"
+    return Finding("hooks", Verdict.WARN, seen, install)
+
+
+def _has_hook(groups: list[Json], event: str) -> bool:
+    wanted = hook_group(event)
+    for group in groups:
+        if not isinstance(group, dict) or group.get("matcher") != wanted.get("matcher"):
+            continue
+        if any(hook in items(group.get("hooks")) for hook in items(wanted["hooks"])):
+            return True
+    return False
+
+
+def _status_line(settings: Json, install: str) -> Finding:
+    name, line = "status line", member(settings, ("statusLine",))
+    if status_line(Launch(PROGRAM)).is_ours(line):
+        return Finding(name, Verdict.OK, str(member(line, ("command",))))
+    if line is None:
+        seen = "not set: the budget is not in view, and the plan's limits stay unknown"
+        return Finding(name, Verdict.WARN, seen, install)
+    remedy = f"have it run {PROGRAM} statusline too, if the plan's limits should be known"
+    return Finding(name, Verdict.WARN, "another program's", remedy)
+
+
+def _exported(state: AssistantState) -> dict[str, Json]:
+    """Return what the export's variables are for the server, its flag among them."""
+    variables: dict[str, Json] = dict(state.context.environment)
+    for each in (member(state.documents[1], ("env",)), member(state.server, ("env",))):
+        variables |= each if isinstance(each, dict) else {}
+    told = {name: variables.get(name) for name in TELEMETRY}
+    if "--telemetry" in items(member(state.server, ("args",))):
+        told["IMMUNOS_TELEMETRY"] = "on"
+    return told
+
+
+def _telemetry(told: dict[str, Json], install: str) -> Finding:
+    name = "telemetry"
+    unset = [each for each, text in told.items() if not text]
+    if len(unset) == len(told):
+        seen = "off: titles and compaction, which are in no transcript, are not counted"
+        return Finding(name, Verdict.OK, seen, f"to count them: {install} --telemetry")
+    if unset:
+        seen = f"not complete, nothing arrives: {', '.join(unset)} not set"
+        return Finding(name, Verdict.WARN, seen, f"{install} --telemetry")
+    # Where it goes may be another port, on both sides alike.
+    others = [
+        f"{each}={told[each]}"
+        for each, wanted in TELEMETRY.items()
+        if told[each] != wanted and each not in _TELEMETRY_PLACES
+    ]
+    if others:
+        seen = f"goes elsewhere: {', '.join(others)}"
+        wanted = ", ".join(f"{each}={text}" for each, text in TELEMETRY.items())
+        return Finding(name, Verdict.WARN, seen, f"what the router takes in: {wanted}")
+    return Finding(name, Verdict.OK, "on: side requests count too")
+
+
+def log_findings(context: DoctorContext) -> Iterator[Finding]:
+    """Look at the transcripts: whether they are read, can be read, and are not of the future."""
+    name = "transcripts"
+    if not context.options.read_transcripts:
+        yield Finding(name, Verdict.WARN, "not read: IMMUNOS_TRANSCRIPTS is off", "unset it")
+        return
+    from immunos_mcp.assistants.claude_code.transcripts import transcript_folders
+
+    folders = transcript_folders(context.options, context.environment)
+    if folders is None or not folders.exist():
+        yield Finding(name, Verdict.OK, "none on this machine: usage is what clients report")
+        return
+    found = folders.changed({}, None)
+    closed = [transcript.path for transcript in found if not os.access(transcript.path, os.R_OK)]
+    if closed:
+        seen = f"{len(closed)} of {len(found)} cannot be read, such as {closed[0]}"
+        yield Finding(name, Verdict.FAIL, seen, "give this user read access to them")
+    else:
+        yield Finding(name, Verdict.OK, f"{len(found)}, all readable")
+    now_ns = time.time_ns() + int(CLOCK_TOLERANCE.total_seconds()) * 10**9
+    if any(transcript.modified_ns > now_ns for transcript in found):
+        yield Finding("clock", Verdict.WARN, "transcripts are from the future", CLOCK_REMEDY)

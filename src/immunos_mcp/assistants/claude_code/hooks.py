@@ -1,0 +1,58 @@
+"""The hooks that Claude Code's settings have to hold: calls of a tool of the running server. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from immunos_mcp.assistants import NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from immunos_mcp.assistants.documents import Json
+
+HOOK_TOOL = "claude_code_hook"
+"""The tool that the hooks call; not listed, so that it costs no context."""
+
+HOOK_SECONDS = 5
+HOOK_MATCHERS: dict[str, str | None] = {
+    "UserPromptSubmit": None,
+    "PreToolUse": "Agent|Task",
+    "PostToolBatch": None,
+    "SubagentStop": None,
+    "Stop": None,
+}
+"""The events of Claude Code that call the router, and the tools that an event is limited to."""
+
+
+def hook_group(event: str, server: str = NAME) -> dict[str, Json]:
+    """Return what an event has to hold: one call of the running server."""
+    hook: dict[str, Json] = {
+        "type": "mcp_tool",
+        "server": server,
+        "tool": HOOK_TOOL,
+        "input": {"event": event},
+        "timeout": HOOK_SECONDS,
+    }
+    matcher = HOOK_MATCHERS[event]
+    group: dict[str, Json] = {} if matcher is None else {"matcher": matcher}
+    return {**group, "hooks": [hook]}
+
+
+def without_our_hooks(groups: Sequence[Json]) -> list[Json]:
+    """Return an event's groups of hooks without ours; groups that held nothing else are gone."""
+    left: list[Json] = []
+    for group in groups:
+        hooks = group.get("hooks") if isinstance(group, dict) else None
+        if not isinstance(group, dict) or not isinstance(hooks, list):
+            left.append(group)
+            continue
+        others = [hook for hook in hooks if not _is_ours(hook)]
+        if others or not hooks:
+            left.append(group if others == hooks else {**group, "hooks": others})
+    return left
+
+
+def _is_ours(hook: Json) -> bool:
+    """Tell whether a hook calls the server that was set up under our name."""
+    return isinstance(hook, dict) and (hook.get("server"), hook.get("tool")) == (NAME, HOOK_TOOL)

@@ -1,0 +1,1 @@
+"""Claude Desktop: how it is set up."""

@@ -1,0 +1,22 @@
+"""Codex's file and the entry in it, as they were seen in 2026."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from immunos_mcp.assistants import NAME, toml_edit
+from immunos_mcp.assistants.configuration import Assistant, Configuration, Entry
+
+if TYPE_CHECKING:
+    from immunos_mcp.assistants.configuration import Setup
+
+
+def configurations(setup: Setup) -> tuple[Configuration, ...]:
+    """Return its file with what the router needs there."""
+    folder = Path(setup.environment.get("CODEX_HOME") or Path.home() / ".codex").absolute()
+    entry = Entry(("mcp_servers", NAME), setup.launch.server())
+    return (Configuration(folder / "config.toml", (entry,), syntax=toml_edit),)
+
+
+ASSISTANT = Assistant("codex", configurations, program="codex")

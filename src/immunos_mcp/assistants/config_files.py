@@ -1,0 +1,156 @@
+"""Configuration files as bytes: read, written in one step, and the change that is shown before."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from immunos_mcp.assistants import json_edit
+from immunos_mcp.assistants.documents import DocumentError
+from immunos_mcp.errors import ImmunosError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_CONTEXT_LINES = 3
+_LONGEST_LINE = 400
+"""A document with a longer line is laid out anew where its change is shown."""
+
+
+class InstallError(ImmunosError):
+    """An assistant cannot be set up, or not be undone, as it is; nothing was changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileText:
+    """What a file says, and how that is spelled as bytes.
+
+    Attributes:
+        text: its text; its lines end in a line feed, where all of them end alike.
+        has_mark: whether a byte order mark comes first.
+        has_returns: whether its lines end in a carriage return and a line feed.
+    """
+
+    text: str
+    has_mark: bool
+    has_returns: bool
+
+    def encoded(self, text: str) -> bytes:
+        """Return another text, spelled as this one is."""
+        spelled = text.replace("\n", "\r\n") if self.has_returns else text
+        return spelled.encode("utf-8-sig" if self.has_mark else "utf-8")
+
+
+def decoded(content: bytes | None, file: Path) -> FileText:
+    """Return the text of a file, an empty one where there is none.
+
+    Raises:
+        InstallError: it is no text.
+    """
+    try:
+        text = (content or b"").decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise InstallError(f"{file} is no UTF-8; nothing was changed") from None
+    has_returns = "\r\n" in text and "\n" not in text.replace("\r\n", "")
+    has_mark = (content or b"").startswith(_BYTE_ORDER_MARK)
+    return FileText(text.replace("\r\n", "\n") if has_returns else text, has_mark, has_returns)
+
+
+def read(file: Path) -> bytes | None:
+    """Return what a file holds; ``None`` where there is none.
+
+    Raises:
+        InstallError: it cannot be read.
+    """
+    try:
+        return file.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise InstallError(f"{file}: {error.strerror}; nothing was changed") from None
+
+
+def write(file: Path, content: bytes | None) -> None:
+    """Replace a file in one step, through a link that it may be; keep its mode.
+
+    ``None`` removes it. An ``OSError`` leaves what was there.
+    """
+    target = Path(os.path.realpath(file))
+    if content is None:
+        target.unlink(missing_ok=True)
+        return
+    for folder in reversed([folder for folder in target.parents if not folder.exists()]):
+        folder.mkdir(mode=0o700, exist_ok=True)
+    mode = target.stat().st_mode & 0o777 if target.exists() else 0o600
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(handle)
+        Path(name).chmod(mode)
+        Path(name).replace(target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+@dataclass(frozen=True, slots=True)
+class FileChange:
+    """One file before and after; ``None`` is a file that is not there.
+
+    Attributes:
+        file: the file, by the name that its assistant knows.
+        before: what it holds.
+        after: what it is to hold.
+        held_ours: whether something of ours is in it already.
+        made_containers: the paths of objects and lists that are made in it for our entries.
+    """
+
+    file: Path
+    before: bytes | None
+    after: bytes | None
+    held_ours: bool = False
+    made_containers: tuple[tuple[str, ...], ...] = ()
+
+    def difference(self) -> str:
+        """Return the change as a unified diff, of the documents laid out where lines are long."""
+        texts = [(content or b"").decode("utf-8-sig") for content in (self.before, self.after)]
+        if any(len(line) > _LONGEST_LINE for text in texts for line in text.splitlines()):
+            with suppress(DocumentError):
+                texts = [
+                    json.dumps(json_edit.read(text), indent=2, ensure_ascii=False) for text in texts
+                ]
+        before, after = (text.splitlines() for text in texts)
+        return "\n".join(_difference(before, after, str(self.file)))
+
+
+def _difference(before: list[str], after: list[str], name: str) -> Iterator[str]:
+    """Compare what lies between the lines that both begin and end with: all else takes minutes."""
+    shorter = min(len(before), len(after))
+    start = next((line for line in range(shorter) if before[line] != after[line]), shorter)
+    left = shorter - start
+    end = next((line for line in range(left) if before[-1 - line] != after[-1 - line]), left)
+    skipped = max(0, start - _CONTEXT_LINES)
+    kept = max(0, end - _CONTEXT_LINES)
+    found = difflib.unified_diff(
+        before[skipped : len(before) - kept],
+        after[skipped : len(after) - kept],
+        name,
+        name,
+        lineterm="",
+        n=_CONTEXT_LINES,
+    )
+    for line in found:
+        if line.startswith("@@ "):
+            yield re.sub(r"(?<=[-+])\d+", lambda number: str(int(number[0]) + skipped), line)
+        else:
+            yield line

@@ -1,0 +1,21 @@
+"""Cursor's file and the entry in it, as its documentation of 2026 has them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from immunos_mcp.assistants import NAME
+from immunos_mcp.assistants.configuration import Assistant, Configuration, Entry
+
+if TYPE_CHECKING:
+    from immunos_mcp.assistants.configuration import Setup
+
+
+def configurations(setup: Setup) -> tuple[Configuration, ...]:
+    """Return its file with what the router needs there."""
+    entry = Entry(("mcpServers", NAME), setup.launch.server())
+    return (Configuration(Path.home() / ".cursor" / "mcp.json", (entry,)),)
+
+
+ASSISTANT = Assistant("cursor", configurations, program="cursor")

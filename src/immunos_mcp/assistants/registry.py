@@ -1,0 +1,19 @@
+"""The assistants that can be set up: one folder each, loaded when it is asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from immunos_mcp.assistants.configuration import Assistant
+
+NAMES = ("claude-code", "claude-desktop", "vscode", "cursor", "codex")
+"""All of them, in the order of help and of the doctor; a name's folder has underscores for hyphens."""
+
+
+def assistant(name: str) -> Assistant:
+    """Return an assistant by its name, one of ``NAMES``."""
+    folder = name.replace("-", "_")
+    module = import_module(f"immunos_mcp.assistants.{folder}.assistant")
+    return cast("Assistant", module.ASSISTANT)

@@ -1,0 +1,1 @@
+"""Visual Studio Code: how it is set up."""
