@@ -33,8 +33,8 @@ from side_by_side import (
 )
 
 from immunos_mcp.domain import DEFAULT_TASK_MAPPINGS, Classification, Settings
-from immunos_mcp.ledger.connection import utc_text
-from immunos_mcp.ledger.inline import InlineSqliteLedger, finish
+from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
+from immunos_mcp.ledger.moments import utc_text
 from immunos_mcp.router import Router
 
 if TYPE_CHECKING:
@@ -73,10 +73,10 @@ def make_ledger(file: Path, rows: int) -> None:
     with InlineSqliteLedger(file) as ledger:
         router = Router(ledger, SESSION)
         for number in range(CLOSED_SESSIONS):
-            finish(router.reset_session(f"end of week {number}"))
+            run_sync(router.reset_session(f"end of week {number}"))
         for number in range(AGENT_SESSIONS):
-            finish(router.reset_session(session=agent(number)))
-        finish(
+            run_sync(router.reset_session(session=agent(number)))
+        run_sync(
             router.update_config(
                 {
                     "token_warning_threshold": ENDLESS,
@@ -86,7 +86,7 @@ def make_ledger(file: Path, rows: int) -> None:
                 "benchmark",
             )
         )
-        finish(router.route_task("code_review", "routine"))
+        run_sync(router.route_task("code_review", "routine"))
     if rows:
         with closing(sqlite3.connect(file)) as connection:
             _fill(connection, rows)
@@ -291,7 +291,7 @@ def bytes_each(file: Path, count: int) -> tuple[float, float]:
         return (file_bytes(file) - before) / count
 
     def decide(router: Router, number: int) -> int:
-        answer = finish(
+        answer = run_sync(
             router.route_task(
                 TASK_TYPES[number % len(TASK_TYPES)],
                 list(Classification)[number % len(Classification)],
@@ -304,11 +304,11 @@ def bytes_each(file: Path, count: int) -> tuple[float, float]:
         decide(router, number)
 
     def only_record(router: Router, _number: int) -> None:
-        finish(router.record_usage(CLAUDE, 1200, 300))
+        run_sync(router.record_usage(CLAUDE, 1200, 300))
 
     def decide_and_record(router: Router, number: int) -> None:
         decision_id = decide(router, number)
-        finish(router.record_usage(CLAUDE, 1200, 300, decision_id=decision_id, outcome="success"))
+        run_sync(router.record_usage(CLAUDE, 1200, 300, decision_id=decision_id, outcome="success"))
 
     return growth(only_decide), growth(decide_and_record) - growth(only_record)
 

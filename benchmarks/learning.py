@@ -25,7 +25,7 @@ from side_by_side import (
 )
 
 from immunos_mcp.domain import DEFAULT_TASK_MAPPINGS, Provider
-from immunos_mcp.ledger.inline import InlineSqliteLedger, finish
+from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
 from immunos_mcp.router import Router
 
 if TYPE_CHECKING:
@@ -52,10 +52,10 @@ def make_log(file: Path, decisions: int) -> None:
         for _ in range(decisions):
             now += timedelta(seconds=SECONDS_BETWEEN)
             task_type = dice.choice(TASK_TYPES)
-            answer = finish(router.route_task(task_type, dice.choice(CLASSIFICATIONS)))
+            answer = run_sync(router.route_task(task_type, dice.choice(CLASSIFICATIONS)))
             if dice.random() < SHARE_REPORTED:
                 rate = 0.9 if answer.provider is Provider.CLAUDE else rates[task_type]
-                finish(
+                run_sync(
                     router.record_usage(
                         answer.model,
                         dice.randrange(3000),
@@ -65,7 +65,7 @@ def make_log(file: Path, decisions: int) -> None:
                     )
                 )
             if dice.random() < 1 / 300:
-                finish(router.reset_session())
+                run_sync(router.reset_session())
 
 
 def main() -> None:
@@ -80,8 +80,8 @@ def main() -> None:
             make_log(ledger_path(folder), 300)
             with InlineSqliteLedger(ledger_path(folder)) as ledger:
                 router = Router(ledger, "default")
-                finish(router.update_config({"track_record": switch}, "benchmark"))
-                finish(router.reset_session())
+                run_sync(router.update_config({"track_record": switch}, "benchmark"))
+                run_sync(router.reset_session())
         with (
             ServerProcess(immunos_command(), learning) as with_record,
             ServerProcess(immunos_command(), plain) as without,
@@ -103,7 +103,7 @@ def main() -> None:
             router = Router(ledger, "default")
             for _ in range(REPLAYS):
                 start = time.perf_counter()
-                answer = finish(router.replay({}))
+                answer = run_sync(router.replay({}))
                 speeds.append(answer.decisions / (time.perf_counter() - start))
                 if answer.changed:
                     raise SystemExit(f"{answer.changed} decisions came out otherwise")

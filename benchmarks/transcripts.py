@@ -52,16 +52,19 @@ STATUS_INPUT = {
 LOOK = """
 import sys, time
 from pathlib import Path
-from immunos_mcp.assistants.claude_code.transcripts import TranscriptFolders
-from immunos_mcp.ledger.inline import InlineSqliteLedger, finish
+from immunos_mcp.assistants.claude_code.transcripts import FORMAT
+from immunos_mcp.assistants.follower import Follower
+from immunos_mcp.assistants.transcripts import TranscriptFolders
+from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
 from immunos_mcp.router import Router
 
 with InlineSqliteLedger(Path(sys.argv[1])) as ledger:
-    router = Router(ledger, "default", transcripts=TranscriptFolders((Path(sys.argv[2]),)))
-    finish(router.get_config())
+    folders = TranscriptFolders((Path(sys.argv[2]),), FORMAT)
+    router = Router(ledger, "default", follower=Follower(ledger, folders))
+    run_sync(router.get_config())
     for _ in range(2):
         start = time.perf_counter()
-        finish(router.catch_up())
+        run_sync(router.catch_up())
         print(time.perf_counter() - start)
 """
 

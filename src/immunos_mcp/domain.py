@@ -600,3 +600,21 @@ class SettingChange(NamedTuple):
     setting: str
     before: str | None
     after: str | None
+
+
+class SessionSnapshot(NamedTuple):
+    """A session at one moment, with the settings in force and what else belongs to it.
+
+    Attributes:
+        plan: the subscription's limits; a decision sees them only where the settings look at them.
+        side_requests: tokens of the session that telemetry alone reported; a status alone sees them.
+        record: what is known of the models at a task's type, where the settings let a decision ask.
+        decisions: the session's decisions by reason; a status alone sees them.
+    """
+
+    settings: Settings
+    session: Session
+    plan: tuple[PlanUsage, ...] = ()
+    side_requests: TokenCounts = TokenCounts()
+    record: TaskRecord | None = None
+    decisions: Mapping[Reason, int] = MappingProxyType({})

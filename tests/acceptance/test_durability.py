@@ -18,24 +18,24 @@ WRITER = """
 import sys
 from itertools import count
 from pathlib import Path
-from immunos_mcp.ledger.inline import InlineSqliteLedger, finish
+from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
 from immunos_mcp.router import Router
 
 file, start = Path(sys.argv[1]), int(sys.argv[2])
 with InlineSqliteLedger(file) as ledger:
     router = Router(ledger, "default")
     for number in count(start):
-        decision = finish(router.route_task("debug", "routine"))
+        decision = run_sync(router.route_task("debug", "routine"))
         print("decision", decision.decision_id, flush=True)
-        finish(router.record_usage(
+        run_sync(router.record_usage(
             "claude-x", number, 1, decision_id=decision.decision_id, outcome="success",
             request_id=f"request {number}",
         ))
         print("request", number, flush=True)
         if number % 7 == 0:
-            print("reset", finish(router.reset_session("every seventh")).session_id, flush=True)
+            print("reset", run_sync(router.reset_session("every seventh")).session_id, flush=True)
         if number % 11 == 0:
-            finish(router.update_config({"session_limit": 1_000_000 + number}, "writer"))
+            run_sync(router.update_config({"session_limit": 1_000_000 + number}, "writer"))
             print("limit", 1_000_000 + number, flush=True)
 """
 

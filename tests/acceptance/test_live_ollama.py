@@ -15,7 +15,7 @@ from immunos_mcp.delegation.request import DelegationRequest
 from immunos_mcp.delegation.tasks import Delegations
 from immunos_mcp.domain import EngineState
 from immunos_mcp.engines.ollama import EngineWatch, Ollama, address
-from immunos_mcp.ledger.inline import InlineSqliteLedger
+from immunos_mcp.ledger.connections.inline import InlineSqliteLedger
 from immunos_mcp.router import Router
 
 if TYPE_CHECKING:

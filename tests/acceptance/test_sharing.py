@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 import wire
 
-from immunos_mcp.ledger.inline import InlineSqliteLedger, finish
+from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
 from immunos_mcp.router import Router
 
 if TYPE_CHECKING:
@@ -130,8 +130,8 @@ def reset_and_record(file: Path, times: int, barrier: Barrier) -> list[ResetAnsw
         router = Router(ledger, "default")
         for _ in range(times):
             barrier.wait(wire.TIMEOUT_SECONDS)
-            done.append(finish(router.reset_session()))
-            finish(router.record_usage(CLAUDE, 1, 0))
+            done.append(run_sync(router.reset_session()))
+            run_sync(router.record_usage(CLAUDE, 1, 0))
     return done
 
 
@@ -156,7 +156,7 @@ def test_clients_that_reset_at_once_leave_one_open_session_each_closed_once(
 RESET = """
 import sys
 from pathlib import Path
-from immunos_mcp.ledger.inline import InlineSqliteLedger, finish
+from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
 from immunos_mcp.router import Router
 
 with InlineSqliteLedger(Path(sys.argv[1])) as ledger:
@@ -164,9 +164,9 @@ with InlineSqliteLedger(Path(sys.argv[1])) as ledger:
     print("ready", flush=True)
     sys.stdin.readline()
     for _ in range(40):
-        answer = finish(router.reset_session())
+        answer = run_sync(router.reset_session())
         print(answer.session_id, answer.closed_session_id or "-")
-        finish(router.record_usage("claude-x", 1, 0))
+        run_sync(router.record_usage("claude-x", 1, 0))
 """
 
 

@@ -30,7 +30,7 @@ from immunos_mcp.domain import (
     TokenCounts,
 )
 from immunos_mcp.errors import InvalidInputError
-from immunos_mcp.ledger.inline import InlineSqliteLedger, finish
+from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
 from immunos_mcp.router import Router
 from immunos_mcp.rules import policy
 from immunos_mcp.rules.policy import decide, explain
@@ -139,13 +139,13 @@ class Days:
         self.now = NOW
         self.file = ledger.path
         self.router = Router(ledger, "default", lambda: self.now)
-        finish(self.router.update_config({"task_mappings": {"debug": CODER}}, "test"))
+        run_sync(self.router.update_config({"task_mappings": {"debug": CODER}}, "test"))
 
     def do(self, outcome: str | None, task_type: str = "debug") -> tuple[str, bool | None]:
         """Route a task, and if the local model gets it, say what became of it."""
-        answer = finish(self.router.route_task(task_type, "routine"))
+        answer = run_sync(self.router.route_task(task_type, "routine"))
         if outcome is not None and answer.model != CLAUDE:
-            finish(self.router.record_outcome(answer.decision_id, outcome))
+            run_sync(self.router.record_outcome(answer.decision_id, outcome))
         return answer.model, answer.trial
 
 
@@ -175,7 +175,7 @@ def test_a_failing_model_is_given_up_and_a_repaired_one_comes_back(days: Days) -
 
 
 def test_what_a_model_does_elsewhere_counts_for_little(days: Days) -> None:
-    finish(days.router.update_config({"task_mappings": {"plan": CODER}}, "test"))
+    run_sync(days.router.update_config({"task_mappings": {"plan": CODER}}, "test"))
     for _ in range(12):
         days.do("failure")
     assert days.do(None)[0] == CLAUDE
@@ -184,8 +184,8 @@ def test_what_a_model_does_elsewhere_counts_for_little(days: Days) -> None:
 
 def test_an_outcome_counts_for_the_model_that_did_the_task(days: Days) -> None:
     for _ in range(8):
-        answer = finish(days.router.route_task("debug", "routine"))
-        finish(
+        answer = run_sync(days.router.route_task("debug", "routine"))
+        run_sync(
             days.router.record_usage(
                 CLAUDE, 1, 1, decision_id=answer.decision_id, outcome="failure"
             )
@@ -195,17 +195,17 @@ def test_an_outcome_counts_for_the_model_that_did_the_task(days: Days) -> None:
 
 
 def test_the_same_outcome_counts_once_and_another_one_is_refused(days: Days) -> None:
-    answer = finish(days.router.route_task("debug", "routine"))
+    answer = run_sync(days.router.route_task("debug", "routine"))
     for _ in range(30):
-        finish(days.router.record_outcome(answer.decision_id, "failure"))
+        run_sync(days.router.record_outcome(answer.decision_id, "failure"))
     with pytest.raises(InvalidInputError, match="closed as failure"):
-        finish(days.router.record_outcome(answer.decision_id, "success"))
+        run_sync(days.router.record_outcome(answer.decision_id, "success"))
     assert days.do(None) == (CODER, None)
 
 
 def delegated(days: Days, outcome: Outcome) -> int:
-    answer = finish(days.router.route_task("debug", "routine"))
-    finish(days.router.record_delegated(CODER, TokenCounts(5), answer.decision_id, outcome))
+    answer = run_sync(days.router.route_task("debug", "routine"))
+    run_sync(days.router.record_delegated(CODER, TokenCounts(5), answer.decision_id, outcome))
     return answer.decision_id
 
 
@@ -224,26 +224,26 @@ def test_a_judged_outcome_takes_the_place_of_one_that_nobody_judged(days: Days) 
     assert record_of(days, CODER) == [(2, 0, 2.0, 0.0)]
     days.now += timedelta(days=180)
     # Claude had to do it again, since the local model's work was no good.
-    finish(days.router.record_usage(CLAUDE, 1, 1, decision_id=decision_id, outcome="failure"))
+    run_sync(days.router.record_usage(CLAUDE, 1, 1, decision_id=decision_id, outcome="failure"))
     assert record_of(days, CODER) == [(1, 1, 0.5, 1.0)]
     assert record_of(days, "claude") == [(0, 0, 0.0, 0.0)]
     with pytest.raises(InvalidInputError, match="closed as failure"):
-        finish(days.router.record_outcome(decision_id, "success"))
+        run_sync(days.router.record_outcome(decision_id, "success"))
 
 
 def test_a_judgement_that_agrees_is_the_last_word(days: Days) -> None:
     decision_id = delegated(days, Outcome.SUCCESS)
-    finish(days.router.record_outcome(decision_id, "success"))
+    run_sync(days.router.record_outcome(decision_id, "success"))
     assert record_of(days, CODER) == [(1, 0, 1.0, 0.0)]
     with pytest.raises(InvalidInputError, match="closed as success"):
-        finish(days.router.record_outcome(decision_id, "failure"))
+        run_sync(days.router.record_outcome(decision_id, "failure"))
 
 
 def test_what_nobody_judged_does_not_change_a_judgement(days: Days) -> None:
-    answer = finish(days.router.route_task("debug", "routine"))
-    finish(days.router.record_outcome(answer.decision_id, "failure"))
+    answer = run_sync(days.router.route_task("debug", "routine"))
+    run_sync(days.router.record_outcome(answer.decision_id, "failure"))
     with pytest.raises(InvalidInputError, match="closed as failure"):
-        finish(
+        run_sync(
             days.router.record_delegated(CODER, TokenCounts(5), answer.decision_id, Outcome.SUCCESS)
         )
 
@@ -266,8 +266,8 @@ def test_the_ledger_sums_up_what_became_of_tasks_by_model(
     with InlineSqliteLedger(file) as ledger:
         days = Days(ledger)
         for model, outcome, tokens, seconds in done:
-            answer = finish(days.router.route_task("debug", "routine"))
-            finish(
+            answer = run_sync(days.router.route_task("debug", "routine"))
+            run_sync(
                 days.router.record_usage(
                     model,
                     tokens,
@@ -400,11 +400,11 @@ def test_reading_the_record_costs_the_same_however_long_the_log_is(days: Days) -
 
 
 def test_the_constants_are_settings(days: Days) -> None:
-    finish(days.router.update_config({"record_gain": 0, "record_local_rate": 0.5}, "test"))
-    rules = finish(days.router.get_config()).record_rules
+    run_sync(days.router.update_config({"record_gain": 0, "record_local_rate": 0.5}, "test"))
+    rules = run_sync(days.router.get_config()).record_rules
     assert rules == RecordRules(gain=0.0, local_rate=0.5)
     with pytest.raises(InvalidInputError, match="record_gain: got 2, takes a number from 0 to 1"):
-        finish(days.router.update_config({"record_gain": 2}, "test"))
+        run_sync(days.router.update_config({"record_gain": 2}, "test"))
 
 
 def test_what_another_process_learns_is_seen_at_the_next_decision(days: Days) -> None:
@@ -412,8 +412,8 @@ def test_what_another_process_learns_is_seen_at_the_next_decision(days: Days) ->
     with InlineSqliteLedger(days.file) as other:
         elsewhere = Router(other, "default", lambda: days.now)
         for _ in range(6):
-            answer = finish(elsewhere.route_task("debug", "routine"))
-            finish(
+            answer = run_sync(elsewhere.route_task("debug", "routine"))
+            run_sync(
                 elsewhere.record_usage(
                     CODER, 1, 1, decision_id=answer.decision_id, outcome="failure"
                 )

@@ -43,7 +43,7 @@ from immunos_mcp.domain import (
     WarningLevel,
 )
 from immunos_mcp.errors import InvalidInputError, Problem
-from immunos_mcp.ledger.inline import InlineSqliteLedger, finish
+from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
 from immunos_mcp.router import Router
 from immunos_mcp.rules import settings as rules
 
@@ -78,22 +78,22 @@ class Bench:
     file: Path
 
     def route(self, task_type: str, classification: str = "routine", **more: Any) -> RouteAnswer:
-        return finish(self.router.route_task(task_type, classification, **more))
+        return run_sync(self.router.route_task(task_type, classification, **more))
 
     def record(self, tokens: int, model: str = CLAUDE, **more: Any) -> RecordAnswer:
-        return finish(self.router.record_usage(model, tokens, 0, **more))
+        return run_sync(self.router.record_usage(model, tokens, 0, **more))
 
     def status(self, session: str | None = None) -> StatusAnswer:
-        return finish(self.router.get_session_status(session))
+        return run_sync(self.router.get_session_status(session))
 
     def reset(self, reason: str | None = None, session: str | None = None) -> ResetAnswer:
-        return finish(self.router.reset_session(reason, session))
+        return run_sync(self.router.reset_session(reason, session))
 
     def change(self, **changes: Any) -> ConfigAnswer:
-        return finish(self.router.update_config(changes, "test"))
+        return run_sync(self.router.update_config(changes, "test"))
 
     def try_out(self, session: str | None = None, **changes: Any) -> ConfigAnswer:
-        return finish(self.router.update_config(changes, "test", dry_run=True, session=session))
+        return run_sync(self.router.update_config(changes, "test", dry_run=True, session=session))
 
 
 @contextmanager
@@ -113,7 +113,7 @@ def bench(tmp_path: Path) -> Generator[Bench]:
 
 def problems(use_case: Coroutine[Any, Any, object]) -> tuple[Problem, ...]:
     with pytest.raises(InvalidInputError) as refused:
-        finish(use_case)
+        run_sync(use_case)
     return refused.value.problems
 
 
@@ -122,7 +122,7 @@ def test_the_plans_own_limit_routes_once_a_setting_looks_at_it_until_its_window_
 ) -> None:
     five_hour = PlanUsage("five_hour", 96.5, NOON + timedelta(hours=2))
     seven_day = PlanUsage("seven_day", 40.0, NOON + timedelta(days=3))
-    finish(bench.router.record_plan_usage((five_hour, seven_day)))
+    run_sync(bench.router.record_plan_usage((five_hour, seven_day)))
     before = bench.route("essay", "critical")
     assert (before.reason, before.plan_used_percent) == (Reason.TASK_CRITICAL, None)
     assert bench.status().plan == (five_hour, seven_day)
@@ -136,7 +136,7 @@ def test_the_plans_own_limit_routes_once_a_setting_looks_at_it_until_its_window_
     assert (routine.reason, routine.plan_used_percent) == (Reason.PLAN_LIMIT_WARNING, 40.0)
     assert bench.route("essay", "critical").plan_used_percent is None
     assert bench.status().plan == (seven_day,)
-    logged = finish(bench.router.list_decisions(10, None))
+    logged = run_sync(bench.router.list_decisions(10, None))
     assert [entry.decision.plan_used_percent for entry in logged] == [40.0, 40.0, 96.5, None]
     rehearsed = bench.try_out(plan_warning_percent=50)
     assert rehearsed.rehearsal == Rehearsal(4, 1, moved_to_ollama=0, moved_to_claude=1)
@@ -145,16 +145,16 @@ def test_the_plans_own_limit_routes_once_a_setting_looks_at_it_until_its_window_
 def test_subagents_are_refused_only_where_that_is_on_and_everything_stays_local(
     bench: Bench,
 ) -> None:
-    assert finish(bench.router.refuse_agent()) is None
+    assert run_sync(bench.router.refuse_agent()) is None
     bench.change(deny_agent_tool="on")
-    assert finish(bench.router.refuse_agent()) is None
+    assert run_sync(bench.router.refuse_agent()) is None
     bench.record(W)
-    assert finish(bench.router.refuse_agent()) is None
+    assert run_sync(bench.router.refuse_agent()) is None
     bench.record(A - W)
-    refused = finish(bench.router.refuse_agent())
+    refused = run_sync(bench.router.refuse_agent())
     assert refused == (CODER, "Budget used up: all tasks go to Ollama.")
     bench.change(deny_agent_tool="off")
-    assert finish(bench.router.refuse_agent()) is None
+    assert run_sync(bench.router.refuse_agent()) is None
 
 
 def test_the_answers_change_from_claude_to_ollama_across_both_thresholds(bench: Bench) -> None:
@@ -214,7 +214,7 @@ def test_an_estimate_projects_and_names_only_a_level_that_is_another(
 def test_the_tokens_of_local_models_are_kept_apart(bench: Bench) -> None:
     bench.record(1_000)
     usage = bench.router.record_usage("llama3:8b", 10, 20, 30, 40)
-    assert finish(usage) == RecordAnswer(1_000, 100, WarningLevel.NORMAL)
+    assert run_sync(usage) == RecordAnswer(1_000, 100, WarningLevel.NORMAL)
     status = bench.status()
     assert (status.claude_tokens, status.ollama_tokens) == (
         TokenCounts(1_000),
@@ -224,7 +224,7 @@ def test_the_tokens_of_local_models_are_kept_apart(bench: Bench) -> None:
 
 def test_the_weights_in_force_weigh_what_was_recorded_before_too(bench: Bench) -> None:
     usage = bench.router.record_usage(CLAUDE, 1_000, 100, 10, 5)
-    assert finish(usage) == RecordAnswer(1_110, 0, WarningLevel.NORMAL)
+    assert run_sync(usage) == RecordAnswer(1_110, 0, WarningLevel.NORMAL)
     bench.change(output_weight=5, cache_read_weight=0.1)
     assert bench.status().session_tokens == 1_000 + 500 + 10 + 1
 
@@ -292,13 +292,13 @@ def test_asking_for_a_status_opens_nothing(bench: Bench) -> None:
         None,
         None,
     )
-    assert finish(bench.router.list_sessions(10, None)) == ()
+    assert run_sync(bench.router.list_sessions(10, None)) == ()
 
 
 def test_opening_a_session_twice_opens_it_once(bench: Bench) -> None:
-    finish(bench.router.open_session())
+    run_sync(bench.router.open_session())
     bench.clock.move(hours=1)
-    finish(bench.router.open_session("default"))
+    run_sync(bench.router.open_session("default"))
     assert (bench.status().session_id, bench.status().started_at) == (1, NOON)
 
 
@@ -344,7 +344,7 @@ def test_a_decision_is_closed_by_its_record_once(bench: Bench) -> None:
     bench.record(5, decision_id=2)
     with pytest.raises(InvalidInputError, match="outcome: got 'success'"):
         bench.record(5, decision_id=1, outcome="success")
-    logged = finish(bench.router.list_decisions(10, None))
+    logged = run_sync(bench.router.list_decisions(10, None))
     assert [(entry.decision_id, entry.outcome) for entry in logged] == [(2, None), (1, "failure")]
     assert bench.status().session_tokens == 15
 
@@ -354,7 +354,7 @@ def test_a_decision_that_nobody_made_is_refused(bench: Bench, decision_id: int) 
     usage = bench.router.record_usage(CLAUDE, 1, 1, decision_id=decision_id)
     takes = "the decision_id of a route_task answer"
     assert problems(usage) == (Problem("decision_id", decision_id, takes),)
-    assert finish(bench.router.list_sessions(10, None)) == ()
+    assert run_sync(bench.router.list_sessions(10, None)) == ()
 
 
 @pytest.mark.parametrize(
@@ -411,7 +411,7 @@ def test_a_task_that_cannot_be_taken_is_named_and_changes_nothing(
 
 def test_the_largest_counts_are_added_to_the_token(bench: Bench) -> None:
     for _ in range(3):
-        finish(bench.router.record_usage(CLAUDE, 10**12, 10**12, 10**12, 10**12))
+        run_sync(bench.router.record_usage(CLAUDE, 10**12, 10**12, 10**12, 10**12))
     assert bench.status().session_tokens == 9 * 10**12
     assert bench.status().claude_tokens == TokenCounts(*[3 * 10**12] * 4)
 
@@ -424,7 +424,7 @@ def test_a_reset_gives_the_closing_figures_and_history_stays(bench: Bench) -> No
     bench.clock.move(minutes=1)
     assert bench.reset(" new day ") == ResetAnswer(2, 1, 5, 7, 1)
     assert (bench.status().session_id, bench.status().session_tokens) == (2, 0)
-    closed = finish(bench.router.list_sessions(10, None))[1]
+    closed = run_sync(bench.router.list_sessions(10, None))[1]
     assert (closed.ended_at, closed.end_reason) == (NOON + timedelta(minutes=1), "new day")
     assert (closed.session_tokens, closed.kept_local_tokens) == (5, 7)
     assert (closed.decisions, closed.usage_records) == (1, 2)
@@ -446,11 +446,11 @@ def test_a_session_that_reached_its_window_is_over_at_the_next_call(
     bench.change(session_window_minutes=60)
     bench.clock.move(seconds=seconds)
     assert bench.status().session_tokens == tokens
-    assert len(finish(bench.router.list_sessions(10, None))) == 1
+    assert len(run_sync(bench.router.list_sessions(10, None))) == 1
     assert bench.route("debug").session_tokens == tokens
     ended = [
         (entry.session_id, entry.end_reason)
-        for entry in finish(bench.router.list_sessions(10, None))
+        for entry in run_sync(bench.router.list_sessions(10, None))
     ]
     assert ended == ([(1, None)] if tokens else [(2, None), (1, "session window")])
 
@@ -483,9 +483,9 @@ def test_settings_change_for_the_next_decision_and_are_kept_with_who_did_it(benc
         rules.notable_values(after),
     )
     assert (bench.route("essay").model, bench.route("debug").model) == ("m:1", "claude-x")
-    assert finish(bench.router.get_config()) == after
+    assert run_sync(bench.router.get_config()) == after
     assert sorted(
-        finish(bench.router.list_setting_changes(10)), key=lambda entry: entry.setting
+        run_sync(bench.router.list_setting_changes(10)), key=lambda entry: entry.setting
     ) == [
         SettingChange(NOON, "test", "claude_model", None, "claude-x"),
         SettingChange(NOON, "test", "task_mappings.debug", CODER, None),
@@ -504,7 +504,7 @@ def test_one_bad_setting_refuses_all_of_them(bench: Bench) -> None:
 
 def test_changing_no_setting_answers_those_in_force(bench: Bench) -> None:
     assert bench.change() == ConfigAnswer({}, rules.notable_values(Settings()))
-    assert finish(bench.router.list_setting_changes(10)) == ()
+    assert run_sync(bench.router.list_setting_changes(10)) == ()
 
 
 def test_a_dry_run_tells_the_effect_on_the_sessions_own_decisions_and_changes_nothing(
@@ -535,7 +535,7 @@ def test_a_dry_run_refuses_what_the_change_would_refuse(bench: Bench) -> None:
 
 def test_a_dry_run_says_what_the_change_then_does(bench: Bench) -> None:
     bench.change(token_warning_threshold=190_000, token_auto_switch_threshold=195_000)
-    finish(bench.router.unset_config(("token_auto_switch_threshold",), "test"))
+    run_sync(bench.router.unset_config(("token_auto_switch_threshold",), "test"))
     tried = bench.try_out(token_warning_threshold=100_000)
     done = bench.change(token_warning_threshold=100_000)
     assert (tried.changes, tried.settings) == (done.changes, done.settings)
@@ -544,10 +544,10 @@ def test_a_dry_run_says_what_the_change_then_does(bench: Bench) -> None:
 def test_settings_go_back_to_their_defaults_all_or_none(bench: Bench) -> None:
     bench.change(session_limit=300_000, task_mappings={"essay": "m:1"})
     with pytest.raises(InvalidInputError):
-        finish(bench.router.unset_config(("session_limit", "nonsense"), "test"))
+        run_sync(bench.router.unset_config(("session_limit", "nonsense"), "test"))
     assert bench.status().session_limit == 300_000
     names = ("session_limit", "task_mappings.essay")
-    assert finish(bench.router.unset_config(names, "test")) == ConfigAnswer(
+    assert run_sync(bench.router.unset_config(names, "test")) == ConfigAnswer(
         {
             "session_limit": Difference(300_000, 200_000),
             "task_mappings.essay": Difference("m:1", None),
@@ -559,7 +559,7 @@ def test_settings_go_back_to_their_defaults_all_or_none(bench: Bench) -> None:
 def test_removing_a_mapping_that_is_not_there_stores_nothing(bench: Bench) -> None:
     bench.route("debug")
     before = wire.dump(bench.file)
-    finish(bench.router.unset_config(("task_mappings.unheard_of",), "test"))
+    run_sync(bench.router.unset_config(("task_mappings.unheard_of",), "test"))
     assert wire.dump(bench.file) == before
 
 
@@ -567,15 +567,15 @@ def test_removing_a_mapping_that_is_not_there_stores_nothing(bench: Bench) -> No
 def test_the_newest_decisions_come_first(bench: Bench, session: str | None, ids: list[int]) -> None:
     for name in ("default", "work", "default", "work"):
         bench.route("debug", session=name)
-    logged = finish(bench.router.list_decisions(3, session))
+    logged = run_sync(bench.router.list_decisions(3, session))
     assert [entry.decision_id for entry in logged] == ids
 
 
 def test_history_is_found_under_any_spelling_of_a_sessions_name(bench: Bench) -> None:
     bench.route("debug", session="cafe\u0301 ")
     for spelling in ("caf\u00e9", "cafe\u0301", " caf\u00e9 "):
-        decisions = finish(bench.router.list_decisions(10, spelling))
-        sessions = finish(bench.router.list_sessions(10, spelling))
+        decisions = run_sync(bench.router.list_decisions(10, spelling))
+        sessions = run_sync(bench.router.list_sessions(10, spelling))
         assert (len(decisions), len(sessions)) == (1, 1)
 
 
@@ -588,7 +588,7 @@ def test_a_use_case_that_waits_is_a_bug_on_an_inline_ledger() -> None:
         await Waiting()
 
     with pytest.raises(RuntimeError, match="must not wait"):
-        finish(waits())
+        run_sync(waits())
 
 
 @dataclass
@@ -796,9 +796,9 @@ class RouterAgainstItsStatement(RuleBasedStateMachine):
 
     @invariant()
     def every_decision_and_session_is_in_the_history(self) -> None:
-        logged = finish(self.bench.router.list_decisions(10**6, None))
+        logged = run_sync(self.bench.router.list_decisions(10**6, None))
         assert {entry.decision_id: entry.outcome for entry in logged} == self.outcomes
-        assert len(finish(self.bench.router.list_sessions(10**6, None))) == self.sessions_ever
+        assert len(run_sync(self.bench.router.list_sessions(10**6, None))) == self.sessions_ever
 
 
 TestRouterAgainstItsStatement = RouterAgainstItsStatement.TestCase

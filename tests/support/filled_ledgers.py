@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from hypothesis import strategies as st
 
 from immunos_mcp.domain import Provider, Reason, TokenCounts
-from immunos_mcp.ledger.connection import connect, utc_text
+from immunos_mcp.ledger.connections.sqlite_file import connect
+from immunos_mcp.ledger.moments import utc_text
 
 if TYPE_CHECKING:
     import sqlite3

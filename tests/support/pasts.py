@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from immunos_mcp.domain import Engine, EngineState, LocalModel, Outcome, PlanUsage, TokenCounts
 from immunos_mcp.errors import InvalidInputError
-from immunos_mcp.ledger.inline import InlineSqliteLedger, finish
+from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
 from immunos_mcp.router import Router
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ class Past:
     def _take(self, step: Step, router: Router) -> None:  # noqa: C901  # a case for each kind of step
         match step:
             case Route():
-                answer = finish(
+                answer = run_sync(
                     router.route_task(
                         step.task_type, step.classification, step.estimated_tokens, step.session
                     )
@@ -198,13 +198,13 @@ class Past:
                 self.decision_ids.append(answer.decision_id)
             case Streak():
                 for _ in range(step.times):
-                    answer = finish(router.route_task(step.task_type, "routine"))
+                    answer = run_sync(router.route_task(step.task_type, "routine"))
                     self.decision_ids.append(answer.decision_id)
-                    finish(router.record_outcome(answer.decision_id, step.outcome))
+                    run_sync(router.record_outcome(answer.decision_id, step.outcome))
             case Report():
                 self._report(step, router)
             case Spend():
-                finish(
+                run_sync(
                     router.record_usage(
                         CLAUDE,
                         step.tokens,
@@ -214,7 +214,7 @@ class Past:
                     )
                 )
             case Change():
-                finish(router.update_config(step.changes, "test"))
+                run_sync(router.update_config(step.changes, "test"))
             case Wait():
                 self.now += timedelta(seconds=step.seconds)
             case See():
@@ -222,14 +222,14 @@ class Past:
                 self.engine = None if step.state is None else Engine(step.state, models=models)
             case Plan():
                 usage = PlanUsage("five_hour", step.percent, self.now + timedelta(hours=1))
-                finish(router.record_plan_usage([usage]))
+                run_sync(router.record_plan_usage([usage]))
             case Reset():
-                finish(router.reset_session(session=step.session))
+                run_sync(router.reset_session(session=step.session))
 
     def _report(self, step: Report, router: Router) -> None:
         for decision_id in self.decision_ids[-1 - step.back :][:1]:
             if not step.is_judged:
-                finish(
+                run_sync(
                     router.record_delegated(
                         step.model or CODER,
                         TokenCounts(step.tokens),
@@ -238,9 +238,9 @@ class Past:
                     )
                 )
             elif step.model is None:
-                finish(router.record_outcome(decision_id, step.outcome))
+                run_sync(router.record_outcome(decision_id, step.outcome))
             else:
-                finish(
+                run_sync(
                     router.record_usage(
                         step.model, step.tokens, 0, decision_id=decision_id, outcome=step.outcome
                     )

@@ -13,7 +13,7 @@ import wire
 from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 
-from immunos_mcp.ledger.threaded import ThreadedSqliteLedger
+from immunos_mcp.ledger.connections.threaded import ThreadedSqliteLedger
 from immunos_mcp.router import Router
 from immunos_mcp.server.app import build_server
 

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 from transcript_lines import NOON
 
-from immunos_mcp.assistants.claude_code.transcripts import TranscriptFolders
-from immunos_mcp.ledger.inline import InlineSqliteLedger, finish
+from immunos_mcp.assistants.claude_code.transcripts import FORMAT
+from immunos_mcp.assistants.follower import Follower
+from immunos_mcp.assistants.transcripts import TranscriptFolders
+from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
 from immunos_mcp.router import Router
 
 if TYPE_CHECKING:
@@ -32,17 +34,17 @@ class Desk:
         self.router = self.another_router()
 
     def another_router(self) -> Router:
-        folders = TranscriptFolders((self.projects,))
-        return Router(self.ledger, "default", clock=lambda: self.now, transcripts=folders)
+        follower = Follower(self.ledger, TranscriptFolders((self.projects,), FORMAT))
+        return Router(self.ledger, "default", clock=lambda: self.now, follower=follower)
 
     def begin(self, session: str | None = None) -> None:
-        finish(self.router.open_session(session))
+        run_sync(self.router.open_session(session))
 
     def status(self, session: str | None = None) -> StatusAnswer:
-        return finish(self.router.get_session_status(session))
+        return run_sync(self.router.get_session_status(session))
 
     def tokens(self, session: str | None = None) -> int:
         return self.status(session).session_tokens
 
     def sync_all(self) -> SyncAnswer:
-        return finish(self.router.sync(None, lambda _read, _total: None))
+        return run_sync(self.router.sync(None, lambda _read, _total: None))

@@ -12,11 +12,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from immunos_mcp import options
-from immunos_mcp.assistants.claude_code.transcripts import transcript_folders
+from immunos_mcp.assistants.claude_code.transcripts import transcript_follower
 from immunos_mcp.cli import terminal
 from immunos_mcp.cli.command import PROGRAM
 from immunos_mcp.errors import InvalidInputError, OutputError, Problem
-from immunos_mcp.ledger.inline import InlineSqliteLedger, finish
+from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
 from immunos_mcp.router import Router
 from immunos_mcp.rules.names import is_printable
 
@@ -65,10 +65,10 @@ def on_ledger(
             router = Router(
                 ledger,
                 chosen.session,
-                transcripts=transcript_folders(chosen),
+                follower=transcript_follower(ledger, chosen),
                 engine=None if engine is None else lambda: engine,
             )
-            answered = finish(use_case(router, given))
+            answered = run_sync(use_case(router, given))
         if answered is not None:
             say(terminal.to_json(answered.answer) if given.json else answered.text)
         return EXIT_FINE

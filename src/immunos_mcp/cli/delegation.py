@@ -7,13 +7,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from immunos_mcp.assistants.claude_code.transcripts import transcript_folders
+from immunos_mcp.assistants.claude_code.transcripts import transcript_follower
 from immunos_mcp.cli import terminal
 from immunos_mcp.cli.command import Command
 from immunos_mcp.cli.console import EXIT_FINE, chosen_options, say, whole_number
 from immunos_mcp.domain import Classification
 from immunos_mcp.errors import ImmunosError
-from immunos_mcp.ledger.inline import InlineSqliteLedger
+from immunos_mcp.ledger.connections.inline import InlineSqliteLedger
 from immunos_mcp.options import expanded
 from immunos_mcp.router import Router
 from immunos_mcp.server import text
@@ -60,7 +60,7 @@ async def _delegated(given: Namespace, chosen: Options) -> DelegateAnswer:
             router = Router(
                 ledger,
                 chosen.session,
-                transcripts=transcript_folders(chosen),
+                follower=transcript_follower(ledger, chosen),
                 engine=watch.current if chosen.ollama_check else None,
             )
             return await _finished(Delegations(router, engine, watch), given)

@@ -15,10 +15,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeAlias
 
 from immunos_mcp import options
-from immunos_mcp.assistants.claude_code.transcripts import transcript_folders
+from immunos_mcp.assistants.claude_code.transcripts import transcript_follower
 from immunos_mcp.domain import PlanUsage, WarningLevel
 from immunos_mcp.errors import ImmunosError, LedgerError
-from immunos_mcp.ledger.inline import InlineSqliteLedger, finish
+from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
 from immunos_mcp.router import Router
 
 if TYPE_CHECKING:
@@ -53,9 +53,9 @@ def main(
         chosen = options.read(environment, flags)
         with InlineSqliteLedger(chosen.database, BUSY_TIMEOUT_SECONDS) as ledger:
             with suppress(LedgerError):
-                folders = transcript_folders(chosen, environment)
-                _take_over(Router(ledger, chosen.session, transcripts=folders), plan)
-            answer = finish(Router(ledger, chosen.session).get_session_status())
+                follower = transcript_follower(ledger, chosen, environment)
+                _take_over(Router(ledger, chosen.session, follower=follower), plan)
+            answer = run_sync(Router(ledger, chosen.session).get_session_status())
     except ImmunosError as error:
         print(f"immunos: {str(error)[:200]}")
         return 0
@@ -67,8 +67,8 @@ def main(
 
 def _take_over(router: Router, plan: tuple[PlanUsage, ...]) -> None:
     if plan:
-        finish(router.record_plan_usage(plan))
-    finish(router.catch_up(LARGEST_CATCH_UP))
+        run_sync(router.record_plan_usage(plan))
+    run_sync(router.catch_up(LARGEST_CATCH_UP))
 
 
 def line(

@@ -168,7 +168,7 @@ class Delegations:
     async def _route(self, request: DelegationRequest, session: str | None) -> _Route:
         if request.decision_id is not None:
             opened = await self._router.open_decision(request.decision_id)
-            return _Route(*opened, request.decision_id)
+            return _Route(opened.model, opened.provider, request.decision_id)
         routed = await self._router.route_task(
             request.task_type, request.classification, session=session
         )

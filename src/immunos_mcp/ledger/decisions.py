@@ -6,7 +6,9 @@ Each function runs inside a transaction that its caller began, and ends none.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from immunos_mcp.domain import (
     ChangedBy,
@@ -17,22 +19,23 @@ from immunos_mcp.domain import (
     Outcome,
     Provider,
     Reason,
+    SessionSnapshot,
     Task,
     WarningLevel,
 )
 from immunos_mcp.errors import InvalidInputError, Problem
 from immunos_mcp.ledger import engines, records
-from immunos_mcp.ledger.connection import utc_text
+from immunos_mcp.ledger.moments import as_stored, moment_of, utc_text
 from immunos_mcp.ledger.plan_limits import plan_usage
-from immunos_mcp.ledger.sessions import moment_of, opened_session
-from immunos_mcp.ledger.standings import Standing
+from immunos_mcp.ledger.sessions import opened_session
 from immunos_mcp.ledger.stored_settings import effective, effective_settings, policy_id
 from immunos_mcp.ledger.totals import by_kind
 from immunos_mcp.rules.policy import record_key
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Callable
+
+    from immunos_mcp.ledger.dialect import Connection
 
 
 _DECISION_COLUMNS = """
@@ -43,20 +46,19 @@ _DECISION_COLUMNS = """
 
 
 def decide(
-    connection: sqlite3.Connection,
+    connection: Connection,
     name: str,
     now: datetime,
     task: Task,
-    rule: Callable[[Standing], Decision],
-    read_records: records.ReadRecords,
+    rule: Callable[[SessionSnapshot], Decision],
     engine: str | None = None,
-) -> tuple[int, Decision]:
-    """Let a rule decide a task on the session as it stands, and log the decision with its inputs.
+) -> LoggedDecision:
+    """Let a pure rule decide a task on the session as it is, and log the decision with its inputs.
 
-    The engine is the one that the rule sees, as ``engines.to_text`` spells it.
+    The engine is the one that the rule sees, as ``engines.engine_text`` spells it.
     """
     # As it is logged, so that a replay judges by the same moment.
-    now = datetime.fromisoformat(utc_text(now))
+    now = as_stored(now)
     settings, canonical = effective(connection)
     session = opened_session(connection, name, now, settings)
     looks_at_plan = settings.plan_warning_percent or settings.plan_auto_switch_percent
@@ -64,10 +66,8 @@ def decide(
     asks_record = (
         settings.track_record is not Consultation.OFF and task.task_type in settings.task_mappings
     )
-    record = None
-    if asks_record:
-        record = read_records.task_record(connection, task.task_type, now)
-    decision = rule(Standing(settings, session, plan, record=record))
+    record = records.task_record(connection, task.task_type, now) if asks_record else None
+    decision = rule(SessionSnapshot(settings, session, plan, record=record))
     decision_id = connection.execute(
         "INSERT INTO immunos_mcp_decision (session_id, policy_id, decided_at, task_type,"
         " classification, estimated_tokens, session_tokens, model, provider, reason, warning_level,"
@@ -101,23 +101,29 @@ def decide(
     if decision.trial:
         tried_model = record_key(decision.model, settings)
         records.remember_trial(connection, task.task_type, tried_model, now)
-        read_records.forget()
     connection.execute(
         "INSERT INTO immunos_mcp_session_reason (session_id, reason, decisions) VALUES (?, ?, 1)"
         " ON CONFLICT DO UPDATE SET decisions = decisions + 1",
         (session.session_id, decision.reason),
     )
-    return decision_id, decision
+    return LoggedDecision(decision_id, name, now, task, decision, None)
+
+
+class ClosedDecision(Struct, frozen=True):
+    """A decision whose outcome is known: its task type, and the model whose record has the outcome."""
+
+    task_type: str
+    model: str
 
 
 def close_decision(
-    connection: sqlite3.Connection,
+    connection: Connection,
     decision_id: int,
     outcome: Outcome,
     seconds: float | None,
     now: datetime,
-) -> tuple[str, str]:
-    """Keep what became of a decision; return its task type and the model whose record has it.
+) -> ClosedDecision:
+    """Keep what became of a decision.
 
     Raises:
         InvalidInputError: the decision is unknown or closed otherwise.
@@ -130,13 +136,19 @@ def close_decision(
     (other,) = connection.execute(
         "SELECT model FROM immunos_mcp_outcome WHERE decision_id = ?", (decision_id,)
     ).fetchone()
-    return decided.task_type, decided.model if other in {None, key} else other
+    return ClosedDecision(decided.task_type, decided.model if other in {None, key} else other)
 
 
-def decision(
-    connection: sqlite3.Connection, decision_id: int
-) -> tuple[str, Provider, Outcome | None] | None:
-    """Return a decision's model, whose it is and what became of it; ``None``: there is none."""
+class DecisionState(Struct, frozen=True):
+    """A decision's model, whose it is and what became of it (``None``: it is open)."""
+
+    model: str
+    provider: Provider
+    outcome: Outcome | None
+
+
+def decision_state(connection: Connection, decision_id: int) -> DecisionState | None:
+    """Return how a decision stands; ``None``: there is none."""
     row = connection.execute(
         "SELECT model, provider, outcome FROM immunos_mcp_decision WHERE decision_id = ?",
         (decision_id,),
@@ -144,11 +156,11 @@ def decision(
     if row is None:
         return None
     model, provider, outcome = row
-    return model, Provider(provider), None if outcome is None else Outcome(outcome)
+    return DecisionState(model, Provider(provider), None if outcome is None else Outcome(outcome))
 
 
 def newest_decisions(
-    connection: sqlite3.Connection,
+    connection: Connection,
     name: str | None,
     limit: int,
     up_to: int | None = None,
@@ -199,7 +211,19 @@ def newest_decisions(
     )  # fmt: skip
 
 
-class Decided(NamedTuple):
+def logged_decision(connection: Connection, decision_id: int) -> LoggedDecision:
+    """Return a decision.
+
+    Raises:
+        InvalidInputError: there is none, or it was pruned.
+    """
+    found = newest_decisions(connection, None, 1, decision_id)
+    if not found or found[0].decision_id != decision_id:
+        raise unknown_decision(connection, decision_id)
+    return found[0]
+
+
+class Decided(Struct, frozen=True):
     """A decision, as far as its closing looks at it."""
 
     decision_id: int
@@ -210,7 +234,7 @@ class Decided(NamedTuple):
     is_provisional: int | None
 
 
-def find_decided(connection: sqlite3.Connection, decision_id: int) -> Decided:
+def find_decided(connection: Connection, decision_id: int) -> Decided:
     """Return what the closing of a decision looks at.
 
     Raises:
@@ -227,7 +251,7 @@ def find_decided(connection: sqlite3.Connection, decision_id: int) -> Decided:
     return Decided(*row)
 
 
-def unknown_decision(connection: sqlite3.Connection, decision_id: int) -> InvalidInputError:
+def unknown_decision(connection: Connection, decision_id: int) -> InvalidInputError:
     """Return the error for an id that no decision has, or none has any more."""
     pruned = connection.execute(
         "SELECT 1 FROM immunos_mcp_pruning WHERE ?1 BETWEEN 1 AND first_decision_id - 1",
@@ -240,7 +264,7 @@ def unknown_decision(connection: sqlite3.Connection, decision_id: int) -> Invali
 
 
 def close_as(
-    connection: sqlite3.Connection,
+    connection: Connection,
     decided: Decided,
     model: str,
     outcome: Outcome,
@@ -288,19 +312,18 @@ def close_as(
             corrected_at,
         ),
     )
-    at = datetime.fromisoformat(utc_text(now))
     records.learn(
         connection,
         decided.task_type,
         key,
         outcome,
-        at,
+        as_stored(now),
         settings.record_rules,
         moment_of(corrected_at),
     )
 
 
-def _correct(connection: sqlite3.Connection, decided: Decided) -> str | None:
+def _correct(connection: Connection, decided: Decided) -> str | None:
     """Let the log keep what was known of an outcome that changes; return whose record it was in."""
     row = connection.execute(
         "UPDATE immunos_mcp_outcome SET outcome = ?, known_at = ? WHERE decision_id = ?"

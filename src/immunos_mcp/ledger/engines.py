@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from immunos_mcp.domain import Engine, EngineState, LocalModel
 
 if TYPE_CHECKING:
-    import sqlite3
+    from immunos_mcp.ledger.dialect import Connection
 
 _FIT = "completion"
 
 
-def to_text(engine: Engine) -> str:
+def engine_text(engine: Engine) -> str:
     """Spell an engine as one canonical line of JSON: equal in the policy's eyes, equal lines."""
     models = {
         canonical: [model.name, model.size_bytes, _is_fit(model)]
@@ -24,7 +24,7 @@ def to_text(engine: Engine) -> str:
     )
 
 
-def from_text(text: str) -> Engine:
+def engine_of(text: str) -> Engine:
     """Build the engine that a line stands for; what the policy does not look at is left out."""
     spelled = json.loads(text)
     models = {
@@ -36,7 +36,7 @@ def from_text(text: str) -> Engine:
     return Engine(EngineState(spelled["state"]), models=models)
 
 
-def engine_id(connection: sqlite3.Connection, text: str) -> int:
+def engine_id(connection: Connection, text: str) -> int:
     """Return the number of an engine's line, storing it if it is new."""
     row = connection.execute(
         "SELECT engine_id FROM immunos_mcp_engine WHERE engine = ?", (text,)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from immunos_mcp.errors import InvalidStoredSettingsError, LedgerError
 from immunos_mcp.ledger import schema
-from immunos_mcp.ledger.connection import translated
+from immunos_mcp.ledger.connections.sqlite_file import translated
 from immunos_mcp.rules import settings as settings_rules
 
 if TYPE_CHECKING:

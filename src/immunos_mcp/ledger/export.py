@@ -8,12 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from immunos_mcp.ledger.connection import utc_text
+from immunos_mcp.ledger.moments import utc_text
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Callable, Sequence
     from datetime import datetime
+
+    from immunos_mcp.ledger.dialect import Connection
 
 Value: TypeAlias = "str | int | float | None"
 
@@ -285,7 +286,7 @@ TABLES: tuple[str, ...] = tuple(_TABLES)
 
 
 def export(
-    connection: sqlite3.Connection,
+    connection: Connection,
     tables: Sequence[str],
     since: datetime | None,
     sink: Callable[[ExportedRows], None],

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from itertools import groupby
 from operator import itemgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from immunos_mcp.domain import Provider, TokenCounts
 from immunos_mcp.ledger import engines, records, stored_settings
-from immunos_mcp.ledger.connection import utc_text
 from immunos_mcp.ledger.decisions import newest_decisions
+from immunos_mcp.ledger.moments import utc_text
 from immunos_mcp.replay.history import (
     History,
     PastDecision,
@@ -21,12 +21,14 @@ from immunos_mcp.replay.history import (
 from immunos_mcp.rules import settings as settings_rules
 
 if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from datetime import datetime
 
     from immunos_mcp.domain import Evidence
+    from immunos_mcp.ledger.dialect import Connection
 
+
+Result = TypeVar("Result")
 
 BEYOND_ALL = 2**63 - 1
 """Larger than any decision's number."""
@@ -39,8 +41,20 @@ _DECISION_COLUMNS = """
 """
 
 
+def replay(
+    connection: Connection,
+    work: Callable[[History], Result],
+    name: str | None = None,
+    since: datetime | None = None,
+    newest: int | None = None,
+    alone: int | None = None,
+) -> Result:
+    """Let a pure function go through the past; the arguments are those of ``history``."""
+    return work(history(connection, name, since, newest, alone))
+
+
 def history(
-    connection: sqlite3.Connection,
+    connection: Connection,
     name: str | None = None,
     since: datetime | None = None,
     newest: int | None = None,
@@ -99,7 +113,7 @@ def history(
             )
         },
         engines={
-            engine_id: engines.from_text(text)
+            engine_id: engines.engine_of(text)
             for engine_id, text in connection.execute(
                 "SELECT engine_id, engine FROM immunos_mcp_engine"
             )
@@ -114,19 +128,19 @@ def history(
     )
 
 
-def _pruned_before(connection: sqlite3.Connection) -> str | None:
+def _pruned_before(connection: Connection) -> str | None:
     row = connection.execute("SELECT before FROM immunos_mcp_pruning").fetchone()
     return None if row is None else row[0]
 
 
-def _pruned_records(connection: sqlite3.Connection) -> dict[tuple[str, str], Evidence]:
+def _pruned_records(connection: Connection) -> dict[tuple[str, str], Evidence]:
     rows = connection.execute(
         f"SELECT task_type, model, {records.EVIDENCE_COLUMNS} FROM immunos_mcp_pruned_record"  # noqa: S608  # a constant
     )
     return {(task_type, model): records.evidence(columns) for task_type, model, *columns in rows}
 
 
-def _work(connection: sqlite3.Connection) -> Iterator[PastWork]:
+def _work(connection: Connection) -> Iterator[PastWork]:
     rows = connection.execute(
         "SELECT decision_id, provider, sum(input_tokens), sum(output_tokens),"
         " sum(cache_creation_input_tokens), sum(cache_read_input_tokens) FROM immunos_mcp_usage"
@@ -141,9 +155,7 @@ def _work(connection: sqlite3.Connection) -> Iterator[PastWork]:
         )
 
 
-def _sessions(
-    connection: sqlite3.Connection, name: str | None, since: str
-) -> tuple[PastSession, ...]:
+def _sessions(connection: Connection, name: str | None, since: str) -> tuple[PastSession, ...]:
     rows = connection.execute(
         "SELECT session_id, name, started_at, ended_at, folder, claude_input_tokens,"
         " claude_output_tokens, claude_cache_creation_input_tokens, claude_cache_read_input_tokens"
@@ -157,7 +169,7 @@ def _sessions(
     )
 
 
-def _usage(connection: sqlite3.Connection) -> Iterable[PastUsage]:
+def _usage(connection: Connection) -> Iterable[PastUsage]:
     rows = connection.execute(
         "SELECT recorded_at AS at, session_id, NULL, input_tokens, output_tokens,"
         " cache_creation_input_tokens, cache_read_input_tokens FROM immunos_mcp_usage"

@@ -5,24 +5,26 @@ Each function runs inside a transaction that its caller began, and ends none.
 
 from __future__ import annotations
 
-import json
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from immunos_mcp.domain import Provider, Session, Settings, TokenCounts, TranscriptPosition
-from immunos_mcp.ledger.connection import utc_text
-from immunos_mcp.ledger.sessions import moment_of
+from immunos_mcp.ledger.dialect import IN_LIST, list_parameter
+from immunos_mcp.ledger.moments import as_stored, moment_of, utc_text
 from immunos_mcp.ledger.stored_settings import effective_settings
 from immunos_mcp.ledger.totals import Addition, by_kind, distribute, sessions_between
 from immunos_mcp.rules.policy import provider_of
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Collection, Sequence
 
     from immunos_mcp.domain import MeasuredUsage, RequestUsage
+    from immunos_mcp.ledger.dialect import Connection
 
 _POSITION_COLUMNS = ", ".join(TranscriptPosition._fields)
+_POSITION_UPDATES = ", ".join(
+    f"{name} = excluded.{name}" for name in TranscriptPosition._fields[1:]
+)
 
 _MEASURED_COLUMNS = """
     message_id, measured_at, provider, folder,
@@ -42,7 +44,7 @@ class ReadingState(NamedTuple):
     positions: dict[str, TranscriptPosition]
 
 
-def reading_state(connection: sqlite3.Connection, now: datetime) -> ReadingState:
+def reading_state(connection: Connection, now: datetime) -> ReadingState:
     """Return what has to be read of transcripts: back to the oldest session that may still grow.
 
     A session may grow for a day after it was closed: responses are written down late.
@@ -59,9 +61,9 @@ def reading_state(connection: sqlite3.Connection, now: datetime) -> ReadingState
 
 
 def ingest(
-    connection: sqlite3.Connection,
+    connection: Connection,
     measured: Sequence[MeasuredUsage],
-    positions: Sequence[TranscriptPosition],
+    positions: Sequence[TranscriptPosition] = (),
 ) -> int:
     """Take over measured usage and how far its transcripts were read; return what was new of it.
 
@@ -94,14 +96,15 @@ def ingest(
         additions += (_addition(usage, settings) for usage in fresh.values())
     distribute(connection, additions, settings)
     connection.executemany(
-        f"INSERT OR REPLACE INTO immunos_mcp_transcript ({_POSITION_COLUMNS})"  # noqa: S608  # a constant
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        f"INSERT INTO immunos_mcp_transcript ({_POSITION_COLUMNS})"  # noqa: S608  # constants
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+        f" ON CONFLICT (path) DO UPDATE SET {_POSITION_UPDATES}",
         positions,
     )
     return new
 
 
-def ingest_requests(connection: sqlite3.Connection, requests: Sequence[RequestUsage]) -> int:
+def ingest_requests(connection: Connection, requests: Sequence[RequestUsage]) -> int:
     """Take over usage that telemetry reported; return what was new of it.
 
     A request whose response a transcript carries counts there, with the larger numbers of the two.
@@ -140,7 +143,7 @@ def ingest_requests(connection: sqlite3.Connection, requests: Sequence[RequestUs
             ),
         )
         if added.rowcount:
-            at = datetime.fromisoformat(utc_text(request.at))
+            at = as_stored(request.at)
             additions.append(
                 Addition(request.counts, provider, at, None, is_measured=True, records=1)
             )
@@ -148,13 +151,13 @@ def ingest_requests(connection: sqlite3.Connection, requests: Sequence[RequestUs
     return len(additions)
 
 
-def _pruned_before(connection: sqlite3.Connection) -> datetime | None:
+def _pruned_before(connection: Connection) -> datetime | None:
     """Return the moment from which on usage is taken; what is older was summed up, and is known."""
     row = connection.execute("SELECT before FROM immunos_mcp_pruning").fetchone()
     return None if row is None else datetime.fromisoformat(row[0])
 
 
-def side_request_tokens(connection: sqlite3.Connection, session: Session) -> TokenCounts:
+def side_request_tokens(connection: Connection, session: Session) -> TokenCounts:
     """Return the tokens of a session that telemetry alone reported."""
     if session.started_at is None or session.folder is not None:
         return TokenCounts()
@@ -167,7 +170,7 @@ def side_request_tokens(connection: sqlite3.Connection, session: Session) -> Tok
     return TokenCounts(*row)
 
 
-def unread_lines(connection: sqlite3.Connection) -> int:
+def unread_lines(connection: Connection) -> int:
     """Return how many lines of transcripts should carry usage and could not be read."""
     (lines,) = connection.execute(
         "SELECT coalesce(sum(unread_lines), 0) FROM immunos_mcp_transcript WHERE unread_lines > 0"
@@ -176,18 +179,18 @@ def unread_lines(connection: sqlite3.Connection) -> int:
 
 
 def _measured_before(
-    connection: sqlite3.Connection, measured: Sequence[MeasuredUsage]
+    connection: Connection, measured: Sequence[MeasuredUsage]
 ) -> dict[str, tuple[Any, ...]]:
     rows = connection.execute(
         f"SELECT {_MEASURED_COLUMNS} FROM immunos_mcp_measured_usage"  # noqa: S608  # a constant
-        " WHERE message_id IN (SELECT value FROM json_each(?))",
-        (json.dumps([usage.message_id for usage in measured]),),
+        f" WHERE message_id {IN_LIST}",
+        (list_parameter(usage.message_id for usage in measured),),
     )
     return {row[0]: row for row in rows}
 
 
 def _add_measured(
-    connection: sqlite3.Connection, fresh: Collection[MeasuredUsage], settings: Settings
+    connection: Connection, fresh: Collection[MeasuredUsage], settings: Settings
 ) -> None:
     providers = {model: provider_of(model, settings) for model in {usage.model for usage in fresh}}
     connection.executemany(
@@ -202,7 +205,7 @@ def _add_measured(
     )
 
 
-def _is_covered(connection: sqlite3.Connection, fresh: Collection[MeasuredUsage]) -> bool:
+def _is_covered(connection: Connection, fresh: Collection[MeasuredUsage]) -> bool:
     if not fresh:
         return False
     moments = [usage.at for usage in fresh]
@@ -210,14 +213,12 @@ def _is_covered(connection: sqlite3.Connection, fresh: Collection[MeasuredUsage]
 
 
 def _addition(usage: MeasuredUsage, settings: Settings) -> Addition:
-    at = datetime.fromisoformat(utc_text(usage.at))
+    at = as_stored(usage.at)
     provider = provider_of(usage.model, settings)
     return Addition(usage.counts, provider, at, usage.folder, is_measured=True, records=1)
 
 
-def _grow(
-    connection: sqlite3.Connection, known: tuple[Any, ...], counts: TokenCounts
-) -> list[Addition]:
+def _grow(connection: Connection, known: tuple[Any, ...], counts: TokenCounts) -> list[Addition]:
     message_id, measured_at, provider, folder, *kinds = known
     before = TokenCounts(*kinds)
     if counts.total <= before.total:
@@ -231,9 +232,7 @@ def _grow(
     return [Addition(counts - before, Provider(provider), at, folder, is_measured=True, records=0)]
 
 
-def _take_back_requests(
-    connection: sqlite3.Connection, fresh: dict[str, MeasuredUsage]
-) -> list[Addition]:
+def _take_back_requests(connection: Connection, fresh: dict[str, MeasuredUsage]) -> list[Addition]:
     """Remove what telemetry reported of requests whose responses are about to count instead.
 
     Where telemetry had the larger numbers, the response takes them over.
@@ -242,10 +241,10 @@ def _take_back_requests(
         return []
     messages = {usage.request_id: message_id for message_id, usage in fresh.items()}
     rows = connection.execute(
-        "DELETE FROM immunos_mcp_request_usage WHERE request_id IN (SELECT value FROM json_each(?))"
+        f"DELETE FROM immunos_mcp_request_usage WHERE request_id {IN_LIST}"  # noqa: S608  # a constant
         " RETURNING request_id, finished_at, provider, input_tokens, output_tokens,"
         " cache_creation_input_tokens, cache_read_input_tokens",
-        (json.dumps([*messages]),),
+        (list_parameter(messages),),
     ).fetchall()
     taken_back: list[Addition] = []
     for request_id, finished_at, provider, *kinds in rows:

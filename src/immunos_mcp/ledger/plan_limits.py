@@ -9,16 +9,15 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from immunos_mcp.domain import PlanUsage
-from immunos_mcp.ledger.connection import utc_text
+from immunos_mcp.ledger.moments import utc_text
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Sequence
 
+    from immunos_mcp.ledger.dialect import Connection
 
-def record_plan_usage(
-    connection: sqlite3.Connection, plan: Sequence[PlanUsage], now: datetime
-) -> None:
+
+def record_plan_usage(connection: Connection, plan: Sequence[PlanUsage], now: datetime) -> None:
     """Keep what the subscription's limits were last reported as; a repeat writes nothing."""
     connection.executemany(
         "INSERT INTO immunos_mcp_plan_usage (plan_window, used_percentage, resets_at, reported_at)"
@@ -33,7 +32,7 @@ def record_plan_usage(
     )
 
 
-def plan_usage(connection: sqlite3.Connection, now: datetime) -> tuple[PlanUsage, ...]:
+def plan_usage(connection: Connection, now: datetime) -> tuple[PlanUsage, ...]:
     """Return the subscription's limits as last reported, without windows that have ended."""
     rows = connection.execute(
         "SELECT plan_window, used_percentage, resets_at FROM immunos_mcp_plan_usage"

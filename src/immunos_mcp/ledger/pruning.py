@@ -5,19 +5,19 @@ Sessions and records carry their own totals and are left alone, as is the histor
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from immunos_mcp.ledger import history
-from immunos_mcp.ledger.connection import utc_text
+from immunos_mcp.ledger.moments import utc_text
 from immunos_mcp.replay.engine import records_before
 
 if TYPE_CHECKING:
-    import sqlite3
     from datetime import datetime
 
     from immunos_mcp.domain import Evidence
+    from immunos_mcp.ledger.dialect import Connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ _OLD_DECISIONS = """
 """
 
 
-def prune(connection: sqlite3.Connection, before: datetime) -> Pruned:
+def prune(connection: Connection, before: datetime) -> Pruned:
     """Replace rows older than a midnight (UTC) by their sums by day.
 
     The newest decision stays, so that no id is given twice, and with it whatever a replay of those
@@ -84,7 +84,15 @@ def prune(connection: sqlite3.Connection, before: datetime) -> Pruned:
     return Pruned(before, decisions, usage_records)
 
 
-def _first_decision(connection: sqlite3.Connection, moment: str) -> int | None:
+def preview_prune(connection: Connection, before: datetime) -> Pruned:
+    """Say what ``prune`` would do, without doing it; it needs a transaction that may write."""
+    connection.execute("SAVEPOINT preview")
+    pruned = prune(connection, before)
+    connection.execute("ROLLBACK TO preview")
+    return replace(pruned, dry_run=True)
+
+
+def _first_decision(connection: Connection, moment: str) -> int | None:
     """Return the decision from which on all stay: the first that is young enough, or the newest.
 
     It is never before the one of an earlier pruning: what was known by then is summed up.
@@ -99,7 +107,7 @@ def _first_decision(connection: sqlite3.Connection, moment: str) -> int | None:
     return None if first is None else int(first)
 
 
-def _prune_usage(connection: sqlite3.Connection, before: datetime, first: int) -> int:
+def _prune_usage(connection: Connection, before: datetime, first: int) -> int:
     moment = utc_text(before)
     # A decision that stays keeps its usage.
     of_old_decisions = f"recorded_at < ? AND (decision_id IS NULL OR decision_id < {first:d})"
@@ -107,9 +115,9 @@ def _prune_usage(connection: sqlite3.Connection, before: datetime, first: int) -
         "SELECT min(started_at) FROM immunos_mcp_session WHERE ended_at IS NULL"
     ).fetchone()
     connection.execute(
-        "INSERT OR IGNORE INTO immunos_mcp_pruned_request (external_id, counted)"  # noqa: S608  # a number
-        f" SELECT external_id, counted FROM immunos_mcp_usage"  # a number
-        f" WHERE {of_old_decisions} AND external_id IS NOT NULL",
+        "INSERT INTO immunos_mcp_pruned_request (external_id, counted)"  # noqa: S608  # a number
+        " SELECT external_id, counted FROM immunos_mcp_usage"
+        f" WHERE {of_old_decisions} AND external_id IS NOT NULL ON CONFLICT DO NOTHING",
         (moment,),
     )
     pruned = 0
@@ -144,7 +152,7 @@ def _prune_usage(connection: sqlite3.Connection, before: datetime, first: int) -
     return pruned
 
 
-def _prune_decisions(connection: sqlite3.Connection, first: int) -> int:
+def _prune_decisions(connection: Connection, first: int) -> int:
     known = records_before(history.history(connection, alone=first))
     _keep_records(connection, known)
     connection.execute(
@@ -171,7 +179,7 @@ def _prune_decisions(connection: sqlite3.Connection, first: int) -> int:
     return pruned
 
 
-def _keep_records(connection: sqlite3.Connection, known: dict[tuple[str, str], Evidence]) -> None:
+def _keep_records(connection: Connection, known: dict[tuple[str, str], Evidence]) -> None:
     connection.execute("DELETE FROM immunos_mcp_pruned_record")
     connection.executemany(
         "INSERT INTO immunos_mcp_pruned_record (task_type, model, faded_successes, faded_failures,"

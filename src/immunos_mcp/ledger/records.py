@@ -1,20 +1,25 @@
 """What outcomes say of each model, kept beside the log: reading it costs the same however long that is.
 
-All functions take a ``sqlite3.Connection`` in an open transaction; none begins or ends one.
+Each function runs inside a transaction that its caller began, and ends none. What was read is kept
+for the connection until somebody writes a record: reading takes a tenth of a decision's time, and
+outcomes are rarer than decisions. So nothing but this module may write to the records.
 """
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from msgspec import Struct
 
 from immunos_mcp.domain import Evidence, ModelRecord, Outcome, TaskRecord
-from immunos_mcp.ledger.connection import utc_text
+from immunos_mcp.ledger.dialect import Connection, foreign_changes
+from immunos_mcp.ledger.moments import moment_of, utc_text
 from immunos_mcp.rules import track_record
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Sequence
+    from datetime import datetime
 
     from immunos_mcp.domain import RecordRules
 
@@ -37,43 +42,40 @@ def evidence(row: Sequence[Any]) -> Evidence:
     return Evidence(
         successes,
         failures,
-        newest_at and datetime.fromisoformat(newest_at),
+        moment_of(newest_at),
         newest_succeeded == 1,
-        tried_at and datetime.fromisoformat(tried_at),
+        moment_of(tried_at),
     )
 
 
-class ReadRecords:
-    """What was read of the records, for as long as nobody writes to them.
+class _Read(Struct):
+    """What a connection read of the records, by task type, and when."""
 
-    Reading takes a tenth of a decision's time, and outcomes are rarer than decisions.
-    """
-
-    def __init__(self) -> None:
-        self._connection: sqlite3.Connection | None = None
-        self._version = 0
-        self._models: dict[str, dict[str, ModelRecord]] = {}
-
-    def task_record(
-        self, connection: sqlite3.Connection, task_type: str, now: datetime
-    ) -> TaskRecord:
-        """Return what is known of every model at a task type."""
-        # SQLite counts what other connections commit; our own writers call ``forget``.
-        (version,) = connection.execute("PRAGMA data_version").fetchone()
-        if version != self._version or connection is not self._connection:
-            self._connection, self._version = connection, version
-            self._models.clear()
-        models = self._models.get(task_type)
-        if models is None:
-            models = self._models[task_type] = _models(connection, task_type)
-        return TaskRecord(models, now)
-
-    def forget(self) -> None:
-        """Read anew from now on: the connection itself has written."""
-        self._models.clear()
+    foreign_changes: int
+    models: dict[str, dict[str, ModelRecord]]
 
 
-def _models(connection: sqlite3.Connection, task_type: str) -> dict[str, ModelRecord]:
+_read: WeakKeyDictionary[Connection, _Read] = WeakKeyDictionary()
+
+
+def task_record(connection: Connection, task_type: str, now: datetime) -> TaskRecord:
+    """Return what is known of every model at a task type."""
+    changes = foreign_changes(connection)
+    read = _read.get(connection)
+    if read is None or read.foreign_changes != changes:
+        read = _read[connection] = _Read(changes, {})
+    models = read.models.get(task_type)
+    if models is None:
+        models = read.models[task_type] = _models(connection, task_type)
+    return TaskRecord(models, now)
+
+
+def _forget(connection: Connection) -> None:
+    """Read anew from now on: the connection itself writes."""
+    _read.pop(connection, None)
+
+
+def _models(connection: Connection, task_type: str) -> dict[str, ModelRecord]:
     models: dict[str, ModelRecord] = {}
     # In order of the key: what is known of all task types together comes first.
     for kind, model, *columns in connection.execute(_SELECT_TASK_RECORD, (EVERYWHERE, task_type)):
@@ -87,7 +89,7 @@ def _models(connection: sqlite3.Connection, task_type: str) -> dict[str, ModelRe
 
 
 def learn(
-    connection: sqlite3.Connection,
+    connection: Connection,
     task_type: str,
     model: str,
     outcome: Outcome,
@@ -99,6 +101,7 @@ def learn(
 
     With ``corrected_at`` it takes the place of its opposite, which was added at that moment.
     """
+    _forget(connection)
     succeeded = outcome is Outcome.SUCCESS
     gone = 0 if corrected_at is None else 1
     for kind in (task_type, EVERYWHERE):
@@ -134,10 +137,9 @@ def learn(
         )
 
 
-def remember_trial(
-    connection: sqlite3.Connection, task_type: str, model: str, now: datetime
-) -> None:
+def remember_trial(connection: Connection, task_type: str, model: str, now: datetime) -> None:
     """Keep that a task was given to a model as a trial, so that its outcome is awaited."""
+    _forget(connection)
     connection.execute(
         "INSERT INTO immunos_mcp_record (task_type, model, tried_at) VALUES (?, ?, ?)"
         " ON CONFLICT DO UPDATE SET tried_at = excluded.tried_at",
@@ -146,7 +148,7 @@ def remember_trial(
 
 
 def add_work(
-    connection: sqlite3.Connection, task_type: str, model: str, tokens: int, seconds: float
+    connection: Connection, task_type: str, model: str, tokens: int, seconds: float
 ) -> None:
     """Add what a decision's task took to its model's figures at the task type and at all."""
     connection.executemany(

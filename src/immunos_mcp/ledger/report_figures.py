@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 from immunos_mcp.answers.report import DecisionSum, KeptRecord, ReportFigures, UsageSum
 from immunos_mcp.domain import Evidence, Provider, TokenCounts
-from immunos_mcp.ledger.connection import utc_text
+from immunos_mcp.ledger.moments import utc_text
 from immunos_mcp.ledger.sessions import newest_sessions
 
 if TYPE_CHECKING:
-    import sqlite3
+    from immunos_mcp.ledger.dialect import Connection
 
 Key = TypeVar("Key")
 
@@ -53,7 +53,7 @@ _DECISIONS = """
 """
 
 
-def report_figures(connection: sqlite3.Connection, since: datetime | None) -> ReportFigures:
+def report_figures(connection: Connection, since: datetime | None) -> ReportFigures:
     """Return what a report counts.
 
     Args:
@@ -79,9 +79,9 @@ def report_figures(connection: sqlite3.Connection, since: datetime | None) -> Re
         _add(models, (provider, model), counts, usage_records)
         _add(sources, (provider, source), counts, usage_records)
     records, left_out = _records(connection)
-    settings, sessions = newest_sessions(connection, None, REPORTED_SESSIONS)
+    newest = newest_sessions(connection, None, REPORTED_SESSIONS)
     return ReportFigures(
-        settings=settings,
+        settings=newest.settings,
         is_hourly=is_hourly,
         periods=periods,
         models=models,
@@ -92,7 +92,7 @@ def report_figures(connection: sqlite3.Connection, since: datetime | None) -> Re
         priors=_priors(connection, {record.model for record in records}),
         sessions=tuple(
             session
-            for session in sessions
+            for session in newest.sessions
             if since is None or session.ended_at is None or session.ended_at >= since
         ),
     )
@@ -102,7 +102,7 @@ def _add(sums: dict[Key, UsageSum], key: Key, counts: TokenCounts, usage_records
     sums[key] = sums.get(key, UsageSum()).plus(counts, usage_records)
 
 
-def _is_hourly(connection: sqlite3.Connection, span: dict[str, str]) -> bool:
+def _is_hourly(connection: Connection, span: dict[str, str]) -> bool:
     first, last, fewest_characters = connection.execute(
         f"SELECT min(at), max(at), min(length(at)) FROM ({_USAGE})",  # noqa: S608  # a constant
         span,
@@ -113,7 +113,7 @@ def _is_hourly(connection: sqlite3.Connection, span: dict[str, str]) -> bool:
     return datetime.fromisoformat(last) - datetime.fromisoformat(first) <= _LONGEST_BY_HOURS
 
 
-def _decisions(connection: sqlite3.Connection, span: dict[str, str]) -> tuple[DecisionSum, ...]:
+def _decisions(connection: Connection, span: dict[str, str]) -> tuple[DecisionSum, ...]:
     rows = connection.execute(
         "SELECT reason, provider, sum(decisions), sum(successes), sum(failures), changed_by"  # noqa: S608  # a constant
         f" FROM ({_DECISIONS}) GROUP BY reason, provider, changed_by"
@@ -123,7 +123,7 @@ def _decisions(connection: sqlite3.Connection, span: dict[str, str]) -> tuple[De
     return tuple(DecisionSum(*row) for row in rows)
 
 
-def _records(connection: sqlite3.Connection) -> tuple[tuple[KeptRecord, ...], int]:
+def _records(connection: Connection) -> tuple[tuple[KeptRecord, ...], int]:
     (known,) = connection.execute(
         "SELECT count(*) FROM immunos_mcp_record WHERE task_type <> ''"
     ).fetchone()
@@ -140,7 +140,7 @@ def _records(connection: sqlite3.Connection) -> tuple[tuple[KeptRecord, ...], in
     return records, known - len(records)
 
 
-def _priors(connection: sqlite3.Connection, models: set[str]) -> dict[str, Evidence]:
+def _priors(connection: Connection, models: set[str]) -> dict[str, Evidence]:
     rows = connection.execute(
         "SELECT model, faded_successes, faded_failures, newest_at, newest_succeeded, tried_at"
         " FROM immunos_mcp_record WHERE task_type = ''"

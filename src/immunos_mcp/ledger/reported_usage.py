@@ -5,26 +5,28 @@ Each function runs inside a transaction that its caller began, and ends none.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from immunos_mcp.domain import Provider, Session, Settings, TokenCounts
 from immunos_mcp.errors import InvalidInputError, Problem
 from immunos_mcp.ledger import records
-from immunos_mcp.ledger.connection import utc_text
 from immunos_mcp.ledger.decisions import close_as, find_decided
+from immunos_mcp.ledger.moments import utc_text
 from immunos_mcp.ledger.sessions import current_session, find_open, opened_session
 from immunos_mcp.ledger.stored_settings import effective_settings
 from immunos_mcp.ledger.totals import Addition, add_to_totals
 from immunos_mcp.rules.policy import provider_of, record_key
 
 if TYPE_CHECKING:
-    import sqlite3
     from datetime import datetime
 
     from immunos_mcp.domain import Usage
+    from immunos_mcp.ledger.dialect import Connection
 
 
-class Recorded(NamedTuple):
+class Recorded(Struct, frozen=True):
     """A session around one usage record, whether the record was a repeat and whether it counts."""
 
     settings: Settings
@@ -35,7 +37,7 @@ class Recorded(NamedTuple):
 
 
 def record_usage(
-    connection: sqlite3.Connection,
+    connection: Connection,
     name: str,
     now: datetime,
     usage: Usage,
@@ -89,7 +91,7 @@ def record_usage(
     return Recorded(settings, before, after, repeated=False, counted=counted)
 
 
-def _recorded_before(connection: sqlite3.Connection, name: str, usage: Usage) -> bool | None:
+def _recorded_before(connection: Connection, name: str, usage: Usage) -> bool | None:
     """Tell whether an earlier record of the same request counted; ``None``: there is none."""
     if usage.request_id is None:
         return None
@@ -112,7 +114,7 @@ def _recorded_before(connection: sqlite3.Connection, name: str, usage: Usage) ->
     return bool(row[0])
 
 
-def _attribute(connection: sqlite3.Connection, usage: Usage, now: datetime) -> None:
+def _attribute(connection: Connection, usage: Usage, now: datetime) -> None:
     """Add usage to the figures of the decision it belongs to, and close that if it says so."""
     if usage.decision_id is None:
         return

@@ -6,14 +6,16 @@ Each function runs inside a transaction that its caller began, and ends none.
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from immunos_mcp.domain import Pace, Reason, Session, SessionRecord, Settings, TokenCounts
-from immunos_mcp.ledger.connection import utc_text
+from immunos_mcp.ledger.moments import moment_of, utc_text
 from immunos_mcp.ledger.stored_settings import effective_settings
 
 if TYPE_CHECKING:
-    import sqlite3
+    from immunos_mcp.ledger.dialect import Connection
 
 
 WINDOW_REASON = "session window"
@@ -35,7 +37,7 @@ _SELECT_OPEN_SESSION = (
 )
 
 
-class Reset(NamedTuple):
+class Reset(Struct, frozen=True):
     """The session that was closed, if one was open, with its decisions, and the next one's id."""
 
     settings: Settings
@@ -44,12 +46,12 @@ class Reset(NamedTuple):
     session_id: int
 
 
-def open_session(connection: sqlite3.Connection, name: str, now: datetime) -> None:
+def open_session(connection: Connection, name: str, now: datetime) -> None:
     """Open a session under a name unless one is open."""
     opened_session(connection, name, now, effective_settings(connection))
 
 
-def bind(connection: sqlite3.Connection, name: str, folder: str | None) -> None:
+def bind_session(connection: Connection, name: str, folder: str | None) -> None:
     """Let a session name count one project folder's measured usage alone, or (``None``) all again.
 
     It holds from the name's next session on, so that every session's total means one thing.
@@ -58,12 +60,13 @@ def bind(connection: sqlite3.Connection, name: str, folder: str | None) -> None:
         connection.execute("DELETE FROM immunos_mcp_binding WHERE session_name = ?", (name,))
     else:
         connection.execute(
-            "INSERT OR REPLACE INTO immunos_mcp_binding (session_name, folder) VALUES (?, ?)",
+            "INSERT INTO immunos_mcp_binding (session_name, folder) VALUES (?, ?)"
+            " ON CONFLICT (session_name) DO UPDATE SET folder = excluded.folder",
             (name, folder),
         )
 
 
-def reset(connection: sqlite3.Connection, name: str, now: datetime, reason: str | None) -> Reset:
+def reset_session(connection: Connection, name: str, now: datetime, reason: str | None) -> Reset:
     """Close the open session of a name, if there is one, and open the next."""
     settings = effective_settings(connection)
     session = find_open(connection, name)
@@ -74,9 +77,14 @@ def reset(connection: sqlite3.Connection, name: str, now: datetime, reason: str 
     return Reset(settings, session, closed_decisions, _begin(connection, name, now))
 
 
-def newest_sessions(
-    connection: sqlite3.Connection, name: str | None, limit: int
-) -> tuple[Settings, tuple[SessionRecord, ...]]:
+class NewestSessions(Struct, frozen=True):
+    """The newest sessions, newest first, and the settings in force."""
+
+    settings: Settings
+    sessions: tuple[SessionRecord, ...]
+
+
+def newest_sessions(connection: Connection, name: str | None, limit: int) -> NewestSessions:
     """Return the settings in force and the newest sessions of a name, or of all, newest first."""
     settings = effective_settings(connection)
     rows = connection.execute(
@@ -87,13 +95,29 @@ def newest_sessions(
         " ORDER BY session_id DESC LIMIT ?2",
         (name, limit),
     )
-    return settings, tuple(
-        SessionRecord(session_of(row[:-3]), row[-1], moment_of(row[-3]), row[-2]) for row in rows
+    return NewestSessions(
+        settings,
+        tuple(
+            SessionRecord(session_of(row[:-3]), row[-1], moment_of(row[-3]), row[-2])
+            for row in rows
+        ),
     )
 
 
-def revisions(connection: sqlite3.Connection) -> tuple[Settings, dict[str, tuple[int, ...]]]:
-    """Return what tells whether a status or the settings changed, by name of open session."""
+class Revisions(Struct, frozen=True):
+    """What tells whether a status or the settings changed.
+
+    Attributes:
+        settings: those in force.
+        sessions: for each open session's name, figures that change with its status.
+    """
+
+    settings: Settings
+    sessions: dict[str, tuple[int, ...]]
+
+
+def session_revisions(connection: Connection) -> Revisions:
+    """Return the settings and, for each open session, figures that change with its status."""
     settings = effective_settings(connection)
     rows = connection.execute(
         "SELECT name, session.session_id, usage_records, coalesce(sum(decisions), 0),"
@@ -103,12 +127,7 @@ def revisions(connection: sqlite3.Connection) -> tuple[Settings, dict[str, tuple
         " LEFT JOIN immunos_mcp_session_reason USING (session_id)"
         " WHERE ended_at IS NULL GROUP BY session.session_id"
     )
-    return settings, {name: tuple(figures) for name, *figures in rows}
-
-
-def moment_of(text: str | None) -> datetime | None:
-    """Read a moment as the ledger spells it."""
-    return None if text is None else datetime.fromisoformat(text)
+    return Revisions(settings, {name: tuple(figures) for name, *figures in rows})
 
 
 def session_of(row: tuple[Any, ...]) -> Session:
@@ -127,7 +146,7 @@ def session_of(row: tuple[Any, ...]) -> Session:
     )
 
 
-def find_open(connection: sqlite3.Connection, name: str) -> Session | None:
+def find_open(connection: Connection, name: str) -> Session | None:
     """Return the open session of a name, however old it is."""
     row = connection.execute(_SELECT_OPEN_SESSION, (name,)).fetchone()
     return None if row is None else session_of(row)
@@ -139,7 +158,7 @@ def _outlived(session: Session, settings: Settings, now: datetime) -> bool:
     return now - session.started_at >= timedelta(minutes=settings.session_window_minutes)
 
 
-def _begin(connection: sqlite3.Connection, name: str, now: datetime) -> int:
+def _begin(connection: Connection, name: str, now: datetime) -> int:
     session_id = connection.execute(
         "INSERT INTO immunos_mcp_session (name, started_at, folder) VALUES (?1, ?2,"
         " (SELECT folder FROM immunos_mcp_binding WHERE session_name = ?1))",
@@ -149,9 +168,7 @@ def _begin(connection: sqlite3.Connection, name: str, now: datetime) -> int:
     return session_id
 
 
-def _close(
-    connection: sqlite3.Connection, session: Session, now: datetime, reason: str | None
-) -> None:
+def _close(connection: Connection, session: Session, now: datetime, reason: str | None) -> None:
     connection.execute(
         "UPDATE immunos_mcp_session SET ended_at = ?, end_reason = ? WHERE session_id = ?",
         (utc_text(now), reason, session.session_id),
@@ -159,7 +176,7 @@ def _close(
 
 
 def current_session(
-    connection: sqlite3.Connection, name: str, now: datetime, settings: Settings
+    connection: Connection, name: str, now: datetime, settings: Settings
 ) -> Session:
     """Return the session of a name as it stands, without opening one."""
     session = find_open(connection, name)
@@ -168,9 +185,7 @@ def current_session(
     return session
 
 
-def opened_session(
-    connection: sqlite3.Connection, name: str, now: datetime, settings: Settings
-) -> Session:
+def opened_session(connection: Connection, name: str, now: datetime, settings: Settings) -> Session:
     """Return the session of a name, opened now if none is or the last one has outlived its window."""
     session = find_open(connection, name)
     if session is not None and _outlived(session, settings, now):
@@ -183,9 +198,7 @@ def opened_session(
     return session
 
 
-def decisions_by_reason(
-    connection: sqlite3.Connection, session_id: int | None
-) -> dict[Reason, int]:
+def decisions_by_reason(connection: Connection, session_id: int | None) -> dict[Reason, int]:
     """Return how many decisions of a session each reason accounts for."""
     rows = connection.execute(
         "SELECT reason, decisions FROM immunos_mcp_session_reason WHERE session_id = ?",

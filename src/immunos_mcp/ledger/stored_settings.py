@@ -7,29 +7,32 @@ from __future__ import annotations
 
 from datetime import datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from immunos_mcp.domain import SettingChange, Settings
 from immunos_mcp.errors import InvalidStoredSettingsError
-from immunos_mcp.ledger.connection import utc_text
+from immunos_mcp.ledger.moments import utc_text
 from immunos_mcp.rules import settings as settings_rules
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Mapping
+
+    from immunos_mcp.ledger.dialect import Connection
 
 
 _SELECT_SETTINGS = "SELECT key, value FROM settings"
 
 
-class SettingsChanged(NamedTuple):
+class SettingsChanged(Struct, frozen=True):
     """The settings in force before and after a change."""
 
     before: Settings
     after: Settings
 
 
-def stored_settings(connection: sqlite3.Connection) -> dict[str, str]:
+def stored_settings(connection: Connection) -> dict[str, str]:
     """Return the settings that somebody set, as stored."""
     return dict(connection.execute(_SELECT_SETTINGS).fetchall())
 
@@ -40,12 +43,12 @@ def _parsed_settings(rows: tuple[tuple[str, str], ...]) -> tuple[Settings, str]:
     return settings, settings_rules.stored_form(settings)
 
 
-def effective(connection: sqlite3.Connection) -> tuple[Settings, str]:
+def effective(connection: Connection) -> tuple[Settings, str]:
     """Return the settings in force, and the line that ``settings.stored_form`` spells them in."""
     return _parsed_settings(tuple(connection.execute(_SELECT_SETTINGS)))
 
 
-def effective_settings(connection: sqlite3.Connection) -> Settings:
+def effective_settings(connection: Connection) -> Settings:
     """Return the settings in force, freshly read.
 
     Raises:
@@ -55,7 +58,7 @@ def effective_settings(connection: sqlite3.Connection) -> Settings:
 
 
 def change_settings(
-    connection: sqlite3.Connection,
+    connection: Connection,
     changes: Mapping[str, settings_rules.SettingChangeValue],
     client: str,
     now: datetime,
@@ -73,7 +76,7 @@ def change_settings(
 
 
 def preview_settings(
-    connection: sqlite3.Connection, changes: Mapping[str, settings_rules.SettingChangeValue]
+    connection: Connection, changes: Mapping[str, settings_rules.SettingChangeValue]
 ) -> SettingsChanged:
     """Say what ``change_settings`` would do, without doing it; it raises the same."""
     return _changed(stored_settings(connection), changes)[0]
@@ -99,7 +102,7 @@ def _changed(
 
 
 def unset_settings(
-    connection: sqlite3.Connection, names: tuple[str, ...], client: str, now: datetime
+    connection: Connection, names: tuple[str, ...], client: str, now: datetime
 ) -> SettingsChanged:
     """Forget what was set under some names, so that their defaults hold again.
 
@@ -134,7 +137,7 @@ def _is_broken(stored: Mapping[str, str]) -> bool:
 
 
 def _store(
-    connection: sqlite3.Connection,
+    connection: Connection,
     stored: Mapping[str, str],
     updated: Mapping[str, str],
     client: str,
@@ -162,7 +165,7 @@ def _store(
         )
 
 
-def setting_changes(connection: sqlite3.Connection, limit: int) -> tuple[SettingChange, ...]:
+def setting_changes(connection: Connection, limit: int) -> tuple[SettingChange, ...]:
     """Return the newest changes of settings, newest first."""
     rows = connection.execute(
         "SELECT changed_at, client, setting, value_before, value_after"
@@ -175,7 +178,7 @@ def setting_changes(connection: sqlite3.Connection, limit: int) -> tuple[Setting
     )
 
 
-def policy_id(connection: sqlite3.Connection, canonical: str, now: datetime) -> int:
+def policy_id(connection: Connection, canonical: str, now: datetime) -> int:
     """Return the number of settings that decisions refer to, spelled as ``effective`` does."""
     row = connection.execute(
         "SELECT policy_id FROM immunos_mcp_policy WHERE settings = ?", (canonical,)

@@ -8,20 +8,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from immunos_mcp.domain import Provider, Session, Settings, TokenCounts
-from immunos_mcp.ledger.connection import utc_text
-from immunos_mcp.ledger.sessions import SESSION_COLUMNS, moment_of, session_of
+from immunos_mcp.ledger.moments import moment_of, utc_text
+from immunos_mcp.ledger.sessions import SESSION_COLUMNS, session_of
 from immunos_mcp.rules import pace
 from immunos_mcp.rules.policy import budget_tokens
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Sequence
     from datetime import datetime
 
+    from immunos_mcp.ledger.dialect import Connection
 
-def distribute(
-    connection: sqlite3.Connection, additions: Sequence[Addition], settings: Settings
-) -> None:
+
+def distribute(connection: Connection, additions: Sequence[Addition], settings: Settings) -> None:
     """Add tokens to every session that they count in."""
     if not additions:
         return
@@ -44,7 +43,7 @@ class Addition(NamedTuple):
 
 
 def add_to_totals(
-    connection: sqlite3.Connection,
+    connection: Connection,
     session: Session,
     additions: Sequence[Addition],
     settings: Settings,
@@ -100,7 +99,7 @@ def by_kind(counts: TokenCounts) -> tuple[int, int, int, int]:
 
 
 def sessions_between(
-    connection: sqlite3.Connection, first: datetime, last: datetime
+    connection: Connection, first: datetime, last: datetime
 ) -> list[tuple[Session, datetime | None]]:
     """Return the sessions that were open at some time between two moments, and when each ended."""
     rows = connection.execute(

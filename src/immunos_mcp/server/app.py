@@ -17,11 +17,11 @@ from mcp.server.lowlevel import Server
 from mcp.server.stdio import stdio_server
 
 from immunos_mcp import __version__
-from immunos_mcp.assistants.claude_code.transcripts import transcript_folders
+from immunos_mcp.assistants.claude_code.transcripts import transcript_follower
 from immunos_mcp.delegation.tasks import Delegations
 from immunos_mcp.engines.ollama import EngineWatch, Ollama
 from immunos_mcp.engines.ollama import address as ollama_address
-from immunos_mcp.ledger.threaded import ThreadedSqliteLedger
+from immunos_mcp.ledger.connections.threaded import ThreadedSqliteLedger
 from immunos_mcp.router import Router
 from immunos_mcp.server import prompts
 from immunos_mcp.server.hooks import Hooks
@@ -136,7 +136,7 @@ async def serve_stdio(options: Options) -> None:
         router = Router(
             ledger,
             options.session,
-            transcripts=transcript_folders(options),
+            follower=transcript_follower(ledger, options),
             engine=watch.current if options.ollama_check else None,
         )
         delegations = Delegations(router, engine, watch) if options.delegate else None

@@ -22,9 +22,7 @@ if TYPE_CHECKING:
     from mcp.server.session import ServerSession
     from mcp.server.subscriptions import ServerEvent
 
-    from immunos_mcp.domain import Settings
-
-    Revisions = tuple[Settings, dict[str, tuple[int, ...]]]
+    from immunos_mcp.ledger.sessions import Revisions
 
 POLL_SECONDS = 0.5
 """How often the ledger is asked for changes of other processes while somebody listens."""
@@ -118,8 +116,8 @@ class StatusNotifier:
                 await self._notify(uri)
 
     def _changed_uris(self, seen: Revisions, current: Revisions) -> list[str]:
-        (settings_before, before), (settings_after, after) = seen, current
-        settings_changed = settings_before != settings_after
+        before, after = seen.sessions, current.sessions
+        settings_changed = seen.settings != current.settings
         uris = [CONFIG_URI] if settings_changed else []
         for name in sorted({self._default_session, *before, *after}):
             if settings_changed or before.get(name) != after.get(name):

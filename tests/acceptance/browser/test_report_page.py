@@ -16,7 +16,7 @@ import pytest
 import wire
 from filled_ledgers import MODELS, MONDAY, NAMES, Contents, Row
 
-from immunos_mcp.ledger.connection import utc_text
+from immunos_mcp.ledger.moments import utc_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

@@ -21,10 +21,10 @@ from transcript_desks import AFTER, BEFORE, Desk
 from transcript_lines import NOON, Answer, append, transcript
 
 from immunos_mcp.answers.answers import SyncAnswer
-from immunos_mcp.assistants.claude_code import bulk_reading, transcripts
+from immunos_mcp.assistants import bulk_reading, transcripts
 from immunos_mcp.assistants.claude_code.transcripts import transcript_folders
 from immunos_mcp.domain import TokenCounts
-from immunos_mcp.ledger.inline import finish
+from immunos_mcp.ledger.connections.inline import run_sync
 from immunos_mcp.options import Options
 from immunos_mcp.router import Router
 
@@ -138,10 +138,10 @@ def test_before_there_is_a_session_nothing_is_read(tmp_path: Path) -> None:
 
 def test_usage_written_down_late_counts_in_the_session_it_belongs_to(desk: Desk) -> None:
     desk.now = NOON + timedelta(minutes=1)
-    closing_answer = finish(desk.router.reset_session())
+    closing_answer = run_sync(desk.router.reset_session())
     append(transcript(desk.projects), Answer("m1", 10, at=NOON))
     assert desk.tokens() == 0
-    sessions = {entry.session_id: entry for entry in finish(desk.router.list_sessions(9, None))}
+    sessions = {entry.session_id: entry for entry in run_sync(desk.router.list_sessions(9, None))}
     assert closing_answer.closed_session_id is not None
     assert sessions[closing_answer.closed_session_id].session_tokens == 10
 
@@ -156,7 +156,7 @@ def test_every_open_session_counts_all_projects(desk: Desk) -> None:
 
 def test_a_session_bound_to_a_project_counts_that_project_alone(desk: Desk) -> None:
     desk.now = BEFORE
-    finish(desk.router.bind("/home/dev/shop", "shop"))
+    run_sync(desk.router.bind("/home/dev/shop", "shop"))
     desk.begin("shop")
     desk.now = AFTER
     append(
@@ -242,7 +242,7 @@ def test_what_was_read_is_known_to_every_process(desk: Desk) -> None:
     assert desk.tokens() == 10
     append(file, Answer("m2", 20))
     other = desk.another_router()
-    assert finish(other.get_session_status()).session_tokens == 30
+    assert run_sync(other.get_session_status()).session_tokens == 30
     assert desk.tokens() == 30
 
 
@@ -277,7 +277,7 @@ def test_a_second_sync_reads_what_is_new_or_was_left_out_before_and_nothing_else
 
     def sync(days_back: float) -> SyncAnswer:
         since = NOON - timedelta(days=days_back)
-        return finish(desk.router.sync(since, lambda _read, _total: None))
+        return run_sync(desk.router.sync(since, lambda _read, _total: None))
 
     assert sync(2.5) == SyncAnswer(transcripts=1, added=2)
     assert sync(2.5) == SyncAnswer(transcripts=0, added=0)
@@ -294,7 +294,7 @@ def test_a_second_sync_reads_what_is_new_or_was_left_out_before_and_nothing_else
 def test_a_sync_never_leaves_out_what_an_open_session_counts(desk: Desk) -> None:
     append(transcript(desk.projects), Answer("m1", 10))
     later = NOON + timedelta(days=1)
-    answer = finish(desk.router.sync(later, lambda _read, _total: None))
+    answer = run_sync(desk.router.sync(later, lambda _read, _total: None))
     assert answer == SyncAnswer(transcripts=1, added=1)
     assert desk.tokens() == 10
 
@@ -329,7 +329,7 @@ def test_an_import_finds_the_same_however_it_is_cut_into_blocks_portions_and_pro
             )
             if since is None or at >= since:
                 largest[f"m{message}"] = max(largest.get(f"m{message}", 0), tokens)
-        finish(desk.router.sync(since, lambda _read, _total: None))
+        run_sync(desk.router.sync(since, lambda _read, _total: None))
         desk.ledger.close()
         with closing(sqlite3.connect(Path(folder) / "ledger.db")) as connection:
             stored = connection.execute(
@@ -347,7 +347,7 @@ def test_readers_in_other_processes_end_when_the_importer_is_killed(home: Path) 
     program = (
         "import os, signal, sys\n"
         "from immunos_mcp.cli import detail, main as cli\n"
-        "from immunos_mcp.assistants.claude_code import bulk_reading\n"
+        "from immunos_mcp.assistants import bulk_reading\n"
         "bulk_reading.PARALLEL_BYTES = bulk_reading.TASK_BYTES = 1\n"
         "bulk_reading.PORTION_RECORDS = 100\n"
         "os.cpu_count = lambda: 3\n"
@@ -383,13 +383,13 @@ def test_more_responses_than_fit_a_batch_are_all_taken_over(desk: Desk) -> None:
 
 def test_claude_code_reporting_its_own_usage_is_kept_and_not_counted_twice(desk: Desk) -> None:
     append(transcript(desk.projects), Answer("m1", 10))
-    answer = finish(
+    answer = run_sync(
         desk.router.record_usage(
             model="claude-x", input_tokens=10, output_tokens=0, client="claude-code 2.1.197"
         )
     )
     assert (answer.session_tokens, answer.counted) == (10, False)
-    local = finish(
+    local = run_sync(
         desk.router.record_usage(
             model="llama3:8b", input_tokens=3, output_tokens=0, client="claude-code 2.1.197"
         )
@@ -399,7 +399,7 @@ def test_claude_code_reporting_its_own_usage_is_kept_and_not_counted_twice(desk:
 
 def test_another_clients_report_counts_beside_what_is_measured(desk: Desk) -> None:
     append(transcript(desk.projects), Answer("m1", 10))
-    finish(
+    run_sync(
         desk.router.record_usage(
             model="claude-x", input_tokens=5, output_tokens=0, client="claude-desktop 1"
         )
@@ -442,7 +442,7 @@ def test_totals_are_the_sum_of_each_responses_largest_line_however_it_arrives(
                 largest[answer.message_id] = counts
             if number in looks:
                 desk.status()
-        finish(desk.another_router().get_session_status())
+        run_sync(desk.another_router().get_session_status())
         assert desk.status().claude_tokens.total == sum(c.total for c in largest.values())
         desk.ledger.close()
         with closing(sqlite3.connect(Path(folder) / "ledger.db")) as connection:
@@ -489,14 +489,14 @@ def test_transcripts_that_are_not_to_be_read_are_not(tmp_path: Path) -> None:
 def test_more_unread_bytes_than_a_look_may_take_are_left_to_others(desk: Desk) -> None:
     file = transcript(desk.projects)
     append(file, Answer("m1", 10))
-    finish(desk.router.catch_up(largest=100))
+    run_sync(desk.router.catch_up(largest=100))
     quiet = Router(desk.ledger, "default", clock=lambda: desk.now)
-    assert finish(quiet.get_session_status()).session_tokens == 0
-    finish(desk.router.catch_up(largest=100_000))
+    assert run_sync(quiet.get_session_status()).session_tokens == 0
+    run_sync(desk.router.catch_up(largest=100_000))
     append(file, Answer("m2", 20))
-    finish(desk.router.catch_up(largest=file.stat().st_size - 100))
-    assert finish(quiet.get_session_status()).session_tokens == 30
-    assert finish(quiet.sync(None, lambda _read, _total: None)) == SyncAnswer(0, 0)
+    run_sync(desk.router.catch_up(largest=file.stat().st_size - 100))
+    assert run_sync(quiet.get_session_status()).session_tokens == 30
+    assert run_sync(quiet.sync(None, lambda _read, _total: None)) == SyncAnswer(0, 0)
 
 
 def test_a_line_too_long_to_hold_is_passed_over_and_counted(
@@ -519,18 +519,29 @@ def test_a_line_too_long_to_hold_is_passed_over_and_counted(
     assert (status.session_tokens, status.unread_lines) == (70, 2)
 
 
+@pytest.mark.parametrize(("hours", "tokens"), [(23, 10), (25, 0)])
+def test_a_file_whose_time_lies_up_to_a_day_behind_the_session_is_read(
+    desk: Desk, hours: float, tokens: int
+) -> None:
+    file = transcript(desk.projects)
+    append(file, Answer("m1", 10))
+    behind = (BEFORE - timedelta(hours=hours)).timestamp()
+    os.utime(file, (behind, behind))
+    assert desk.tokens() == tokens
+
+
 def test_what_watchers_compare_changes_with_every_total(desk: Desk) -> None:
     file = transcript(desk.projects)
-    seen = [finish(desk.router.list_revisions())[1]["default"]]
+    seen = [run_sync(desk.router.list_revisions()).sessions["default"]]
     for answer in (Answer("m1", 10), Answer("m1", 510), Answer("m2", cache_read=5)):
         append(file, answer)
-        seen.append(finish(desk.router.list_revisions())[1]["default"])
+        seen.append(run_sync(desk.router.list_revisions()).sessions["default"])
     assert len(set(seen)) == 4
 
 
 def test_usage_after_a_session_was_closed_does_not_count_in_it(desk: Desk) -> None:
     desk.now = NOON
-    finish(desk.router.reset_session())
+    run_sync(desk.router.reset_session())
     desk.now = AFTER
     append(
         transcript(desk.projects),
@@ -538,13 +549,13 @@ def test_usage_after_a_session_was_closed_does_not_count_in_it(desk: Desk) -> No
         Answer("m2", 2, at=NOON),
     )
     assert desk.tokens() == 2
-    first = finish(desk.router.list_sessions(9, None))[1]
+    first = run_sync(desk.router.list_sessions(9, None))[1]
     assert (first.session_tokens, first.usage_records) == (1, 1)
 
 
 def test_a_repeat_of_a_report_that_is_kept_says_again_that_it_does_not_count(desk: Desk) -> None:
     for repeated in (None, True):
-        answer = finish(
+        answer = run_sync(
             desk.router.record_usage(
                 model="claude-x",
                 input_tokens=10,

@@ -19,7 +19,7 @@ from transcript_lines import NOON, Answer, append, transcript
 
 from immunos_mcp.assistants.claude_code.telemetry import LARGEST_BODY, Export, read_export
 from immunos_mcp.domain import RequestUsage, TokenCounts
-from immunos_mcp.ledger.inline import finish
+from immunos_mcp.ledger.connections.inline import run_sync
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -295,7 +295,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 
 def tell(desk: Desk, request_id: str, tokens: int, at: datetime = NOON) -> int:
     told = RequestUsage(request_id, at, "claude-opus-4-8", TokenCounts(tokens))
-    return finish(desk.router.record_requests([told]))
+    return run_sync(desk.router.record_requests([told]))
 
 
 @pytest.mark.parametrize("first", ["telemetry", "transcript"])
@@ -317,7 +317,7 @@ def test_a_request_that_both_sources_have_counts_once_with_the_larger_numbers(
     assert (status.session_tokens, status.side_request_tokens) == (max(told, written), None)
     assert tell(desk, "req_m1", told) == 0
     assert desk.tokens() == max(told, written)
-    (summary,) = finish(desk.router.list_sessions(1, None))
+    (summary,) = run_sync(desk.router.list_sessions(1, None))
     assert summary.usage_records == 1
 
 
@@ -338,7 +338,7 @@ def test_a_session_of_one_project_counts_a_request_once_its_transcript_tells_the
     desk: Desk,
 ) -> None:
     for name, folder in (("shop", "/home/dev/shop"), ("blog", "/home/dev/blog")):
-        finish(desk.router.bind(folder, name))
+        run_sync(desk.router.bind(folder, name))
         desk.now = BEFORE
         desk.begin(name)
         desk.now = AFTER

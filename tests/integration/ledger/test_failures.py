@@ -36,15 +36,34 @@ from immunos_mcp.domain import (
 )
 from immunos_mcp.errors import LedgerError
 from immunos_mcp.ledger import schema
-from immunos_mcp.ledger.inline import InlineSqliteLedger, finish
-from immunos_mcp.ledger.threaded import ThreadedSqliteLedger
+from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
+from immunos_mcp.ledger.connections.threaded import ThreadedSqliteLedger
+from immunos_mcp.ledger.decisions import decide, newest_decisions
+from immunos_mcp.ledger.measured_usage import ingest, ingest_requests, reading_state, unread_lines
+from immunos_mcp.ledger.plan_limits import plan_usage, record_plan_usage
+from immunos_mcp.ledger.reported_usage import record_usage
+from immunos_mcp.ledger.session_snapshots import session_snapshot
+from immunos_mcp.ledger.sessions import (
+    bind_session,
+    newest_sessions,
+    open_session,
+    reset_session,
+    session_revisions,
+)
+from immunos_mcp.ledger.stored_settings import (
+    change_settings,
+    effective_settings,
+    setting_changes,
+    unset_settings,
+)
 from immunos_mcp.router import Router
 from immunos_mcp.server.app import build_server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 
-    from immunos_mcp.ledger import SqliteLedger
+    from immunos_mcp.ledger.connections.sqlite import SqliteLedger
+    from immunos_mcp.ledger.dialect import Connection
 
     Mend = Callable[[], None]
     Break = Callable[[Path], Mend]
@@ -56,31 +75,33 @@ SHORT_TIMEOUT_SECONDS = 0.05
 PAGE = 4096
 
 OPERATIONS: dict[str, Callable[[SqliteLedger], Coroutine[Any, Any, object]]] = {
-    "standing": lambda ledger: ledger.standing("default", NOW),
-    "decide": lambda ledger: ledger.decide("default", NOW, TASK, lambda _standing: DECISION),
-    "record": lambda ledger: ledger.record(
-        "default", NOW, Usage("claude-x", TokenCounts(1, 2, 3, 4), "new"), "reported"
+    "session_snapshot": lambda ledger: ledger.read(session_snapshot, "default", NOW),
+    "decide": lambda ledger: ledger.write(decide, "default", NOW, TASK, lambda _snapshot: DECISION),
+    "record": lambda ledger: ledger.write(
+        record_usage, "default", NOW, Usage("claude-x", TokenCounts(1, 2, 3, 4), "new"), "reported"
     ),
-    "reset": lambda ledger: ledger.reset("default", NOW, None),
-    "settings": lambda ledger: ledger.settings(),
-    "change_settings": lambda ledger: ledger.change_settings({"session_limit": 300_000}, "t", NOW),
-    "unset_settings": lambda ledger: ledger.unset_settings(("claude_model",), "t", NOW),
-    "setting_changes": lambda ledger: ledger.setting_changes(10),
-    "decisions": lambda ledger: ledger.decisions(None, 1000),
-    "sessions": lambda ledger: ledger.sessions(None, 10),
-    "revisions": lambda ledger: ledger.revisions(),
-    "open_session": lambda ledger: ledger.open_session("new", NOW),
-    "reading_state": lambda ledger: ledger.reading_state(NOW),
-    "ingest": lambda ledger: ledger.ingest([MeasuredUsage("m1", NOW, "claude-x", 1)]),
-    "ingest_requests": lambda ledger: ledger.ingest_requests(
-        [RequestUsage("r1", NOW, "claude-x", TokenCounts(1))]
+    "reset": lambda ledger: ledger.write(reset_session, "default", NOW, None),
+    "settings": lambda ledger: ledger.read(effective_settings),
+    "change_settings": lambda ledger: ledger.write(
+        change_settings, {"session_limit": 300_000}, "t", NOW
     ),
-    "unread_lines": lambda ledger: ledger.unread_lines(),
-    "record_plan_usage": lambda ledger: ledger.record_plan_usage(
-        [PlanUsage("five_hour", 50.0, NOW)], NOW
+    "unset_settings": lambda ledger: ledger.write(unset_settings, ("claude_model",), "t", NOW),
+    "setting_changes": lambda ledger: ledger.read(setting_changes, 10),
+    "decisions": lambda ledger: ledger.read(newest_decisions, None, 1000),
+    "sessions": lambda ledger: ledger.read(newest_sessions, None, 10),
+    "revisions": lambda ledger: ledger.read(session_revisions),
+    "open_session": lambda ledger: ledger.write(open_session, "new", NOW),
+    "reading_state": lambda ledger: ledger.read(reading_state, NOW),
+    "ingest": lambda ledger: ledger.write(ingest, [MeasuredUsage("m1", NOW, "claude-x", 1)]),
+    "ingest_requests": lambda ledger: ledger.write(
+        ingest_requests, [RequestUsage("r1", NOW, "claude-x", TokenCounts(1))]
     ),
-    "plan_usage": lambda ledger: ledger.plan_usage(NOW),
-    "bind": lambda ledger: ledger.bind("default", "/code"),
+    "unread_lines": lambda ledger: ledger.read(unread_lines),
+    "record_plan_usage": lambda ledger: ledger.write(
+        record_plan_usage, [PlanUsage("five_hour", 50.0, NOW)], NOW
+    ),
+    "plan_usage": lambda ledger: ledger.read(plan_usage, NOW),
+    "bind": lambda ledger: ledger.write(bind_session, "default", "/code"),
 }
 WRITES = (
     "decide",
@@ -116,10 +137,10 @@ CALLS: dict[str, dict[str, object]] = {
 def populate(file: Path, records: int = 3) -> None:
     with InlineSqliteLedger(file) as ledger:
         router = Router(ledger, "default")
-        finish(router.update_config({"claude_model": "claude-opus-4.6"}, "test"))
+        run_sync(router.update_config({"claude_model": "claude-opus-4.6"}, "test"))
         for number in range(records):
-            finish(router.route_task("debug", "routine"))
-            finish(router.record_usage("claude-x", number, 1, request_id=f"request-{number}"))
+            run_sync(router.route_task("debug", "routine"))
+            run_sync(router.record_usage("claude-x", number, 1, request_id=f"request-{number}"))
 
 
 def snapshot(file: Path) -> object:
@@ -292,12 +313,12 @@ FAIL_TO_OPEN = """
 import asyncio, sys
 from pathlib import Path
 from immunos_mcp.errors import LedgerError
-from immunos_mcp.ledger.threaded import ThreadedSqliteLedger
+from immunos_mcp.ledger.connections.threaded import ThreadedSqliteLedger
 
 async def fail() -> None:
     async with ThreadedSqliteLedger(Path(sys.argv[1])) as ledger:
         try:
-            await ledger.settings()
+            await ledger.read(effective_settings)
         except LedgerError:
             return
 
@@ -374,7 +395,7 @@ def test_operations_on_a_damaged_ledger_work_or_fail_in_words(damaged_file: Path
     with InlineSqliteLedger(damaged_file) as ledger:
         for operation in OPERATIONS.values():
             try:
-                finish(operation(ledger))
+                run_sync(operation(ledger))
             except LedgerError as error:
                 one_line(str(error), f"ledger {damaged_file} {DAMAGED}")
 
@@ -491,7 +512,7 @@ def test_a_new_ledger_is_made_once_whoever_holds_its_file_lets_go(ledger_file: P
     ):
         other.execute("CREATE TABLE theirs (a)")
         other.execute("BEGIN IMMEDIATE")
-        decided = pool.submit(finish, OPERATIONS["decide"](ledger))
+        decided = pool.submit(run_sync, OPERATIONS["decide"](ledger))
         with pytest.raises(TimeoutError):
             decided.result(0.2)
         other.execute("ROLLBACK")
@@ -566,7 +587,7 @@ async def test_a_ledger_that_cannot_be_written_is_read_and_every_write_says_so(
     before = wire.dump(ledger_file)
     words = f"ledger {ledger_file} cannot be written; give this user write access to it and"
     for name, operation in OPERATIONS.items():
-        await ledger.run(lambda connection: connection.execute("PRAGMA query_only = ON"))
+        await ledger.read(lambda connection: connection.execute("PRAGMA query_only = ON"))
         if name not in WRITES:
             await operation(ledger)
             continue
@@ -649,25 +670,25 @@ async def test_a_write_that_finds_the_disk_full_says_so_and_changes_nothing(
 ) -> None:
     populate(ledger_file)
 
-    def fill(connection: sqlite3.Connection) -> None:
+    def fill(connection: Connection) -> None:
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
         connection.execute(f"PRAGMA max_page_count = {pages}")
 
-    await ledger.run(fill)
+    await ledger.read(fill)
     refused = None
     before = wire.dump(ledger_file)
     for number in range(1000):
         before = wire.dump(ledger_file)
         usage = Usage("claude-x", TokenCounts(1), f"a long request id {number} {'x' * 150}")
         try:
-            await ledger.record("default", NOW, usage, "reported")
+            await ledger.write(record_usage, "default", NOW, usage, "reported")
         except LedgerError as error:
             refused = str(error)
             break
     words = f"ledger {ledger_file} cannot grow: the disk is full; free some space and call again"
     one_line(refused or "", words)
     assert wire.dump(ledger_file) == before
-    await ledger.standing("default", NOW)
+    await ledger.read(session_snapshot, "default", NOW)
     for operation in drive(ledger):
         await operation
     wire.assert_sound(ledger_file)

@@ -18,8 +18,11 @@ import wire
 from immunos_mcp.domain import Classification, Settings, Task, TokenCounts, Usage
 from immunos_mcp.errors import LedgerError
 from immunos_mcp.ledger import schema
-from immunos_mcp.ledger.inline import InlineSqliteLedger, finish
-from immunos_mcp.ledger.threaded import ThreadedSqliteLedger
+from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
+from immunos_mcp.ledger.connections.threaded import ThreadedSqliteLedger
+from immunos_mcp.ledger.reported_usage import record_usage
+from immunos_mcp.ledger.sessions import reset_session
+from immunos_mcp.ledger.stored_settings import change_settings, effective_settings
 from immunos_mcp.router import Router
 
 if TYPE_CHECKING:
@@ -64,18 +67,18 @@ OLD_IMMUNOS = (
 
 def opened(file: Path) -> None:
     with InlineSqliteLedger(file) as ledger:
-        finish(ledger.settings())
+        run_sync(ledger.read(effective_settings))
 
 
 def used(file: Path) -> None:
     with InlineSqliteLedger(file) as ledger:
         router = Router(ledger, "default")
-        answer = finish(router.route_task("code_review", "routine"))
-        finish(
+        answer = run_sync(router.route_task("code_review", "routine"))
+        run_sync(
             router.record_usage("claude-x", 1, 2, decision_id=answer.decision_id, outcome="success")
         )
-        finish(router.update_config({"session_limit": 300_000}, "test"))
-        finish(router.reset_session("why"))
+        run_sync(router.update_config({"session_limit": 300_000}, "test"))
+        run_sync(router.reset_session("why"))
 
 
 def versions(file: Path) -> list[int]:
@@ -150,12 +153,12 @@ def test_the_figures_of_a_ledger_of_version_1_hold(file: Path) -> None:
     )
     with InlineSqliteLedger(file) as ledger:
         router = Router(ledger, "default", lambda: NOW)
-        status = finish(router.get_session_status())
+        status = run_sync(router.get_session_status())
         assert (status.session_tokens, status.kept_local_tokens) == (700, 80)
         assert (status.measured_tokens, status.reported_tokens) == (0, 700)
         assert status.session_limit == 400_000
-        assert finish(router.record_usage("claude-x", 700, 0, request_id="r1")).repeated
-        assert finish(router.record_usage("claude-x", 1, 0)).session_tokens == 701
+        assert run_sync(router.record_usage("claude-x", 700, 0, request_id="r1")).repeated
+        assert run_sync(router.record_usage("claude-x", 1, 0)).session_tokens == 701
     wire.assert_sound(file)
 
 
@@ -184,9 +187,9 @@ def test_the_settings_table_has_the_shape_that_earlier_scripts_use(file: Path) -
 def test_a_ledger_survives_any_crash_of_its_process_and_checks_its_references(file: Path) -> None:
     with InlineSqliteLedger(file) as ledger:
         pragmas = {
-            name: finish(
-                ledger.run(
-                    lambda connection, name=name: connection.execute(f"PRAGMA {name}").fetchone()
+            name: run_sync(
+                ledger.read(
+                    lambda connection, name: connection.execute(f"PRAGMA {name}").fetchone(), name
                 )
             )
             for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
@@ -262,7 +265,7 @@ async def test_a_newer_ledger_is_refused_with_words_and_left_byte_for_byte(
         "it was written by a newer immunos-mcp; upgrade this one"
     )
     with InlineSqliteLedger(file) as inline, pytest.raises(LedgerError) as refused:
-        finish(inline.reset("default", NOW, None))
+        run_sync(inline.reset("default", NOW, None))
     assert str(refused.value) == words
     async with ThreadedSqliteLedger(file) as threaded:
         with pytest.raises(LedgerError) as refused:
@@ -289,16 +292,16 @@ def others(file: Path) -> list[str]:
 def test_a_file_of_an_earlier_immunos_opens_and_its_settings_hold(file: Path) -> None:
     wire.execute(file, *OLD_IMMUNOS)
     with InlineSqliteLedger(file) as ledger:
-        assert finish(ledger.settings()) == Settings()._replace(
+        assert run_sync(ledger.read(effective_settings)) == Settings()._replace(
             token_warning_threshold=100_000,
             token_auto_switch_threshold=120_000,
             task_mappings={"code_review": "codellama:13b", "poetry": "llama3:8b"},
         )
         router = Router(ledger, "default")
-        assert finish(router.route_task("code review", "creative")).model == "codellama:13b"
-        assert finish(router.route_task("debug", "creative")).model == "claude-sonnet-4.5"
-        finish(router.record_usage("claude-x", 100_000, 0))
-        assert finish(router.route_task("poetry", "routine")).reason == "token_budget_warning"
+        assert run_sync(router.route_task("code review", "creative")).model == "codellama:13b"
+        assert run_sync(router.route_task("debug", "creative")).model == "claude-sonnet-4.5"
+        run_sync(router.record_usage("claude-x", 100_000, 0))
+        assert run_sync(router.route_task("poetry", "routine")).reason == "token_budget_warning"
 
 
 def test_all_else_in_a_file_of_an_earlier_immunos_is_left_alone(file: Path) -> None:
@@ -308,9 +311,9 @@ def test_all_else_in_a_file_of_an_earlier_immunos_is_left_alone(file: Path) -> N
     assert others(file) == before
     with InlineSqliteLedger(file) as ledger:
         router = Router(ledger, "default")
-        answer = finish(router.route_task("debug", "routine"))
-        finish(router.record_usage("claude-x", 1, 1, decision_id=answer.decision_id))
-        finish(router.reset_session("why"))
+        answer = run_sync(router.route_task("debug", "routine"))
+        run_sync(router.record_usage("claude-x", 1, 1, decision_id=answer.decision_id))
+        run_sync(router.reset_session("why"))
     assert others(file) == before
     assert wire.rows(file, "PRAGMA user_version") == [(7,)]
     assert wire.rows(file, "PRAGMA application_id") == [(1234,)]
@@ -322,7 +325,7 @@ def test_a_setting_changed_in_a_file_of_an_earlier_immunos_is_read_by_its_script
     wire.execute(file, *OLD_IMMUNOS)
     with InlineSqliteLedger(file) as ledger:
         changes = {"token_warning_threshold": 90_000, "task_mappings": {"debug": "m:1"}}
-        finish(ledger.change_settings(changes, "test", NOW))
+        run_sync(ledger.write(change_settings, changes, "test", NOW))
     stored = {key: value for key, value, _ in wire.rows(file, "SELECT * FROM settings")}
     assert json.loads(stored.pop("task_mappings")) == {
         "code_review": "codellama:13b",
@@ -348,7 +351,7 @@ def test_the_folder_and_every_file_are_for_their_owner_alone(tmp_path: Path, mas
     before = os.umask(mask)
     try:
         with InlineSqliteLedger(file) as ledger:
-            finish(ledger.reset("default", NOW, None))
+            run_sync(ledger.write(reset_session, "default", NOW, None))
             modes = {entry.name: mode(entry) for entry in file.parent.iterdir()}
     finally:
         os.umask(before)
@@ -367,13 +370,13 @@ def test_a_folder_that_is_there_keeps_its_mode(tmp_path: Path) -> None:
 OPEN_AND_RECORD = """
 import sys
 from pathlib import Path
-from immunos_mcp.ledger.inline import InlineSqliteLedger, finish
+from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
 from immunos_mcp.router import Router
 
 print("ready", flush=True)
 sys.stdin.readline()
 with InlineSqliteLedger(Path(sys.argv[1])) as ledger:
-    print(finish(Router(ledger, "default").record_usage("claude-x", 1, 0)).session_tokens)
+    print(run_sync(Router(ledger, "default").record_usage("claude-x", 1, 0)).session_tokens)
 """
 
 
@@ -420,9 +423,9 @@ def test_a_ledger_holds_what_it_was_given_in_the_columns_that_say_so(file: Path)
     task = Task("debug", Classification.ROUTINE, 5)
     with InlineSqliteLedger(file) as ledger:
         router = Router(ledger, "default", lambda: NOW)
-        decision = finish(router.route_task(task.task_type, "routine", 5))
+        decision = run_sync(router.route_task(task.task_type, "routine", 5))
         usage = Usage("m:1", TokenCounts(1, 2, 3, 4), "r1", decision.decision_id, None)
-        finish(ledger.record("default", NOW, usage, "reported"))
+        run_sync(ledger.write(record_usage, "default", NOW, usage, "reported"))
     moment = "2026-03-01T12:00:00.000Z"
     assert wire.rows(file, "SELECT * FROM immunos_mcp_decision") == [
         (
@@ -444,8 +447,8 @@ def test_decisions_under_the_same_settings_share_one_policy_row_and_others_get_t
     with InlineSqliteLedger(file) as ledger:
         router = Router(ledger, "default")
         for limit in (300_000, 300_000, 400_000, 300_000):
-            finish(router.update_config({"session_limit": limit}, "test"))
-            finish(router.route_task("debug", "routine"))
+            run_sync(router.update_config({"session_limit": limit}, "test"))
+            run_sync(router.route_task("debug", "routine"))
     policies = dict(wire.rows(file, "SELECT policy_id, settings FROM immunos_mcp_policy"))
     used_by = wire.rows(file, "SELECT policy_id FROM immunos_mcp_decision ORDER BY decision_id")
     assert [json.loads(policies[policy])["session_limit"] for (policy,) in used_by] == [

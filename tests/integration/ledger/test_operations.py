@@ -35,6 +35,7 @@ from immunos_mcp.domain import (
     Reason,
     Session,
     SessionRecord,
+    SessionSnapshot,
     SettingChange,
     Settings,
     Task,
@@ -45,14 +46,35 @@ from immunos_mcp.domain import (
     WarningLevel,
 )
 from immunos_mcp.errors import InvalidInputError, InvalidStoredSettingsError, Problem
-from immunos_mcp.ledger import ReadingState, Recorded, Reset, SettingsChanged, Standing
-from immunos_mcp.ledger.inline import InlineSqliteLedger
-from immunos_mcp.ledger.threaded import ThreadedSqliteLedger
+from immunos_mcp.ledger.connections.inline import InlineSqliteLedger
+from immunos_mcp.ledger.connections.threaded import ThreadedSqliteLedger
+from immunos_mcp.ledger.decisions import decide, newest_decisions
+from immunos_mcp.ledger.measured_usage import ReadingState, ingest, reading_state, unread_lines
+from immunos_mcp.ledger.plan_limits import plan_usage, record_plan_usage
+from immunos_mcp.ledger.reported_usage import Recorded, record_usage
+from immunos_mcp.ledger.session_snapshots import session_snapshot
+from immunos_mcp.ledger.sessions import (
+    NewestSessions,
+    Reset,
+    Revisions,
+    bind_session,
+    newest_sessions,
+    open_session,
+    reset_session,
+    session_revisions,
+)
+from immunos_mcp.ledger.stored_settings import (
+    SettingsChanged,
+    change_settings,
+    effective_settings,
+    setting_changes,
+    unset_settings,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
-    from immunos_mcp.ledger import SqliteLedger
+    from immunos_mcp.ledger.connections.sqlite import SqliteLedger
 
 pytestmark = pytest.mark.anyio
 
@@ -79,8 +101,8 @@ def usage(
     return Usage(model, counts, request_id, decision_id, outcome)
 
 
-def always(decision: Decision = DECISION) -> Callable[[Standing], Decision]:
-    return lambda _standing: decision
+def always(decision: Decision = DECISION) -> Callable[[SessionSnapshot], Decision]:
+    return lambda _snapshot: decision
 
 
 class Engine(ABC):
@@ -146,11 +168,11 @@ async def ledger(engine: Engine, stack: AsyncExitStack) -> SqliteLedger:
 
 async def everything(ledger: SqliteLedger, engine: Engine) -> tuple[object, ...]:
     return (
-        await ledger.settings(),
-        await ledger.sessions(None, 1000),
-        await ledger.decisions(None, 1000),
-        await ledger.setting_changes(1000),
-        await ledger.revisions(),
+        await ledger.read(effective_settings),
+        await ledger.read(newest_sessions, None, 1000),
+        await ledger.read(newest_decisions, None, 1000),
+        await ledger.read(setting_changes, 1000),
+        await ledger.read(session_revisions),
         engine.usage_records(),
     )
 
@@ -158,48 +180,45 @@ async def everything(ledger: SqliteLedger, engine: Engine) -> tuple[object, ...]
 async def test_a_session_that_nobody_used_stands_at_nothing_and_is_not_opened_by_asking(
     ledger: SqliteLedger,
 ) -> None:
-    seen = await ledger.standing("default", START)
-    assert seen == (Standing(Settings(), Session(None, "default")), {})
-    assert await ledger.sessions(None, 10) == (Settings(), ())
-    assert await ledger.revisions() == (Settings(), {})
+    seen = await ledger.read(session_snapshot, "default", START)
+    assert seen == SessionSnapshot(Settings(), Session(None, "default"), decisions={})
+    assert await ledger.read(newest_sessions, None, 10) == NewestSessions(Settings(), ())
+    assert await ledger.read(session_revisions) == Revisions(Settings(), {})
 
 
 async def test_the_first_decision_opens_the_session_and_its_rule_sees_it_as_it_stands(
     ledger: SqliteLedger,
 ) -> None:
-    seen: list[Standing] = []
+    seen: list[SessionSnapshot] = []
 
-    def rule(standing: Standing) -> Decision:
-        seen.append(standing)
+    def rule(snapshot: SessionSnapshot) -> Decision:
+        seen.append(snapshot)
         return DECISION
 
-    decision_id, decision = await ledger.decide("default", START, TASK, rule)
+    logged = await ledger.write(decide, "default", START, TASK, rule)
     opened = Session(1, "default", START)
-    assert decision == DECISION
-    assert seen == [Standing(Settings(), opened, record=TaskRecord({}, START))]
-    assert await ledger.standing("default", after(1)) == (
-        Standing(Settings(), opened),
-        {Reason.TASK_OPTIMIZED: 1},
+    assert logged == LoggedDecision(1, "default", START, TASK, DECISION, None)
+    assert seen == [SessionSnapshot(Settings(), opened, record=TaskRecord({}, START))]
+    assert await ledger.read(session_snapshot, "default", after(1)) == SessionSnapshot(
+        Settings(), opened, decisions={Reason.TASK_OPTIMIZED: 1}
     )
-    assert await ledger.decisions("default", 10) == (
-        LoggedDecision(decision_id, "default", START, TASK, DECISION, None),
-    )
+    assert await ledger.read(newest_decisions, "default", 10) == (logged,)
 
 
 async def test_a_rule_sees_the_tokens_and_settings_that_were_stored_before_it(
     ledger: SqliteLedger,
 ) -> None:
-    recorded = await ledger.record("default", START, usage(), "reported")
-    changed = await ledger.change_settings({"session_limit": 190_000}, "test", START)
-    seen: list[Standing] = []
+    recorded = await ledger.write(record_usage, "default", START, usage(), "reported")
+    changed = await ledger.write(change_settings, {"session_limit": 190_000}, "test", START)
+    seen: list[SessionSnapshot] = []
 
-    def rule(standing: Standing) -> Decision:
-        seen.append(standing)
+    def rule(snapshot: SessionSnapshot) -> Decision:
+        seen.append(snapshot)
         return DECISION
 
-    await ledger.decide("default", after(1), TASK, rule)
+    await ledger.write(decide, "default", after(1), TASK, rule)
     record = TaskRecord({}, after(1))
-    assert seen == [Standing(changed.after, recorded.after, record=record)]
+    assert seen == [SessionSnapshot(changed.after, recorded.after, record=record)]
 
 
 async def test_what_the_rule_says_is_logged_word_for_word_with_what_was_asked(
@@ -216,15 +235,15 @@ async def test_what_the_rule_says_is_logged_word_for_word_with_what_was_asked(
         Decision("m:2", Provider.OLLAMA, Reason.TOKEN_BUDGET_WARNING, WarningLevel.WARNING, 2**60),
     ]
     ids = [
-        (await ledger.decide("default", after(minute), task, always(decision)))[0]
+        (await ledger.write(decide, "default", after(minute), task, always(decision))).decision_id
         for minute, (task, decision) in enumerate(zip(asked, said, strict=True))
     ]
     assert ids == sorted(set(ids))
-    assert await ledger.decisions(None, 10) == tuple(
+    assert await ledger.read(newest_decisions, None, 10) == tuple(
         LoggedDecision(ids[minute], "default", after(minute), asked[minute], said[minute], None)
         for minute in (2, 1, 0)
     )
-    assert (await ledger.standing("default", after(3)))[1] == {
+    assert (await ledger.read(session_snapshot, "default", after(3))).decisions == {
         Reason.TOKEN_BUDGET_EXCEEDED: 1,
         Reason.TASK_CRITICAL: 1,
         Reason.TOKEN_BUDGET_WARNING: 1,
@@ -237,49 +256,57 @@ async def test_a_rule_that_raises_leaves_nothing_behind_and_the_ledger_usable(
     class BrokenRuleError(Exception):
         pass
 
-    def rule(_standing: Standing) -> Decision:
+    def rule(_snapshot: SessionSnapshot) -> Decision:
         raise BrokenRuleError
 
     before = await everything(ledger, engine)
     with pytest.raises(BrokenRuleError):
-        await ledger.decide("default", START, TASK, rule)
+        await ledger.write(decide, "default", START, TASK, rule)
     assert await everything(ledger, engine) == before
-    decision_id, _ = await ledger.decide("default", START, TASK, always())
-    assert [entry.decision_id for entry in await ledger.decisions(None, 10)] == [decision_id]
+    decision_id = (await ledger.write(decide, "default", START, TASK, always())).decision_id
+    assert [entry.decision_id for entry in await ledger.read(newest_decisions, None, 10)] == [
+        decision_id
+    ]
 
 
 async def test_a_rule_that_raises_leaves_an_outlived_session_open(
     ledger: SqliteLedger, engine: Engine
 ) -> None:
-    await ledger.record("default", START, usage(), "reported")
-    await ledger.change_settings({"session_window_minutes": 5}, "test", START)
+    await ledger.write(record_usage, "default", START, usage(), "reported")
+    await ledger.write(change_settings, {"session_window_minutes": 5}, "test", START)
     before = await everything(ledger, engine)
 
-    def rule(_standing: Standing) -> Decision:
+    def rule(_snapshot: SessionSnapshot) -> Decision:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        await ledger.decide("default", after(60), TASK, rule)
+        await ledger.write(decide, "default", after(60), TASK, rule)
     assert await everything(ledger, engine) == before
 
 
 async def test_the_first_record_opens_the_session_and_adds_its_tokens_by_kind(
     ledger: SqliteLedger, engine: Engine
 ) -> None:
-    recorded = await ledger.record("default", START, usage(request_id="r1"), "reported")
+    recorded = await ledger.write(
+        record_usage, "default", START, usage(request_id="r1"), "reported"
+    )
     opened = Session(1, "default", START)
     counted = opened._replace(claude=COUNTS, pace=Pace(321.0, START), usage_records=1)
     assert recorded == Recorded(Settings(), opened, counted, repeated=False, counted=True)
-    assert await ledger.standing("default", after(1)) == (Standing(Settings(), counted), {})
+    assert await ledger.read(session_snapshot, "default", after(1)) == SessionSnapshot(
+        Settings(), counted, decisions={}
+    )
     assert engine.usage_records() == [
         (1, "2026-03-01T12:00:00.123Z", CLAUDE, "claude", "reported", "r1", 1, 20, 300, 4000, None)
     ]
 
 
 async def test_local_tokens_are_kept_apart_and_have_no_pace(ledger: SqliteLedger) -> None:
-    first = await ledger.record("default", START, usage(model=LOCAL), "reported")
+    first = await ledger.write(record_usage, "default", START, usage(model=LOCAL), "reported")
     assert first.after == Session(1, "default", START, NOTHING, COUNTS, Pace(), 1)
-    second = await ledger.record("default", after(1), usage(TokenCounts(1, 1, 1, 1)), "reported")
+    second = await ledger.write(
+        record_usage, "default", after(1), usage(TokenCounts(1, 1, 1, 1)), "reported"
+    )
     assert second.before == first.after
     assert second.after == Session(
         1, "default", START, TokenCounts(1, 1, 1, 1), COUNTS, Pace(3.0, after(1)), 2
@@ -289,32 +316,40 @@ async def test_local_tokens_are_kept_apart_and_have_no_pace(ledger: SqliteLedger
 async def test_whose_tokens_they_are_follows_the_settings_of_the_moment(
     ledger: SqliteLedger,
 ) -> None:
-    await ledger.record("default", START, usage(model="house:1"), "reported")
-    await ledger.change_settings({"claude_model": "house:1"}, "test", START)
-    recorded = await ledger.record("default", START, usage(model="house:1"), "reported")
+    await ledger.write(record_usage, "default", START, usage(model="house:1"), "reported")
+    await ledger.write(change_settings, {"claude_model": "house:1"}, "test", START)
+    recorded = await ledger.write(
+        record_usage, "default", START, usage(model="house:1"), "reported"
+    )
     assert (recorded.after.claude, recorded.after.local) == (COUNTS, COUNTS)
 
 
 async def test_what_a_measured_client_reports_of_claude_is_kept_and_not_counted(
     ledger: SqliteLedger, engine: Engine
 ) -> None:
-    decision_id, _ = await ledger.decide("default", START, TASK, always())
+    decision_id = (await ledger.write(decide, "default", START, TASK, always())).decision_id
     closing = usage(decision_id=decision_id, outcome=Outcome.SUCCESS)
-    recorded = await ledger.record("default", START, closing, "reported", is_measured=True)
+    recorded = await ledger.write(
+        record_usage, "default", START, closing, "reported", is_measured=True
+    )
     opened = Session(1, "default", START)
     assert recorded == Recorded(Settings(), opened, opened, repeated=False, counted=False)
     assert len(engine.usage_records()) == 1
-    assert [entry.outcome for entry in await ledger.decisions(None, 10)] == [Outcome.SUCCESS]
-    local = await ledger.record("default", START, usage(model=LOCAL), "reported", is_measured=True)
+    assert [entry.outcome for entry in await ledger.read(newest_decisions, None, 10)] == [
+        Outcome.SUCCESS
+    ]
+    local = await ledger.write(
+        record_usage, "default", START, usage(model=LOCAL), "reported", is_measured=True
+    )
     assert (local.counted, local.after.local) == (True, COUNTS)
 
 
 async def test_the_pace_follows_the_weights_and_decays_with_time(ledger: SqliteLedger) -> None:
     weights = {"input_weight": 2.0, "output_weight": 0.5, "cache_read_weight": 0.25}
-    await ledger.change_settings({**weights, "cache_creation_weight": 0}, "test", START)
-    first = await ledger.record("default", START, usage(), "reported")
+    await ledger.write(change_settings, {**weights, "cache_creation_weight": 0}, "test", START)
+    first = await ledger.write(record_usage, "default", START, usage(), "reported")
     assert first.after.pace == Pace(1012.0, START)
-    second = await ledger.record("default", after(10), usage(), "reported")
+    second = await ledger.write(record_usage, "default", after(10), usage(), "reported")
     assert second.after.pace.at == after(10)
     assert second.after.pace.tokens == pytest.approx(1012.0 + 1012.0 / math.e)
 
@@ -322,18 +357,18 @@ async def test_the_pace_follows_the_weights_and_decays_with_time(ledger: SqliteL
 async def test_counts_as_large_as_are_taken_add_up_exactly(ledger: SqliteLedger) -> None:
     most = TokenCounts(MAXIMUM_TOKENS, MAXIMUM_TOKENS, MAXIMUM_TOKENS, MAXIMUM_TOKENS)
     for times in (1, 2, 3):
-        recorded = await ledger.record("default", START, usage(most), "reported")
+        recorded = await ledger.write(record_usage, "default", START, usage(most), "reported")
         assert recorded.after.claude == TokenCounts(*[times * MAXIMUM_TOKENS] * 4)
 
 
 async def test_a_record_of_nothing_is_a_record(ledger: SqliteLedger) -> None:
-    recorded = await ledger.record("default", START, usage(NOTHING), "reported")
+    recorded = await ledger.write(record_usage, "default", START, usage(NOTHING), "reported")
     assert recorded.after == Session(1, "default", START, pace=Pace(0.0, START), usage_records=1)
 
 
 async def test_equal_records_without_a_request_id_all_count(ledger: SqliteLedger) -> None:
     for times in (1, 2, 3):
-        recorded = await ledger.record("default", START, usage(), "reported")
+        recorded = await ledger.write(record_usage, "default", START, usage(), "reported")
         total = TokenCounts(times, 20 * times, 300 * times, 4000 * times)
         assert (recorded.after.usage_records, recorded.after.claude) == (times, total)
         assert not recorded.repeated
@@ -342,12 +377,12 @@ async def test_equal_records_without_a_request_id_all_count(ledger: SqliteLedger
 async def test_a_repeated_request_id_changes_nothing_and_says_so(
     ledger: SqliteLedger, engine: Engine
 ) -> None:
-    decision_id, _ = await ledger.decide("default", START, TASK, always())
-    first = await ledger.record("default", START, usage(request_id="r1"), "reported")
+    decision_id = (await ledger.write(decide, "default", START, TASK, always())).decision_id
+    first = await ledger.write(record_usage, "default", START, usage(request_id="r1"), "reported")
     before = await everything(ledger, engine)
     for decision, outcome in ((None, None), (decision_id, Outcome.SUCCESS)):
         again = usage(request_id="r1", decision_id=decision, outcome=outcome)
-        repeat = await ledger.record("default", after(5), again, "reported")
+        repeat = await ledger.write(record_usage, "default", after(5), again, "reported")
         assert repeat == Recorded(Settings(), first.after, first.after, repeated=True, counted=True)
         assert await everything(ledger, engine) == before
 
@@ -355,10 +390,12 @@ async def test_a_repeated_request_id_changes_nothing_and_says_so(
 async def test_a_repeat_after_a_reset_does_not_count_towards_the_new_session(
     ledger: SqliteLedger, engine: Engine
 ) -> None:
-    await ledger.record("default", START, usage(request_id="r1"), "reported")
-    await ledger.reset("default", after(1), None)
+    await ledger.write(record_usage, "default", START, usage(request_id="r1"), "reported")
+    await ledger.write(reset_session, "default", after(1), None)
     before = await everything(ledger, engine)
-    repeat = await ledger.record("default", after(2), usage(request_id="r1"), "reported")
+    repeat = await ledger.write(
+        record_usage, "default", after(2), usage(request_id="r1"), "reported"
+    )
     opened = Session(2, "default", after(1))
     assert repeat == Recorded(Settings(), opened, opened, repeated=True, counted=True)
     assert await everything(ledger, engine) == before
@@ -379,10 +416,10 @@ async def test_a_repeat_after_a_reset_does_not_count_towards_the_new_session(
 async def test_a_request_id_that_stands_for_other_usage_is_refused(
     ledger: SqliteLedger, engine: Engine, name: str, other: Usage
 ) -> None:
-    await ledger.record("default", START, usage(request_id="r1"), "reported")
+    await ledger.write(record_usage, "default", START, usage(request_id="r1"), "reported")
     before = await everything(ledger, engine)
     with pytest.raises(InvalidInputError) as refused:
-        await ledger.record(name, START, other, "reported")
+        await ledger.write(record_usage, name, START, other, "reported")
     takes = "an id of its own for each response; this one was recorded with other usage"
     assert refused.value.problems == (Problem("request_id", "r1", takes),)
     assert await everything(ledger, engine) == before
@@ -391,17 +428,19 @@ async def test_a_request_id_that_stands_for_other_usage_is_refused(
 async def test_a_record_closes_its_decision_with_its_outcome(
     ledger: SqliteLedger, engine: Engine
 ) -> None:
-    left_open, _ = await ledger.decide("default", START, TASK, always())
-    failed, _ = await ledger.decide("default", START, TASK, always())
-    succeeded, _ = await ledger.decide("default", START, TASK, always())
+    left_open = (await ledger.write(decide, "default", START, TASK, always())).decision_id
+    failed = (await ledger.write(decide, "default", START, TASK, always())).decision_id
+    succeeded = (await ledger.write(decide, "default", START, TASK, always())).decision_id
     for decision_id, outcome in (
         (left_open, None),
         (failed, Outcome.FAILURE),
         (succeeded, Outcome.SUCCESS),
     ):
         closing = usage(decision_id=decision_id, outcome=outcome)
-        await ledger.record("default", after(1), closing, "reported")
-    assert {entry.decision_id: entry.outcome for entry in await ledger.decisions(None, 10)} == {
+        await ledger.write(record_usage, "default", after(1), closing, "reported")
+    assert {
+        entry.decision_id: entry.outcome for entry in await ledger.read(newest_decisions, None, 10)
+    } == {
         left_open: None,
         failed: Outcome.FAILURE,
         succeeded: Outcome.SUCCESS,
@@ -412,12 +451,14 @@ async def test_a_record_closes_its_decision_with_its_outcome(
 async def test_a_decision_closed_again_alike_is_harmless_and_the_tokens_count(
     ledger: SqliteLedger,
 ) -> None:
-    decision_id, _ = await ledger.decide("default", START, TASK, always())
+    decision_id = (await ledger.write(decide, "default", START, TASK, always())).decision_id
     for records, outcome in ((1, Outcome.FAILURE), (2, Outcome.FAILURE), (3, None)):
         closing = usage(decision_id=decision_id, outcome=outcome)
-        recorded = await ledger.record("default", START, closing, "reported")
+        recorded = await ledger.write(record_usage, "default", START, closing, "reported")
         assert recorded.after.usage_records == records
-    assert [entry.outcome for entry in await ledger.decisions(None, 10)] == [Outcome.FAILURE]
+    assert [entry.outcome for entry in await ledger.read(newest_decisions, None, 10)] == [
+        Outcome.FAILURE
+    ]
 
 
 @pytest.mark.parametrize(
@@ -426,12 +467,14 @@ async def test_a_decision_closed_again_alike_is_harmless_and_the_tokens_count(
 async def test_a_decision_cannot_be_closed_again_otherwise_and_its_tokens_are_not_counted(
     ledger: SqliteLedger, engine: Engine, first: Outcome, second: Outcome
 ) -> None:
-    decision_id, _ = await ledger.decide("default", START, TASK, always())
-    await ledger.record("default", START, usage(decision_id=decision_id, outcome=first), "reported")
+    decision_id = (await ledger.write(decide, "default", START, TASK, always())).decision_id
+    await ledger.write(
+        record_usage, "default", START, usage(decision_id=decision_id, outcome=first), "reported"
+    )
     before = await everything(ledger, engine)
     closing = usage(decision_id=decision_id, outcome=second)
     with pytest.raises(InvalidInputError) as refused:
-        await ledger.record("default", START, closing, "reported")
+        await ledger.write(record_usage, "default", START, closing, "reported")
     takes = f"no other outcome: decision {decision_id} is closed as {first}"
     assert refused.value.problems == (Problem("outcome", str(second), takes),)
     assert await everything(ledger, engine) == before
@@ -441,12 +484,12 @@ async def test_a_decision_cannot_be_closed_again_otherwise_and_its_tokens_are_no
 async def test_an_unknown_decision_is_refused_and_opens_no_session(
     ledger: SqliteLedger, engine: Engine, outcome: Outcome | None
 ) -> None:
-    decision_id, _ = await ledger.decide("default", START, TASK, always())
+    decision_id = (await ledger.write(decide, "default", START, TASK, always())).decision_id
     before = await everything(ledger, engine)
     for unknown in (decision_id + 1, 2**63 - 1):
         closing = usage(decision_id=unknown, outcome=outcome)
         with pytest.raises(InvalidInputError) as refused:
-            await ledger.record("other", START, closing, "reported")
+            await ledger.write(record_usage, "other", START, closing, "reported")
         takes = "the decision_id of a route_task answer"
         assert refused.value.problems == (Problem("decision_id", unknown, takes),)
     assert await everything(ledger, engine) == before
@@ -455,30 +498,31 @@ async def test_an_unknown_decision_is_refused_and_opens_no_session(
 async def test_a_reset_closes_the_open_session_with_its_figures_and_opens_the_next(
     ledger: SqliteLedger,
 ) -> None:
-    await ledger.decide("default", START, TASK, always())
-    await ledger.decide(
-        "default", START, TASK, always(DECISION._replace(reason=Reason.TASK_CRITICAL))
+    await ledger.write(decide, "default", START, TASK, always())
+    await ledger.write(
+        decide, "default", START, TASK, always(DECISION._replace(reason=Reason.TASK_CRITICAL))
     )
-    recorded = await ledger.record("default", START, usage(), "reported")
-    done = await ledger.reset("default", after(7), "new day")
+    recorded = await ledger.write(record_usage, "default", START, usage(), "reported")
+    done = await ledger.write(reset_session, "default", after(7), "new day")
     assert done == Reset(Settings(), recorded.after, 2, 2)
-    assert await ledger.sessions(None, 10) == (
+    assert await ledger.read(newest_sessions, None, 10) == NewestSessions(
         Settings(),
         (
             SessionRecord(Session(2, "default", after(7)), 0, None, None),
             SessionRecord(recorded.after, 2, after(7), "new day"),
         ),
     )
-    assert await ledger.standing("default", after(8)) == (
-        Standing(Settings(), Session(2, "default", after(7))),
-        {},
+    assert await ledger.read(session_snapshot, "default", after(8)) == SessionSnapshot(
+        Settings(), Session(2, "default", after(7)), decisions={}
     )
-    assert len(await ledger.decisions("default", 10)) == 2
+    assert len(await ledger.read(newest_decisions, "default", 10)) == 2
 
 
 async def test_a_reset_with_nothing_open_opens_a_session(ledger: SqliteLedger) -> None:
-    assert await ledger.reset("default", START, None) == Reset(Settings(), None, 0, 1)
-    assert await ledger.sessions(None, 10) == (
+    assert await ledger.write(reset_session, "default", START, None) == Reset(
+        Settings(), None, 0, 1
+    )
+    assert await ledger.read(newest_sessions, None, 10) == NewestSessions(
         Settings(),
         (SessionRecord(Session(1, "default", START), 0, None, None),),
     )
@@ -489,39 +533,44 @@ async def test_sessions_of_different_names_know_nothing_of_each_other(
 ) -> None:
     names = ("default", "Default", "default ", "größe", "日本", "a/b", "%")
     for position, name in enumerate(names):
-        await ledger.decide(name, START, TASK, always())
+        await ledger.write(decide, name, START, TASK, always())
         for _ in range(position):
-            await ledger.record(name, START, usage(TokenCounts(1)), "reported")
-    await ledger.reset("Default", after(1), None)
+            await ledger.write(record_usage, name, START, usage(TokenCounts(1)), "reported")
+    await ledger.write(reset_session, "Default", after(1), None)
     for position, name in enumerate(names):
-        standing, decisions = await ledger.standing(name, after(2))
+        snapshot = await ledger.read(session_snapshot, name, after(2))
         if name == "Default":
-            assert (standing.session.claude, decisions) == (NOTHING, {})
+            assert (snapshot.session.claude, snapshot.decisions) == (NOTHING, {})
         else:
-            assert standing.session.claude == TokenCounts(position)
-            assert decisions == {Reason.TASK_OPTIMIZED: 1}
-        assert [entry.session for entry in await ledger.decisions(name, 10)] == [name]
-    assert [record.session.name for record in (await ledger.sessions("größe", 10))[1]] == ["größe"]
+            assert snapshot.session.claude == TokenCounts(position)
+            assert snapshot.decisions == {Reason.TASK_OPTIMIZED: 1}
+        assert [entry.session for entry in await ledger.read(newest_decisions, name, 10)] == [name]
+    assert [
+        record.session.name for record in (await ledger.read(newest_sessions, "größe", 10)).sessions
+    ] == ["größe"]
 
 
 async def test_decisions_and_sessions_are_listed_newest_first_as_many_as_asked(
     ledger: SqliteLedger,
 ) -> None:
     for minute, name in enumerate(("a", "b", "a", "b", "a")):
-        await ledger.decide(name, after(minute), TASK, always())
-        await ledger.reset(name, after(minute), None)
-    assert [entry.decided_at for entry in await ledger.decisions(None, 3)] == [
+        await ledger.write(decide, name, after(minute), TASK, always())
+        await ledger.write(reset_session, name, after(minute), None)
+    assert [entry.decided_at for entry in await ledger.read(newest_decisions, None, 3)] == [
         after(4),
         after(3),
         after(2),
     ]
-    assert [entry.decided_at for entry in await ledger.decisions("b", 10)] == [after(3), after(1)]
-    _, records = await ledger.sessions(None, 2)
+    assert [entry.decided_at for entry in await ledger.read(newest_decisions, "b", 10)] == [
+        after(3),
+        after(1),
+    ]
+    records = (await ledger.read(newest_sessions, None, 2)).sessions
     assert [(record.session.name, record.ended_at) for record in records] == [
         ("a", None),
         ("b", None),
     ]
-    _, records = await ledger.sessions("b", 10)
+    records = (await ledger.read(newest_sessions, "b", 10)).sessions
     assert [(record.decisions, record.ended_at) for record in records] == [
         (0, None),
         (1, after(3)),
@@ -530,49 +579,48 @@ async def test_decisions_and_sessions_are_listed_newest_first_as_many_as_asked(
 
 
 async def test_without_a_window_a_session_never_ends_by_itself(ledger: SqliteLedger) -> None:
-    recorded = await ledger.record("default", START, usage(), "reported")
-    standing, _ = await ledger.standing("default", after(60 * 24 * 365))
-    assert standing.session == recorded.after
+    recorded = await ledger.write(record_usage, "default", START, usage(), "reported")
+    snapshot = await ledger.read(session_snapshot, "default", after(60 * 24 * 365))
+    assert snapshot.session == recorded.after
 
 
 @pytest.mark.parametrize("write", ["record", "decide"])
 async def test_a_session_that_reached_its_window_gives_way_to_the_next_at_the_next_write(
     ledger: SqliteLedger, engine: Engine, write: str
 ) -> None:
-    await ledger.change_settings({"session_window_minutes": 300}, "test", START)
-    recorded = await ledger.record("default", START, usage(), "reported")
+    await ledger.write(change_settings, {"session_window_minutes": 300}, "test", START)
+    recorded = await ledger.write(record_usage, "default", START, usage(), "reported")
     in_force = recorded.settings
     at_last, at_end = after(300) - timedelta(milliseconds=1), after(300)
-    assert (await ledger.standing("default", at_last))[0].session == recorded.after
+    assert (await ledger.read(session_snapshot, "default", at_last)).session == recorded.after
     before = await everything(ledger, engine)
-    assert await ledger.standing("default", at_end) == (
-        Standing(in_force, Session(None, "default")),
-        {},
+    assert await ledger.read(session_snapshot, "default", at_end) == SessionSnapshot(
+        in_force, Session(None, "default"), decisions={}
     )
     assert await everything(ledger, engine) == before
     if write == "record":
-        next_one = await ledger.record("default", at_end, usage(), "reported")
+        next_one = await ledger.write(record_usage, "default", at_end, usage(), "reported")
         assert next_one.before == Session(2, "default", at_end)
         assert next_one.after.claude == COUNTS
         decisions = 0
     else:
-        await ledger.decide("default", at_end, TASK, always())
+        await ledger.write(decide, "default", at_end, TASK, always())
         decisions = 1
-    standing, _ = await ledger.standing("default", at_end)
-    assert await ledger.sessions(None, 10) == (
+    snapshot = await ledger.read(session_snapshot, "default", at_end)
+    assert await ledger.read(newest_sessions, None, 10) == NewestSessions(
         in_force,
         (
-            SessionRecord(standing.session, decisions, None, None),
+            SessionRecord(snapshot.session, decisions, None, None),
             SessionRecord(recorded.after, 0, at_end, "session window"),
         ),
     )
 
 
 async def test_just_before_its_window_a_session_goes_on(ledger: SqliteLedger) -> None:
-    await ledger.change_settings({"session_window_minutes": 1}, "test", START)
-    await ledger.record("default", START, usage(), "reported")
-    recorded = await ledger.record(
-        "default", after(1) - timedelta(milliseconds=1), usage(), "reported"
+    await ledger.write(change_settings, {"session_window_minutes": 1}, "test", START)
+    await ledger.write(record_usage, "default", START, usage(), "reported")
+    recorded = await ledger.write(
+        record_usage, "default", after(1) - timedelta(milliseconds=1), usage(), "reported"
     )
     assert (recorded.after.session_id, recorded.after.usage_records) == (1, 2)
 
@@ -580,26 +628,29 @@ async def test_just_before_its_window_a_session_goes_on(ledger: SqliteLedger) ->
 async def test_a_repeat_reported_after_the_window_opens_nothing(
     ledger: SqliteLedger, engine: Engine
 ) -> None:
-    await ledger.change_settings({"session_window_minutes": 1}, "test", START)
-    await ledger.record("default", START, usage(request_id="r1"), "reported")
+    await ledger.write(change_settings, {"session_window_minutes": 1}, "test", START)
+    await ledger.write(record_usage, "default", START, usage(request_id="r1"), "reported")
     before = await everything(ledger, engine)
-    repeat = await ledger.record("default", after(9), usage(request_id="r1"), "reported")
+    repeat = await ledger.write(
+        record_usage, "default", after(9), usage(request_id="r1"), "reported"
+    )
     none_open = Session(None, "default")
     assert (repeat.before, repeat.after, repeat.repeated) == (none_open, none_open, True)
     assert await everything(ledger, engine) == before
 
 
 async def test_settings_are_the_defaults_until_somebody_sets_them(ledger: SqliteLedger) -> None:
-    assert await ledger.settings() == Settings()
-    assert await ledger.setting_changes(10) == ()
+    assert await ledger.read(effective_settings) == Settings()
+    assert await ledger.read(setting_changes, 10) == ()
 
 
 async def test_changed_settings_hold_for_every_client_and_are_kept_with_who_when_and_what(
     ledger: SqliteLedger, engine: Engine, stack: AsyncExitStack
 ) -> None:
     other = await engine.open(stack)
-    assert await other.settings() == Settings()
-    done = await ledger.change_settings(
+    assert await other.read(effective_settings) == Settings()
+    done = await ledger.write(
+        change_settings,
         {
             "token_warning_threshold": 100,
             "cache_read_weight": 0.1,
@@ -616,10 +667,10 @@ async def test_changed_settings_hold_for_every_client_and_are_kept_with_who_when
         task_mappings=mappings,
     )
     assert done == SettingsChanged(Settings(), changed)
-    assert await other.settings() == changed
-    assert (await other.standing("default", START))[0].settings == changed
+    assert await other.read(effective_settings) == changed
+    assert (await other.read(session_snapshot, "default", START)).settings == changed
     client = "Claude Code 2.1"
-    assert set(await other.setting_changes(10)) == {
+    assert set(await other.read(setting_changes, 10)) == {
         SettingChange(START, client, "token_warning_threshold", None, "100"),
         SettingChange(START, client, "cache_read_weight", None, "0.1"),
         SettingChange(START, client, "task_mappings.debug", LOCAL, None),
@@ -631,8 +682,10 @@ async def test_the_history_of_settings_is_newest_first_as_much_as_asked(
     ledger: SqliteLedger,
 ) -> None:
     for minute, limit in enumerate((300_000, 400_000, 500_000)):
-        await ledger.change_settings({"session_limit": limit}, f"client {minute}", after(minute))
-    assert await ledger.setting_changes(2) == (
+        await ledger.write(
+            change_settings, {"session_limit": limit}, f"client {minute}", after(minute)
+        )
+    assert await ledger.read(setting_changes, 2) == (
         SettingChange(after(2), "client 2", "session_limit", "400000", "500000"),
         SettingChange(after(1), "client 1", "session_limit", "300000", "400000"),
     )
@@ -641,10 +694,10 @@ async def test_the_history_of_settings_is_newest_first_as_much_as_asked(
 async def test_setting_what_is_set_already_leaves_no_line_in_the_history(
     ledger: SqliteLedger,
 ) -> None:
-    await ledger.change_settings({"session_limit": 300_000}, "test", START)
-    done = await ledger.change_settings({"session_limit": 300_000}, "test", after(1))
+    await ledger.write(change_settings, {"session_limit": 300_000}, "test", START)
+    done = await ledger.write(change_settings, {"session_limit": 300_000}, "test", after(1))
     assert done.before == done.after
-    assert len(await ledger.setting_changes(10)) == 1
+    assert len(await ledger.read(setting_changes, 10)) == 1
 
 
 async def test_one_bad_field_refuses_all_changes_and_every_bad_field_is_named(
@@ -652,7 +705,8 @@ async def test_one_bad_field_refuses_all_changes_and_every_bad_field_is_named(
 ) -> None:
     before = await everything(ledger, engine)
     with pytest.raises(InvalidInputError) as refused:
-        await ledger.change_settings(
+        await ledger.write(
+            change_settings,
             {
                 "claude_model": "claude-opus-4.6",
                 "session_limit": 0,
@@ -668,10 +722,10 @@ async def test_one_bad_field_refuses_all_changes_and_every_bad_field_is_named(
         "task_mappings.debug",
     ]
     with pytest.raises(InvalidInputError, match="token_warning_threshold"):
-        await ledger.change_settings({"token_auto_switch_threshold": 100_000}, "test", START)
+        await ledger.write(change_settings, {"token_auto_switch_threshold": 100_000}, "test", START)
     with pytest.raises(InvalidInputError, match="no_such_setting"):
-        await ledger.change_settings(
-            {"session_limit": 300_000, "no_such_setting": 1}, "test", START
+        await ledger.write(
+            change_settings, {"session_limit": 300_000, "no_such_setting": 1}, "test", START
         )
     assert await everything(ledger, engine) == before
 
@@ -679,32 +733,33 @@ async def test_one_bad_field_refuses_all_changes_and_every_bad_field_is_named(
 async def test_settings_that_are_unset_return_to_their_defaults_with_a_line_in_the_history(
     ledger: SqliteLedger,
 ) -> None:
-    changed = await ledger.change_settings(
+    changed = await ledger.write(
+        change_settings,
         {"session_limit": 300_000, "task_mappings": {"debug": "m:1", "translate": "m:2"}},
         "test",
         START,
     )
-    done = await ledger.unset_settings(
-        ("session_limit", "task_mappings.translate"), "other", after(1)
+    done = await ledger.write(
+        unset_settings, ("session_limit", "task_mappings.translate"), "other", after(1)
     )
     mappings = {**DEFAULT_TASK_MAPPINGS, "debug": "m:1"}
     assert done == SettingsChanged(changed.after, Settings()._replace(task_mappings=mappings))
-    assert await ledger.settings() == done.after
-    assert set(await ledger.setting_changes(2)) == {
+    assert await ledger.read(effective_settings) == done.after
+    assert set(await ledger.read(setting_changes, 2)) == {
         SettingChange(after(1), "other", "session_limit", "300000", None),
         SettingChange(after(1), "other", "task_mappings.translate", "m:2", None),
     }
-    done = await ledger.unset_settings(("task_mappings",), "other", after(2))
-    assert (done.after, await ledger.settings()) == (Settings(), Settings())
+    done = await ledger.write(unset_settings, ("task_mappings",), "other", after(2))
+    assert (done.after, await ledger.read(effective_settings)) == (Settings(), Settings())
 
 
 async def test_unsetting_an_unknown_setting_is_refused_and_changes_nothing(
     ledger: SqliteLedger, engine: Engine
 ) -> None:
-    await ledger.change_settings({"session_limit": 300_000}, "test", START)
+    await ledger.write(change_settings, {"session_limit": 300_000}, "test", START)
     before = await everything(ledger, engine)
     with pytest.raises(InvalidInputError, match="no_such_setting"):
-        await ledger.unset_settings(("session_limit", "no_such_setting"), "test", START)
+        await ledger.write(unset_settings, ("session_limit", "no_such_setting"), "test", START)
     assert await everything(ledger, engine) == before
 
 
@@ -722,33 +777,37 @@ async def test_unsetting_an_unknown_setting_is_refused_and_changes_nothing(
 async def test_stored_settings_that_cannot_be_used_stop_every_use_and_can_be_mended(
     ledger: SqliteLedger, engine: Engine, name: str, text: str
 ) -> None:
-    await ledger.record("default", START, usage(), "reported")
+    await ledger.write(record_usage, "default", START, usage(), "reported")
     engine.store_setting(name, text)
     uses: tuple[Callable[[], Awaitable[object]], ...] = (
-        ledger.settings,
-        ledger.revisions,
-        lambda: ledger.sessions(None, 1),
-        lambda: ledger.standing("default", START),
-        lambda: ledger.decide("default", START, TASK, always()),
-        lambda: ledger.record("default", START, usage(), "reported"),
-        lambda: ledger.reset("default", START, None),
+        lambda: ledger.read(effective_settings),
+        lambda: ledger.read(session_revisions),
+        lambda: ledger.read(newest_sessions, None, 1),
+        lambda: ledger.read(session_snapshot, "default", START),
+        lambda: ledger.write(decide, "default", START, TASK, always()),
+        lambda: ledger.write(record_usage, "default", START, usage(), "reported"),
+        lambda: ledger.write(reset_session, "default", START, None),
     )
     for use in uses:
         with pytest.raises(InvalidStoredSettingsError, match=name):
             await use()
     assert len(engine.usage_records()) == 1
-    done = await ledger.unset_settings((name,), "test", START)
-    assert (done.after, await ledger.settings()) == (Settings(), Settings())
+    done = await ledger.write(unset_settings, (name,), "test", START)
+    assert (done.after, await ledger.read(effective_settings)) == (Settings(), Settings())
 
 
 async def test_a_stored_setting_that_cannot_be_used_is_mended_by_setting_it(
     ledger: SqliteLedger, engine: Engine
 ) -> None:
-    assert await ledger.settings() == Settings()
+    assert await ledger.read(effective_settings) == Settings()
     engine.store_setting("session_limit", "plenty")
-    done = await ledger.change_settings({"session_limit": 300_000}, "test", START)
-    assert done.after == await ledger.settings() == Settings()._replace(session_limit=300_000)
-    assert await ledger.setting_changes(1) == (
+    done = await ledger.write(change_settings, {"session_limit": 300_000}, "test", START)
+    assert (
+        done.after
+        == await ledger.read(effective_settings)
+        == Settings()._replace(session_limit=300_000)
+    )
+    assert await ledger.read(setting_changes, 1) == (
         SettingChange(START, "test", "session_limit", "plenty", "300000"),
     )
 
@@ -756,29 +815,30 @@ async def test_a_stored_setting_that_cannot_be_used_is_mended_by_setting_it(
 async def test_revisions_tell_when_the_status_of_an_open_session_changed_and_whose(
     ledger: SqliteLedger,
 ) -> None:
-    await ledger.reset("a", START, None)
-    await ledger.reset("b", START, None)
+    await ledger.write(reset_session, "a", START, None)
+    await ledger.write(reset_session, "b", START, None)
     changes: tuple[Callable[[], Awaitable[object]], ...] = (
-        lambda: ledger.record("a", START, usage(), "reported"),
-        lambda: ledger.record("a", START, usage(model=LOCAL), "reported"),
-        lambda: ledger.decide("a", START, TASK, always()),
-        lambda: ledger.reset("a", START, None),
+        lambda: ledger.write(record_usage, "a", START, usage(), "reported"),
+        lambda: ledger.write(record_usage, "a", START, usage(model=LOCAL), "reported"),
+        lambda: ledger.write(decide, "a", START, TASK, always()),
+        lambda: ledger.write(reset_session, "a", START, None),
     )
-    in_force, before = await ledger.revisions()
-    assert (in_force, set(before)) == (Settings(), {"a", "b"})
+    revisions = await ledger.read(session_revisions)
+    before = revisions.sessions
+    assert (revisions.settings, set(before)) == (Settings(), {"a", "b"})
     for change in changes:
         await change()
-        _, now = await ledger.revisions()
+        now = (await ledger.read(session_revisions)).sessions
         assert now["a"] != before["a"]
         assert now["b"] == before["b"]
         before = now
-    await ledger.standing("a", START)
-    await ledger.record("a", START, usage(request_id="r1"), "reported")
-    _, before = await ledger.revisions()
-    await ledger.record("a", START, usage(request_id="r1"), "reported")
-    assert (await ledger.revisions())[1] == before
-    done = await ledger.change_settings({"session_limit": 300_000}, "test", START)
-    assert (await ledger.revisions())[0] == done.after
+    await ledger.read(session_snapshot, "a", START)
+    await ledger.write(record_usage, "a", START, usage(request_id="r1"), "reported")
+    before = (await ledger.read(session_revisions)).sessions
+    await ledger.write(record_usage, "a", START, usage(request_id="r1"), "reported")
+    assert (await ledger.read(session_revisions)).sessions == before
+    done = await ledger.write(change_settings, {"session_limit": 300_000}, "test", START)
+    assert (await ledger.read(session_revisions)).settings == done.after
 
 
 def measured(
@@ -792,9 +852,9 @@ def measured(
 
 
 async def test_a_session_is_opened_unless_one_is_open(ledger: SqliteLedger) -> None:
-    await ledger.open_session("default", START)
-    await ledger.open_session("default", after(1))
-    assert await ledger.sessions(None, 10) == (
+    await ledger.write(open_session, "default", START)
+    await ledger.write(open_session, "default", after(1))
+    assert await ledger.read(newest_sessions, None, 10) == NewestSessions(
         Settings(),
         (SessionRecord(Session(1, "default", START), 0, None, None),),
     )
@@ -803,20 +863,21 @@ async def test_a_session_is_opened_unless_one_is_open(ledger: SqliteLedger) -> N
 async def test_measured_usage_counts_in_every_session_that_was_open_then_and_in_no_other(
     ledger: SqliteLedger,
 ) -> None:
-    await ledger.open_session("a", START)
-    await ledger.open_session("b", after(10))
-    await ledger.reset("a", after(20), None)
-    new = await ledger.ingest(
+    await ledger.write(open_session, "a", START)
+    await ledger.write(open_session, "b", after(10))
+    await ledger.write(reset_session, "a", after(20), None)
+    new = await ledger.write(
+        ingest,
         [
             measured("m1", -1, TokenCounts(1)),
             measured("m2", 0, TokenCounts(10)),
             measured("m3", 15, TokenCounts(100)),
             measured("m4", 20, TokenCounts(1000)),
             measured("m5", 21, TokenCounts(0, 7), model=LOCAL),
-        ]
+        ],
     )
     assert new == 5
-    _, records = await ledger.sessions(None, 10)
+    records = (await ledger.read(newest_sessions, None, 10)).sessions
     assert {
         record.session.session_id: (
             record.session.claude,
@@ -835,14 +896,14 @@ async def test_measured_usage_counts_in_every_session_that_was_open_then_and_in_
 async def test_a_measured_response_counts_once_with_the_largest_total_seen_for_it(
     ledger: SqliteLedger, engine: Engine
 ) -> None:
-    await ledger.open_session("default", START)
-    assert await ledger.ingest([measured("m1", 1, TokenCounts(5, 1))]) == 1
+    await ledger.write(open_session, "default", START)
+    assert await ledger.write(ingest, [measured("m1", 1, TokenCounts(5, 1))]) == 1
     grown = [measured("m1", 2, TokenCounts(5, 9)), measured("m1", 3, TokenCounts(5, 4))]
-    assert await ledger.ingest(grown) == 1
+    assert await ledger.write(ingest, grown) == 1
     before = await everything(ledger, engine)
-    assert await ledger.ingest(grown) == 0
+    assert await ledger.write(ingest, grown) == 0
     assert await everything(ledger, engine) == before
-    session = (await ledger.standing("default", after(4)))[0].session
+    session = (await ledger.read(session_snapshot, "default", after(4))).session
     assert (session.claude, session.measured, session.usage_records) == (
         TokenCounts(5, 9),
         TokenCounts(5, 9),
@@ -853,20 +914,21 @@ async def test_a_measured_response_counts_once_with_the_largest_total_seen_for_i
 async def test_a_bound_session_counts_its_folder_alone_from_its_next_start_on(
     ledger: SqliteLedger,
 ) -> None:
-    await ledger.open_session("shop", START)
-    await ledger.bind("shop", "/code/shop")
-    await ledger.reset("shop", after(10), None)
+    await ledger.write(open_session, "shop", START)
+    await ledger.write(bind_session, "shop", "/code/shop")
+    await ledger.write(reset_session, "shop", after(10), None)
     elsewhere = [None, "/code", "/code/shopping", "/code/shop", "/code/shop/web"]
     for minute in (5, 15):
-        await ledger.ingest(
+        await ledger.write(
+            ingest,
             [
                 measured(f"{minute} {folder}", minute, TokenCounts(10**position), folder=folder)
                 for position, folder in enumerate(elsewhere)
-            ]
+            ],
         )
-    await ledger.bind("shop", None)
-    await ledger.reset("shop", after(20), None)
-    _, records = await ledger.sessions(None, 10)
+    await ledger.write(bind_session, "shop", None)
+    await ledger.write(reset_session, "shop", after(20), None)
+    records = (await ledger.read(newest_sessions, None, 10)).sessions
     assert [(record.session.folder, record.session.claude.input_tokens) for record in records] == [
         (None, 0),
         ("/code/shop", 11_000),
@@ -881,26 +943,26 @@ async def test_how_far_transcripts_were_read_is_kept_for_every_client(
         "/a.jsonl", 1, 100, 10**18, 90, 2**32 - 1, 2, "2026-01-01T00:00:00+00:00"
     )
     second = TranscriptPosition("/b.jsonl", 2**40, -1, 0, 0, 0, 0)
-    assert await ledger.reading_state(START) == ReadingState(None, {})
+    assert await ledger.read(reading_state, START) == ReadingState(None, {})
     for position in (first, second):
-        await ledger.ingest([], [position])
-    await ledger.ingest([], [first, second._replace(size=5)])
-    await ledger.open_session("default", START)
+        await ledger.write(ingest, [], [position])
+    await ledger.write(ingest, [], [first, second._replace(size=5)])
+    await ledger.write(open_session, "default", START)
     other = await engine.open(stack)
-    assert await other.reading_state(after(1)) == ReadingState(
+    assert await other.read(reading_state, after(1)) == ReadingState(
         START, {first.path: first, second.path: second._replace(size=5)}
     )
-    assert await other.unread_lines() == 2
+    assert await other.read(unread_lines) == 2
 
 
 async def test_transcripts_are_read_back_to_the_oldest_session_that_may_still_grow(
     ledger: SqliteLedger,
 ) -> None:
-    await ledger.open_session("a", START)
-    await ledger.reset("a", after(10), None)
+    await ledger.write(open_session, "a", START)
+    await ledger.write(reset_session, "a", after(10), None)
     day = 24 * 60
-    assert (await ledger.reading_state(after(10 + day - 1))).since == START
-    assert (await ledger.reading_state(after(10 + day))).since == after(10)
+    assert (await ledger.read(reading_state, after(10 + day - 1))).since == START
+    assert (await ledger.read(reading_state, after(10 + day))).since == after(10)
 
 
 async def test_the_plan_s_limits_are_kept_as_last_reported_until_their_window_ends(
@@ -908,11 +970,13 @@ async def test_the_plan_s_limits_are_kept_as_last_reported_until_their_window_en
 ) -> None:
     five_hour = PlanUsage("five_hour", 12.5, after(60))
     seven_day = PlanUsage("seven_day", 80.0, after(6000))
-    assert await ledger.plan_usage(START) == ()
-    await ledger.record_plan_usage([replace(five_hour, used_percentage=1.0), seven_day], START)
-    await ledger.record_plan_usage([five_hour], START)
-    assert await ledger.plan_usage(after(59)) == (five_hour, seven_day)
-    assert await ledger.plan_usage(after(60)) == (seven_day,)
+    assert await ledger.read(plan_usage, START) == ()
+    await ledger.write(
+        record_plan_usage, [replace(five_hour, used_percentage=1.0), seven_day], START
+    )
+    await ledger.write(record_plan_usage, [five_hour], START)
+    assert await ledger.read(plan_usage, after(59)) == (five_hour, seven_day)
+    assert await ledger.read(plan_usage, after(60)) == (seven_day,)
 
 
 async def test_what_one_client_stored_every_other_reads_at_its_next_call(
@@ -921,12 +985,14 @@ async def test_what_one_client_stored_every_other_reads_at_its_next_call(
     other = await engine.open(stack)
     for turn in range(1, 4):
         for client in (ledger, other):
-            await client.decide("default", START, TASK, always())
-            await client.record("default", START, usage(TokenCounts(1)), "reported")
-        standing, decisions = await ledger.standing("default", START)
-        assert standing.session.claude == TokenCounts(2 * turn)
-        assert decisions == {Reason.TASK_OPTIMIZED: 2 * turn}
-        assert await ledger.standing("default", START) == await other.standing("default", START)
+            await client.write(decide, "default", START, TASK, always())
+            await client.write(record_usage, "default", START, usage(TokenCounts(1)), "reported")
+        snapshot = await ledger.read(session_snapshot, "default", START)
+        assert snapshot.session.claude == TokenCounts(2 * turn)
+        assert snapshot.decisions == {Reason.TASK_OPTIMIZED: 2 * turn}
+        assert await ledger.read(session_snapshot, "default", START) == await other.read(
+            session_snapshot, "default", START
+        )
     assert await everything(ledger, engine) == await everything(other, engine)
 
 
@@ -937,7 +1003,9 @@ async def test_calls_that_are_made_all_at_once_are_all_done(
     totals: list[int] = []
 
     async def record(client: SqliteLedger) -> None:
-        recorded = await client.record("default", START, usage(TokenCounts(1)), "reported")
+        recorded = await client.write(
+            record_usage, "default", START, usage(TokenCounts(1)), "reported"
+        )
         totals.append(recorded.after.claude.input_tokens)
 
     async with anyio.create_task_group() as tasks:
@@ -949,16 +1017,18 @@ async def test_calls_that_are_made_all_at_once_are_all_done(
 async def test_everything_is_there_after_closing_and_opening_again(
     ledger: SqliteLedger, engine: Engine
 ) -> None:
-    await ledger.decide("default", START, TASK, always())
-    await ledger.record("default", START, usage(request_id="r1"), "reported")
-    await ledger.change_settings({"session_limit": 300_000}, "test", START)
+    await ledger.write(decide, "default", START, TASK, always())
+    await ledger.write(record_usage, "default", START, usage(request_id="r1"), "reported")
+    await ledger.write(change_settings, {"session_limit": 300_000}, "test", START)
     before = await everything(ledger, engine)
     async with AsyncExitStack() as stack:
         again = await engine.open(stack)
         assert await everything(again, engine) == before
     async with AsyncExitStack() as stack:
         again = await engine.open(stack)
-        repeat = await again.record("default", START, usage(request_id="r1"), "reported")
+        repeat = await again.write(
+            record_usage, "default", START, usage(request_id="r1"), "reported"
+        )
         assert repeat.repeated
         assert await everything(again, engine) == before
 
@@ -1028,20 +1098,20 @@ async def follow(
         if step is None:
             model.open_id.pop(name, None)
             expected = model.begin(name)
-            assert (await ledger.reset(name, START, None)).session_id == expected
+            assert (await ledger.write(reset_session, name, START, None)).session_id == expected
         elif isinstance(step, Reason):
             model.decided[model.current(name)].append(step)
-            await ledger.decide(name, START, TASK, always(DECISION._replace(reason=step)))
+            await ledger.write(decide, name, START, TASK, always(DECISION._replace(reason=step)))
         elif step.request_id is not None and step.request_id in model.requests:
             if model.requests[step.request_id] == (name, step):
-                assert (await ledger.record(name, START, step, "reported")).repeated
+                assert (await ledger.write(record_usage, name, START, step, "reported")).repeated
             else:
                 with pytest.raises(InvalidInputError):
-                    await ledger.record(name, START, step, "reported")
+                    await ledger.write(record_usage, name, START, step, "reported")
         else:
             counted = model.claude if step.model == CLAUDE else model.local
             counted[model.current(name)].append(step.counts)
-            assert not (await ledger.record(name, START, step, "reported")).repeated
+            assert not (await ledger.write(record_usage, name, START, step, "reported")).repeated
             if step.request_id is not None:
                 model.requests[step.request_id] = (name, step)
 
@@ -1057,7 +1127,7 @@ async def test_totals_are_the_sums_of_what_was_recorded_whatever_was_called_in_w
         async with AsyncExitStack() as stack:
             ledger = await kind(Path(folder) / "ledger.db").open(stack)
             await follow(ledger, steps, model)
-            _, records = await ledger.sessions(None, 1000)
+            records = (await ledger.read(newest_sessions, None, 1000)).sessions
     assert {
         record.session.session_id: (
             record.session.claude,

@@ -19,7 +19,8 @@ from pasts import CLAUDE, START, Past
 from immunos_mcp.domain import MeasuredUsage, RequestUsage, TokenCounts, WarningLevel
 from immunos_mcp.errors import InvalidInputError
 from immunos_mcp.ledger import history
-from immunos_mcp.ledger.inline import InlineSqliteLedger, finish
+from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
+from immunos_mcp.ledger.measured_usage import ingest, ingest_requests
 from immunos_mcp.replay import engine
 from immunos_mcp.router import Router
 
@@ -64,7 +65,7 @@ def totals(file: Path) -> list[list[tuple[Any, ...]]]:
 
 def prune(past: Past, keep_days: int) -> Any:
     with InlineSqliteLedger(past.file) as ledger:
-        return finish(Router(ledger, "default", lambda: past.now).prune(keep_days))
+        return run_sync(Router(ledger, "default", lambda: past.now).prune(keep_days))
 
 
 def assert_replays(file: Path) -> list[int]:
@@ -167,21 +168,21 @@ def test_what_was_pruned_does_not_count_again(tmp_path: Path) -> None:
     with InlineSqliteLedger(tmp_path / "ledger.db") as ledger:
         now = START
         router = Router(ledger, "default", lambda: now)
-        finish(router.open_session())
-        finish(ledger.ingest([old]))
-        finish(ledger.ingest_requests([request]))
-        finish(router.record_usage(CLAUDE, 11, 0, request_id="id"))
-        finish(router.reset_session())
+        run_sync(router.open_session())
+        run_sync(ledger.write(ingest, [old]))
+        run_sync(ledger.write(ingest_requests, [request]))
+        run_sync(router.record_usage(CLAUDE, 11, 0, request_id="id"))
+        run_sync(router.reset_session())
         now += timedelta(days=10)
-        finish(router.reset_session())
-        finish(router.prune(2))
+        run_sync(router.reset_session())
+        run_sync(router.prune(2))
         before = totals(ledger.path)
         assert wire.rows(
             ledger.path, "SELECT sum(usage_records) FROM immunos_mcp_pruned_usage"
         ) == [(3,)]
-        finish(ledger.ingest([old]))
-        finish(ledger.ingest_requests([request]))
-        assert finish(router.record_usage(CLAUDE, 11, 0, request_id="id")).repeated
+        run_sync(ledger.write(ingest, [old]))
+        run_sync(ledger.write(ingest_requests, [request]))
+        assert run_sync(router.record_usage(CLAUDE, 11, 0, request_id="id")).repeated
         assert totals(ledger.path) == before
 
 
@@ -193,10 +194,10 @@ def test_a_response_written_around_a_pruning_is_known_when_its_last_line_comes_b
     last = first._replace(at=midnight + timedelta(milliseconds=1))
     with InlineSqliteLedger(tmp_path / "ledger.db") as ledger:
         router = Router(ledger, "default", lambda: midnight + timedelta(days=1, hours=1))
-        finish(ledger.ingest([first]))
-        finish(router.prune(1))
+        run_sync(ledger.write(ingest, [first]))
+        run_sync(router.prune(1))
         before = totals(ledger.path)
-        assert finish(ledger.ingest([last])) == 0
+        assert run_sync(ledger.write(ingest, [last])) == 0
         assert totals(ledger.path) == before
 
 
@@ -219,7 +220,7 @@ def test_what_a_session_had_reached_before_is_known_to_a_replay(tmp_path: Path) 
         ({"token_warning_threshold": 175_000}, START + timedelta(days=14)),
     ):
         with InlineSqliteLedger(past.file) as ledger:
-            answer = finish(Router(ledger, "default").replay(changes))
+            answer = run_sync(Router(ledger, "default").replay(changes))
         found = {crossing.level: crossing.after for crossing in answer.crossings}
         assert_near(found[WarningLevel.WARNING], warning)
         assert_near(found[WarningLevel.CRITICAL], START + timedelta(days=14))
@@ -239,7 +240,7 @@ def test_a_decision_that_stays_keeps_its_usage(tmp_path: Path) -> None:
     def kept() -> int:
         with InlineSqliteLedger(past.file) as ledger:
             router = Router(ledger, "default")
-            return finish(router.replay({"track_record": "off"})).kept_tokens
+            return run_sync(router.replay({"track_record": "off"})).kept_tokens
 
     before = kept()
     assert before > 0
@@ -262,10 +263,10 @@ def test_what_was_pruned_or_lost_what_it_was_made_from_is_not_explained(tmp_path
             (6, "takes the decision_id of a route_task answer"),
         ):
             with pytest.raises(InvalidInputError, match=f"got {decision_id}, {takes}"):
-                finish(router.explain_decision(decision_id))
+                run_sync(router.explain_decision(decision_id))
         with pytest.raises(InvalidInputError, match="takes a decision that was not pruned"):
-            finish(router.record_outcome(1, "success"))
-        assert finish(router.explain_decision(5)).decision_id == 5
+            run_sync(router.record_outcome(1, "success"))
+        assert run_sync(router.explain_decision(5)).decision_id == 5
 
 
 def test_a_rehearsal_says_how_much_and_changes_nothing(home: Path) -> None:
@@ -327,7 +328,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from immunos_mcp.ledger import pruning
-from immunos_mcp.ledger.inline import InlineSqliteLedger, finish
+from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
 from immunos_mcp.router import Router
 
 delete = pruning._prune_decisions
@@ -336,7 +337,7 @@ def die(connection, first):
     os.kill(os.getpid(), signal.SIGKILL)
 pruning._prune_decisions = die
 with InlineSqliteLedger(Path(sys.argv[1])) as ledger:
-    finish(Router(ledger, "default").prune(1))
+    run_sync(Router(ledger, "default").prune(1))
 """
 
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from immunos_mcp.cli import terminal
 from immunos_mcp.domain import Evidence, ModelRecord, Provider, RecordRules, Settings, TokenCounts
-from immunos_mcp.ledger.inline import InlineSqliteLedger, finish
+from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
 from immunos_mcp.reports import prices
 from immunos_mcp.reports.csv import Line, long_table
 from immunos_mcp.reports.page.document import page
@@ -46,7 +46,7 @@ def report(contents: Contents, since: datetime | None = None) -> ReportAnswer:
         filled_ledgers.fill(file, contents)
         with InlineSqliteLedger(file) as ledger:
             router = Router(ledger, "default", clock=lambda: NOW)
-            return finish(router.report(since, PRICES))
+            return run_sync(router.report(since, PRICES))
 
 
 class Reader(HTMLParser):

@@ -14,7 +14,8 @@ from pasts import CLAUDE, CODER, SMALL, START, Past
 
 from immunos_mcp.errors import InvalidInputError
 from immunos_mcp.ledger import history
-from immunos_mcp.ledger.inline import InlineSqliteLedger, finish
+from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
+from immunos_mcp.ledger.decisions import newest_decisions
 from immunos_mcp.replay import engine
 from immunos_mcp.router import Router
 from immunos_mcp.rules import policy
@@ -38,7 +39,10 @@ def past_of(file: Path, **narrower: Any) -> Generator[History]:
 def logged(file: Path, replayed: list[engine.Replayed]) -> list[tuple[object, ...]]:
     """Return what the ledger says of decisions that were replayed."""
     with InlineSqliteLedger(file) as ledger:
-        entries = {entry.decision_id: entry for entry in finish(ledger.decisions(None, 10**6))}
+        entries = {
+            entry.decision_id: entry
+            for entry in run_sync(ledger.read(newest_decisions, None, 10**6))
+        }
     return [as_logged(entries[one.past.decision_id].decision) for one in replayed]
 
 
@@ -128,7 +132,7 @@ def test_the_inputs_of_a_logged_decision_decide_the_same_again(
     assert inputs is not None
     decision = policy.decide(*inputs)
     with InlineSqliteLedger(past.file) as ledger:
-        (entry,) = finish(ledger.decisions(None, 1))
+        (entry,) = run_sync(ledger.read(newest_decisions, None, 1))
     assert (decision.model, decision.reason, decision.trial, decision.changed_by) == (
         entry.decision.model,
         entry.decision.reason,
@@ -148,10 +152,10 @@ def test_figures_agree_with_what_is_listed(
         router = Router(ledger, "default", lambda: past.now)
         before = wire.dump(past.file)
         try:
-            answer = finish(router.replay(change.changes, most=1000))
+            answer = run_sync(router.replay(change.changes, most=1000))
         except InvalidInputError:
             return
-        again = finish(router.replay(change.changes, most=1000))
+        again = run_sync(router.replay(change.changes, most=1000))
     assert answer == again
     assert wire.dump(past.file) == before
     assert answer.decisions == len(past.decision_ids)
@@ -288,6 +292,6 @@ def test_a_dry_run_replays_the_sessions_newest_decisions(tmp_path: Path) -> None
     with InlineSqliteLedger(past.file) as ledger:
         router = Router(ledger, "default", lambda: START)
         changes = {"task_mappings": {"essay": CODER}}
-        rehearsal = finish(router.update_config(changes, "test", dry_run=True)).rehearsal
+        rehearsal = run_sync(router.update_config(changes, "test", dry_run=True)).rehearsal
     assert rehearsal is not None
     assert (rehearsal.decisions, rehearsal.moved_to_ollama, rehearsal.kept_tokens) == (1, 1, 900)

@@ -20,8 +20,8 @@ from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.client.subscriptions import ResourceUpdated
 
-from immunos_mcp.ledger.inline import InlineSqliteLedger, finish
-from immunos_mcp.ledger.threaded import ThreadedSqliteLedger
+from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
+from immunos_mcp.ledger.connections.threaded import ThreadedSqliteLedger
 from immunos_mcp.router import Router
 from immunos_mcp.server import notifications
 from immunos_mcp.server.app import build_server
@@ -265,9 +265,9 @@ async def test_a_change_made_right_after_the_subscription_was_acknowledged_is_he
 ) -> None:
     with InlineSqliteLedger(wire.ledger_path(home)) as ledger:
         router = Router(ledger, "default")
-        finish(router.get_session_status())
+        run_sync(router.get_session_status())
         async with subscribed(home, era, STATUS) as ear:
-            finish(router.record_usage("claude-x", 1, 0))
+            run_sync(router.record_usage("claude-x", 1, 0))
             assert await ear.hear() == STATUS
 
 

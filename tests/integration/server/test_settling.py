@@ -12,8 +12,10 @@ from mcp.client import Client
 from sdk_clients import ERAS, Era, answer
 from transcript_lines import Answer, append, transcript
 
-from immunos_mcp.assistants.claude_code.transcripts import TranscriptFolders
-from immunos_mcp.ledger.threaded import ThreadedSqliteLedger
+from immunos_mcp.assistants.claude_code.transcripts import FORMAT
+from immunos_mcp.assistants.follower import Follower
+from immunos_mcp.assistants.transcripts import TranscriptFolders
+from immunos_mcp.ledger.connections.threaded import ThreadedSqliteLedger
 from immunos_mcp.router import Router
 from immunos_mcp.server.app import build_server
 
@@ -46,9 +48,10 @@ async def connected(
     folder: Path, writer: Writer, name: str, era: Era, *, reads_transcripts: bool = True
 ) -> AsyncGenerator[Client]:
     """Connect a client of that name to a server that waits as the writer says."""
-    transcripts = TranscriptFolders((folder / "projects",)) if reads_transcripts else None
+    folders = TranscriptFolders((folder / "projects",), FORMAT)
     async with ThreadedSqliteLedger(folder / "ledger.db") as ledger:
-        router = Router(ledger, "default", transcripts=transcripts)
+        follower = Follower(ledger, folders) if reads_transcripts else None
+        router = Router(ledger, "default", follower=follower)
         await router.open_session()
         built = build_server(router, "default", sleep=writer.write_while_waiting)
         async with Client(

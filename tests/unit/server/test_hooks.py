@@ -10,8 +10,10 @@ import anyio
 import pytest
 from transcript_lines import Answer, append, transcript
 
-from immunos_mcp.assistants.claude_code.transcripts import TranscriptFolders
-from immunos_mcp.ledger.inline import InlineSqliteLedger
+from immunos_mcp.assistants.claude_code.transcripts import FORMAT
+from immunos_mcp.assistants.follower import Follower
+from immunos_mcp.assistants.transcripts import TranscriptFolders
+from immunos_mcp.ledger.connections.inline import InlineSqliteLedger
 from immunos_mcp.router import Router
 from immunos_mcp.server.hooks import HookEvent, Hooks
 
@@ -46,7 +48,8 @@ class Conversation:
 @pytest.fixture
 def router(tmp_path: Path) -> Generator[Router]:
     with InlineSqliteLedger(tmp_path / "ledger.db") as ledger:
-        yield Router(ledger, "default", transcripts=TranscriptFolders((tmp_path / "projects",)))
+        follower = Follower(ledger, TranscriptFolders((tmp_path / "projects",), FORMAT))
+        yield Router(ledger, "default", follower=follower)
 
 
 @pytest.fixture

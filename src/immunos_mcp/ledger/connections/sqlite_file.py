@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from immunos_mcp.errors import LedgerError
 from immunos_mcp.ledger import schema
+from immunos_mcp.ledger.dialect import Connection
+from immunos_mcp.ledger.moments import utc_text
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -19,12 +21,7 @@ if TYPE_CHECKING:
 _RETRY_SECONDS = 0.01
 
 
-def utc_text(moment: datetime) -> str:
-    """Spell a moment as the ledger stores it: ISO 8601, UTC, milliseconds, sortable as text."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def connect(path: Path, busy_timeout_seconds: float) -> sqlite3.Connection:
+def connect(path: Path, busy_timeout_seconds: float) -> Connection:
     """Open a ledger, making the file, its folder and its tables where they are missing.
 
     The connection is in autocommit mode, may be used from one thread other than the caller's, and
@@ -36,7 +33,11 @@ def connect(path: Path, busy_timeout_seconds: float) -> sqlite3.Connection:
     with translated(path):
         _make_private(path)
         connection = sqlite3.connect(
-            path, timeout=busy_timeout_seconds, isolation_level=None, check_same_thread=False
+            path,
+            timeout=busy_timeout_seconds,
+            isolation_level=None,
+            check_same_thread=False,
+            factory=Connection,
         )
         try:
             _refuse_newer(_version(connection), path)
@@ -58,7 +59,7 @@ def _make_private(path: Path) -> None:
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
 
 
-def _configure(connection: sqlite3.Connection, busy_timeout_seconds: float) -> None:
+def _configure(connection: Connection, busy_timeout_seconds: float) -> None:
     (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
     deadline = time.monotonic() + busy_timeout_seconds
     while mode != "wal":
@@ -78,7 +79,7 @@ def _configure(connection: sqlite3.Connection, busy_timeout_seconds: float) -> N
     connection.execute("PRAGMA foreign_keys = ON")
 
 
-def _version(connection: sqlite3.Connection) -> int:
+def _version(connection: Connection) -> int:
     known = connection.execute(
         "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?", (schema.VERSION_TABLE,)
     ).fetchone()
@@ -90,7 +91,7 @@ def _version(connection: sqlite3.Connection) -> int:
     return int(version)
 
 
-def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+def _migrate(connection: Connection, path: Path) -> None:
     version = _version(connection)
     while version < schema.LATEST:
         with transaction(connection, "BEGIN IMMEDIATE"):
@@ -115,7 +116,7 @@ def _refuse_newer(version: int, path: Path) -> None:
 
 
 @contextmanager
-def transaction(connection: sqlite3.Connection, begin: str) -> Generator[None]:
+def transaction(connection: Connection, begin: str) -> Generator[None]:
     """Run a block in one transaction: all of it is stored, or none."""
     connection.execute(begin)
     try:

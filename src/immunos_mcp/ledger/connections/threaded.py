@@ -13,23 +13,25 @@ from typing import TYPE_CHECKING, Self, TypeVar, cast
 import aiosqlite
 
 from immunos_mcp.errors import LedgerError
-from immunos_mcp.ledger.connection import connect
-from immunos_mcp.ledger.sqlite import BUSY_TIMEOUT_SECONDS, SqliteLedger
+from immunos_mcp.ledger.connections.sqlite import BUSY_TIMEOUT_SECONDS, SqliteLedger
+from immunos_mcp.ledger.connections.sqlite_file import connect
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from immunos_mcp.ledger.dialect import Connection
+
 Result = TypeVar("Result")
 
 
-class _Connection(aiosqlite.Connection):
+class _ConnectionThread(aiosqlite.Connection):
     """An aiosqlite connection that can run a whole function in its thread.
 
     aiosqlite offers this to its subclasses only, and without types.
     """
 
-    async def in_thread(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
+    async def in_thread(self, work: Callable[[Connection], Result]) -> Result:
         """Run ``work`` on the SQLite connection, in turn with all other calls."""
         result = await self._execute(work, self._conn)  # pyright: ignore[reportUnknownMemberType]
         return cast("Result", result)
@@ -40,7 +42,7 @@ class ThreadedSqliteLedger(SqliteLedger):
 
     def __init__(self, path: Path, busy_timeout_seconds: float = BUSY_TIMEOUT_SECONDS) -> None:
         super().__init__(path, busy_timeout_seconds)
-        self._connection: _Connection | None = None
+        self._connection: _ConnectionThread | None = None
         self._opening = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
@@ -55,7 +57,7 @@ class ThreadedSqliteLedger(SqliteLedger):
             connection, self._connection = self._connection, None
             await connection.close()
 
-    async def run(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
+    async def _run(self, work: Callable[[Connection], Result]) -> Result:
         """Run ``work`` in the connection's thread, after what was called before."""
         connection = self._connection or await self._open()
         try:
@@ -66,13 +68,13 @@ class ThreadedSqliteLedger(SqliteLedger):
                 await self.close()
             raise
 
-    async def _open(self) -> _Connection:
+    async def _open(self) -> _ConnectionThread:
         async with self._opening:
             if self._connection is None:
                 self._connection = await self._opened()
             return self._connection
 
-    async def _opened(self) -> _Connection:
+    async def _opened(self) -> _ConnectionThread:
         refused: list[LedgerError] = []
 
         def opener() -> sqlite3.Connection:
@@ -84,8 +86,8 @@ class ThreadedSqliteLedger(SqliteLedger):
                 refused.append(error)
                 return sqlite3.connect(":memory:", check_same_thread=False)
 
-        opening = _Connection(opener, iter_chunk_size=64)
-        connection = cast("_Connection", await opening)
+        opening = _ConnectionThread(opener, iter_chunk_size=64)
+        connection = cast("_ConnectionThread", await opening)
         if refused:
             await connection.close()
             raise refused[0]

@@ -8,13 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from immunos_mcp.errors import LedgerError
-from immunos_mcp.ledger.connection import connect
-from immunos_mcp.ledger.sqlite import BUSY_TIMEOUT_SECONDS, SqliteLedger
+from immunos_mcp.ledger.connections.sqlite import BUSY_TIMEOUT_SECONDS, SqliteLedger
+from immunos_mcp.ledger.connections.sqlite_file import connect
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Callable, Coroutine
     from pathlib import Path
+
+    from immunos_mcp.ledger.dialect import Connection
 
 Result = TypeVar("Result")
 
@@ -24,7 +25,7 @@ class InlineSqliteLedger(SqliteLedger):
 
     def __init__(self, path: Path, busy_timeout_seconds: float = BUSY_TIMEOUT_SECONDS) -> None:
         super().__init__(path, busy_timeout_seconds)
-        self._connection: sqlite3.Connection | None = None
+        self._connection: Connection | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -38,7 +39,7 @@ class InlineSqliteLedger(SqliteLedger):
             self._connection.close()
             self._connection = None
 
-    async def run(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
+    async def _run(self, work: Callable[[Connection], Result]) -> Result:
         """Run ``work`` here and now."""
         if self._connection is None:
             self._connection = connect(self.path, self.busy_timeout_seconds)
@@ -49,7 +50,7 @@ class InlineSqliteLedger(SqliteLedger):
             raise
 
 
-def finish(use_case: Coroutine[Any, Any, Result]) -> Result:
+def run_sync(use_case: Coroutine[Any, Any, Result]) -> Result:
     """Run a use case on an inline ledger to its end, without an event loop.
 
     Raises:

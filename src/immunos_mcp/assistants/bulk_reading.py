@@ -9,14 +9,16 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias, cast
 
-from immunos_mcp.assistants.claude_code import transcripts
-from immunos_mcp.assistants.claude_code.transcripts import Transcript
+from immunos_mcp.assistants import transcripts
+from immunos_mcp.assistants.transcripts import Transcript
 from immunos_mcp.domain import MeasuredUsage, TranscriptPosition
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
     from multiprocessing.connection import Connection
+
+    from immunos_mcp.assistants.transcripts import TranscriptFormat
 
 TASK_BYTES = 4 * 2**20
 """Bytes of transcripts that a process is given at a time."""
@@ -56,14 +58,18 @@ class Portion:
     size: int
 
 
-def read_portions(readings: Sequence[Reading], since: datetime | None) -> Iterator[Portion]:
+def read_portions(
+    readings: Sequence[Reading], transcript_format: TranscriptFormat, since: datetime | None
+) -> Iterator[Portion]:
     """Read transcripts, leaving out responses before ``since``; portions come in any order."""
     tasks = list(_tasks(readings))
     processes = min(os.cpu_count() or 1, MOST_PROCESSES, len(tasks))
     if processes > 1 and sum(_unread(reading) for reading in readings) >= PARALLEL_BYTES:
-        yield from _merged(_read_in_processes(tasks, since, processes))
+        yield from _merged(_read_in_processes(tasks, transcript_format, since, processes))
     else:
-        yield from _merged(portion for task in tasks for portion in _read_task(task, since))
+        yield from _merged(
+            portion for task in tasks for portion in _read_task(task, transcript_format, since)
+        )
 
 
 def _merged(portions: Iterator[Portion]) -> Iterator[Portion]:
@@ -107,14 +113,16 @@ def _tasks(readings: Sequence[Reading]) -> Iterator[tuple[Reading, ...]]:
         yield tuple(task)
 
 
-def _read_task(task: Sequence[Reading], since: datetime | None) -> Iterator[Portion]:
+def _read_task(
+    task: Sequence[Reading], transcript_format: TranscriptFormat, since: datetime | None
+) -> Iterator[Portion]:
     usage: list[MeasuredUsage] = []
     positions: list[TranscriptPosition] = []
     unreadable: list[str] = []
     size = 0
     for transcript, position in task:
         try:
-            for batch in transcripts.read(transcript, position, since):
+            for batch in transcripts.read(transcript, transcript_format, position, since):
                 usage += batch.usage
                 positions.append(batch.position)
                 if len(usage) >= transcripts.BATCH_RECORDS:
@@ -127,7 +135,10 @@ def _read_task(task: Sequence[Reading], since: datetime | None) -> Iterator[Port
 
 
 def _read_in_processes(
-    tasks: Sequence[tuple[Reading, ...]], since: datetime | None, processes: int
+    tasks: Sequence[tuple[Reading, ...]],
+    transcript_format: TranscriptFormat,
+    since: datetime | None,
+    processes: int,
 ) -> Iterator[Portion]:
     from multiprocessing import Pipe, Process
     from multiprocessing.connection import wait
@@ -141,7 +152,9 @@ def _read_in_processes(
     try:
         for _ in range(processes):
             ours, theirs = Pipe()
-            reader = Process(target=_serve, args=(theirs, ours, since), daemon=True)
+            reader = Process(
+                target=_serve, args=(theirs, ours, transcript_format, since), daemon=True
+            )
             reader.start()
             readers.append(reader)
             theirs.close()
@@ -167,7 +180,12 @@ def _read_in_processes(
             reader.join()
 
 
-def _serve(tasks: Connection, other_end: Connection, since: datetime | None) -> None:
+def _serve(
+    tasks: Connection,
+    other_end: Connection,
+    transcript_format: TranscriptFormat,
+    since: datetime | None,
+) -> None:
     """Read what is sent until the sender closes its end or is gone, however it ended."""
     from queue import Queue
     from threading import Thread
@@ -191,6 +209,6 @@ def _serve(tasks: Connection, other_end: Connection, since: datetime | None) -> 
     Thread(target=send, daemon=True).start()
     with suppress(EOFError, ConnectionResetError):
         while True:
-            for portion in _read_task(tasks.recv(), since):
+            for portion in _read_task(tasks.recv(), transcript_format, since):
                 answers.put(encode(portion))
             answers.put(b"")

@@ -1,0 +1,117 @@
+"""Follows an assistant's transcripts: takes over what is new in them into the ledger."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from immunos_mcp.answers.answers import SyncAnswer
+from immunos_mcp.assistants import transcripts
+from immunos_mcp.ledger.measured_usage import ReadingState, ingest, reading_state, unread_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+
+    from immunos_mcp.assistants.transcripts import Transcript, TranscriptFolders
+    from immunos_mcp.ledger.connections.sqlite import SqliteLedger
+
+
+class Follower:
+    """Knows how far transcripts were read; where nothing was written, looking again reads nothing.
+
+    Attributes:
+        unread_files: the paths of transcripts that could not be read.
+    """
+
+    def __init__(self, ledger: SqliteLedger, folders: TranscriptFolders) -> None:
+        self.unread_files: set[str] = set()
+        self._ledger = ledger
+        self._folders = folders
+        self._read_so_far = ReadingState(None, {})
+
+    def is_measured(self, client: str) -> bool:
+        """Tell whether a client, by the name it gives itself, writes transcripts that we read."""
+        return client.startswith(self._folders.format.client) and self._folders.exist()
+
+    async def catch_up(self, now: datetime, largest: int | None = None) -> None:
+        """Take over what was written down since the last look.
+
+        Where nothing was written it costs one look at each transcript's size and time, and nothing
+        is read at all until the ledger has a session for it to count in.
+
+        Args:
+            now: the time, aware.
+            largest: with more unread bytes than this, nothing is read.
+        """
+        if self._read_so_far.since is not None and not self._changed():
+            return
+        self._read_so_far = await self._ledger.read(reading_state, now)
+        if self._read_so_far.since is None:
+            return
+        waiting = self._changed()
+        if largest is None or self._unread_bytes(waiting) <= largest:
+            for transcript in waiting:
+                await self._take_over(transcript)
+
+    async def sync(
+        self, now: datetime, since: datetime | None, progress: Callable[[int, int], None]
+    ) -> SyncAnswer:
+        """Take over the history in all transcripts, as far back as ``since`` (``None``: all).
+
+        Args:
+            now: the time, aware.
+            since: usage before this moment is left out, unless an open session counts it.
+            progress: told the bytes read so far and the bytes there are, after each portion.
+        """
+        from immunos_mcp.assistants import bulk_reading  # one command needs it
+
+        self._read_so_far = await self._ledger.read(reading_state, now)
+        if since is not None and self._read_so_far.since is not None:
+            since = min(since, self._read_so_far.since)
+        positions = self._read_so_far.positions
+        usable = {
+            path: position
+            for path, position in positions.items()
+            if transcripts.reaches_back(position, since)
+        }
+        waiting = self._folders.changed(usable, since)
+        readings = [(transcript, usable.get(transcript.path)) for transcript in waiting]
+        total = sum(transcript.size for transcript in waiting)
+        read = added = 0
+        for portion in bulk_reading.read_portions(readings, self._folders.format, since):
+            added += await self._ledger.write(ingest, portion.usage, portion.positions)
+            positions.update((position.path, position) for position in portion.positions)
+            self.unread_files.difference_update(position.path for position in portion.positions)
+            self.unread_files.update(portion.unreadable)
+            read += portion.size
+            progress(read, total)
+        return SyncAnswer(
+            transcripts=len(waiting),
+            added=added,
+            unread_lines=await self._ledger.read(unread_lines) or None,
+            unread_files=len(self.unread_files) or None,
+        )
+
+    def _changed(self) -> list[Transcript]:
+        return self._folders.changed(self._read_so_far.positions, self._read_so_far.since)
+
+    def _unread_bytes(self, waiting: Sequence[Transcript]) -> int:
+        positions = self._read_so_far.positions
+        return sum(
+            transcript.size - positions[transcript.path].read_bytes
+            if transcript.path in positions
+            else transcript.size
+            for transcript in waiting
+        )
+
+    async def _take_over(self, transcript: Transcript) -> None:
+        position = self._read_so_far.positions.get(transcript.path)
+        since = self._read_so_far.since
+        try:
+            for batch in transcripts.read(transcript, self._folders.format, position, since):
+                await self._ledger.write(ingest, batch.usage, (batch.position,))
+                self._read_so_far.positions[transcript.path] = batch.position
+        except OSError:
+            self.unread_files.add(transcript.path)
+        else:
+            self.unread_files.discard(transcript.path)

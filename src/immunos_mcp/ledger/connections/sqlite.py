@@ -1,0 +1,83 @@
+"""A ledger in one SQLite file: runs operations, each in one transaction.
+
+Transactions of several processes wait for each other in SQLite. How an operation gets to the file is
+the subclass's: ``threaded.py`` for a server, ``inline.py`` for a command.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
+
+from immunos_mcp.ledger.connections.sqlite_file import transaction, translated
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from immunos_mcp.ledger.dialect import Connection
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+BUSY_TIMEOUT_SECONDS = 30.0
+"""How long a transaction waits for other programs that are writing to the ledger."""
+
+
+class SqliteLedger(ABC):
+    """A ledger in one SQLite file, opened when it is first used.
+
+    Every method raises ``LedgerError`` when the file cannot be used, and whatever its operation
+    raises; nothing was changed then, and a later call tries anew.
+    """
+
+    def __init__(self, path: Path, busy_timeout_seconds: float = BUSY_TIMEOUT_SECONDS) -> None:
+        self.path = path
+        self.busy_timeout_seconds = busy_timeout_seconds
+
+    async def read(
+        self,
+        operation: Callable[Concatenate[Connection, Parameters], Result],
+        /,
+        *arguments: Parameters.args,
+        **named: Parameters.kwargs,
+    ) -> Result:
+        """Run an operation that only reads; all it reads is of one moment."""
+        return await self._run(
+            lambda connection: self._transact(
+                connection, "BEGIN", lambda: operation(connection, *arguments, **named)
+            )
+        )
+
+    async def write(
+        self,
+        operation: Callable[Concatenate[Connection, Parameters], Result],
+        /,
+        *arguments: Parameters.args,
+        **named: Parameters.kwargs,
+    ) -> Result:
+        """Run an operation that may write: all of it is stored, or nothing."""
+        return await self._run(
+            lambda connection: self._transact(
+                connection, "BEGIN IMMEDIATE", lambda: operation(connection, *arguments, **named)
+            )
+        )
+
+    async def compact(self) -> None:
+        """Give the space of rows that are gone back to the disk."""
+
+        def vacuum(connection: Connection) -> None:
+            with translated(self.path):
+                connection.execute("VACUUM")
+
+        await self._run(vacuum)
+
+    @abstractmethod
+    async def _run(self, work: Callable[[Connection], Result]) -> Result:
+        """Run ``work`` on the open connection, in turn with all other calls."""
+
+    def _transact(
+        self, connection: Connection, begin: str, operation: Callable[[], Result]
+    ) -> Result:
+        with translated(self.path), transaction(connection, begin):
+            return operation()

@@ -1,0 +1,32 @@
+"""A session with all that belongs to it, as a status sees it.
+
+Each function runs inside a transaction that its caller began, and ends none.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from immunos_mcp.domain import SessionSnapshot
+from immunos_mcp.ledger.measured_usage import side_request_tokens
+from immunos_mcp.ledger.plan_limits import plan_usage
+from immunos_mcp.ledger.sessions import current_session, decisions_by_reason
+from immunos_mcp.ledger.stored_settings import effective_settings
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from immunos_mcp.ledger.dialect import Connection
+
+
+def session_snapshot(connection: Connection, name: str, now: datetime) -> SessionSnapshot:
+    """Return a session as it is; nothing is opened or written."""
+    settings = effective_settings(connection)
+    session = current_session(connection, name, now, settings)
+    return SessionSnapshot(
+        settings,
+        session,
+        plan=plan_usage(connection, now),
+        side_requests=side_request_tokens(connection, session),
+        decisions=decisions_by_reason(connection, session.session_id),
+    )

@@ -1,0 +1,34 @@
+"""The settings of the time of each decision, with changes. Pure."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+from immunos_mcp.errors import InvalidInputError
+from immunos_mcp.rules import settings as settings_rules
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from immunos_mcp.domain import Settings
+    from immunos_mcp.replay.history import History
+    from immunos_mcp.rules.settings import SettingChangeValue
+
+
+def changed_settings(
+    past: History, changes: Mapping[str, SettingChangeValue]
+) -> Callable[[int], Settings]:
+    """Return what gives the settings of a decision's policy with changes.
+
+    Where these do not fit together with the others of that time, those in force now are changed.
+    """
+
+    @cache
+    def changed(policy_id: int) -> Settings:
+        try:
+            return settings_rules.apply(past.policies[policy_id], changes)
+        except InvalidInputError:
+            return settings_rules.apply(past.current, changes)
+
+    return changed

@@ -1,0 +1,63 @@
+"""What a use case accepts as its arguments: every check raises ``InvalidInputError``, naming the field."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TypeVar
+
+from immunos_mcp.domain import MAXIMUM_TOKENS
+from immunos_mcp.errors import InvalidInputError, Problem
+
+LARGEST_ID = 2**63 - 1
+MOST_SECONDS = 86_400
+MOST_DAYS = 36_500
+
+Member = TypeVar("Member", bound=StrEnum)
+
+
+def member(kind: type[Member], field: str, text: str) -> Member:
+    """Return the member of an enumeration that a text stands for."""
+    try:
+        return kind(text)
+    except ValueError:
+        takes = " or ".join(", ".join(kind).rsplit(", ", 1))
+        raise InvalidInputError(Problem(field, text, takes)) from None
+
+
+def tokens(field: str, count: int | None) -> int | None:
+    """Return a count of tokens, if one was given."""
+    if count is None or 0 <= count <= MAXIMUM_TOKENS:
+        return count
+    raise InvalidInputError(Problem(field, count, f"a whole number from 0 to {MAXIMUM_TOKENS}"))
+
+
+def seconds(given: float | None) -> float | None:
+    """Return how long something took, if that was given."""
+    if given is None or 0 <= given <= MOST_SECONDS:
+        return given
+    raise InvalidInputError(Problem("seconds", given, f"a number from 0 to {MOST_SECONDS}"))
+
+
+def days(field: str, given: int) -> int:
+    """Return a number of whole days."""
+    if 1 <= given <= MOST_DAYS:
+        return given
+    raise InvalidInputError(Problem(field, given, f"a whole number from 1 to {MOST_DAYS}"))
+
+
+def is_id(number: int) -> bool:
+    """Tell whether a number can be the id of a decision."""
+    return 1 <= number <= LARGEST_ID
+
+
+def unknown_decision(decision_id: int) -> InvalidInputError:
+    """Return the error for an id that no decision has."""
+    takes = "the decision_id of a route_task answer"
+    return InvalidInputError(Problem("decision_id", decision_id, takes))
+
+
+def decision_id(number: int) -> int:
+    """Return the id of a decision."""
+    if is_id(number):
+        return number
+    raise unknown_decision(number)

@@ -1,0 +1,44 @@
+"""Which local models the settings name, and which of them the local engine has. Pure."""
+
+from __future__ import annotations
+
+from immunos_mcp.answers.answers import ModelLine, ModelsAnswer
+from immunos_mcp.domain import Engine, EngineState, Settings
+from immunos_mcp.rules import names, policy
+
+
+def local_models(engine: Engine, settings: Settings) -> ModelsAnswer:
+    """Say which local models are mapped, installed, loaded and missing."""
+    named = policy.named_models(settings)
+    known = {names.canonical_model(model) for model in named}
+    others = [installed.name for name, installed in engine.models.items() if name not in known]
+    return ModelsAnswer(
+        state=engine.state,
+        address=engine.address,
+        models=tuple(
+            _model_line(model, named.get(model, ()), engine, settings)
+            for model in (*named, *others)
+        ),
+        version=engine.version or None,
+        words=engine.words or None,
+    )
+
+
+def _model_line(
+    model: str, task_types: tuple[str, ...], engine: Engine, settings: Settings
+) -> ModelLine:
+    installed = engine.models.get(names.canonical_model(model))
+    _, remedy = policy.can_run(model, engine, settings)
+    if installed is None:
+        is_known = engine.state is EngineState.UP
+        return ModelLine(model, task_types, False if is_known else None, remedy=remedy)
+    return ModelLine(
+        model,
+        task_types,
+        installed=True,
+        loaded=installed.is_loaded,
+        parameter_size=installed.parameter_size or None,
+        size_bytes=installed.size_bytes or None,
+        context_length=installed.context_length,
+        remedy=remedy,
+    )

@@ -1,0 +1,92 @@
+"""Where sessions and the local engine stand, put together from what was read. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from immunos_mcp.answers.answers import EngineStatus, SessionSummary, StatusAnswer
+from immunos_mcp.domain import EngineState
+from immunos_mcp.rules import pace, policy
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from immunos_mcp.domain import Engine, SessionRecord, SessionSnapshot, Settings
+
+
+def session_status(
+    snapshot: SessionSnapshot, now: datetime, unread_lines: int = 0, unread_files: int = 0
+) -> StatusAnswer:
+    """Say where a session stands."""
+    settings, session = snapshot.settings, snapshot.session
+    tokens = policy.budget_tokens(session.claude, settings.weights)
+    reported = policy.budget_tokens(session.claude - session.measured, settings.weights)
+    side_requests = policy.budget_tokens(snapshot.side_requests, settings.weights)
+    level = policy.warning_level(tokens, settings)
+    plan_used_percent = policy.plan_used_percent(snapshot.plan, settings)
+    plan_level = policy.plan_level(plan_used_percent, settings)
+    recommended_model, message = policy.recommend(level, settings, plan_level)
+    per_minute = None
+    if session.started_at is not None:
+        per_minute = pace.tokens_per_minute(session.pace, session.started_at, now)
+    warning, auto_switch = settings.token_warning_threshold, settings.token_auto_switch_threshold
+    return StatusAnswer(
+        session=session.name,
+        session_id=session.session_id,
+        started_at=session.started_at,
+        session_tokens=tokens,
+        session_limit=settings.session_limit,
+        percent_used=round(100 * tokens / settings.session_limit, 1),
+        warning_level=level,
+        token_warning_threshold=warning,
+        token_auto_switch_threshold=auto_switch,
+        recommended_model=recommended_model,
+        message=message,
+        kept_local_tokens=session.local.total,
+        measured_tokens=tokens - reported,
+        reported_tokens=reported,
+        claude_tokens=session.claude,
+        ollama_tokens=session.local,
+        decisions=dict(snapshot.decisions),
+        tokens_per_minute=None if per_minute is None else round(per_minute),
+        minutes_to_warning=(
+            None if per_minute is None else pace.minutes_until(warning, tokens, per_minute)
+        ),
+        minutes_to_auto_switch=(
+            None if per_minute is None else pace.minutes_until(auto_switch, tokens, per_minute)
+        ),
+        side_request_tokens=side_requests or None,
+        plan=snapshot.plan or None,
+        folder=session.folder,
+        unread_lines=unread_lines or None,
+        unread_files=unread_files or None,
+    )
+
+
+def engine_status(engine: Engine, settings: Settings) -> EngineStatus:
+    """Say whether the local engine runs, and which of the models that the settings name it lacks."""
+    missing = [
+        model
+        for model in policy.named_models(settings)
+        if policy.can_run(model, engine, settings)[0] is False
+    ]
+    is_up = engine.state is EngineState.UP
+    return EngineStatus(engine.state, tuple(missing) if is_up and missing else None)
+
+
+def session_summary(record: SessionRecord, settings: Settings) -> SessionSummary:
+    """Sum up a session that was opened."""
+    session = record.session
+    assert session.session_id is not None
+    assert session.started_at is not None
+    return SessionSummary(
+        session_id=session.session_id,
+        session=session.name,
+        started_at=session.started_at,
+        session_tokens=policy.budget_tokens(session.claude, settings.weights),
+        kept_local_tokens=session.local.total,
+        decisions=record.decisions,
+        usage_records=session.usage_records,
+        ended_at=record.ended_at,
+        end_reason=record.end_reason,
+    )
