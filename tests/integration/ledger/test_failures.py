@@ -314,6 +314,7 @@ import asyncio, sys
 from pathlib import Path
 from immunos_mcp.errors import LedgerError
 from immunos_mcp.ledger.connections.threaded import ThreadedSqliteLedger
+from immunos_mcp.ledger.stored_settings import effective_settings
 
 async def fail() -> None:
     async with ThreadedSqliteLedger(Path(sys.argv[1])) as ledger:
@@ -533,7 +534,7 @@ def launched(preparation: str, *, serving: bool = False) -> tuple[str, ...]:
         "argparse.ArgumentParser().add_subparsers()\n"
         "argparse.ArgumentParser().format_help()\n"
         "from immunos_mcp.cli.program import MODULES, find\n"
-        "from immunos_mcp.ledger import sqlite\n"
+        "from immunos_mcp.ledger.connections import sqlite\n"
         f"{preparation}\n"
         "import immunos_mcp.cli.serving, immunos_mcp.cli.status_line\n"
         f"{'import immunos_mcp.server.app' if serving else '[find(name) for name in MODULES]'}\n"

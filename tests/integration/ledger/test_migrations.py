@@ -265,11 +265,11 @@ async def test_a_newer_ledger_is_refused_with_words_and_left_byte_for_byte(
         "it was written by a newer immunos-mcp; upgrade this one"
     )
     with InlineSqliteLedger(file) as inline, pytest.raises(LedgerError) as refused:
-        run_sync(inline.reset("default", NOW, None))
+        run_sync(inline.write(reset_session, "default", NOW, None))
     assert str(refused.value) == words
     async with ThreadedSqliteLedger(file) as threaded:
         with pytest.raises(LedgerError) as refused:
-            await threaded.reset("default", NOW, None)
+            await threaded.write(reset_session, "default", NOW, None)
     assert str(refused.value) == words
     assert contents(file.parent) == before
 
