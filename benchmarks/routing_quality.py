@@ -29,10 +29,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from msgspec.structs import replace
 from side_by_side import argument_parser
 
-from immunos_mcp.domain import Evidence, ModelRecord, RecordRules
+from immunos_mcp.domain import RecordRules
 from immunos_mcp.rules import track_record
+from immunos_mcp.rules.track_record import Evidence, ModelRecord
 
 if TYPE_CHECKING:
     import argparse
@@ -150,7 +152,7 @@ def learned_curve(tasks: Sequence[Task], per_day: float, run: tuple[int, bool]) 
     order = shuffled(tasks, seed)
     moments = [START + timedelta(days=number / per_day) for number in range(len(order))]
     points = [
-        learned_point(order, RecordRules()._replace(gain=gain), both=both, moments=moments)
+        learned_point(order, replace(RecordRules(), gain=gain), both=both, moments=moments)
         for gain in GAINS
     ]
     return sorted([Point(0, 0), *points, Point(1, 1)])

@@ -1,17 +1,18 @@
 """The frozen values that flow between the entry points, the policy and the ledger.
 
-Token counts are whole numbers of tokens; times are aware and in UTC. They are named tuples: each
-command defines all of them at its start, which takes a quarter of the time that dataclasses take.
+Token counts are whole numbers of tokens; times are aware and in UTC. They are structs, which take next
+to no time to define; what a history holds a hundred thousand of, and spreads into rows, is a tuple.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
 from typing import NamedTuple
+
+from msgspec import Struct
 
 MAXIMUM_TOKENS = 1_000_000_000_000
 """Largest count accepted anywhere: beyond any real usage, and sums of it still fit 64 bits."""
@@ -74,8 +75,7 @@ class Outcome(StrEnum):
     FAILURE = "failure"
 
 
-@dataclass(frozen=True, slots=True)
-class TokenCounts:
+class TokenCounts(Struct, frozen=True):
     """The four kinds of tokens of a response, under Anthropic's names."""
 
     input_tokens: int = 0
@@ -110,7 +110,7 @@ class TokenCounts:
         )
 
 
-class Weights(NamedTuple):
+class Weights(Struct, frozen=True):
     """What one token of each kind adds to the budget, from 0 to 100 in steps of 0.001.
 
     Cache reads weigh nothing by default: they are some nine tenths of all tokens, and a budget that
@@ -137,7 +137,7 @@ DEFAULT_TASK_MAPPINGS: Mapping[str, str] = MappingProxyType(
 )
 
 
-class RecordRules(NamedTuple):
+class RecordRules(Struct, frozen=True):
     """The constants of the track record; ``docs/policy.md`` says where the defaults come from.
 
     Attributes:
@@ -165,7 +165,7 @@ class RecordRules(NamedTuple):
     retry_days: float = 30.0
 
 
-class Settings(NamedTuple):
+class Settings(Struct, frozen=True):
     """The knobs of the routing policy, valid by construction through ``settings.py``.
 
     Attributes:
@@ -204,7 +204,7 @@ class Settings(NamedTuple):
     record_rules: RecordRules = RecordRules()
 
 
-class Task(NamedTuple):
+class Task(Struct, frozen=True):
     """A piece of work to be routed.
 
     Attributes:
@@ -218,7 +218,7 @@ class Task(NamedTuple):
     estimated_tokens: int | None = None
 
 
-class Pace(NamedTuple):
+class Pace(Struct, frozen=True):
     """A decaying sum of budget tokens; ``pace.py`` reads it.
 
     Attributes:
@@ -230,67 +230,7 @@ class Pace(NamedTuple):
     at: datetime | None = None
 
 
-class Evidence(NamedTuple):
-    """What outcomes say of a model, at one task type or at all; ``track_record.py`` reads it.
-
-    A tuple, like the three after it: a replay makes several of each for every decision.
-
-    Attributes:
-        successes: each weighed down by its age at ``at``.
-        failures: likewise.
-        at: the moment of the newest outcome; ``None`` before the first.
-        succeeded: whether the newest outcome was a success.
-        tried_at: when a task was last given to the model as a trial.
-    """
-
-    successes: float = 0.0
-    failures: float = 0.0
-    at: datetime | None = None
-    succeeded: bool = False
-    tried_at: datetime | None = None
-
-
-class ModelRecord(NamedTuple):
-    """A model's outcomes at one task type, and at all task types together, that one included."""
-
-    here: Evidence = Evidence()
-    everywhere: Evidence = Evidence()
-
-
-class Estimate(NamedTuple):
-    """How often a model is expected to succeed: a Beta distribution.
-
-    Attributes:
-        rate: its mean, from 0 to 1.
-        strength: how many outcomes it stands on, those that were assumed included; infinite where
-            the rate is taken as given.
-        outcomes: how many of them were seen at this task type, each weighed by its age.
-    """
-
-    rate: float
-    strength: float
-    outcomes: float
-
-
-class Verdict(NamedTuple):
-    """What the track record makes of a local model at a task type.
-
-    Attributes:
-        passed_over: whether the task should go to another model.
-        trial: whether that is so only to learn more: the record alone says the opposite.
-        local: what is expected of the local model.
-        claude: what is expected of Claude.
-        needed: the success rate from which the record alone keeps the local model.
-    """
-
-    passed_over: bool
-    trial: bool
-    local: Estimate
-    claude: Estimate
-    needed: float
-
-
-class Session(NamedTuple):
+class Session(Struct, frozen=True):
     """A budget session as the ledger holds it.
 
     Attributes:
@@ -316,7 +256,7 @@ class Session(NamedTuple):
     folder: str | None = None
 
 
-class Usage(NamedTuple):
+class Usage(Struct, frozen=True):
     """What one model response cost.
 
     Attributes:
@@ -382,7 +322,7 @@ class MeasuredUsage(NamedTuple):
         )
 
 
-class RequestUsage(NamedTuple):
+class RequestUsage(Struct, frozen=True):
     """What one API request cost, as a client's telemetry reported it.
 
     Attributes:
@@ -398,8 +338,7 @@ class RequestUsage(NamedTuple):
     counts: TokenCounts
 
 
-@dataclass(frozen=True, slots=True)
-class PlanUsage:
+class PlanUsage(Struct, frozen=True):
     """How much of the subscription's own limit is used, as the client was told by the API.
 
     Attributes:
@@ -448,7 +387,7 @@ class EngineState(StrEnum):
     NOT_OLLAMA = "not_ollama"
 
 
-class LocalModel(NamedTuple):
+class LocalModel(Struct, frozen=True):
     """A model that the local engine has.
 
     Attributes:
@@ -470,7 +409,7 @@ class LocalModel(NamedTuple):
     is_loaded: bool = False
 
 
-class Engine(NamedTuple):
+class Engine(Struct, frozen=True):
     """The local engine at some moment.
 
     Attributes:
@@ -497,36 +436,7 @@ class ChangedBy(StrEnum):
     TRACK_RECORD = "track_record"
 
 
-class TaskRecord(NamedTuple):
-    """What outcomes say of each model at a task type, at the moment of a decision.
-
-    Attributes:
-        models: by the name that ``policy.record_key`` gives a model; others have no record yet.
-        now: the moment.
-    """
-
-    models: Mapping[str, ModelRecord]
-    now: datetime
-
-
-class Circumstances(NamedTuple):
-    """What a decision is made in, beside the settings and the task.
-
-    Attributes:
-        session_tokens: the session's budget tokens.
-        plan_used_percent: how much of the subscription's fullest limit is used, where the settings
-            look at it and it was reported.
-        engine: the local engine as it lately was; ``None``: every model is taken for granted.
-        record: what is known of the models at the task's type; ``None``: it is not asked.
-    """
-
-    session_tokens: int
-    plan_used_percent: float | None = None
-    engine: Engine | None = None
-    record: TaskRecord | None = None
-
-
-class Decision(NamedTuple):
+class Decision(Struct, frozen=True):
     """The policy's answer.
 
     Attributes:
@@ -535,6 +445,7 @@ class Decision(NamedTuple):
         reason: the row of the policy that decided.
         warning_level: where the session stood.
         session_tokens: the session's budget tokens that the decision was made at.
+        decision_id: the number it is logged under; ``None`` before, and in what has that number itself.
         projected_tokens: budget tokens after the task, when an estimate was given.
         projected_level: the level at ``projected_tokens``.
         plan_used_percent: how much of the subscription's fullest limit was used, where the settings
@@ -552,6 +463,7 @@ class Decision(NamedTuple):
     reason: Reason
     warning_level: WarningLevel
     session_tokens: int
+    decision_id: int | None = None
     projected_tokens: int | None = None
     projected_level: WarningLevel | None = None
     plan_used_percent: float | None = None
@@ -563,58 +475,10 @@ class Decision(NamedTuple):
     advised_model: str | None = None
 
 
-class LoggedDecision(NamedTuple):
-    """A decision as the ledger keeps it.
-
-    Attributes:
-        decision_id: the number it was answered with.
-        session: name of the session it was made in.
-        decided_at: when.
-        task: what was asked.
-        decision: what was answered.
-        outcome: what became of it, once somebody said so.
-    """
-
-    decision_id: int
-    session: str
-    decided_at: datetime
-    task: Task
-    decision: Decision
-    outcome: Outcome | None
-
-
-class SessionRecord(NamedTuple):
+class SessionRecord(Struct, frozen=True):
     """A session in the history: its figures, and how and when it ended if it did."""
 
     session: Session
     decisions: int
     ended_at: datetime | None
     end_reason: str | None
-
-
-class SettingChange(NamedTuple):
-    """One line of the settings' history."""
-
-    changed_at: datetime
-    client: str
-    setting: str
-    before: str | None
-    after: str | None
-
-
-class SessionSnapshot(NamedTuple):
-    """A session at one moment, with the settings in force and what else belongs to it.
-
-    Attributes:
-        plan: the subscription's limits; a decision sees them only where the settings look at them.
-        side_requests: tokens of the session that telemetry alone reported; a status alone sees them.
-        record: what is known of the models at a task's type, where the settings let a decision ask.
-        decisions: the session's decisions by reason; a status alone sees them.
-    """
-
-    settings: Settings
-    session: Session
-    plan: tuple[PlanUsage, ...] = ()
-    side_requests: TokenCounts = TokenCounts()
-    record: TaskRecord | None = None
-    decisions: Mapping[Reason, int] = MappingProxyType({})

@@ -7,27 +7,20 @@ nothing of MCP, of the command line or of SQL.
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from immunos_mcp.answers.answers import (
-    BindAnswer,
-    ConfigAnswer,
-    ExplainAnswer,
-    OutcomeAnswer,
-    RecordAnswer,
-    ResetAnswer,
-    RouteAnswer,
-    SyncAnswer,
-)
+from msgspec.structs import replace
+
+from immunos_mcp.answers.routing import ExplainAnswer, RouteAnswer, answered
+from immunos_mcp.answers.sessions import BindAnswer, ResetAnswer
+from immunos_mcp.answers.settings import ConfigAnswer
+from immunos_mcp.answers.usage import OutcomeAnswer, RecordAnswer, SyncAnswer
 from immunos_mcp.domain import (
-    Circumstances,
     Classification,
     Engine,
     EngineState,
     Outcome,
-    Reason,
     Switch,
     Task,
     TokenCounts,
@@ -60,38 +53,32 @@ from immunos_mcp.ledger.stored_settings import (
     setting_changes,
     unset_settings,
 )
-from immunos_mcp.rules import inputs, names, policy
+from immunos_mcp.rules import explanation, inputs, names, policy
 from immunos_mcp.rules import settings as settings_rules
+from immunos_mcp.rules.circumstances import Circumstances
 from immunos_mcp.rules.local_models import local_models
 from immunos_mcp.rules.status import engine_status, session_status, session_summary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from immunos_mcp.answers.answers import (
-        Explanation,
-        ModelsAnswer,
-        SessionSummary,
-        StatusAnswer,
-    )
+    from immunos_mcp.answers.history import LoggedDecision, SettingChange
+    from immunos_mcp.answers.models import ModelsAnswer
+    from immunos_mcp.answers.pruning import Pruned
     from immunos_mcp.answers.replay import ReplayAnswer
-    from immunos_mcp.answers.report import Prices, ReportAnswer
+    from immunos_mcp.answers.report import ReportAnswer
+    from immunos_mcp.answers.routing import Explanation
+    from immunos_mcp.answers.sessions import SessionSummary
+    from immunos_mcp.answers.status import StatusAnswer
     from immunos_mcp.assistants.follower import Follower
-    from immunos_mcp.domain import (
-        Decision,
-        LoggedDecision,
-        PlanUsage,
-        RequestUsage,
-        SessionSnapshot,
-        SettingChange,
-        Settings,
-    )
+    from immunos_mcp.domain import Decision, PlanUsage, RequestUsage, Settings
     from immunos_mcp.ledger.connections.sqlite import SqliteLedger
     from immunos_mcp.ledger.decisions import DecisionState
     from immunos_mcp.ledger.export import ExportedRows
-    from immunos_mcp.ledger.pruning import Pruned
     from immunos_mcp.ledger.sessions import Revisions
     from immunos_mcp.ledger.stored_settings import SettingsChanged
+    from immunos_mcp.reports.prices import Prices
+    from immunos_mcp.rules.circumstances import SessionSnapshot
     from immunos_mcp.rules.settings import SettingChangeValue
 
 REPORTED = "reported"
@@ -102,8 +89,6 @@ DELEGATED = "delegated"
 
 REHEARSED_DECISIONS = 1000
 """How many of the newest decisions a dry run decides again: a few milliseconds' worth."""
-
-PLAN_REASONS = frozenset({Reason.PLAN_LIMIT_EXCEEDED, Reason.PLAN_LIMIT_WARNING})
 
 
 def _utc_now() -> datetime:
@@ -172,37 +157,14 @@ class Router:
                 snapshot.record,
             )
             if explain:
-                explanations.append(policy.explain(settings, circumstances, task))
+                explanations.append(explanation.explain(settings, circumstances, task))
             return policy.decide(settings, circumstances, task)
 
         await self.catch_up()
         logged = await self._ledger.write(
             decide, name, self._clock(), task, rule, self._engine_text(engine)
         )
-        decision = logged.decision
-        return RouteAnswer(
-            model=decision.model,
-            provider=decision.provider,
-            reason=decision.reason,
-            warning_level=decision.warning_level,
-            session_tokens=decision.session_tokens,
-            decision_id=logged.decision_id,
-            projected_tokens=decision.projected_tokens,
-            projected_level=(
-                None
-                if decision.projected_level is decision.warning_level
-                else decision.projected_level
-            ),
-            plan_used_percent=(
-                decision.plan_used_percent if decision.reason in PLAN_REASONS else None
-            ),
-            available=decision.available,
-            changed_by=decision.changed_by,
-            remedy=decision.remedy,
-            trial=decision.trial,
-            advised_model=decision.advised_model,
-            explanation=explanations[0] if explanations else None,
-        )
+        return answered(logged, explanations[0] if explanations else None)
 
     async def record_usage(
         self,
@@ -278,7 +240,7 @@ class Router:
             return answer
         return replace(answer, ollama=engine_status(self._engine(), snapshot.settings))
 
-    async def refuse_agent(self, session: str | None = None) -> tuple[str, str] | None:
+    async def refuse_agent(self, session: str | None = None) -> policy.Recommendation | None:
         """Return the local model to use instead of a subagent, and why; ``None``: it may start.
 
         Subagents are refused where the setting ``deny_agent_tool`` is on and every task stays local.
@@ -289,7 +251,7 @@ class Router:
             return None
         if status.recommended_model != settings.default_local_model:
             return None
-        return status.recommended_model, status.message
+        return policy.Recommendation(status.recommended_model, status.message)
 
     async def open_session(self, session: str | None = None) -> None:
         """Begin to count, if no session is open under the name."""
@@ -405,7 +367,6 @@ class Router:
         if past is None:
             takes = "a decision of which nothing was pruned"
             raise InvalidInputError(Problem("decision_id", decision_id, takes))
-        explanation = policy.explain(*past)
         return ExplainAnswer(
             decision_id=logged.decision_id,
             session=logged.session,
@@ -414,7 +375,7 @@ class Router:
             classification=logged.task.classification,
             model=decision.model,
             reason=decision.reason,
-            explanation=explanation,
+            explanation=explanation.explain(*past),
         )
 
     async def record_outcome(

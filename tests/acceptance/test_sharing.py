@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from immunos_mcp.answers.answers import ResetAnswer
+    from immunos_mcp.answers.sessions import ResetAnswer
 
 SERVERS = 16
 ROUNDS = 10

@@ -14,7 +14,7 @@ import pytest
 import wire
 from transcript_lines import Answer, append, transcript
 
-from immunos_mcp.answers.answers import StatusAnswer
+from immunos_mcp.answers.status import StatusAnswer
 from immunos_mcp.cli.status_line import LARGEST_CATCH_UP, line, plan_usage
 from immunos_mcp.domain import PlanUsage, TokenCounts, WarningLevel
 

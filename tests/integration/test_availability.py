@@ -13,7 +13,6 @@ from ollama_server import Manner, Script, scripted_ollama
 
 from immunos_mcp.domain import (
     ChangedBy,
-    Circumstances,
     Classification,
     Engine,
     EngineState,
@@ -24,8 +23,10 @@ from immunos_mcp.domain import (
     Switch,
     Task,
 )
+from immunos_mcp.rules.circumstances import Circumstances
+from immunos_mcp.rules.models import named_models
 from immunos_mcp.rules.names import canonical_model
-from immunos_mcp.rules.policy import decide, named_models
+from immunos_mcp.rules.policy import decide
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

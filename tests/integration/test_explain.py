@@ -9,18 +9,13 @@ import strategies
 import wire
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from immunos_mcp.answers.answers import Alternative, RowExplanation
-from immunos_mcp.domain import (
-    Circumstances,
-    Classification,
-    Engine,
-    EngineState,
-    Reason,
-    Settings,
-    Task,
-)
-from immunos_mcp.rules.policy import ROWS, decide, explain
+from immunos_mcp.answers.routing import Alternative, RowExplanation
+from immunos_mcp.domain import Classification, Engine, EngineState, Reason, Settings, Task
+from immunos_mcp.rules.circumstances import Circumstances
+from immunos_mcp.rules.explanation import explain
+from immunos_mcp.rules.policy import ROWS, decide
 from immunos_mcp.server import text as wording
 
 if TYPE_CHECKING:
@@ -32,7 +27,7 @@ REVIEW = Task("code_review", Classification.ROUTINE)
 
 def test_each_row_tells_the_numbers_that_it_saw_up_to_the_one_that_decided() -> None:
     told = explain(
-        SETTINGS, Circumstances(155_000), REVIEW._replace(classification=Classification.CRITICAL)
+        SETTINGS, Circumstances(155_000), replace(REVIEW, classification=Classification.CRITICAL)
     )
     assert told.rows == (
         RowExplanation(
@@ -62,7 +57,7 @@ def test_each_row_tells_the_numbers_that_it_saw_up_to_the_one_that_decided() -> 
 
 
 def test_the_plans_limit_is_told_with_its_numbers() -> None:
-    settings = SETTINGS._replace(plan_warning_percent=80, plan_auto_switch_percent=95)
+    settings = replace(SETTINGS, plan_warning_percent=80, plan_auto_switch_percent=95)
     told = explain(settings, Circumstances(0, 90.5), REVIEW)
     assert told.rows[1].why == "90.5 % of the plan < auto-switch 95"
     assert told.rows[-1] == RowExplanation(

@@ -10,30 +10,30 @@ import strategies
 import wire
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from immunos_mcp.domain import (
     ChangedBy,
-    Circumstances,
     Classification,
     Consultation,
     Engine,
     EngineState,
-    Evidence,
     LocalModel,
-    ModelRecord,
     Outcome,
     Reason,
     RecordRules,
     Settings,
     Task,
-    TaskRecord,
     TokenCounts,
 )
 from immunos_mcp.errors import InvalidInputError
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
 from immunos_mcp.router import Router
-from immunos_mcp.rules import policy
-from immunos_mcp.rules.policy import decide, explain
+from immunos_mcp.rules.circumstances import Circumstances
+from immunos_mcp.rules.explanation import explain
+from immunos_mcp.rules.models import CLAUDE_RECORD, record_key
+from immunos_mcp.rules.policy import decide
+from immunos_mcp.rules.track_record import Evidence, ModelRecord, TaskRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,7 +54,7 @@ def known(**models: ModelRecord) -> TaskRecord:
 
 
 def decided(record: TaskRecord | None, **changes: Any) -> tuple[str, ChangedBy | None]:
-    decision = decide(SETTINGS._replace(**changes), Circumstances(0, record=record), DEBUG)
+    decision = decide(replace(SETTINGS, **changes), Circumstances(0, record=record), DEBUG)
     return decision.model, decision.changed_by
 
 
@@ -73,7 +73,7 @@ def test_what_counts_is_what_claude_would_gain() -> None:
 
 
 def test_a_record_that_only_advises_leaves_the_decision_and_says_what_it_would_do() -> None:
-    advising = SETTINGS._replace(track_record=Consultation.ADVISE)
+    advising = replace(SETTINGS, track_record=Consultation.ADVISE)
     decision = decide(advising, Circumstances(0, record=known(coder=POOR)), DEBUG)
     assert (decision.model, decision.changed_by) == (CODER, None)
     assert (decision.advised_model, decision.trial) == (SMALL, None)
@@ -92,7 +92,7 @@ def test_the_record_changes_nothing_but_the_mapped_row(
     total = data.draw(strategies.totals_near(settings))
     evidence = Evidence(successes, failures, NOW)
     record = ModelRecord(evidence, evidence)
-    models = {policy.record_key(model, settings): record for model in strategies.LOCALS}
+    models = {record_key(model, settings): record for model in strategies.LOCALS}
     circumstances = Circumstances(total, record=TaskRecord(models, NOW))
     plain = decide(settings, Circumstances(total), task)
     asked = decide(settings, circumstances, task)
@@ -101,7 +101,7 @@ def test_the_record_changes_nothing_but_the_mapped_row(
     if plain.reason is not Reason.TASK_OPTIMIZED:
         assert asked == plain
     if settings.track_record is not Consultation.ON:
-        assert asked._replace(advised_model=None) == plain
+        assert replace(asked, advised_model=None) == plain
     if asked.model != plain.model:
         assert (asked.changed_by, asked.table_model) == (ChangedBy.TRACK_RECORD, plain.model)
 
@@ -285,7 +285,7 @@ def test_the_ledger_sums_up_what_became_of_tasks_by_model(
                 "SELECT successes, failures, tokens, seconds FROM immunos_mcp_record"
                 " WHERE task_type = ? AND model = ?",
                 kind,
-                policy.record_key(model, SETTINGS),
+                record_key(model, SETTINGS),
             )
             if not theirs:
                 assert row == []
@@ -301,13 +301,13 @@ def test_an_outcome_names_the_model_whose_record_has_it(home: Path) -> None:
     wire.run(home, *ROUTE)
     of_claude = ("--model", CLAUDE, "--input", "10", "--output", "1", "--decision-id", "1")
     wire.run(home, "record", *of_claude, "--outcome", "success")
-    assert wire.run_json(home, "outcome", "1", "success")["model"] == policy.CLAUDE_RECORD
+    assert wire.run_json(home, "outcome", "1", "success")["model"] == CLAUDE_RECORD
 
 
 def test_what_an_explanation_rounds_still_tells_numbers_apart() -> None:
-    rules = SETTINGS.record_rules._replace(gain=0.3605)
+    rules = replace(SETTINGS.record_rules, gain=0.3605)
     many = ModelRecord(Evidence(1300, 1007, NOW), Evidence(1300, 1007, NOW))
-    advising = SETTINGS._replace(record_rules=rules, track_record=Consultation.ADVISE)
+    advising = replace(SETTINGS, record_rules=rules, track_record=Consultation.ADVISE)
     told = explain(advising, Circumstances(0, record=known(coder=many, small=GOOD)), DEBUG)
     assert told.steps[0] == (
         f"{CODER}: 56% of debug expected to succeed (2,307 outcomes), 54% needed: would be kept"

@@ -23,29 +23,20 @@ from hypothesis.stateful import (
     invariant,
     rule,
 )
+from msgspec.structs import replace
 
-from immunos_mcp.answers.answers import (
-    ConfigAnswer,
-    Difference,
-    RecordAnswer,
-    Rehearsal,
-    ResetAnswer,
-    RouteAnswer,
-    StatusAnswer,
-)
-from immunos_mcp.domain import (
-    PlanUsage,
-    Provider,
-    Reason,
-    SettingChange,
-    Settings,
-    TokenCounts,
-    WarningLevel,
-)
+from immunos_mcp.answers.history import SettingChange
+from immunos_mcp.answers.routing import RouteAnswer
+from immunos_mcp.answers.sessions import ResetAnswer
+from immunos_mcp.answers.settings import ConfigAnswer, Difference, Rehearsal
+from immunos_mcp.answers.status import StatusAnswer
+from immunos_mcp.answers.usage import RecordAnswer
+from immunos_mcp.domain import PlanUsage, Provider, Reason, Settings, TokenCounts, WarningLevel
 from immunos_mcp.errors import InvalidInputError, Problem
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
 from immunos_mcp.router import Router
 from immunos_mcp.rules import settings as rules
+from immunos_mcp.rules.policy import Recommendation
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Generator
@@ -152,7 +143,7 @@ def test_subagents_are_refused_only_where_that_is_on_and_everything_stays_local(
     assert run_sync(bench.router.refuse_agent()) is None
     bench.record(A - W)
     refused = run_sync(bench.router.refuse_agent())
-    assert refused == (CODER, "Budget used up: all tasks go to Ollama.")
+    assert refused == Recommendation(CODER, "Budget used up: all tasks go to Ollama.")
     bench.change(deny_agent_tool="off")
     assert run_sync(bench.router.refuse_agent()) is None
 
@@ -473,7 +464,7 @@ def test_settings_change_for_the_next_decision_and_are_kept_with_who_did_it(benc
     answer = bench.change(claude_model="claude-x", task_mappings={"Essay": "m:1", "debug": None})
     mappings = {**Settings().task_mappings, "essay": "m:1"}
     del mappings["debug"]
-    after = Settings()._replace(claude_model="claude-x", task_mappings=mappings)
+    after = replace(Settings(), claude_model="claude-x", task_mappings=mappings)
     assert answer == ConfigAnswer(
         {
             "claude_model": Difference(CLAUDE, "claude-x"),
@@ -516,7 +507,7 @@ def test_a_dry_run_tells_the_effect_on_the_sessions_own_decisions_and_changes_no
     bench.route("essay", "creative")
     bench.route("essay", session="work")
     before = wire.dump(bench.file)
-    after = Settings()._replace(token_warning_threshold=100)
+    after = replace(Settings(), token_warning_threshold=100)
     assert bench.try_out(token_warning_threshold=100) == ConfigAnswer(
         {"token_warning_threshold": Difference(W, 100)},
         rules.notable_values(after),

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from pathlib import Path
 
-    from immunos_mcp.answers.answers import DelegateAnswer
+    from immunos_mcp.answers.delegation import DelegateAnswer
 
 CODER = "qwen2.5-coder:7b"
 

@@ -8,15 +8,11 @@ from typing import TYPE_CHECKING
 
 from hypothesis import strategies as st
 
-from immunos_mcp.answers.answers import (
-    ConfigAnswer,
-    Difference,
-    RecordAnswer,
-    Rehearsal,
-    ResetAnswer,
-    RouteAnswer,
-    StatusAnswer,
-)
+from immunos_mcp.answers.routing import RouteAnswer
+from immunos_mcp.answers.sessions import ResetAnswer
+from immunos_mcp.answers.settings import ConfigAnswer, Difference, Rehearsal
+from immunos_mcp.answers.status import StatusAnswer
+from immunos_mcp.answers.usage import RecordAnswer
 from immunos_mcp.domain import (
     MAXIMUM_TOKENS,
     Classification,

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from immunos_mcp.answers.answers import StatusAnswer, SyncAnswer
+    from immunos_mcp.answers.status import StatusAnswer
+    from immunos_mcp.answers.usage import SyncAnswer
 
 BEFORE = NOON - timedelta(hours=1)
 AFTER = NOON + timedelta(hours=1)

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from datetime import datetime
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from datetime import datetime
+from msgspec import Struct
 
-    from immunos_mcp.domain import Classification, Reason, WarningLevel
+from immunos_mcp.domain import Classification, Reason, WarningLevel
 
 
-@dataclass(frozen=True, slots=True)
-class ModelShare:
+class ModelShare(Struct, frozen=True):
     """How many decisions named a model, and how many would have."""
 
     before: int
     after: int
 
 
-@dataclass(frozen=True, slots=True)
-class Crossing:
+class Crossing(Struct, frozen=True):
     """When a session reached a level, and when it would have; ``None``: not at all.
 
     Of a level that was reached in what was pruned no more is known than that: it has the moment up
@@ -35,8 +31,7 @@ class Crossing:
     after: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class DifferingDecision:
+class DifferingDecision(Struct, frozen=True):
     """A decision that would have named another model, and the reason it would have had."""
 
     decision_id: int
@@ -47,8 +42,7 @@ class DifferingDecision:
     reason: Reason
 
 
-@dataclass(frozen=True, slots=True)
-class ReplayAnswer:
+class ReplayAnswer(Struct, frozen=True):
     """What ``replay`` answers.
 
     Attributes:

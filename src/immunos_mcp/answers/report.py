@@ -1,45 +1,15 @@
-"""The values of a report: what the ledger counts for it, and the answer that is shown.
-
-The answer's field names are the JSON of ``report --format json``. Money is in US dollars.
-"""
+"""What ``report`` answers; money is in US dollars."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from decimal import Decimal
-from typing import TYPE_CHECKING, NamedTuple
+from datetime import datetime
 
-from immunos_mcp.domain import TokenCounts
+from msgspec import Struct
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from datetime import datetime
-
-    from immunos_mcp.domain import (
-        Evidence,
-        Provider,
-        SessionRecord,
-        Settings,
-        WarningLevel,
-        Weights,
-    )
-
-MILLION = 1_000_000
+from immunos_mcp.domain import Provider, TokenCounts, WarningLevel, Weights
 
 
-class UsageSum(NamedTuple):
-    """Tokens of several responses, and how many there were."""
-
-    counts: TokenCounts = TokenCounts()
-    usage_records: int = 0
-
-    def plus(self, counts: TokenCounts, usage_records: int) -> UsageSum:
-        """Return the sum with more responses in it."""
-        return UsageSum(self.counts + counts, self.usage_records + usage_records)
-
-
-@dataclass(frozen=True, slots=True)
-class DecisionSum:
+class DecisionSum(Struct, frozen=True):
     """How many decisions were made for one reason, for one provider, and what became of them.
 
     Attributes:
@@ -55,83 +25,7 @@ class DecisionSum:
     changed_by: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class KeptRecord:
-    """What became of decisions for one model at one task type, as the ledger keeps it."""
-
-    task_type: str
-    model: str
-    successes: int
-    failures: int
-    tokens: int
-    seconds: float
-    evidence: Evidence
-
-
-@dataclass(frozen=True, slots=True)
-class ReportFigures:
-    """What the ledger counts for a report, all at one moment.
-
-    Attributes:
-        settings: those in force.
-        is_hourly: whether the periods are hours (UTC); else they are days.
-        periods: tokens by the beginning of the period and by provider.
-        models: tokens by provider and model.
-        sources: tokens by provider and by who said so.
-        decisions: every reason, with the most decisions first.
-        records: models at task types, those with the most outcomes first.
-        records_left_out: how many more there are.
-        priors: what is known of a model at all task types together.
-        sessions: newest first.
-    """
-
-    settings: Settings
-    is_hourly: bool
-    periods: Mapping[tuple[datetime, Provider], UsageSum]
-    models: Mapping[tuple[Provider, str], UsageSum]
-    sources: Mapping[tuple[Provider, str], UsageSum]
-    decisions: tuple[DecisionSum, ...]
-    records: tuple[KeptRecord, ...]
-    records_left_out: int
-    priors: Mapping[str, Evidence]
-    sessions: tuple[SessionRecord, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ListPrice:
-    """What a provider asks for a million tokens of each kind.
-
-    Attributes:
-        model: what the price table calls the model.
-        input_usd: for input.
-        output_usd: for output.
-        cache_creation_usd: for writing to the cache for five minutes; ``None``: the table has none.
-        cache_read_usd: for reading from it, likewise.
-    """
-
-    model: str
-    input_usd: Decimal
-    output_usd: Decimal
-    cache_creation_usd: Decimal | None
-    cache_read_usd: Decimal | None
-
-    def cost(self, counts: TokenCounts) -> Decimal | None:
-        """Return what tokens cost; ``None``: there is no price for a kind that they have."""
-        total = Decimal(0)
-        for tokens, price in (
-            (counts.input_tokens, self.input_usd),
-            (counts.output_tokens, self.output_usd),
-            (counts.cache_creation_input_tokens, self.cache_creation_usd),
-            (counts.cache_read_input_tokens, self.cache_read_usd),
-        ):
-            if tokens and price is None:
-                return None
-            total += tokens * (price or 0)
-        return total / MILLION
-
-
-@dataclass(frozen=True, slots=True)
-class PriceTable:
+class PriceTable(Struct, frozen=True):
     """Where prices come from.
 
     Attributes:
@@ -145,16 +39,7 @@ class PriceTable:
     newest_price: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Prices:
-    """List prices: the table and a way to look a model up; no price is ever guessed."""
-
-    table: PriceTable
-    find: Callable[[str], ListPrice | None]
-
-
-@dataclass(frozen=True, slots=True)
-class UsagePeriod:
+class UsagePeriod(Struct, frozen=True):
     """The tokens of an hour or a day (UTC)."""
 
     start: datetime
@@ -164,8 +49,7 @@ class UsagePeriod:
     ollama_tokens: TokenCounts
 
 
-@dataclass(frozen=True, slots=True)
-class SourceUsage:
+class SourceUsage(Struct, frozen=True):
     """Tokens by who said so: measured, telemetry, reported or delegated."""
 
     provider: Provider
@@ -174,8 +58,7 @@ class SourceUsage:
     usage_records: int
 
 
-@dataclass(frozen=True, slots=True)
-class ModelUsage:
+class ModelUsage(Struct, frozen=True):
     """The tokens of one model.
 
     Attributes:
@@ -191,8 +74,7 @@ class ModelUsage:
     cost_usd: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class PricesAnswer:
+class PricesAnswer(Struct, frozen=True):
     """What tokens cost at list price, and would have cost.
 
     Attributes:
@@ -217,8 +99,7 @@ class PricesAnswer:
     models_without_price: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class RecordLine:
+class RecordLine(Struct, frozen=True):
     """What became of decisions for one model at one task type.
 
     Attributes:
@@ -241,8 +122,7 @@ class RecordLine:
     rate_at_most: float
 
 
-@dataclass(frozen=True, slots=True)
-class ReportedSession:
+class ReportedSession(Struct, frozen=True):
     """A budget session with its totals, as a status would show them."""
 
     session_id: int
@@ -258,8 +138,7 @@ class ReportedSession:
     end_reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ReportAnswer:
+class ReportAnswer(Struct, frozen=True):
     """What ``report`` answers.
 
     Attributes:

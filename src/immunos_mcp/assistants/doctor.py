@@ -27,7 +27,7 @@ from immunos_mcp.domain import EngineState, Settings
 from immunos_mcp.errors import ImmunosError, InvalidInputError, LedgerError
 from immunos_mcp.ledger.examination import examine
 from immunos_mcp.options import default_database
-from immunos_mcp.rules import policy
+from immunos_mcp.rules import models
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -258,10 +258,10 @@ def _ollama(context: DoctorContext) -> Iterator[Finding]:
     # What is wrong with the ledger is said where it is looked at.
     with suppress(LedgerError):
         settings = (examine(path).settings if path.exists() else None) or settings
-    for model in policy.named_models(settings):
-        can_run, remedy = policy.can_run(model, engine, settings)
-        if can_run is False:
-            yield Finding(name, Verdict.WARN, f"{model} is mapped and cannot run", remedy)
+    for model in models.named_models(settings):
+        found = models.availability(model, engine, settings)
+        if found.can_run is False:
+            yield Finding(name, Verdict.WARN, f"{model} is mapped and cannot run", found.remedy)
 
 
 CHECKS: dict[str, Callable[[DoctorContext], Iterator[Finding]]] = {

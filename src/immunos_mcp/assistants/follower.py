@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from immunos_mcp.answers.answers import SyncAnswer
+from immunos_mcp.answers.usage import SyncAnswer
 from immunos_mcp.assistants import transcripts
 from immunos_mcp.ledger.measured_usage import ReadingState, ingest, reading_state, unread_lines
 

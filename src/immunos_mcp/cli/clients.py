@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from immunos_mcp import options
+from immunos_mcp.answers.encoding import to_json
 from immunos_mcp.assistants import doctor, install, registry
 from immunos_mcp.assistants.configuration import Launch, Setup
 from immunos_mcp.assistants.findings import DoctorContext
-from immunos_mcp.cli import program, terminal
+from immunos_mcp.cli import program
 from immunos_mcp.cli.command import PROGRAM, Command
 from immunos_mcp.cli.console import EXIT_FAILED, EXIT_FINE, chosen_options
 from immunos_mcp.errors import InvalidInputError, Problem
@@ -57,7 +58,7 @@ def _install(given: Namespace) -> int:
 
 def _installed_in_json(given: Namespace, plan: Plan, backups: Sequence[Path]) -> str:
     changed = tuple(str(change.file) for change in plan.changes)
-    return terminal.to_json(
+    return to_json(
         {
             "client": plan.assistant,
             "changed": () if given.print else changed,
@@ -115,7 +116,7 @@ def _add_install_arguments(parser: ArgumentParser) -> None:
 def _doctor(given: Namespace) -> int:
     context = DoctorContext(chosen_options(given), os.environ, _understood)
     findings = doctor.diagnose(context)
-    print(terminal.to_json(findings) if given.json else doctor.report(findings))
+    print(to_json(findings) if given.json else doctor.report(findings))
     return EXIT_FAILED if doctor.has_failed(findings) else EXIT_FINE
 
 

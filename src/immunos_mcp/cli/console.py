@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from immunos_mcp import options
+from immunos_mcp.answers.encoding import to_json
 from immunos_mcp.assistants.claude_code.transcripts import transcript_follower
-from immunos_mcp.cli import terminal
 from immunos_mcp.cli.command import PROGRAM
 from immunos_mcp.errors import InvalidInputError, OutputError, Problem
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
@@ -70,7 +70,7 @@ def on_ledger(
             )
             answered = run_sync(use_case(router, given))
         if answered is not None:
-            say(terminal.to_json(answered.answer) if given.json else answered.text)
+            say(to_json(answered.answer) if given.json else answered.text)
         return EXIT_FINE
 
     return run

@@ -7,8 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from immunos_mcp.answers.encoding import to_json
 from immunos_mcp.assistants.claude_code.transcripts import transcript_follower
-from immunos_mcp.cli import terminal
 from immunos_mcp.cli.command import Command
 from immunos_mcp.cli.console import EXIT_FINE, chosen_options, say, whole_number
 from immunos_mcp.domain import Classification
@@ -21,7 +21,7 @@ from immunos_mcp.server import text
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
-    from immunos_mcp.answers.answers import DelegateAnswer
+    from immunos_mcp.answers.delegation import DelegateAnswer
     from immunos_mcp.delegation.tasks import Delegations
     from immunos_mcp.options import Options
 
@@ -35,7 +35,7 @@ def _delegate(given: Namespace) -> int:
         given.output = str(expanded(given.output, "--output").absolute())
     answer = anyio.run(_delegated, given, chosen)
     if given.json:
-        say(terminal.to_json(answer))
+        say(to_json(answer))
     elif answer.local_output is None or answer.output_path is not None:
         say(text.delegated(answer))
     else:

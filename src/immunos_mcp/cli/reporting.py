@@ -6,7 +6,7 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from immunos_mcp.cli import terminal
+from immunos_mcp.answers.encoding import to_json
 from immunos_mcp.cli.command import Command
 from immunos_mcp.cli.console import (
     Answered,
@@ -60,7 +60,7 @@ def _rendered(answer: ReportAnswer, form: str) -> str:
         return long_table(answer)
     from immunos_mcp.reports import text
 
-    return terminal.to_json(answer) if form == "json" else text.text(answer)
+    return to_json(answer) if form == "json" else text.text(answer)
 
 
 def _form(given: Namespace, default: str, of_json: str) -> str:

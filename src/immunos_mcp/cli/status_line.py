@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import TextIO
 
-    from immunos_mcp.answers.answers import StatusAnswer
+    from immunos_mcp.answers.status import StatusAnswer
     from immunos_mcp.options import Flags
 
 BUSY_TIMEOUT_SECONDS = 0.05

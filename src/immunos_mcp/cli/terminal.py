@@ -1,58 +1,26 @@
-"""How answers look on a terminal, and as the JSON of ``--json``. Pure; light to import."""
+"""How answers look on a terminal. Pure; light to import."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, TypeAlias, cast
+from datetime import UTC
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from datetime import datetime
 
-    from immunos_mcp.answers.answers import (
-        ExplainAnswer,
-        ModelsAnswer,
-        SessionSummary,
-        StatusAnswer,
-    )
+    from immunos_mcp.answers.history import LoggedDecision, SettingChange
+    from immunos_mcp.answers.models import ModelsAnswer
     from immunos_mcp.answers.replay import ReplayAnswer
-    from immunos_mcp.domain import LoggedDecision, PlanUsage, SettingChange
+    from immunos_mcp.answers.routing import ExplainAnswer
+    from immunos_mcp.answers.sessions import SessionSummary
+    from immunos_mcp.answers.status import StatusAnswer
+    from immunos_mcp.domain import PlanUsage
     from immunos_mcp.rules.settings import SettingValue
-
-Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 
 BAR_CELLS = 20
 NEWEST_CROSSINGS = 20
-
-
-def to_json(value: object) -> str:
-    """Spell an answer as one line of JSON, the same that the MCP tools give; nulls are left out."""
-    return json.dumps(_plain(value), separators=(",", ":"), ensure_ascii=False)
-
-
-def _plain(value: object) -> Json:
-    names = _field_names(value)
-    if names:
-        named = ((name, getattr(value, name)) for name in names)
-        return {name: _plain(item) for name, item in named if item is not None}
-    if isinstance(value, Mapping):
-        entries = cast("Mapping[str, object]", value)
-        return {key: _plain(item) for key, item in entries.items() if item is not None}
-    if isinstance(value, tuple):
-        return [_plain(item) for item in cast("tuple[object, ...]", value)]
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    if isinstance(value, str | int | float):
-        return value
-    raise TypeError(f"no JSON for {type(value).__name__}")
-
-
-def _field_names(value: object) -> tuple[str, ...]:
-    if is_dataclass(value):
-        return tuple(field.name for field in fields(value))
-    return getattr(value, "_fields", ())
 
 
 def status(answer: StatusAnswer) -> str:

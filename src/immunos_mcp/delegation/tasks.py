@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
 
-from immunos_mcp.answers.answers import DelegateAnswer
+from immunos_mcp.answers.delegation import DelegateAnswer
 from immunos_mcp.delegation import chunking
 from immunos_mcp.delegation.chat import Meter, TaskChat, limits_of
 from immunos_mcp.delegation.request import checked
@@ -24,7 +24,7 @@ from immunos_mcp.engines.ollama import (
     ModelMissingError,
 )
 from immunos_mcp.errors import DelegationError, ImmunosError, InvalidInputError, Problem
-from immunos_mcp.rules import names, policy
+from immunos_mcp.rules import models, names
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -176,15 +176,15 @@ class Delegations:
 
     async def _check(self, model: str, engine: Engine) -> Engine:
         settings = await self._router.get_config()
-        can_run, remedy = policy.can_run(model, engine, settings)
-        if can_run is not True:
+        found = models.availability(model, engine, settings)
+        if found.can_run is not True:
             # It may have been started, or the model pulled, a moment ago.
             engine = await self._watch.refreshed()
-            can_run, remedy = policy.can_run(model, engine, settings)
-        if can_run is False:
+            found = models.availability(model, engine, settings)
+        if found.can_run is False:
             why = engine.words or engine.state
             raise DelegationError(
-                f"{model} cannot run now ({why}); {remedy or 'look at Ollama'}, or do it yourself"
+                f"{model} cannot run now ({why}); {found.remedy or 'look at Ollama'}, or do it yourself"
             )
         return engine
 

@@ -8,20 +8,16 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from msgspec import Struct
+from msgspec import Struct, convert
 
+from immunos_mcp.answers.history import LoggedDecision
 from immunos_mcp.domain import (
-    ChangedBy,
     Classification,
     Consultation,
     Decision,
-    LoggedDecision,
     Outcome,
     Provider,
-    Reason,
-    SessionSnapshot,
     Task,
-    WarningLevel,
 )
 from immunos_mcp.errors import InvalidInputError, Problem
 from immunos_mcp.ledger import engines, records
@@ -30,7 +26,8 @@ from immunos_mcp.ledger.plan_limits import plan_usage
 from immunos_mcp.ledger.sessions import opened_session
 from immunos_mcp.ledger.stored_settings import effective, effective_settings, policy_id
 from immunos_mcp.ledger.totals import by_kind
-from immunos_mcp.rules.policy import record_key
+from immunos_mcp.rules.circumstances import SessionSnapshot
+from immunos_mcp.rules.models import record_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,11 +35,33 @@ if TYPE_CHECKING:
     from immunos_mcp.ledger.dialect import Connection
 
 
-_DECISION_COLUMNS = """
-    decision_id, session.name, decided_at, task_type, classification, estimated_tokens,
-    model, provider, reason, warning_level, session_tokens, plan_used_percent,
-    available, table_model, changed_by, trial, advised_model, outcome
-"""
+_NOT_LOGGED = {"decision_id", "projected_tokens", "projected_level", "remedy"}
+"""What of a decision has no column: its number is the row's, the rest follows from what is logged."""
+
+DECISION_COLUMNS = tuple(name for name in Decision.__struct_fields__ if name not in _NOT_LOGGED)
+
+_INSERT_COLUMNS = (
+    "session_id",
+    "policy_id",
+    "decided_at",
+    "task_type",
+    "classification",
+    "estimated_tokens",
+    "engine_id",
+    "claude_input_tokens",
+    "claude_output_tokens",
+    "claude_cache_creation_input_tokens",
+    "claude_cache_read_input_tokens",
+    *DECISION_COLUMNS,
+)
+_INSERT = (
+    f"INSERT INTO immunos_mcp_decision ({', '.join(_INSERT_COLUMNS)})"  # noqa: S608  # constants
+    f" VALUES ({', '.join('?' * len(_INSERT_COLUMNS))})"
+)
+_LOGGED_COLUMNS = (
+    "decision_id, session.name, decided_at, task_type, classification, estimated_tokens, outcome, "
+    + ", ".join(DECISION_COLUMNS)
+)
 
 
 def decide(
@@ -69,12 +88,7 @@ def decide(
     record = records.task_record(connection, task.task_type, now) if asks_record else None
     decision = rule(SessionSnapshot(settings, session, plan, record=record))
     decision_id = connection.execute(
-        "INSERT INTO immunos_mcp_decision (session_id, policy_id, decided_at, task_type,"
-        " classification, estimated_tokens, session_tokens, model, provider, reason, warning_level,"
-        " plan_used_percent, available, table_model, changed_by, trial, advised_model, engine_id,"
-        " claude_input_tokens, claude_output_tokens, claude_cache_creation_input_tokens,"
-        " claude_cache_read_input_tokens)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        _INSERT,
         (
             session.session_id,
             policy_id(connection, canonical, now),
@@ -82,19 +96,9 @@ def decide(
             task.task_type,
             task.classification,
             task.estimated_tokens,
-            decision.session_tokens,
-            decision.model,
-            decision.provider,
-            decision.reason,
-            decision.warning_level,
-            decision.plan_used_percent,
-            decision.available,
-            decision.table_model,
-            decision.changed_by,
-            decision.trial,
-            decision.advised_model,
             None if engine is None else engines.engine_id(connection, engine),
             *by_kind(session.claude),
+            *(getattr(decision, column) for column in DECISION_COLUMNS),
         ),
     ).lastrowid
     assert decision_id is not None
@@ -170,14 +174,14 @@ def newest_decisions(
     # with the join held in this order SQLite walks indexes backwards and sorts nothing.
     if name is None:
         rows = connection.execute(
-            f"SELECT {_DECISION_COLUMNS} FROM immunos_mcp_decision"  # noqa: S608  # a constant
+            f"SELECT {_LOGGED_COLUMNS} FROM immunos_mcp_decision"  # noqa: S608  # a constant
             " JOIN immunos_mcp_session AS session USING (session_id)"
             " WHERE decision_id <= coalesce(?, decision_id) ORDER BY decision_id DESC LIMIT ?",
             (up_to, limit),
         )
     else:
         rows = connection.execute(
-            f"SELECT {_DECISION_COLUMNS} FROM immunos_mcp_session AS session"  # noqa: S608  # a constant
+            f"SELECT {_LOGGED_COLUMNS} FROM immunos_mcp_session AS session"  # noqa: S608  # a constant
             " CROSS JOIN immunos_mcp_decision USING (session_id) WHERE session.name = ?"
             " ORDER BY session_id DESC, decision_id DESC LIMIT ?",
             (name, limit),
@@ -188,25 +192,12 @@ def newest_decisions(
             session,
             datetime.fromisoformat(decided_at),
             Task(task_type, Classification(classification), estimated_tokens),
-            Decision(
-                model,
-                Provider(provider),
-                Reason(reason),
-                WarningLevel(level),
-                session_tokens,
-                plan_used_percent=plan_used_percent,
-                available=None if available is None else bool(available),
-                table_model=table_model,
-                changed_by=None if changed_by is None else ChangedBy(changed_by),
-                trial=bool(trial) or None,
-                advised_model=advised_model,
-            ),
-            Outcome(outcome) if outcome is not None else None,
+            convert(dict(zip(DECISION_COLUMNS, decided, strict=True)), Decision, strict=False),
+            None if outcome is None else Outcome(outcome),
         )
         for (
-            decision_id, session, decided_at, task_type, classification, estimated_tokens,
-            model, provider, reason, level, session_tokens, plan_used_percent,
-            available, table_model, changed_by, trial, advised_model, outcome,
+            decision_id, session, decided_at, task_type, classification, estimated_tokens, outcome,
+            *decided,
         ) in rows
     )  # fmt: skip
 

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from datetime import datetime
 
-    from immunos_mcp.domain import Evidence
     from immunos_mcp.ledger.dialect import Connection
+    from immunos_mcp.rules.track_record import Evidence
 
 
 Result = TypeVar("Result")

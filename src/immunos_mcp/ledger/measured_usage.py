@@ -13,7 +13,7 @@ from immunos_mcp.ledger.dialect import IN_LIST, list_parameter
 from immunos_mcp.ledger.moments import as_stored, moment_of, utc_text
 from immunos_mcp.ledger.stored_settings import effective_settings
 from immunos_mcp.ledger.totals import Addition, by_kind, distribute, sessions_between
-from immunos_mcp.rules.policy import provider_of
+from immunos_mcp.rules.models import provider_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

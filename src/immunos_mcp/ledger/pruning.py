@@ -5,10 +5,12 @@ Sessions and records carry their own totals and are left alone, as is the histor
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
+from immunos_mcp.answers.pruning import Pruned
 from immunos_mcp.ledger import history
 from immunos_mcp.ledger.moments import utc_text
 from immunos_mcp.replay.engine import records_before
@@ -16,25 +18,8 @@ from immunos_mcp.replay.engine import records_before
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from immunos_mcp.domain import Evidence
     from immunos_mcp.ledger.dialect import Connection
-
-
-@dataclass(frozen=True, slots=True)
-class Pruned:
-    """What ``prune`` answers: how many rows gave way to sums, or would.
-
-    Attributes:
-        before: rows older than this midnight (UTC).
-        decisions: decisions, with their outcomes.
-        usage_records: usage of every source.
-        dry_run: true when nothing was changed.
-    """
-
-    before: datetime
-    decisions: int
-    usage_records: int
-    dry_run: bool | None = None
+    from immunos_mcp.rules.track_record import Evidence
 
 
 LONGEST_RESPONSE = timedelta(days=1)

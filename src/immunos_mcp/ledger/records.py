@@ -12,10 +12,11 @@ from weakref import WeakKeyDictionary
 
 from msgspec import Struct
 
-from immunos_mcp.domain import Evidence, ModelRecord, Outcome, TaskRecord
+from immunos_mcp.domain import Outcome
 from immunos_mcp.ledger.dialect import Connection, foreign_changes
 from immunos_mcp.ledger.moments import moment_of, utc_text
 from immunos_mcp.rules import track_record
+from immunos_mcp.rules.track_record import Evidence, ModelRecord, TaskRecord
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

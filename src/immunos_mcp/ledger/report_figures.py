@@ -9,12 +9,18 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, TypeVar
 
-from immunos_mcp.answers.report import DecisionSum, KeptRecord, ReportFigures, UsageSum
-from immunos_mcp.domain import Evidence, Provider, TokenCounts
+from msgspec import Struct
+
+from immunos_mcp.answers.report import DecisionSum
+from immunos_mcp.domain import Provider, TokenCounts
 from immunos_mcp.ledger.moments import utc_text
 from immunos_mcp.ledger.sessions import newest_sessions
+from immunos_mcp.rules.track_record import Evidence
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from immunos_mcp.domain import SessionRecord, Settings
     from immunos_mcp.ledger.dialect import Connection
 
 Key = TypeVar("Key")
@@ -51,6 +57,57 @@ _DECISIONS = """
     SELECT reason, provider, nullif(changed_by, ''), decisions, successes, failures
     FROM immunos_mcp_pruned_decision WHERE day >= :day
 """
+
+
+class UsageSum(Struct, frozen=True):
+    """Tokens of several responses, and how many there were."""
+
+    counts: TokenCounts = TokenCounts()
+    usage_records: int = 0
+
+    def plus(self, counts: TokenCounts, usage_records: int) -> UsageSum:
+        """Return the sum with more responses in it."""
+        return UsageSum(self.counts + counts, self.usage_records + usage_records)
+
+
+class KeptRecord(Struct, frozen=True):
+    """What became of decisions for one model at one task type, as the ledger keeps it."""
+
+    task_type: str
+    model: str
+    successes: int
+    failures: int
+    tokens: int
+    seconds: float
+    evidence: Evidence
+
+
+class ReportFigures(Struct, frozen=True):
+    """What the ledger counts for a report, all at one moment.
+
+    Attributes:
+        settings: those in force.
+        is_hourly: whether the periods are hours (UTC); else they are days.
+        periods: tokens by the beginning of the period and by provider.
+        models: tokens by provider and model.
+        sources: tokens by provider and by who said so.
+        decisions: every reason, with the most decisions first.
+        records: models at task types, those with the most outcomes first.
+        records_left_out: how many more there are.
+        priors: what is known of a model at all task types together.
+        sessions: newest first.
+    """
+
+    settings: Settings
+    is_hourly: bool
+    periods: Mapping[tuple[datetime, Provider], UsageSum]
+    models: Mapping[tuple[Provider, str], UsageSum]
+    sources: Mapping[tuple[Provider, str], UsageSum]
+    decisions: tuple[DecisionSum, ...]
+    records: tuple[KeptRecord, ...]
+    records_left_out: int
+    priors: Mapping[str, Evidence]
+    sessions: tuple[SessionRecord, ...]
 
 
 def report_figures(connection: Connection, since: datetime | None) -> ReportFigures:

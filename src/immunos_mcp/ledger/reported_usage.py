@@ -17,7 +17,7 @@ from immunos_mcp.ledger.moments import utc_text
 from immunos_mcp.ledger.sessions import current_session, find_open, opened_session
 from immunos_mcp.ledger.stored_settings import effective_settings
 from immunos_mcp.ledger.totals import Addition, add_to_totals
-from immunos_mcp.rules.policy import provider_of, record_key
+from immunos_mcp.rules.models import provider_of, record_key
 
 if TYPE_CHECKING:
     from datetime import datetime

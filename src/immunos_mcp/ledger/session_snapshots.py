@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from immunos_mcp.domain import SessionSnapshot
 from immunos_mcp.ledger.measured_usage import side_request_tokens
 from immunos_mcp.ledger.plan_limits import plan_usage
 from immunos_mcp.ledger.sessions import current_session, decisions_by_reason
 from immunos_mcp.ledger.stored_settings import effective_settings
+from immunos_mcp.rules.circumstances import SessionSnapshot
 
 if TYPE_CHECKING:
     from datetime import datetime

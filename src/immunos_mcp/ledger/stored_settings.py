@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from immunos_mcp.domain import SettingChange, Settings
+from immunos_mcp.answers.history import SettingChange
 from immunos_mcp.errors import InvalidStoredSettingsError
 from immunos_mcp.ledger.moments import utc_text
 from immunos_mcp.rules import settings as settings_rules
@@ -19,6 +19,7 @@ from immunos_mcp.rules import settings as settings_rules
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from immunos_mcp.domain import Settings
     from immunos_mcp.ledger.dialect import Connection
 
 

@@ -11,17 +11,20 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from immunos_mcp.domain import Circumstances, Classification, Task, TokenCounts
+from immunos_mcp.domain import Classification, Task, TokenCounts
 from immunos_mcp.replay.records import RecordsSoFar
 from immunos_mcp.rules import policy
+from immunos_mcp.rules.circumstances import Circumstances
+from immunos_mcp.rules.models import record_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from immunos_mcp.domain import Engine, Evidence, Settings
+    from immunos_mcp.domain import Engine, Settings
     from immunos_mcp.replay.history import History, PastDecision
     from immunos_mcp.replay.shifts import Shifts
     from immunos_mcp.rules.policy import Case, Choice
+    from immunos_mcp.rules.track_record import Evidence
 
 
 class Replayed(NamedTuple):
@@ -34,7 +37,7 @@ class Replayed(NamedTuple):
 
 
 class DecisionInputs(NamedTuple):
-    """What a decision was made from, as ``policy.explain`` takes it."""
+    """What a decision was made from, as ``explanation.explain`` takes it."""
 
     settings: Settings
     circumstances: Circumstances
@@ -122,7 +125,7 @@ def _learning(
         if past.is_replayed:
             yield past
         else:
-            model = policy.record_key(past.model, settings_of(past.policy_id))
+            model = record_key(past.model, settings_of(past.policy_id))
             moment = datetime.fromisoformat(past.decided_at)
             records.remember_trial(past.task_type, model, moment)
 
@@ -146,7 +149,7 @@ def _with_record(
     now = datetime.fromisoformat(past.decided_at)
     choice = policy.choose(case, _engine_of(past, engines), records.at(past.task_type, now))
     if choice.trial:
-        records.remember_trial(past.task_type, policy.record_key(choice.model, settings), now)
+        records.remember_trial(past.task_type, record_key(choice.model, settings), now)
     return choice
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from immunos_mcp.answers.answers import Rehearsal
 from immunos_mcp.answers.replay import DifferingDecision, ModelShare, ReplayAnswer
+from immunos_mcp.answers.settings import Rehearsal
 from immunos_mcp.domain import ChangedBy, Classification, Provider
 from immunos_mcp.replay.crossings import crossings
 from immunos_mcp.replay.engine import replay

@@ -12,17 +12,19 @@ from immunos_mcp.answers.report import (
     ReportedSession,
     SourceUsage,
     UsagePeriod,
-    UsageSum,
 )
-from immunos_mcp.domain import Evidence, ModelRecord, Provider, TokenCounts
+from immunos_mcp.domain import Provider, TokenCounts
+from immunos_mcp.ledger.report_figures import UsageSum
 from immunos_mcp.rules import policy, track_record
+from immunos_mcp.rules.track_record import Evidence, ModelRecord
 
 if TYPE_CHECKING:
     from datetime import datetime
     from decimal import Decimal
 
-    from immunos_mcp.answers.report import KeptRecord, Prices, ReportFigures
     from immunos_mcp.domain import SessionRecord, Settings
+    from immunos_mcp.ledger.report_figures import KeptRecord, ReportFigures
+    from immunos_mcp.reports.prices import Prices
 
 CLAUDE = "claude"
 """The model that stands for all of Claude's in records."""

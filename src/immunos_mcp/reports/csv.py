@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -175,7 +174,7 @@ def _of(
 
 
 def _kinds(counts: object, suffix: str = "") -> dict[str, Figure]:
-    return {f"{field.name}{suffix}": getattr(counts, field.name) for field in fields(TokenCounts)}
+    return {f"{kind}{suffix}": getattr(counts, kind) for kind in TokenCounts.__struct_fields__}
 
 
 def _moment(moment: datetime) -> str:

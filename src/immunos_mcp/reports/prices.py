@@ -8,26 +8,69 @@ from __future__ import annotations
 
 import re
 from datetime import UTC
+from decimal import Decimal
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from genai_prices.data import providers
 from genai_prices.types import StartDateConstraint, TieredPrices
+from msgspec import Struct
 
-from immunos_mcp.answers.report import ListPrice, Prices, PriceTable
+from immunos_mcp.answers.report import PriceTable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from datetime import date, datetime
-    from decimal import Decimal
 
     from genai_prices.types import ModelPrice
 
+    from immunos_mcp.domain import TokenCounts
+
 PACKAGE = "genai-prices"
+MILLION = 1_000_000
 
 _CLAUDE = next(provider for provider in providers if provider.id == "anthropic")
 _NOT_OF_THE_VERSION = re.compile(r"\[[^]]*\]$|[-@]\d{8}(?!\d)|[-@]\d{4}-\d{2}-\d{2}(?!\d)")
 _NUMBER = re.compile(r"\d+")
+
+
+class ListPrice(Struct, frozen=True):
+    """What a provider asks for a million tokens of each kind.
+
+    Attributes:
+        model: what the price table calls the model.
+        input_usd: for input.
+        output_usd: for output.
+        cache_creation_usd: for writing to the cache for five minutes; ``None``: the table has none.
+        cache_read_usd: for reading from it, likewise.
+    """
+
+    model: str
+    input_usd: Decimal
+    output_usd: Decimal
+    cache_creation_usd: Decimal | None
+    cache_read_usd: Decimal | None
+
+    def cost(self, counts: TokenCounts) -> Decimal | None:
+        """Return what tokens cost; ``None``: there is no price for a kind that they have."""
+        total = Decimal(0)
+        for tokens, price in (
+            (counts.input_tokens, self.input_usd),
+            (counts.output_tokens, self.output_usd),
+            (counts.cache_creation_input_tokens, self.cache_creation_usd),
+            (counts.cache_read_input_tokens, self.cache_read_usd),
+        ):
+            if tokens and price is None:
+                return None
+            total += tokens * (price or 0)
+        return total / MILLION
+
+
+class Prices(Struct, frozen=True):
+    """List prices: the table and a way to look a model up; no price is ever guessed."""
+
+    table: PriceTable
+    find: Callable[[str], ListPrice | None]
 
 
 def list_prices(now: datetime) -> Prices:

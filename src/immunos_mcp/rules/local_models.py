@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from immunos_mcp.answers.answers import ModelLine, ModelsAnswer
+from immunos_mcp.answers.models import ModelLine, ModelsAnswer
 from immunos_mcp.domain import Engine, EngineState, Settings
-from immunos_mcp.rules import names, policy
+from immunos_mcp.rules import models, names
 
 
 def local_models(engine: Engine, settings: Settings) -> ModelsAnswer:
     """Say which local models are mapped, installed, loaded and missing."""
-    named = policy.named_models(settings)
+    named = models.named_models(settings)
     known = {names.canonical_model(model) for model in named}
     others = [installed.name for name, installed in engine.models.items() if name not in known]
     return ModelsAnswer(
@@ -28,7 +28,7 @@ def _model_line(
     model: str, task_types: tuple[str, ...], engine: Engine, settings: Settings
 ) -> ModelLine:
     installed = engine.models.get(names.canonical_model(model))
-    _, remedy = policy.can_run(model, engine, settings)
+    remedy = models.availability(model, engine, settings).remedy
     if installed is None:
         is_known = engine.state is EngineState.UP
         return ModelLine(model, task_types, False if is_known else None, remedy=remedy)

@@ -5,74 +5,40 @@ No clock, no I/O and no randomness; the same values always give the same decisio
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from immunos_mcp.answers.answers import Alternative, Explanation, RowExplanation
+from msgspec import Struct
+from msgspec.structs import replace
+
 from immunos_mcp.domain import (
     ChangedBy,
-    Circumstances,
     Classification,
     Consultation,
     Decision,
-    EngineState,
-    ModelRecord,
     Provider,
     Reason,
-    Switch,
     WarningLevel,
 )
-from immunos_mcp.rules.names import canonical_model, is_cloud_model
-from immunos_mcp.rules.track_record import judge
+from immunos_mcp.rules.models import (
+    CLAUDE_RECORD,
+    Availability,
+    availability,
+    fallback_models,
+    local_model,
+    mapped_models,
+    provider_of,
+)
+from immunos_mcp.rules.names import canonical_model
+from immunos_mcp.rules.track_record import ModelRecord, judge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from immunos_mcp.domain import (
-        Engine,
-        PlanUsage,
-        Settings,
-        Task,
-        TaskRecord,
-        TokenCounts,
-        Verdict,
-        Weights,
-    )
-
-CLAUDE_RECORD = "claude"
-"""Under this name Claude's models have one record together."""
+    from immunos_mcp.domain import Engine, PlanUsage, Settings, Task, TokenCounts, Weights
+    from immunos_mcp.rules.circumstances import Circumstances
+    from immunos_mcp.rules.track_record import TaskRecord, Verdict
 
 _NO_RECORD = ModelRecord()
-
-_CLAUDE_NAME = re.compile(
-    r"claude|^[^:]*(?<![a-z])(?:opus|sonnet|haiku)(?![a-z])[^:]*$", re.IGNORECASE
-)
-
-
-def provider_of(model: str, settings: Settings) -> Provider:
-    """Tell whose tokens a model spends.
-
-    Claude's are the model set as ``claude_model`` (whatever its name) and every model named after
-    Claude or one of its families, in any spelling that APIs use. All others are local, and so is a
-    name with a tag, such as ``magnum-opus:7b``, that only has a family's name in it.
-    """
-    if model == settings.claude_model or _is_named_after_claude(model):
-        return Provider.CLAUDE
-    return Provider.OLLAMA
-
-
-@lru_cache(maxsize=1024)
-def _is_named_after_claude(model: str) -> bool:
-    return _CLAUDE_NAME.search(model) is not None
-
-
-def record_key(model: str, settings: Settings) -> str:
-    """Return the name that a model's outcomes are kept under."""
-    if provider_of(model, settings) is Provider.CLAUDE:
-        return CLAUDE_RECORD
-    return canonical_model(model)
 
 
 def budget_tokens(counts: TokenCounts, weights: Weights) -> int:
@@ -135,47 +101,7 @@ def plan_level(used_percent: float | None, settings: Settings) -> WarningLevel:
     return WarningLevel.NORMAL
 
 
-def mapped_models(task_type: str, settings: Settings) -> tuple[str, ...]:
-    """Return the models that a task type is mapped to, in order; none where it is not mapped."""
-    mapped = settings.task_mappings.get(task_type)
-    return () if mapped is None else tuple(mapped.split(","))
-
-
-def local_model(task_type: str, settings: Settings) -> str:
-    """Name the model that keeps a task type local: the first that it is mapped to and that does.
-
-    A task type mapped to Claude alone, or to models that leave the machine where those are not
-    allowed, has no local model of its own and gets the default one.
-    """
-    for model in mapped_models(task_type, settings):
-        if provider_of(model, settings) is Provider.OLLAMA and not _is_forbidden(model, settings):
-            return model
-    return settings.default_local_model
-
-
-def _is_forbidden(model: str, settings: Settings) -> bool:
-    return settings.cloud_models is Switch.OFF and is_cloud_model(model)
-
-
-def can_run(model: str, engine: Engine, settings: Settings) -> tuple[bool | None, str | None]:
-    """Tell whether a local model can run now, and if not, the command that lets it.
-
-    ``None`` where the engine was not seen yet or is too slow to tell.
-    """
-    if _is_forbidden(model, settings):
-        return False, "immunos-mcp config set cloud_models=on"
-    if engine.state in {EngineState.UNKNOWN, EngineState.SLOW}:
-        return None, None
-    if engine.state is not EngineState.UP:
-        return False, "ollama serve" if engine.state is EngineState.DOWN else "immunos-mcp doctor"
-    installed = engine.models.get(canonical_model(model))
-    if installed is None:
-        return False, f"ollama pull {model}"
-    fit = installed.capabilities is None or "completion" in installed.capabilities
-    return fit, None if fit else "immunos-mcp models"
-
-
-class Case(NamedTuple):
+class Case(Struct, frozen=True):
     """What the rows of the table look at.
 
     Attributes:
@@ -195,8 +121,7 @@ class Case(NamedTuple):
     settings: Settings
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True):
     """One row of the policy's table.
 
     Attributes:
@@ -293,59 +218,49 @@ ROWS: tuple[Row, ...] = (
 """The policy's table; the first row that applies decides, and the order is a contract."""
 
 
-class Considered(NamedTuple):
+class Considered(Struct, frozen=True):
     """A local model that the steps after the table looked at, and what they found.
 
     Attributes:
         model: the model.
-        available: whether it can run; ``None``: not known.
-        remedy: the command that lets it run, where it cannot.
+        availability: whether it can run.
         verdict: what its record says, where that was asked.
     """
 
     model: str
-    available: bool | None
-    remedy: str | None
-    verdict: Verdict | None
+    availability: Availability
+    verdict: Verdict | None = None
 
 
-class Choice(NamedTuple):
-    """What the table and the steps after it come to; the fields are those of ``Decision``.
+class Choice(Decision, frozen=True):
+    """A decision with what led to it.
 
     Attributes:
-        considered: the local models that were looked at, in order.
+        considered: the local models that the steps after the table looked at, in order.
     """
 
-    reason: Reason
-    model: str
-    provider: Provider
-    available: bool | None = None
-    changed_by: ChangedBy | None = None
-    table_model: str | None = None
-    remedy: str | None = None
-    trial: bool = False
-    advised_model: str | None = None
     considered: tuple[Considered, ...] = ()
 
 
 def decide(settings: Settings, circumstances: Circumstances, task: Task) -> Decision:
     """Choose the model for a task in given circumstances, and say which row chose it."""
     case = examine(settings, circumstances, task)
-    return conclude(case, choose(case, circumstances.engine, circumstances.record))
+    choice = choose(case, circumstances.engine, circumstances.record)
+    return Decision(*(getattr(choice, name) for name in Decision.__struct_fields__))
 
 
 def choose(case: Case, engine: Engine | None, record: TaskRecord | None) -> Choice:
     """Find the first row that applies, and take the steps after the table."""
     row = next(row for row in ROWS if row.applies(case))
-    model, settings = row.model(case), case.settings
-    provider = provider_of(model, settings)
-    if provider is Provider.CLAUDE:
-        return Choice(row.reason, model, provider)
+    settings = case.settings
+    chosen = _chosen(case, row.reason, row.model(case))
+    if chosen.provider is Provider.CLAUDE:
+        return chosen
     if row.reason is not Reason.TASK_OPTIMIZED:
         # The budget is hard: the local choice stands, whatever is found.
-        available, remedy = _availability(model, engine, settings)
-        considered = (Considered(model, available, remedy, None),)
-        return Choice(row.reason, model, provider, available, remedy=remedy, considered=considered)
+        found = availability(chosen.model, engine, settings)
+        considered = (Considered(chosen.model, found),)
+        return replace(chosen, available=found.can_run, remedy=found.remedy, considered=considered)
     if settings.track_record is Consultation.OFF or record is None:
         return _walk(case, engine, None)
     with_record = _walk(case, engine, record)
@@ -353,7 +268,27 @@ def choose(case: Case, engine: Engine | None, record: TaskRecord | None) -> Choi
         return with_record
     without = _walk(case, engine, None)
     advised = with_record.model if with_record.model != without.model else None
-    return without._replace(advised_model=advised, considered=with_record.considered)
+    return replace(without, advised_model=advised, considered=with_record.considered)
+
+
+def _chosen(case: Case, reason: Reason, model: str) -> Choice:
+    """Return the choice of a model, with the figures of its case."""
+    settings, provider = case.settings, provider_of(model, case.settings)
+    projected_tokens = projected_level = None
+    if case.task.estimated_tokens is not None:
+        spent = case.task.estimated_tokens if provider is Provider.CLAUDE else 0
+        projected_tokens = case.session_tokens + spent
+        projected_level = warning_level(projected_tokens, settings)
+    return Choice(
+        model=model,
+        provider=provider,
+        reason=reason,
+        warning_level=case.level,
+        session_tokens=case.session_tokens,
+        projected_tokens=projected_tokens,
+        projected_level=projected_level,
+        plan_used_percent=case.plan_used_percent,
+    )
 
 
 def consults_record(case: Case, choice: Choice) -> bool:
@@ -373,9 +308,9 @@ def _walk(case: Case, engine: Engine | None, record: TaskRecord | None) -> Choic
     """
     settings = case.settings
     models = mapped_models(case.task.task_type, settings)
-    table_model, first = models[0], _availability(models[0], engine, settings)
-    if engine is not None and first[0] is False:
-        models = (*models, *_akin(table_model, case, engine))
+    table_model, first = models[0], availability(models[0], engine, settings)
+    if engine is not None and first.can_run is False:
+        models = (*models, *fallback_models(table_model, engine, settings))
     considered: list[Considered] = []
     changed_by: ChangedBy | None = None
     model, available, trial = settings.claude_model, None, False
@@ -383,68 +318,37 @@ def _walk(case: Case, engine: Engine | None, record: TaskRecord | None) -> Choic
         if provider_of(candidate, settings) is Provider.CLAUDE:
             model = candidate
             break
-        can, remedy = _availability(candidate, engine, settings)
-        verdict = None if record is None or can is False else _judge(candidate, record, settings)
-        considered.append(Considered(candidate, can, remedy, verdict))
-        if can is False:
+        found = availability(candidate, engine, settings)
+        verdict = None
+        if record is not None and found.can_run is not False:
+            verdict = _judge(candidate, record, settings)
+        considered.append(Considered(candidate, found, verdict))
+        if found.can_run is False:
             changed_by = changed_by or ChangedBy.AVAILABILITY
             continue
         trial = verdict is not None and verdict.trial
         if verdict is None or not verdict.passed_over:
-            model, available = candidate, can
+            model, available = candidate, found.can_run
             break
         changed_by = changed_by or ChangedBy.TRACK_RECORD
         if trial:
             break
     is_changed = model != table_model
-    return Choice(
-        Reason.TASK_OPTIMIZED,
-        model,
-        provider_of(model, settings),
-        available,
-        changed_by if is_changed else None,
-        table_model if is_changed else None,
-        first[1],
-        trial,
+    return replace(
+        _chosen(case, Reason.TASK_OPTIMIZED, model),
+        available=available,
+        changed_by=changed_by if is_changed else None,
+        table_model=table_model if is_changed else None,
+        remedy=first.remedy,
+        trial=trial or None,
         considered=tuple(considered),
     )
-
-
-def _availability(
-    model: str, engine: Engine | None, settings: Settings
-) -> tuple[bool | None, str | None]:
-    return (None, None) if engine is None else can_run(model, engine, settings)
 
 
 def _judge(model: str, record: TaskRecord, settings: Settings) -> Verdict:
     local = record.models.get(canonical_model(model), _NO_RECORD)
     claude = record.models.get(CLAUDE_RECORD, _NO_RECORD)
     return judge(local, claude, settings.record_rules, record.now)
-
-
-def conclude(case: Case, choice: Choice) -> Decision:
-    """Put a choice and the figures of its case together."""
-    projected_tokens = projected_level = None
-    if case.task.estimated_tokens is not None:
-        spent = case.task.estimated_tokens if choice.provider is Provider.CLAUDE else 0
-        projected_tokens = case.session_tokens + spent
-        projected_level = warning_level(projected_tokens, case.settings)
-    return Decision(
-        model=choice.model,
-        provider=choice.provider,
-        reason=choice.reason,
-        warning_level=case.level,
-        session_tokens=case.session_tokens,
-        projected_tokens=projected_tokens,
-        projected_level=projected_level,
-        plan_used_percent=case.plan_used_percent,
-        available=choice.available,
-        changed_by=choice.changed_by,
-        table_model=choice.table_model,
-        remedy=choice.remedy,
-        trial=choice.trial or None,
-        advised_model=choice.advised_model,
-    )
 
 
 def examine(settings: Settings, circumstances: Circumstances, task: Task) -> Case:
@@ -460,132 +364,31 @@ def examine(settings: Settings, circumstances: Circumstances, task: Task) -> Cas
     )
 
 
-def explain(settings: Settings, circumstances: Circumstances, task: Task) -> Explanation:
-    """Tell how ``decide`` comes to its answer, and which single change would give another.
+class Recommendation(Struct, frozen=True):
+    """What the budget's state recommends.
 
-    The changes tried are the other classifications, the other warning levels, the task type being
-    mapped to nothing, every model being there, and the track record being off.
+    Attributes:
+        model: ``mixed`` between the thresholds.
+        message: the recommendation in words.
     """
-    case = examine(settings, circumstances, task)
-    decision = choose(case, circumstances.engine, circumstances.record)
-    rows: list[RowExplanation] = []
-    for row in ROWS:
-        rows.append(RowExplanation(row.reason, row.applies(case), row.why(case)))
-        if row.reason is decision.reason:
-            break
-    unmapped = {
-        task_type: model
-        for task_type, model in settings.task_mappings.items()
-        if task_type != task.task_type
-    }
-    warning, auto_switch = settings.token_warning_threshold, settings.token_auto_switch_threshold
-    tried = [
-        *(
-            (f"the task were {other}", settings, circumstances, task._replace(classification=other))
-            for other in Classification
-            if other is not task.classification
-        ),
-        *(
-            (
-                f"the session were at {total}",
-                settings,
-                circumstances._replace(session_tokens=total),
-                task,
-            )
-            for total in (0, warning, auto_switch)
-            if warning_level(total, settings) is not case.level
-        ),
-        (
-            f"{task.task_type} were not mapped",
-            settings._replace(task_mappings=unmapped),
-            circumstances,
-            task,
-        ),
-        ("every model could run", settings, circumstances._replace(engine=None), task),
-        (
-            "the track record were off",
-            settings._replace(track_record=Consultation.OFF),
-            circumstances,
-            task,
-        ),
-    ]
-    alternatives: list[Alternative] = []
-    for when, other_settings, other_circumstances, other_task in tried:
-        other = decide(other_settings, other_circumstances, other_task)
-        if other.model != decision.model:
-            alternatives.append(Alternative(when, other.model, other.reason))
-    return Explanation(tuple(rows), tuple(_steps(case, decision)), tuple(alternatives))
 
-
-def _steps(case: Case, choice: Choice) -> Iterable[str]:
-    """Tell what came after the table, model by model."""
-    for considered in choice.considered:
-        model, verdict = considered.model, considered.verdict
-        if considered.available is False:
-            hard = "" if choice.reason is Reason.TASK_OPTIMIZED else "; the budget is hard"
-            yield f"{model} cannot run ({considered.remedy}){hard}"
-        if verdict is None:
-            continue
-        passed = "passed over" if verdict.passed_over else "kept"
-        if case.settings.track_record is Consultation.ADVISE:
-            passed = f"would be {passed}"
-        expected, needed = _apart(verdict.local.rate, verdict.needed)
-        outcomes = f"{round(verdict.local.outcomes, 1):,}".removesuffix(".0")
-        yield (
-            f"{model}: {expected} of {case.task.task_type} expected to succeed "
-            f"({outcomes} outcomes), {needed} needed: {passed}"
-            f"{' as a trial' if verdict.trial else ''}"
-        )
-    if choice.advised_model is not None:
-        yield f"the track record advises {choice.advised_model}"
-    elif choice.table_model is not None:
-        yield f"it goes to {choice.model}"
-
-
-def _apart(one: float, other: float) -> tuple[str, str]:
-    """Spell two rates with as many digits as tell them apart."""
-    digits = 0
-    while digits < 3 and one != other and f"{one:.{digits}%}" == f"{other:.{digits}%}":
-        digits += 1
-    return f"{one:.{digits}%}", f"{other:.{digits}%}"
-
-
-def _akin(model: str, case: Case, engine: Engine) -> list[str]:
-    """Return installed models fit for a mapped one's role: other sizes of it, then what is trusted.
-
-    Of other sizes the largest comes first. Trusted is what the settings name for any task.
-    """
-    family = canonical_model(model).rpartition(":")[0]
-    sizes = [
-        installed
-        for name, installed in engine.models.items()
-        if name.rpartition(":")[0] == family and not is_cloud_model(name)
-    ]
-    sizes.sort(key=lambda installed: (-installed.size_bytes, installed.name))
-    return [*(installed.name for installed in sizes), case.settings.default_local_model]
-
-
-def named_models(settings: Settings) -> dict[str, tuple[str, ...]]:
-    """Return the local models that the settings name, each with the task types it is for."""
-    named: dict[str, list[str]] = {}
-    for task_type in settings.task_mappings:
-        for model in mapped_models(task_type, settings):
-            if provider_of(model, settings) is Provider.OLLAMA:
-                named.setdefault(model, []).append(task_type)
-    named.setdefault(settings.default_local_model, []).append("default")
-    return {model: tuple(task_types) for model, task_types in named.items()}
+    model: str
+    message: str
 
 
 def recommend(
     level: WarningLevel, settings: Settings, plan: WarningLevel = WarningLevel.NORMAL
-) -> tuple[str, str]:
+) -> Recommendation:
     """Name the model that the budget's and the plan's level recommend, and say so in words."""
+    local = settings.default_local_model
     if level is WarningLevel.CRITICAL:
-        return settings.default_local_model, "Budget used up: all tasks go to Ollama."
+        return Recommendation(local, "Budget used up: all tasks go to Ollama.")
     if plan is WarningLevel.CRITICAL:
-        return settings.default_local_model, "Plan limit near: all tasks go to Ollama."
+        return Recommendation(local, "Plan limit near: all tasks go to Ollama.")
     if level is WarningLevel.WARNING:
-        return "mixed", "Budget is running low: routine tasks go to Ollama."
+        return Recommendation("mixed", "Budget is running low: routine tasks go to Ollama.")
     if plan is WarningLevel.WARNING:
-        return "mixed", "Plan limit is coming near: routine tasks go to Ollama."
-    return settings.claude_model, "Budget is fine: tasks go where they are done best."
+        return Recommendation("mixed", "Plan limit is coming near: routine tasks go to Ollama.")
+    return Recommendation(
+        settings.claude_model, "Budget is fine: tasks go where they are done best."
+    )

@@ -11,7 +11,9 @@ from itertools import pairwise
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias, cast
 
-from immunos_mcp.answers.answers import Difference
+from msgspec.structs import replace
+
+from immunos_mcp.answers.settings import Difference
 from immunos_mcp.domain import (
     DEFAULT_TASK_MAPPINGS,
     MAXIMUM_TOKENS,
@@ -22,13 +24,13 @@ from immunos_mcp.domain import (
     Switch,
 )
 from immunos_mcp.errors import InvalidInputError, InvalidStoredSettingsError, Problem
+from immunos_mcp.rules.models import provider_of
 from immunos_mcp.rules.names import (
     LONGEST_TASK_TYPE,
     MODEL_TAKES,
     check_model_name,
     normalise_task_type,
 )
-from immunos_mcp.rules.policy import provider_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -211,10 +213,11 @@ def apply(settings: Settings, changes: Mapping[str, SettingChangeValue]) -> Sett
             fields[full_name(name)] = checked
     if problems:
         raise InvalidInputError(*problems)
-    changed: Settings = settings._replace(
+    changed: Settings = replace(
+        settings,
         **fields,  # type: ignore[arg-type]  # each was checked under its own name
-        weights=settings.weights._replace(**weights),
-        record_rules=settings.record_rules._replace(**rules),
+        weights=replace(settings.weights, **weights),
+        record_rules=replace(settings.record_rules, **rules),
     )
     problems.extend(_conflicts(changed))
     if problems:
@@ -485,4 +488,4 @@ def _given_way(settings: Settings, changes: Mapping[str, SettingChangeValue]) ->
             lower = [fixed[other] for other in THRESHOLDS[:position] if other in fixed]
             upper = [fixed[other] for other in THRESHOLDS[position + 1 :] if other in fixed]
             bounds[name] = min([max([bounds[name], *lower]), *upper])
-    return settings._replace(**bounds)
+    return replace(settings, **bounds)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from immunos_mcp.answers.answers import EngineStatus, SessionSummary, StatusAnswer
+from immunos_mcp.answers.sessions import SessionSummary
+from immunos_mcp.answers.status import EngineStatus, StatusAnswer
 from immunos_mcp.domain import EngineState
-from immunos_mcp.rules import pace, policy
+from immunos_mcp.rules import models, pace, policy
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from immunos_mcp.domain import Engine, SessionRecord, SessionSnapshot, Settings
+    from immunos_mcp.domain import Engine, SessionRecord, Settings
+    from immunos_mcp.rules.circumstances import SessionSnapshot
 
 
 def session_status(
@@ -25,7 +27,7 @@ def session_status(
     level = policy.warning_level(tokens, settings)
     plan_used_percent = policy.plan_used_percent(snapshot.plan, settings)
     plan_level = policy.plan_level(plan_used_percent, settings)
-    recommended_model, message = policy.recommend(level, settings, plan_level)
+    recommended = policy.recommend(level, settings, plan_level)
     per_minute = None
     if session.started_at is not None:
         per_minute = pace.tokens_per_minute(session.pace, session.started_at, now)
@@ -40,8 +42,8 @@ def session_status(
         warning_level=level,
         token_warning_threshold=warning,
         token_auto_switch_threshold=auto_switch,
-        recommended_model=recommended_model,
-        message=message,
+        recommended_model=recommended.model,
+        message=recommended.message,
         kept_local_tokens=session.local.total,
         measured_tokens=tokens - reported,
         reported_tokens=reported,
@@ -67,8 +69,8 @@ def engine_status(engine: Engine, settings: Settings) -> EngineStatus:
     """Say whether the local engine runs, and which of the models that the settings name it lacks."""
     missing = [
         model
-        for model in policy.named_models(settings)
-        if policy.can_run(model, engine, settings)[0] is False
+        for model in models.named_models(settings)
+        if models.availability(model, engine, settings).can_run is False
     ]
     is_up = engine.state is EngineState.UP
     return EngineStatus(engine.state, tuple(missing) if is_up and missing else None)

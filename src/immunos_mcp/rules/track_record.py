@@ -17,12 +17,14 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from immunos_mcp.domain import Estimate, Evidence, Verdict
+from msgspec import Struct
+from msgspec.structs import replace
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
-    from immunos_mcp.domain import ModelRecord, RecordRules
+    from immunos_mcp.domain import RecordRules
 
 OVERALL_STRENGTH = 10.0
 """How many outcomes the assumed rate counts for against those that were seen anywhere."""
@@ -35,6 +37,76 @@ _MOST_STEPS = 10_000
 _SECONDS_OF_A_DAY = 86_400
 _ROOT_OF_2 = math.sqrt(2)
 _ROOT_OF_2_PI = math.sqrt(2 * math.pi)
+
+
+class Evidence(Struct, frozen=True):
+    """What outcomes say of a model, at one task type or at all; ``track_record.py`` reads it.
+
+    Attributes:
+        successes: each weighed down by its age at ``at``.
+        failures: likewise.
+        at: the moment of the newest outcome; ``None`` before the first.
+        succeeded: whether the newest outcome was a success.
+        tried_at: when a task was last given to the model as a trial.
+    """
+
+    successes: float = 0.0
+    failures: float = 0.0
+    at: datetime | None = None
+    succeeded: bool = False
+    tried_at: datetime | None = None
+
+
+class ModelRecord(Struct, frozen=True):
+    """A model's outcomes at one task type, and at all task types together, that one included."""
+
+    here: Evidence = Evidence()
+    everywhere: Evidence = Evidence()
+
+
+class Estimate(Struct, frozen=True):
+    """How often a model is expected to succeed: a Beta distribution.
+
+    Attributes:
+        rate: its mean, from 0 to 1.
+        strength: how many outcomes it stands on, those that were assumed included; infinite where
+            the rate is taken as given.
+        outcomes: how many of them were seen at this task type, each weighed by its age.
+    """
+
+    rate: float
+    strength: float
+    outcomes: float
+
+
+class Verdict(Struct, frozen=True):
+    """What the track record makes of a local model at a task type.
+
+    Attributes:
+        passed_over: whether the task should go to another model.
+        trial: whether that is so only to learn more: the record alone says the opposite.
+        local: what is expected of the local model.
+        claude: what is expected of Claude.
+        needed: the success rate from which the record alone keeps the local model.
+    """
+
+    passed_over: bool
+    trial: bool
+    local: Estimate
+    claude: Estimate
+    needed: float
+
+
+class TaskRecord(Struct, frozen=True):
+    """What outcomes say of each model at a task type, at the moment of a decision.
+
+    Attributes:
+        models: by the name that ``models.record_key`` gives a model; others have no record yet.
+        now: the moment.
+    """
+
+    models: Mapping[str, ModelRecord]
+    now: datetime
 
 
 def _weight(earlier: datetime, later: datetime, rules: RecordRules) -> float:
@@ -77,7 +149,7 @@ def take_back(evidence: Evidence, *, succeeded: bool, at: datetime, rules: Recor
         successes = max(0.0, successes - weight)
     else:
         failures = max(0.0, failures - weight)
-    return evidence._replace(successes=successes, failures=failures)
+    return replace(evidence, successes=successes, failures=failures)
 
 
 def tried(evidence: Evidence, at: datetime) -> Evidence:

@@ -7,7 +7,7 @@ argument counts as not given, since some clients always send every argument.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
 
 from pydantic import (
     AfterValidator,
@@ -15,25 +15,27 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    TypeAdapter,
     ValidationError,
     WithJsonSchema,
 )
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
-from immunos_mcp.answers.answers import (
-    ConfigAnswer,
-    DelegateAnswer,
-    RecordAnswer,
-    ResetAnswer,
-    RouteAnswer,
-    StatusAnswer,
-)
+from immunos_mcp.answers.delegation import DelegateAnswer
+from immunos_mcp.answers.encoding import to_json, to_object
+from immunos_mcp.answers.routing import RouteAnswer
+from immunos_mcp.answers.schema import answer_schema
+from immunos_mcp.answers.sessions import ResetAnswer
+from immunos_mcp.answers.settings import ConfigAnswer
+from immunos_mcp.answers.status import StatusAnswer
+from immunos_mcp.answers.usage import RecordAnswer
 from immunos_mcp.domain import MAXIMUM_TOKENS
 from immunos_mcp.errors import InvalidInputError, Problem
 from immunos_mcp.rules import names
 from immunos_mcp.rules import settings as settings_rules
+
+if TYPE_CHECKING:
+    from msgspec import Struct
 
 JsonObject = dict[str, Any]
 """A JSON object on its way in or out; what it holds is checked by a schema, not by a type."""
@@ -306,18 +308,16 @@ def input_schema(model: type[BaseModel]) -> JsonObject:
 class Answer:
     """The wire form of one kind of answer: its schema, and the way a value becomes JSON."""
 
-    def __init__(self, kind: type[object]) -> None:
-        self._adapter: TypeAdapter[object] = TypeAdapter(kind)
-        self.schema: JsonObject = _trimmed(self._adapter.json_schema(mode="serialization"))
-        self.schema.pop("description", None)
+    def __init__(self, kind: type[Struct]) -> None:
+        self.schema: JsonObject = answer_schema(kind)
 
-    def dump(self, answer: object) -> JsonObject:
+    def dump(self, answer: Struct) -> JsonObject:
         """Return an answer as a JSON object without null fields."""
-        return self._adapter.dump_python(answer, mode="json", exclude_none=True)
+        return to_object(answer)
 
-    def dump_json(self, answer: object) -> str:
+    def dump_json(self, answer: Struct) -> str:
         """Return an answer as one line of JSON without null fields."""
-        return self._adapter.dump_json(answer, exclude_none=True).decode()
+        return to_json(answer)
 
 
 ROUTE = Answer(RouteAnswer)

@@ -19,7 +19,7 @@ from immunos_mcp.errors import ImmunosError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from immunos_mcp.answers.answers import StatusAnswer
+    from immunos_mcp.answers.status import StatusAnswer
     from immunos_mcp.router import Router
 
 NEAR_SHARE = 0.05
@@ -86,7 +86,7 @@ class Hooks:
         """Return the hook's JSON; whatever the event, all usage written so far is counted."""
         if event is HookEvent.PRE_TOOL_USE:
             denial = await self._router.refuse_agent()
-            return SILENCE if denial is None else deny_subagent(*denial)
+            return SILENCE if denial is None else deny_subagent(denial.model, denial.message)
         if event is HookEvent.USER_PROMPT_SUBMIT:
             await self._router.open_session()
         status = await self._router.get_session_status()

@@ -8,16 +8,12 @@ from typing import TYPE_CHECKING
 from immunos_mcp.domain import ChangedBy
 
 if TYPE_CHECKING:
-    from immunos_mcp.answers.answers import (
-        ConfigAnswer,
-        DelegateAnswer,
-        Explanation,
-        OutcomeAnswer,
-        RecordAnswer,
-        ResetAnswer,
-        RouteAnswer,
-        StatusAnswer,
-    )
+    from immunos_mcp.answers.delegation import DelegateAnswer
+    from immunos_mcp.answers.routing import Explanation, RouteAnswer
+    from immunos_mcp.answers.sessions import ResetAnswer
+    from immunos_mcp.answers.settings import ConfigAnswer
+    from immunos_mcp.answers.status import StatusAnswer
+    from immunos_mcp.answers.usage import OutcomeAnswer, RecordAnswer
 
 
 def routed(answer: RouteAnswer) -> str:

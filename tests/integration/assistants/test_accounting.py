@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from transcript_desks import AFTER, BEFORE, Desk
 from transcript_lines import NOON, Answer, append, transcript
 
-from immunos_mcp.answers.answers import SyncAnswer
+from immunos_mcp.answers.usage import SyncAnswer
 from immunos_mcp.assistants import bulk_reading, transcripts
 from immunos_mcp.assistants.claude_code.transcripts import transcript_folders
 from immunos_mcp.domain import TokenCounts

@@ -12,9 +12,10 @@ import anyio
 import pytest
 import wire
 from desks import CODER, Desk, desk_at
+from msgspec.structs import replace
 from ollama_server import Manner, Script, scripted_ollama
 
-from immunos_mcp.answers.answers import DelegateAnswer
+from immunos_mcp.answers.delegation import DelegateAnswer
 from immunos_mcp.delegation import chat, tasks
 from immunos_mcp.domain import Engine, EngineState, Outcome, Provider
 from immunos_mcp.engines import ollama
@@ -409,10 +410,10 @@ async def test_a_thinking_model_has_room_to_think_and_is_asked_not_to_for_short_
     async def thinking(self: Ollama) -> Any:
         seen = await look(self)
         models = {
-            name: model._replace(capabilities=frozenset({"completion", "thinking"}))
+            name: replace(model, capabilities=frozenset({"completion", "thinking"}))
             for name, model in seen.models.items()
         }
-        return seen._replace(models=models)
+        return replace(seen, models=models)
 
     monkeypatch.setattr(ollama.Ollama, "look", thinking)
     script.thinking = True

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import wire
+from msgspec.structs import replace
 
 from immunos_mcp.domain import Classification, Settings, Task, TokenCounts, Usage
 from immunos_mcp.errors import LedgerError
@@ -292,7 +293,8 @@ def others(file: Path) -> list[str]:
 def test_a_file_of_an_earlier_immunos_opens_and_its_settings_hold(file: Path) -> None:
     wire.execute(file, *OLD_IMMUNOS)
     with InlineSqliteLedger(file) as ledger:
-        assert run_sync(ledger.read(effective_settings)) == Settings()._replace(
+        assert run_sync(ledger.read(effective_settings)) == replace(
+            Settings(),
             token_warning_threshold=100_000,
             token_auto_switch_threshold=120_000,
             task_mappings={"code_review": "codellama:13b", "poetry": "llama3:8b"},

@@ -10,7 +10,7 @@ import math
 import tempfile
 from abc import ABC, abstractmethod
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,13 +20,14 @@ import pytest
 import wire
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from immunos_mcp.answers.history import LoggedDecision, SettingChange
 from immunos_mcp.domain import (
     DEFAULT_TASK_MAPPINGS,
     MAXIMUM_TOKENS,
     Classification,
     Decision,
-    LoggedDecision,
     MeasuredUsage,
     Outcome,
     Pace,
@@ -35,11 +36,8 @@ from immunos_mcp.domain import (
     Reason,
     Session,
     SessionRecord,
-    SessionSnapshot,
-    SettingChange,
     Settings,
     Task,
-    TaskRecord,
     TokenCounts,
     TranscriptPosition,
     Usage,
@@ -70,6 +68,8 @@ from immunos_mcp.ledger.stored_settings import (
     setting_changes,
     unset_settings,
 )
+from immunos_mcp.rules.circumstances import SessionSnapshot
+from immunos_mcp.rules.track_record import TaskRecord
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -291,7 +291,7 @@ async def test_the_first_record_opens_the_session_and_adds_its_tokens_by_kind(
         record_usage, "default", START, usage(request_id="r1"), "reported"
     )
     opened = Session(1, "default", START)
-    counted = opened._replace(claude=COUNTS, pace=Pace(321.0, START), usage_records=1)
+    counted = replace(opened, claude=COUNTS, pace=Pace(321.0, START), usage_records=1)
     assert recorded == Recorded(Settings(), opened, counted, repeated=False, counted=True)
     assert await ledger.read(session_snapshot, "default", after(1)) == SessionSnapshot(
         Settings(), counted, decisions={}
@@ -500,7 +500,7 @@ async def test_a_reset_closes_the_open_session_with_its_figures_and_opens_the_ne
 ) -> None:
     await ledger.write(decide, "default", START, TASK, always())
     await ledger.write(
-        decide, "default", START, TASK, always(DECISION._replace(reason=Reason.TASK_CRITICAL))
+        decide, "default", START, TASK, always(replace(DECISION, reason=Reason.TASK_CRITICAL))
     )
     recorded = await ledger.write(record_usage, "default", START, usage(), "reported")
     done = await ledger.write(reset_session, "default", after(7), "new day")
@@ -661,9 +661,10 @@ async def test_changed_settings_hold_for_every_client_and_are_kept_with_who_when
     )
     mappings = {**DEFAULT_TASK_MAPPINGS, "translate_text": "qwen2.5:7b"}
     del mappings["debug"]
-    changed = Settings()._replace(
+    changed = replace(
+        Settings(),
         token_warning_threshold=100,
-        weights=Settings().weights._replace(cache_read_input_tokens=0.1),
+        weights=replace(Settings().weights, cache_read_input_tokens=0.1),
         task_mappings=mappings,
     )
     assert done == SettingsChanged(Settings(), changed)
@@ -743,7 +744,7 @@ async def test_settings_that_are_unset_return_to_their_defaults_with_a_line_in_t
         unset_settings, ("session_limit", "task_mappings.translate"), "other", after(1)
     )
     mappings = {**DEFAULT_TASK_MAPPINGS, "debug": "m:1"}
-    assert done == SettingsChanged(changed.after, Settings()._replace(task_mappings=mappings))
+    assert done == SettingsChanged(changed.after, replace(Settings(), task_mappings=mappings))
     assert await ledger.read(effective_settings) == done.after
     assert set(await ledger.read(setting_changes, 2)) == {
         SettingChange(after(1), "other", "session_limit", "300000", None),
@@ -805,7 +806,7 @@ async def test_a_stored_setting_that_cannot_be_used_is_mended_by_setting_it(
     assert (
         done.after
         == await ledger.read(effective_settings)
-        == Settings()._replace(session_limit=300_000)
+        == replace(Settings(), session_limit=300_000)
     )
     assert await ledger.read(setting_changes, 1) == (
         SettingChange(START, "test", "session_limit", "plenty", "300000"),
@@ -1101,7 +1102,7 @@ async def follow(
             assert (await ledger.write(reset_session, name, START, None)).session_id == expected
         elif isinstance(step, Reason):
             model.decided[model.current(name)].append(step)
-            await ledger.write(decide, name, START, TASK, always(DECISION._replace(reason=step)))
+            await ledger.write(decide, name, START, TASK, always(replace(DECISION, reason=step)))
         elif step.request_id is not None and step.request_id in model.requests:
             if model.requests[step.request_id] == (name, step):
                 assert (await ledger.write(record_usage, name, START, step, "reported")).repeated

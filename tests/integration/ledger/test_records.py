@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import wire
+from msgspec.structs import replace
 
 from immunos_mcp.domain import (
     Classification,
@@ -16,18 +17,19 @@ from immunos_mcp.domain import (
     Provider,
     Reason,
     Task,
-    TaskRecord,
     WarningLevel,
 )
 from immunos_mcp.errors import InvalidInputError
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
 from immunos_mcp.ledger.decisions import close_decision, decide
+from immunos_mcp.rules.track_record import TaskRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from immunos_mcp.domain import LoggedDecision, SessionSnapshot
+    from immunos_mcp.answers.history import LoggedDecision
+    from immunos_mcp.rules.circumstances import SessionSnapshot
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LOCAL = "qwen2.5-coder:7b"
@@ -109,7 +111,7 @@ def test_the_next_decision_sees_an_outcome_that_another_process_reported(
 
 def test_the_next_decision_sees_that_a_model_is_being_tried(records: Records) -> None:
     records.decide()
-    records.decide(decision=DECISION._replace(trial=True))
+    records.decide(decision=replace(DECISION, trial=True))
     records.decide()
     record = records.seen[-1]
     assert record is not None

@@ -17,8 +17,8 @@ from filled_ledgers import MONDAY, Contents
 from hypothesis import given
 from hypothesis import strategies as st
 
-from immunos_mcp.cli import terminal
-from immunos_mcp.domain import Evidence, ModelRecord, Provider, RecordRules, Settings, TokenCounts
+from immunos_mcp.answers.encoding import to_json
+from immunos_mcp.domain import Provider, RecordRules, Settings, TokenCounts
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
 from immunos_mcp.reports import prices
 from immunos_mcp.reports.csv import Line, long_table
@@ -27,7 +27,13 @@ from immunos_mcp.reports.text import COLUMNS, text
 from immunos_mcp.router import Router
 from immunos_mcp.rules import policy
 from immunos_mcp.rules.formatting import cells, printable
-from immunos_mcp.rules.track_record import estimate_claude, estimate_local, interval
+from immunos_mcp.rules.track_record import (
+    Evidence,
+    ModelRecord,
+    estimate_claude,
+    estimate_local,
+    interval,
+)
 
 if TYPE_CHECKING:
     from immunos_mcp.answers.report import ReportAnswer
@@ -246,7 +252,7 @@ def test_the_page_is_well_formed_and_shows_names_as_text_alone(
 @given(filled_ledgers.contents())
 def test_the_json_is_one_line_with_the_same_figures(contents: Contents) -> None:
     answer = report(contents)
-    said = terminal.to_json(answer)
+    said = to_json(answer)
     assert "\n" not in said
     parsed = json.loads(said)
     assert parsed["budget_tokens"] == answer.budget_tokens

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any
 
 import pytest
-import strategies
-from hypothesis import given
-from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from immunos_mcp.answers.answers import SessionSummary, StatusAnswer
+from immunos_mcp.answers.history import LoggedDecision, SettingChange
+from immunos_mcp.answers.sessions import SessionSummary
+from immunos_mcp.answers.status import StatusAnswer
 from immunos_mcp.cli import terminal
 from immunos_mcp.domain import (
     Classification,
     Decision,
-    LoggedDecision,
     Outcome,
     PlanUsage,
     Provider,
     Reason,
-    SettingChange,
     Settings,
     Task,
     TokenCounts,
@@ -192,7 +187,7 @@ LOGGED = LoggedDecision(
 
 
 def test_decisions_are_tabled_with_their_outcome() -> None:
-    closed = LOGGED._replace(decision_id=3, outcome=Outcome.FAILURE)
+    closed = replace(LOGGED, decision_id=3, outcome=Outcome.FAILURE)
     assert terminal.decisions((LOGGED, closed)).splitlines() == [
         "id  when (UTC)           session  task   class    model  reason          at tokens  outcome",
         "12  2026-01-15 12:00:05  work     debug  routine  m:1    task_optimized  1,500      -",
@@ -233,35 +228,3 @@ def test_a_table_of_nothing_is_its_header() -> None:
         "id  session  from (UTC)  to (UTC)  tokens  kept local  decisions  why"
     )
     assert terminal.setting_changes(()) == "when (UTC)  client  setting  from  to"
-
-
-def test_json_is_one_line_without_blanks_and_nulls_in_utc() -> None:
-    assert terminal.to_json((LOGGED, LOGGED._replace(outcome=Outcome.SUCCESS))) == (
-        '[{"decision_id":12,"session":"work","decided_at":"2026-01-15T12:00:05Z",'
-        '"task":{"task_type":"debug","classification":"routine","estimated_tokens":5},'
-        '"decision":{"model":"m:1","provider":"ollama","reason":"task_optimized",'
-        '"warning_level":"normal","session_tokens":1500}},'
-        '{"decision_id":12,"session":"work","decided_at":"2026-01-15T12:00:05Z",'
-        '"task":{"task_type":"debug","classification":"routine","estimated_tokens":5},'
-        '"decision":{"model":"m:1","provider":"ollama","reason":"task_optimized",'
-        '"warning_level":"normal","session_tokens":1500},"outcome":"success"}]'
-    )
-    elsewhere = LOGGED._replace(decided_at=NOON.astimezone(timezone(timedelta(hours=-5))))
-    assert terminal.to_json(elsewhere) == terminal.to_json(LOGGED)
-
-
-def test_json_keeps_letters_readable_and_false_and_zero() -> None:
-    assert terminal.to_json({"größe": 0, "aus": False, "nichts": None, "leer": ""}) == (
-        '{"größe":0,"aus":false,"leer":""}'
-    )
-
-
-@given(st.dictionaries(strategies.words, strategies.plain, max_size=5))
-def test_json_reads_back_as_it_was(values: dict[str, Any]) -> None:
-    assert json.loads(terminal.to_json(values)) == values
-
-
-@pytest.mark.parametrize("value", [object(), {1, 2}, {"x": b"bytes"}, (1, [2])])
-def test_a_value_that_is_no_answer_is_a_bug(value: object) -> None:
-    with pytest.raises(TypeError, match="no JSON for"):
-        terminal.to_json(value)

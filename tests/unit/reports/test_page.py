@@ -8,8 +8,9 @@ import html
 import re
 from datetime import UTC, datetime
 
-from immunos_mcp.answers.report import DecisionSum, ReportFigures
+from immunos_mcp.answers.report import DecisionSum
 from immunos_mcp.domain import Settings
+from immunos_mcp.ledger.report_figures import ReportFigures
 from immunos_mcp.reports import prices
 from immunos_mcp.reports.compose import compose
 from immunos_mcp.reports.page.document import BEGINNING, page

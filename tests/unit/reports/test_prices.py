@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from strategies import counts
 
-from immunos_mcp.answers.report import ListPrice
 from immunos_mcp.domain import TokenCounts
 from immunos_mcp.reports import prices
+from immunos_mcp.reports.prices import ListPrice
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 PRICES = prices.list_prices(NOW)

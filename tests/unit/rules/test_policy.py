@@ -10,9 +10,9 @@ import pytest
 import strategies
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from immunos_mcp.domain import (
-    Circumstances,
     Classification,
     Decision,
     PlanUsage,
@@ -24,14 +24,15 @@ from immunos_mcp.domain import (
     WarningLevel,
     Weights,
 )
+from immunos_mcp.rules.circumstances import Circumstances
+from immunos_mcp.rules.models import local_model, provider_of
 from immunos_mcp.rules.policy import (
     ROWS,
+    Recommendation,
     budget_tokens,
     decide,
-    local_model,
     plan_level,
     plan_used_percent,
-    provider_of,
     recommend,
     warning_level,
 )
@@ -158,7 +159,7 @@ def test_budget_tokens_are_the_exact_weighted_sum_rounded_half_up(
     exact = sum(
         (
             Fraction(round(getattr(weights, kind) * 1000), 1000) * getattr(counts, kind)
-            for kind in Weights._fields
+            for kind in Weights.__struct_fields__
         ),
         Fraction(0),
     )
@@ -178,9 +179,9 @@ def test_cache_reads_weigh_nothing_by_default() -> None:
     ],
 )
 def test_each_level_recommends_its_model(level: WarningLevel, model: str, words: str) -> None:
-    recommended, message = recommend(level, SETTINGS)
-    assert recommended == model
-    assert words in message
+    recommended = recommend(level, SETTINGS)
+    assert recommended.model == model
+    assert words in recommended.message
 
 
 def test_levels_begin_exactly_at_their_thresholds() -> None:
@@ -232,8 +233,8 @@ def test_any_task_under_any_settings_is_decided_as_stated(
         Reason(reason),
         stated_level(total, settings),
         total,
-        projected,
-        None if projected is None else stated_level(projected, settings),
+        projected_tokens=projected,
+        projected_level=None if projected is None else stated_level(projected, settings),
     )
 
 
@@ -281,7 +282,7 @@ def test_the_order_of_the_rows_and_their_words_are_the_contract() -> None:
     ]
 
 
-PLAN = SETTINGS._replace(plan_warning_percent=80, plan_auto_switch_percent=95)
+PLAN = replace(SETTINGS, plan_warning_percent=80, plan_auto_switch_percent=95)
 
 
 def stated_with_plan(
@@ -339,13 +340,13 @@ def test_the_fullest_of_the_plans_limits_counts_and_only_where_a_setting_looks()
 
 def test_a_plan_that_runs_low_is_recommended_for_after_the_budget() -> None:
     normal, warning, critical = WarningLevel
-    assert recommend(normal, PLAN, critical)[0] == "qwen2.5-coder:7b"
-    assert recommend(normal, PLAN, warning) == (
+    assert recommend(normal, PLAN, critical).model == "qwen2.5-coder:7b"
+    assert recommend(normal, PLAN, warning) == Recommendation(
         "mixed",
         "Plan limit is coming near: routine tasks go to Ollama.",
     )
-    assert recommend(warning, PLAN, critical)[1] == "Plan limit near: all tasks go to Ollama."
-    assert recommend(critical, PLAN, warning)[1] == "Budget used up: all tasks go to Ollama."
+    assert recommend(warning, PLAN, critical).message == "Plan limit near: all tasks go to Ollama."
+    assert recommend(critical, PLAN, warning).message == "Budget used up: all tasks go to Ollama."
 
 
 def test_a_critical_task_is_projected_across_both_thresholds_at_once() -> None:
@@ -356,8 +357,8 @@ def test_a_critical_task_is_projected_across_both_thresholds_at_once() -> None:
         Reason.TASK_CRITICAL,
         WarningLevel.NORMAL,
         0,
-        A,
-        WarningLevel.CRITICAL,
+        projected_tokens=A,
+        projected_level=WarningLevel.CRITICAL,
     )
 
 
@@ -421,7 +422,7 @@ def test_budget_tokens_at_halves_and_beyond_what_floats_can_hold(
 def test_the_recommendation_names_the_models_of_the_settings() -> None:
     settings = Settings(claude_model="claude-x", default_local_model="llama3:8b")
     assert [recommend(level, settings) for level in WarningLevel] == [
-        ("claude-x", "Budget is fine: tasks go where they are done best."),
-        ("mixed", "Budget is running low: routine tasks go to Ollama."),
-        ("llama3:8b", "Budget used up: all tasks go to Ollama."),
+        Recommendation("claude-x", "Budget is fine: tasks go where they are done best."),
+        Recommendation("mixed", "Budget is running low: routine tasks go to Ollama."),
+        Recommendation("llama3:8b", "Budget used up: all tasks go to Ollama."),
     ]

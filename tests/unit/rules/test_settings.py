@@ -8,8 +8,9 @@ import pytest
 import strategies
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from immunos_mcp.answers.answers import Difference
+from immunos_mcp.answers.settings import Difference
 from immunos_mcp.domain import MAXIMUM_TOKENS, Settings, Weights
 from immunos_mcp.errors import InvalidInputError, InvalidStoredSettingsError, Problem
 from immunos_mcp.rules import settings as rules
@@ -176,10 +177,10 @@ def test_more_mappings_than_the_ledger_takes_are_refused() -> None:
 
 
 def test_differences_name_mappings_one_by_one() -> None:
-    after = Settings()._replace(
-        session_limit=300_000, task_mappings={"debug": "llama3:8b", "new": "llama3:8b"}
+    after = replace(
+        Settings(), session_limit=300_000, task_mappings={"debug": "llama3:8b", "new": "llama3:8b"}
     )
-    before = Settings()._replace(task_mappings={"debug": "qwen2.5-coder:7b", "old": "llama3:8b"})
+    before = replace(Settings(), task_mappings={"debug": "qwen2.5-coder:7b", "old": "llama3:8b"})
     assert rules.differences(before, after) == {
         "session_limit": Difference(200_000, 300_000),
         "task_mappings.debug": Difference("qwen2.5-coder:7b", "llama3:8b"),
@@ -386,7 +387,7 @@ def test_a_window_takes_whole_minutes_of_up_to_a_year(number: object) -> None:
 @pytest.mark.parametrize("number", [0, 1, 525_600])
 def test_a_window_may_be_off_and_as_long_as_a_year(number: int) -> None:
     changed = rules.apply(Settings(), {"session_window_minutes": number})
-    assert changed == Settings()._replace(session_window_minutes=number)
+    assert changed == replace(Settings(), session_window_minutes=number)
 
 
 @pytest.mark.parametrize("number", [True, -1, 101, 1.0, "5", None])
@@ -540,7 +541,7 @@ def test_every_setting_is_read_back_from_its_text(settings: Settings) -> None:
 
 @given(strategies.settings(), strategies.settings())
 def test_settings_have_one_stored_form_each(one: Settings, other: Settings) -> None:
-    turned = one._replace(task_mappings=dict(sorted(one.task_mappings.items(), reverse=True)))
+    turned = replace(one, task_mappings=dict(sorted(one.task_mappings.items(), reverse=True)))
     assert rules.stored_form(turned) == rules.stored_form(one)
     assert (rules.stored_form(one) == rules.stored_form(other)) == (one == other)
     assert "\n" not in rules.stored_form(one)

@@ -15,9 +15,13 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from immunos_mcp.domain import Estimate, Evidence, ModelRecord, RecordRules
+from immunos_mcp.domain import RecordRules
 from immunos_mcp.rules.track_record import (
+    Estimate,
+    Evidence,
+    ModelRecord,
     add,
     estimate_claude,
     estimate_local,
@@ -80,7 +84,7 @@ def test_outcomes_may_arrive_in_any_order(
 
 
 def test_an_outcome_counts_whole_at_first_and_half_after_the_half_life() -> None:
-    rules = RULES._replace(half_life_days=10)
+    rules = replace(RULES, half_life_days=10)
     evidence = gathered([(True, 0), (False, 10)], rules)
     assert (evidence.successes, evidence.failures) == pytest.approx((0.5, 1.0))
     assert evidence == gathered([(False, 10), (True, 0)], rules)
@@ -254,7 +258,7 @@ def test_claude_is_tried_where_its_outcomes_could_change_the_choice_and_only_the
     assert not judge(doubtful, waiting, RULES, NOW + timedelta(days=1)).trial
     assert judge(doubtful, waiting, RULES, NOW + timedelta(days=30)).trial
     assert not judge(good, claude, RULES, NOW).trial
-    assert not judge(doubtful, claude, RULES._replace(horizon=0), NOW).trial
+    assert not judge(doubtful, claude, replace(RULES, horizon=0), NOW).trial
 
 
 def test_a_trial_has_to_be_expected_to_gain_more_than_it_costs() -> None:
@@ -274,7 +278,7 @@ def test_a_trial_has_to_be_expected_to_gain_more_than_it_costs() -> None:
             / math.sqrt(2 * math.pi)
         )
         worth = RULES.horizon * improvement / (10 * shortfall)
-        rules = RULES._replace(gain=RULES.claude_rate - found.rate - shortfall)
+        rules = replace(RULES, gain=RULES.claude_rate - found.rate - shortfall)
         verdict = judge(record, UNKNOWN, rules, NOW)
         assert verdict.trial is (worth > 1), f"{shortfall}: {worth}"
         seen.add(verdict.trial)
@@ -283,9 +287,9 @@ def test_a_trial_has_to_be_expected_to_gain_more_than_it_costs() -> None:
 
 def test_a_trial_that_waits_for_its_outcome_has_no_second() -> None:
     record = only_here([*many(True, 20), *many(False, 20)])
-    rules = RULES._replace(gain=0.37)
+    rules = replace(RULES, gain=0.37)
     assert judge(record, UNKNOWN, rules, NOW).trial
-    waiting = record._replace(here=tried(record.here, NOW + timedelta(hours=1)))
+    waiting = replace(record, here=tried(record.here, NOW + timedelta(hours=1)))
     verdict = judge(waiting, UNKNOWN, rules, NOW + timedelta(hours=2))
     assert (verdict.passed_over, verdict.trial) == (True, False)
 
@@ -294,8 +298,8 @@ def test_the_better_known_of_the_two_gets_no_trial() -> None:
     local = only_here([*many(True, 50), *many(False, 50)])
     claude = only_here([*many(True, 12), *many(False, 3)])
     needed = estimate_claude(claude, RULES, NOW).rate
-    just_short = RULES._replace(gain=needed - estimate_local(local, RULES, NOW).rate - 0.001)
-    assert judge(local, UNKNOWN, just_short._replace(claude_rate=needed), NOW).trial
+    just_short = replace(RULES, gain=needed - estimate_local(local, RULES, NOW).rate - 0.001)
+    assert judge(local, UNKNOWN, replace(just_short, claude_rate=needed), NOW).trial
     verdict = judge(local, claude, just_short, NOW)
     assert (verdict.passed_over, verdict.trial) == (True, False)
 
@@ -306,7 +310,7 @@ def test_a_model_that_is_passed_over_gets_one_trial_when_its_days_are_over() -> 
     assert judge(record, UNKNOWN, RULES, before).passed_over
     verdict = judge(record, UNKNOWN, RULES, then)
     assert (verdict.passed_over, verdict.trial) == (False, True)
-    waiting = record._replace(here=tried(record.here, then))
+    waiting = replace(record, here=tried(record.here, then))
     assert judge(waiting, UNKNOWN, RULES, then).passed_over
     assert judge(waiting, UNKNOWN, RULES, then + timedelta(days=29)).passed_over
     assert judge(waiting, UNKNOWN, RULES, then + timedelta(days=30)).trial
@@ -368,7 +372,7 @@ def test_the_same_evidence_at_the_same_moment_gives_the_same_verdict(
     claude_elsewhere: list[tuple[bool, float]],
     gain: float,
 ) -> None:
-    rules = RULES._replace(gain=gain)
+    rules = replace(RULES, gain=gain)
 
     def verdict() -> object:
         of_local = ModelRecord(gathered(local), gathered([*local, *local_elsewhere]))
@@ -386,7 +390,7 @@ def test_a_higher_demand_on_claude_never_takes_a_task_from_a_local_model(
     more: float,
 ) -> None:
     def passed_over(demand: float) -> bool:
-        verdict = judge(only_here(local), only_here(claude), RULES._replace(gain=demand), NOW)
+        verdict = judge(only_here(local), only_here(claude), replace(RULES, gain=demand), NOW)
         return verdict.passed_over is not verdict.trial
 
     assume(passed_over(gain + more))

@@ -12,16 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from immunos_mcp.answers.answers import (
-    ConfigAnswer,
-    Difference,
-    RecordAnswer,
-    Rehearsal,
-    ResetAnswer,
-    RouteAnswer,
-    StatusAnswer,
-)
-from immunos_mcp.cli import terminal
+from immunos_mcp.answers.encoding import to_json
+from immunos_mcp.answers.routing import RouteAnswer
+from immunos_mcp.answers.sessions import ResetAnswer
+from immunos_mcp.answers.settings import ConfigAnswer, Difference, Rehearsal
+from immunos_mcp.answers.status import StatusAnswer
+from immunos_mcp.answers.usage import RecordAnswer
 from immunos_mcp.domain import MAXIMUM_TOKENS, Provider, Reason, TokenCounts, WarningLevel
 from immunos_mcp.errors import InvalidInputError, Problem
 from immunos_mcp.server import arguments as contracts
@@ -299,7 +295,7 @@ def test_an_answer_fits_its_schema_has_no_nulls_and_is_the_command_lines_json(
     validator: Any = Draft202012Validator(form.schema)
     validator.validate(dumped)
     assert "null" not in form.dump_json(answer)
-    assert json.loads(form.dump_json(answer)) == dumped == json.loads(terminal.to_json(answer))
+    assert json.loads(form.dump_json(answer)) == dumped == json.loads(to_json(answer))
 
 
 @pytest.mark.parametrize(("form", "answer", "line"), ANSWERS)
@@ -626,7 +622,7 @@ def test_any_answer_fits_its_schema_and_is_the_command_lines_json(
     validator: Any = Draft202012Validator(form.schema)
     validator.validate(dumped)
     assert not holds_null(dumped)
-    assert form.dump_json(answer) == terminal.to_json(answer)
+    assert form.dump_json(answer) == to_json(answer)
     assert json.loads(form.dump_json(answer)) == dumped
 
 

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 import strategies
 from hypothesis import given
+from msgspec.structs import replace
 
-from immunos_mcp.answers.answers import (
-    ConfigAnswer,
-    Difference,
-    RecordAnswer,
-    Rehearsal,
-    RouteAnswer,
-    StatusAnswer,
-)
+from immunos_mcp.answers.routing import RouteAnswer
+from immunos_mcp.answers.settings import ConfigAnswer, Difference, Rehearsal
+from immunos_mcp.answers.status import StatusAnswer
+from immunos_mcp.answers.usage import RecordAnswer
 from immunos_mcp.domain import ChangedBy, Provider, Reason, Settings, TokenCounts, WarningLevel
 from immunos_mcp.rules import settings as rules
 from immunos_mcp.server import text as wording
 
 if TYPE_CHECKING:
-    from immunos_mcp.answers.answers import ResetAnswer
+    from immunos_mcp.answers.sessions import ResetAnswer
 
 ROUTE = RouteAnswer("m:1", Provider.OLLAMA, Reason.TOKEN_BUDGET_WARNING, WarningLevel.WARNING, 5, 9)
 STATUS = StatusAnswer(

@@ -1,0 +1,48 @@
+"""What became of a task that was handed over."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from immunos_mcp.domain import Provider
+
+
+class DelegateAnswer(Struct, frozen=True):
+    """What ``delegate_task`` answers.
+
+    Attributes:
+        model: the model that was routed to.
+        provider: whose it is; where it is Claude, nothing was done.
+        decision_id: the decision that the task was done for.
+        local_output: what the local model said: data, whatever it says.
+        input_tokens: tokens of the request, by the engine's count.
+        output_tokens: tokens made, likewise.
+        kept_local_tokens: the session's tokens that local models used, this task's included.
+        seconds: how long the model worked.
+        parts: in how many parts the material was worked on, if in several.
+        cut_off: true where the output is not whole.
+        left_out_files: files that a pattern found and that are binary or may hold secrets.
+        output_path: the file that has the whole output.
+        handle: to ask again with, while the model is still at work.
+        message: what to do, where there is no output.
+    """
+
+    model: str
+    provider: Provider
+    decision_id: int
+    local_output: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    kept_local_tokens: int | None = None
+    seconds: float | None = None
+    parts: int | None = None
+    cut_off: bool | None = None
+    left_out_files: int | None = None
+    output_path: str | None = None
+    handle: str | None = None
+    message: str | None = None
+
+    def with_kept_local(self, tokens: int) -> DelegateAnswer:
+        """Return the answer with the session's tokens that were kept local."""
+        return replace(self, kept_local_tokens=tokens)

@@ -1,0 +1,47 @@
+"""The JSON of answers: one form for the tools, the resources and ``--json``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import TypeAlias, cast
+
+from msgspec import Struct
+
+Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
+
+
+def to_json(value: object) -> str:
+    """Spell an answer as one line of JSON."""
+    return json.dumps(to_plain(value), separators=(",", ":"), ensure_ascii=False)
+
+
+def to_object(answer: Struct) -> dict[str, Json]:
+    """Return an answer as a JSON object."""
+    return _object((name, getattr(answer, name)) for name in answer.__struct_fields__)
+
+
+def to_plain(value: object) -> Json:
+    """Return an answer as JSON has it: times in UTC, and nothing where a value is ``None``.
+
+    Raises:
+        TypeError: JSON has no such value.
+    """
+    if isinstance(value, str):
+        return str(value)  # a member of an enumeration is its word
+    if isinstance(value, int | float):
+        return value
+    if isinstance(value, Struct):
+        return to_object(value)
+    if isinstance(value, Mapping):
+        return _object(cast("Mapping[str, object]", value).items())
+    if isinstance(value, tuple):
+        return [to_plain(item) for item in cast("tuple[object, ...]", value)]
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    raise TypeError(f"no JSON for {type(value).__name__}")
+
+
+def _object(entries: Iterable[tuple[str, object]]) -> dict[str, Json]:
+    return {str(name): to_plain(value) for name, value in entries if value is not None}

@@ -1,0 +1,39 @@
+"""What the ledger's log says of decisions and settings."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from msgspec import Struct
+
+from immunos_mcp.domain import Decision, Outcome, Task
+
+
+class LoggedDecision(Struct, frozen=True):
+    """A decision as the ledger keeps it.
+
+    Attributes:
+        decision_id: the number it was answered with.
+        session: name of the session it was made in.
+        decided_at: when.
+        task: what was asked.
+        decision: what was answered.
+        outcome: what became of it, once somebody said so.
+    """
+
+    decision_id: int
+    session: str
+    decided_at: datetime
+    task: Task
+    decision: Decision
+    outcome: Outcome | None
+
+
+class SettingChange(Struct, frozen=True):
+    """One line of the settings' history."""
+
+    changed_at: datetime
+    client: str
+    setting: str
+    before: str | None
+    after: str | None

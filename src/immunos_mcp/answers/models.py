@@ -1,0 +1,41 @@
+"""The local models as they are shown."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from immunos_mcp.domain import EngineState
+
+
+class ModelLine(Struct, frozen=True):
+    """A local model as it is shown.
+
+    Attributes:
+        model: its name.
+        task_types: what it is mapped for, in order of the settings; ``default`` for the rest.
+        installed: whether the engine has it; absent where that is not known.
+        loaded: whether it is in memory.
+        parameter_size: as the engine words it.
+        size_bytes: on disk.
+        context_length: tokens it takes at most, where the listing says.
+        remedy: the command that lets it run, where it cannot.
+    """
+
+    model: str
+    task_types: tuple[str, ...] = ()
+    installed: bool | None = None
+    loaded: bool | None = None
+    parameter_size: str | None = None
+    size_bytes: int | None = None
+    context_length: int | None = None
+    remedy: str | None = None
+
+
+class ModelsAnswer(Struct, frozen=True):
+    """What ``models`` answers: the engine, and each model that is mapped or installed."""
+
+    state: EngineState
+    address: str
+    models: tuple[ModelLine, ...]
+    version: str | None = None
+    words: str | None = None

@@ -1,0 +1,89 @@
+"""What ``route_task`` answers, and how a decision came about."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from msgspec import Struct
+from msgspec.structs import asdict
+
+from immunos_mcp.answers.history import LoggedDecision
+from immunos_mcp.domain import Classification, Decision, Reason
+
+PLAN_REASONS = frozenset({Reason.PLAN_LIMIT_EXCEEDED, Reason.PLAN_LIMIT_WARNING})
+
+
+class RowExplanation(Struct, frozen=True):
+    """Why a row of the table did or did not decide.
+
+    Attributes:
+        reason: the row's word.
+        applies: whether it fits; the first that does decides.
+        why: what it looked at, with the numbers.
+    """
+
+    reason: Reason
+    applies: bool
+    why: str
+
+
+class Alternative(Struct, frozen=True):
+    """What would have had to differ for another model."""
+
+    when: str
+    model: str
+    reason: Reason
+
+
+class Explanation(Struct, frozen=True):
+    """How a decision came about, told by the code that decides.
+
+    Attributes:
+        rows: the rows of the table, up to the one that decided.
+        steps: what came after the table, where something did.
+        alternatives: single changes that would have led to another model.
+    """
+
+    rows: tuple[RowExplanation, ...]
+    steps: tuple[str, ...]
+    alternatives: tuple[Alternative, ...]
+
+
+class RouteAnswer(Decision, frozen=True):
+    """What ``route_task`` answers: the decision, and how it came about where that was asked.
+
+    Every field costs its reader tokens, so ``projected_level`` is there only where the task would
+    bring the session to another level than it is at, and ``plan_used_percent`` only where the
+    subscription's limit decided. ``available`` is absent where nothing is known of the model, and
+    ``table_model`` always.
+    """
+
+    decision_id: int
+    table_model: None = None
+    explanation: Explanation | None = None
+
+
+def answered(logged: LoggedDecision, explanation: Explanation | None = None) -> RouteAnswer:
+    """Return a logged decision as it is answered, without what its reader can do without."""
+    decision = logged.decision
+    fields = asdict(decision)
+    fields["decision_id"] = logged.decision_id
+    fields["table_model"] = None
+    if decision.projected_level is decision.warning_level:
+        fields["projected_level"] = None
+    if decision.reason not in PLAN_REASONS:
+        fields["plan_used_percent"] = None
+    return RouteAnswer(**fields, explanation=explanation)
+
+
+class ExplainAnswer(Struct, frozen=True):
+    """What ``explain`` answers: a logged decision and how it came about."""
+
+    decision_id: int
+    session: str
+    decided_at: datetime
+    task_type: str
+    classification: Classification
+    model: str
+    reason: Reason
+    explanation: Explanation

@@ -1,0 +1,83 @@
+"""Where a session stands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from msgspec import Struct
+
+from immunos_mcp.domain import EngineState, PlanUsage, Reason, TokenCounts, WarningLevel
+
+
+class EngineStatus(Struct, frozen=True):
+    """How the local engine stands, as a status says it.
+
+    Attributes:
+        state: whether it answers.
+        missing: models that the settings name and that cannot run.
+    """
+
+    state: EngineState
+    missing: tuple[str, ...] | None = None
+
+
+class StatusAnswer(Struct, frozen=True):
+    """Where a session stands.
+
+    Attributes:
+        session: the session's name.
+        session_id: absent until something was routed or recorded under the name.
+        started_at: when the session began, absent likewise.
+        session_tokens: budget tokens used, the sum of the next two.
+        measured_tokens: budget tokens that clients wrote down themselves.
+        reported_tokens: budget tokens that clients reported.
+        session_limit: budget tokens that are 100 percent.
+        percent_used: of the limit, to one decimal.
+        warning_level: where the session stands.
+        token_warning_threshold: where routine tasks begin to stay local.
+        token_auto_switch_threshold: where all tasks begin to stay local.
+        recommended_model: ``mixed`` between the thresholds.
+        message: the recommendation in words.
+        side_request_tokens: the part of ``measured_tokens`` that is in no transcript (titles,
+            compaction), where telemetry reported any.
+        claude_tokens: tokens of Claude by kind, unweighted.
+        ollama_tokens: tokens of local models by kind.
+        kept_local_tokens: the sum of ``ollama_tokens``.
+        decisions: how many decisions each reason accounts for.
+        tokens_per_minute: recent pace, once the session is old enough to have one.
+        minutes_to_warning: until the warning threshold at that pace.
+        minutes_to_auto_switch: until the auto-switch threshold at that pace.
+        plan: how much of the subscription's own limits is used, where a status line reported it.
+        ollama: how the local engine was when last looked at, and what mapped models it lacks.
+        folder: the project folder whose measured usage counts alone, if the session is bound to one.
+        unread_lines: lines of transcripts that should carry usage and could not be read.
+        unread_files: transcripts that could not be opened.
+    """
+
+    session: str
+    session_tokens: int
+    session_limit: int
+    percent_used: float
+    warning_level: WarningLevel
+    token_warning_threshold: int
+    token_auto_switch_threshold: int
+    recommended_model: str
+    message: str
+    kept_local_tokens: int
+    claude_tokens: TokenCounts
+    ollama_tokens: TokenCounts
+    decisions: Mapping[Reason, int]
+    measured_tokens: int
+    reported_tokens: int
+    session_id: int | None = None
+    started_at: datetime | None = None
+    tokens_per_minute: int | None = None
+    minutes_to_warning: int | None = None
+    minutes_to_auto_switch: int | None = None
+    side_request_tokens: int | None = None
+    plan: tuple[PlanUsage, ...] | None = None
+    ollama: EngineStatus | None = None
+    folder: str | None = None
+    unread_lines: int | None = None
+    unread_files: int | None = None

@@ -1,0 +1,52 @@
+"""What becomes of reported usage and outcomes, and of what clients wrote down."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from immunos_mcp.domain import Outcome, WarningLevel
+
+
+class RecordAnswer(Struct, frozen=True):
+    """What ``record_usage`` answers.
+
+    Attributes:
+        session_tokens: the session's budget tokens now.
+        kept_local_tokens: the session's tokens that local models used, all kinds.
+        warning_level: where the session stands now.
+        crossed: the level that this very record reached, if it crossed a threshold.
+        repeated: true when the request id was recorded before, and nothing was changed.
+        counted: false when the report was kept but not counted, since the client's usage is measured.
+    """
+
+    session_tokens: int
+    kept_local_tokens: int
+    warning_level: WarningLevel
+    crossed: WarningLevel | None = None
+    repeated: bool | None = None
+    counted: bool | None = None
+
+
+class OutcomeAnswer(Struct, frozen=True):
+    """What ``outcome`` answers: the decision, now closed, and whose record it went into."""
+
+    decision_id: int
+    outcome: Outcome
+    task_type: str
+    model: str
+
+
+class SyncAnswer(Struct, frozen=True):
+    """What ``sync`` answers.
+
+    Attributes:
+        transcripts: how many were read.
+        added: responses that were new, or whose numbers had grown.
+        unread_lines: lines that should carry usage and could not be read.
+        unread_files: transcripts that could not be opened.
+    """
+
+    transcripts: int
+    added: int
+    unread_lines: int | None = None
+    unread_files: int | None = None

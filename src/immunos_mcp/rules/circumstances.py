@@ -1,0 +1,51 @@
+"""What a decision is made in, beside the settings and the task: as it was read, and as it is judged."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from immunos_mcp.domain import TokenCounts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from immunos_mcp.domain import Engine, PlanUsage, Reason, Session, Settings
+    from immunos_mcp.rules.track_record import TaskRecord
+
+
+class SessionSnapshot(Struct, frozen=True):
+    """A session at one moment, with the settings in force and what else belongs to it.
+
+    Attributes:
+        plan: the subscription's limits; a decision sees them only where the settings look at them.
+        side_requests: tokens of the session that telemetry alone reported; a status alone sees them.
+        record: what is known of the models at a task's type, where the settings let a decision ask.
+        decisions: the session's decisions by reason; a status alone sees them.
+    """
+
+    settings: Settings
+    session: Session
+    plan: tuple[PlanUsage, ...] = ()
+    side_requests: TokenCounts = TokenCounts()
+    record: TaskRecord | None = None
+    decisions: Mapping[Reason, int] = MappingProxyType({})
+
+
+class Circumstances(Struct, frozen=True):
+    """What a decision is made in, beside the settings and the task.
+
+    Attributes:
+        session_tokens: the session's budget tokens.
+        plan_used_percent: how much of the subscription's fullest limit is used, where the settings
+            look at it and it was reported.
+        engine: the local engine as it lately was; ``None``: every model is taken for granted.
+        record: what is known of the models at the task's type; ``None``: it is not asked.
+    """
+
+    session_tokens: int
+    plan_used_percent: float | None = None
+    engine: Engine | None = None
+    record: TaskRecord | None = None

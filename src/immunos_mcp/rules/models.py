@@ -1,0 +1,135 @@
+"""Models by name: whose they are, which a task type is mapped to, and whether one can run. Pure."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from immunos_mcp.domain import EngineState, Provider, Switch
+from immunos_mcp.rules.names import canonical_model, is_cloud_model
+
+if TYPE_CHECKING:
+    from immunos_mcp.domain import Engine, Settings
+
+CLAUDE_RECORD = "claude"
+"""Under this name Claude's models have one record together."""
+
+_CLAUDE_NAME = re.compile(
+    r"claude|^[^:]*(?<![a-z])(?:opus|sonnet|haiku)(?![a-z])[^:]*$", re.IGNORECASE
+)
+
+
+class Availability(Struct, frozen=True):
+    """Whether a local model can run.
+
+    Attributes:
+        can_run: ``None`` where the engine was not seen yet or is too slow to tell.
+        remedy: the command that lets it run, where it cannot.
+    """
+
+    can_run: bool | None = None
+    remedy: str | None = None
+
+
+_UNKNOWN = Availability()
+
+
+def provider_of(model: str, settings: Settings) -> Provider:
+    """Tell whose tokens a model spends.
+
+    Claude's are the model set as ``claude_model`` (whatever its name) and every model named after
+    Claude or one of its families, in any spelling that APIs use. All others are local, and so is a
+    name with a tag, such as ``magnum-opus:7b``, that only has a family's name in it.
+    """
+    if model == settings.claude_model or _is_named_after_claude(model):
+        return Provider.CLAUDE
+    return Provider.OLLAMA
+
+
+@lru_cache(maxsize=1024)
+def _is_named_after_claude(model: str) -> bool:
+    return _CLAUDE_NAME.search(model) is not None
+
+
+def record_key(model: str, settings: Settings) -> str:
+    """Return the name that a model's outcomes are kept under."""
+    if provider_of(model, settings) is Provider.CLAUDE:
+        return CLAUDE_RECORD
+    return canonical_model(model)
+
+
+def mapped_models(task_type: str, settings: Settings) -> tuple[str, ...]:
+    """Return the models that a task type is mapped to, in order; none where it is not mapped."""
+    mapped = settings.task_mappings.get(task_type)
+    return () if mapped is None else tuple(mapped.split(","))
+
+
+def local_model(task_type: str, settings: Settings) -> str:
+    """Name the model that keeps a task type local: the first that it is mapped to and that does.
+
+    A task type mapped to Claude alone, or to models that leave the machine where those are not
+    allowed, has no local model of its own and gets the default one.
+    """
+    for model in mapped_models(task_type, settings):
+        if provider_of(model, settings) is Provider.OLLAMA and not _is_forbidden(model, settings):
+            return model
+    return settings.default_local_model
+
+
+def _is_forbidden(model: str, settings: Settings) -> bool:
+    return settings.cloud_models is Switch.OFF and is_cloud_model(model)
+
+
+def availability(model: str, engine: Engine | None, settings: Settings) -> Availability:
+    """Tell whether a local model can run now, and if not, the command that lets it.
+
+    Without an engine (``None``) models are taken for granted, and nothing is said.
+    """
+    if engine is None:
+        return _UNKNOWN
+    if _is_forbidden(model, settings):
+        return Availability(can_run=False, remedy="immunos-mcp config set cloud_models=on")
+    if engine.state in {EngineState.UNKNOWN, EngineState.SLOW}:
+        return _UNKNOWN
+    remedy = _remedy(model, engine)
+    return Availability(can_run=remedy is None, remedy=remedy)
+
+
+def _remedy(model: str, engine: Engine) -> str | None:
+    """Return the command that lets a model run; ``None``: it can."""
+    if engine.state is not EngineState.UP:
+        return "ollama serve" if engine.state is EngineState.DOWN else "immunos-mcp doctor"
+    installed = engine.models.get(canonical_model(model))
+    if installed is None:
+        return f"ollama pull {model}"
+    is_fit = installed.capabilities is None or "completion" in installed.capabilities
+    return None if is_fit else "immunos-mcp models"
+
+
+def fallback_models(model: str, engine: Engine, settings: Settings) -> list[str]:
+    """Return installed models fit for a mapped one's role: other sizes of it, then what is trusted.
+
+    Of other sizes the largest comes first. Trusted is what the settings name for any task.
+    """
+    family = canonical_model(model).rpartition(":")[0]
+    sizes = [
+        installed
+        for name, installed in engine.models.items()
+        if name.rpartition(":")[0] == family and not is_cloud_model(name)
+    ]
+    sizes.sort(key=lambda installed: (-installed.size_bytes, installed.name))
+    return [*(installed.name for installed in sizes), settings.default_local_model]
+
+
+def named_models(settings: Settings) -> dict[str, tuple[str, ...]]:
+    """Return the local models that the settings name, each with the task types it is for."""
+    named: dict[str, list[str]] = {}
+    for task_type in settings.task_mappings:
+        for model in mapped_models(task_type, settings):
+            if provider_of(model, settings) is Provider.OLLAMA:
+                named.setdefault(model, []).append(task_type)
+    named.setdefault(settings.default_local_model, []).append("default")
+    return {model: tuple(task_types) for model, task_types in named.items()}
