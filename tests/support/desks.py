@@ -33,7 +33,7 @@ class Desk:
 
     async def delegate(self, task_type: str = "code_review", **more: Any) -> DelegateAnswer:
         told = {name: more.pop(name) for name in ("progress", "on_text") if name in more}
-        given = {"prompt": "Do it", "classification": "routine", **more}
+        given: dict[str, Any] = {"prompt": "Do it", "classification": "routine", **more}
         request = DelegationRequest(task_type=task_type, **given)
         return await self.delegations.delegate(request, (self.folder,), **told)
 

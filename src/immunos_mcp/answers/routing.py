@@ -58,7 +58,7 @@ class RouteAnswer(Decision, frozen=True):
     ``table_model`` always.
     """
 
-    decision_id: int
+    decision_id: int  # pyright: ignore[reportGeneralTypeIssues]  # whatever is answered has one
     table_model: None = None
     explanation: Explanation | None = None
 

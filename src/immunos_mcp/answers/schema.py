@@ -67,7 +67,8 @@ def _schema(kind: Any, definitions: dict[str, Schema]) -> Schema:
     if origin is tuple:
         return {"items": _schema(arguments[0], definitions), "type": "array"}
     if origin is Mapping:
-        return _mapping_schema(*arguments, definitions)
+        key, value = arguments
+        return _mapping_schema(key, value, definitions)
     return _reference(kind, definitions)
 
 

@@ -55,7 +55,7 @@ def compose(
         prices=_priced(settings.claude_model, local, models, prices),
         usage=_periods(figures),
         sources=tuple(
-            SourceUsage(provider, source, *usage)
+            SourceUsage(provider, source, usage.counts, usage.usage_records)
             for (provider, source), usage in sorted(figures.sources.items())
         ),
         models=models,
@@ -84,12 +84,13 @@ def _periods(figures: ReportFigures) -> tuple[UsagePeriod, ...]:
 
 def _models(figures: ReportFigures, prices: Prices) -> tuple[ModelUsage, ...]:
     lines: list[ModelUsage] = []
-    for (provider, model), (counts, usage_records) in figures.models.items():
+    for (provider, model), usage in figures.models.items():
+        counts = usage.counts
         price = prices.find(model) if provider is Provider.CLAUDE else None
         cost = None if price is None else price.cost(counts)
         priced_as = None if price is None or cost is None else price.model
         usd = None if cost is None else _usd(cost)
-        lines.append(ModelUsage(provider, model, counts, usage_records, priced_as, usd))
+        lines.append(ModelUsage(provider, model, counts, usage.usage_records, priced_as, usd))
     return tuple(sorted(lines, key=lambda line: (line.provider, -line.tokens.total, line.model)))
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from datetime import UTC
 from decimal import Decimal
+from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from genai_prices.data import providers
 from genai_prices.types import StartDateConstraint, TieredPrices
 from msgspec import Struct
 
@@ -22,14 +22,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import date, datetime
 
-    from genai_prices.types import ModelPrice
+    from genai_prices.types import ModelPrice, Provider
 
     from immunos_mcp.domain import TokenCounts
 
 PACKAGE = "genai-prices"
 MILLION = 1_000_000
 
-_CLAUDE = next(provider for provider in providers if provider.id == "anthropic")
+# Its literal of some thousand prices takes a type checker minutes to infer.
+_providers: list[Provider] = import_module("genai_prices.data").providers
+_CLAUDE = next(provider for provider in _providers if provider.id == "anthropic")
 _NOT_OF_THE_VERSION = re.compile(r"\[[^]]*\]$|[-@]\d{8}(?!\d)|[-@]\d{4}-\d{2}-\d{2}(?!\d)")
 _NUMBER = re.compile(r"\d+")
 
@@ -82,7 +84,7 @@ def list_prices(now: datetime) -> Prices:
 
 
 def _dates() -> Iterator[date]:
-    for provider in providers:
+    for provider in _providers:
         for model in provider.models:
             if isinstance(model.prices, list):
                 for conditional in model.prices:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 import mcp_types as mcp
 from mcp.shared.exceptions import MCPError
 
+from immunos_mcp.answers.encoding import to_object
 from immunos_mcp.assistants.claude_code.hooks import HOOK_TOOL
 from immunos_mcp.delegation.request import DelegationRequest
 from immunos_mcp.domain import Classification
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from mcp.server.context import ServerRequestContext
+    from msgspec import Struct
 
     from immunos_mcp.server.tool_call import Services
 
@@ -65,7 +67,7 @@ class Reply(NamedTuple):
     """
 
     text: str
-    answer: object | None = None
+    answer: Struct | None = None
 
 
 async def route_task(call: ToolCall, given: RouteTaskArguments) -> Reply:
@@ -191,7 +193,7 @@ class Tool(NamedTuple, Generic[Given]):
         reply = await self.run(call, arguments.parse(self.arguments_model, given))
         return mcp.CallToolResult(
             content=[mcp.TextContent(type="text", text=reply.text)],
-            structured_content=None if self.answer is None else self.answer.dump(reply.answer),
+            structured_content=None if reply.answer is None else to_object(reply.answer),
         )
 
 

@@ -24,6 +24,7 @@ from immunos_mcp.server import arguments as contracts
 from immunos_mcp.server import text as wording
 
 if TYPE_CHECKING:
+    from msgspec import Struct
     from pydantic import BaseModel
 
 ROUTE = {"task_type": "debug", "classification": "routine"}
@@ -289,7 +290,7 @@ ANSWERS: list[tuple[contracts.Answer, object, str]] = [
 
 @pytest.mark.parametrize(("form", "answer", "_line"), ANSWERS)
 def test_an_answer_fits_its_schema_has_no_nulls_and_is_the_command_lines_json(
-    form: contracts.Answer, answer: object, _line: str
+    form: contracts.Answer, answer: Struct, _line: str
 ) -> None:
     dumped = form.dump(answer)
     validator: Any = Draft202012Validator(form.schema)
@@ -615,7 +616,7 @@ def holds_null(value: Any) -> bool:
 @pytest.mark.parametrize(("form", "answers"), KINDS)
 @given(data=st.data())
 def test_any_answer_fits_its_schema_and_is_the_command_lines_json(
-    form: contracts.Answer, answers: st.SearchStrategy[object], data: st.DataObject
+    form: contracts.Answer, answers: st.SearchStrategy[Struct], data: st.DataObject
 ) -> None:
     answer = data.draw(answers)
     dumped = form.dump(answer)

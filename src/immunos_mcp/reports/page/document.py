@@ -89,7 +89,9 @@ def page(answer: ReportAnswer) -> str:
 @cache
 def style_sheet() -> str:
     """Return the style sheet as it is in the page, byte for byte, since the policy has its hash."""
-    return "\n" + (files(__package__) / "templates" / "style.css").read_text(encoding="utf-8")
+    return "\n" + (files("immunos_mcp.reports.page") / "templates" / "style.css").read_text(
+        encoding="utf-8"
+    )
 
 
 def _tiles(answer: ReportAnswer) -> Iterator[Tile]:
