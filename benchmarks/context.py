@@ -31,7 +31,8 @@ from side_by_side import (
     temporary_home,
 )
 
-from immunos_mcp.domain import DEFAULT_TASK_MAPPINGS, Classification, Settings
+from immunos_mcp.domain import Classification
+from immunos_mcp.rules.settings import DEFAULT_TASK_MAPPINGS, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

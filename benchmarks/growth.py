@@ -32,10 +32,11 @@ from side_by_side import (
     temporary_home,
 )
 
-from immunos_mcp.domain import DEFAULT_TASK_MAPPINGS, Classification, Settings
+from immunos_mcp.domain import Classification
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
 from immunos_mcp.ledger.moments import utc_text
 from immunos_mcp.router import Router
+from immunos_mcp.rules.settings import DEFAULT_TASK_MAPPINGS, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

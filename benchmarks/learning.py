@@ -24,9 +24,10 @@ from side_by_side import (
     temporary_home,
 )
 
-from immunos_mcp.domain import DEFAULT_TASK_MAPPINGS, Provider
+from immunos_mcp.domain import Provider
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
 from immunos_mcp.router import Router
+from immunos_mcp.rules.settings import DEFAULT_TASK_MAPPINGS
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -29,11 +29,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from msgspec.structs import replace
 from side_by_side import argument_parser
 
-from immunos_mcp.domain import RecordRules
 from immunos_mcp.rules import track_record
+from immunos_mcp.rules.settings import Settings
 from immunos_mcp.rules.track_record import Evidence, ModelRecord
 
 if TYPE_CHECKING:
@@ -116,7 +115,7 @@ def shuffled(tasks: Sequence[Task], seed: int) -> list[Task]:
 
 
 def learned_point(
-    order: Sequence[Task], rules: RecordRules, *, both: bool, moments: Sequence[datetime]
+    order: Sequence[Task], settings: Settings, *, both: bool, moments: Sequence[datetime]
 ) -> Point:
     """Route tasks in their order, learning from the outcomes, and say where that ends."""
     local: defaultdict[str, Evidence] = defaultdict(Evidence)
@@ -127,21 +126,21 @@ def learned_point(
         kind = task.task_type
         of_local = ModelRecord(local[kind], local_everywhere)
         of_claude = ModelRecord(claude[kind], claude_everywhere) if both else NOTHING_KNOWN
-        verdict = track_record.judge(of_local, of_claude, rules, now)
+        verdict = track_record.judge(of_local, of_claude, settings, now)
         if not verdict.passed_over:
             here = track_record.tried(of_local.here, now) if verdict.trial else of_local.here
-            local[kind] = track_record.add(here, succeeded=task.weak, at=now, rules=rules)
+            local[kind] = track_record.add(here, succeeded=task.weak, at=now, settings=settings)
             local_everywhere = track_record.add(
-                local_everywhere, succeeded=task.weak, at=now, rules=rules
+                local_everywhere, succeeded=task.weak, at=now, settings=settings
             )
             continue
         sent += 1
         won += task.strong - task.weak
         if both:
             here = track_record.tried(of_claude.here, now) if verdict.trial else of_claude.here
-            claude[kind] = track_record.add(here, succeeded=task.strong, at=now, rules=rules)
+            claude[kind] = track_record.add(here, succeeded=task.strong, at=now, settings=settings)
             claude_everywhere = track_record.add(
-                claude_everywhere, succeeded=task.strong, at=now, rules=rules
+                claude_everywhere, succeeded=task.strong, at=now, settings=settings
             )
     return Point(sent / len(order), won / _gap(order))
 
@@ -152,7 +151,7 @@ def learned_curve(tasks: Sequence[Task], per_day: float, run: tuple[int, bool]) 
     order = shuffled(tasks, seed)
     moments = [START + timedelta(days=number / per_day) for number in range(len(order))]
     points = [
-        learned_point(order, replace(RecordRules(), gain=gain), both=both, moments=moments)
+        learned_point(order, Settings(record_gain=gain), both=both, moments=moments)
         for gain in GAINS
     ]
     return sorted([Point(0, 0), *points, Point(1, 1)])

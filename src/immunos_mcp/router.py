@@ -54,9 +54,9 @@ from immunos_mcp.ledger.stored_settings import (
     unset_settings,
 )
 from immunos_mcp.rules import explanation, inputs, names, policy
-from immunos_mcp.rules import settings as settings_rules
 from immunos_mcp.rules.circumstances import Circumstances
 from immunos_mcp.rules.local_models import local_models
+from immunos_mcp.rules.setting_changes import apply, differences, notable_values
 from immunos_mcp.rules.status import engine_status, session_status, session_summary
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ if TYPE_CHECKING:
     from immunos_mcp.answers.sessions import SessionSummary
     from immunos_mcp.answers.status import StatusAnswer
     from immunos_mcp.assistants.follower import Follower
-    from immunos_mcp.domain import Decision, PlanUsage, RequestUsage, Settings
+    from immunos_mcp.domain import Decision, PlanUsage, RequestUsage
     from immunos_mcp.ledger.connections.sqlite import SqliteLedger
     from immunos_mcp.ledger.decisions import DecisionState
     from immunos_mcp.ledger.export import ExportedRows
@@ -79,7 +79,8 @@ if TYPE_CHECKING:
     from immunos_mcp.ledger.stored_settings import SettingsChanged
     from immunos_mcp.reports.prices import Prices
     from immunos_mcp.rules.circumstances import SessionSnapshot
-    from immunos_mcp.rules.settings import SettingChangeValue
+    from immunos_mcp.rules.setting_kinds import SettingChangeValue
+    from immunos_mcp.rules.settings import Settings
 
 REPORTED = "reported"
 """Source of usage that a client says it had."""
@@ -151,7 +152,7 @@ class Router:
         def rule(snapshot: SessionSnapshot) -> Decision:
             settings = snapshot.settings
             circumstances = Circumstances(
-                policy.budget_tokens(snapshot.session.claude, settings.weights),
+                policy.budget_tokens(snapshot.session.claude, settings),
                 policy.plan_used_percent(snapshot.plan, settings),
                 engine,
                 snapshot.record,
@@ -211,9 +212,8 @@ class Router:
         recorded = await self._ledger.write(
             record_usage, name, self._clock(), usage, REPORTED, is_measured=self.is_measured(client)
         )
-        weights = recorded.settings.weights
-        tokens_before = policy.budget_tokens(recorded.before.claude, weights)
-        tokens_after = policy.budget_tokens(recorded.after.claude, weights)
+        tokens_before = policy.budget_tokens(recorded.before.claude, recorded.settings)
+        tokens_after = policy.budget_tokens(recorded.after.claude, recorded.settings)
         level_before = policy.warning_level(tokens_before, recorded.settings)
         level_after = policy.warning_level(tokens_after, recorded.settings)
         return RecordAnswer(
@@ -270,7 +270,7 @@ class Router:
         return ResetAnswer(
             session_id=done.session_id,
             closed_session_id=done.closed.session_id,
-            closed_tokens=policy.budget_tokens(done.closed.claude, done.settings.weights),
+            closed_tokens=policy.budget_tokens(done.closed.claude, done.settings),
             closed_kept_local_tokens=done.closed.local.total,
             closed_decisions=done.closed_decisions,
         )
@@ -294,7 +294,7 @@ class Router:
         if not dry_run:
             if not changes:
                 current = await self._ledger.read(effective_settings)
-                return ConfigAnswer({}, settings_rules.notable_values(current))
+                return ConfigAnswer({}, notable_values(current))
             return _config(
                 await self._ledger.write(change_settings, changes, client, self._clock())
             )
@@ -337,7 +337,7 @@ class Router:
             lambda past: replay_summary(
                 past,
                 changed_settings(past, changes),
-                lambda settings: settings_rules.apply(settings, changes),
+                lambda settings: apply(settings, changes),
                 most,
             ),
             name,
@@ -597,6 +597,6 @@ class Router:
 
 def _config(done: SettingsChanged) -> ConfigAnswer:
     return ConfigAnswer(
-        changes=settings_rules.differences(done.before, done.after),
-        settings=settings_rules.notable_values(done.after),
+        changes=differences(done.before, done.after),
+        settings=notable_values(done.after),
     )

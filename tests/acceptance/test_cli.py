@@ -16,8 +16,8 @@ import wire
 
 from immunos_mcp import __version__
 from immunos_mcp.cli import main
-from immunos_mcp.domain import Settings
-from immunos_mcp.rules import settings as rules
+from immunos_mcp.rules.settings import Settings
+from immunos_mcp.rules.settings import values as setting_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -546,11 +546,11 @@ def test_one_bad_setting_refuses_all_with_2(
     code, out, err = typed("config", "set", *words)
     assert (code, out) == (2, "")
     assert err.startswith(f"immunos-mcp: {field}: got ")
-    assert parsed(typed("config", "get", "--json")) == rules.values(Settings())
+    assert parsed(typed("config", "get", "--json")) == setting_values(Settings())
 
 
 def test_every_setting_can_be_shown_by_itself(typed: Callable[..., Ran]) -> None:
-    values = rules.values(Settings())
+    values = setting_values(Settings())
     for name, value in values.items():
         assert parsed(typed("config", "get", name, "--json")) == {name: value}
     code, out, _ = typed("config", "get", "cache_creation_weight")
@@ -584,7 +584,7 @@ def test_what_was_unset_is_the_default_again(typed: Callable[..., Ran]) -> None:
     assert parsed(typed("config", "unset", "task_mappings", "--json"))["changes"] == {
         "task_mappings.debug": {"after": "qwen2.5-coder:7b"}
     }
-    assert parsed(typed("config", "get", "--json")) == rules.values(Settings())
+    assert parsed(typed("config", "get", "--json")) == setting_values(Settings())
 
 
 def test_the_history_of_settings_tells_when_who_and_from_what_to_what(

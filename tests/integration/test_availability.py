@@ -19,7 +19,6 @@ from immunos_mcp.domain import (
     LocalModel,
     Provider,
     Reason,
-    Settings,
     Switch,
     Task,
 )
@@ -27,6 +26,7 @@ from immunos_mcp.rules.circumstances import Circumstances
 from immunos_mcp.rules.models import named_models
 from immunos_mcp.rules.names import canonical_model
 from immunos_mcp.rules.policy import decide
+from immunos_mcp.rules.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

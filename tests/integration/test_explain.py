@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from immunos_mcp.answers.routing import Alternative, RowExplanation
-from immunos_mcp.domain import Classification, Engine, EngineState, Reason, Settings, Task
+from immunos_mcp.domain import Classification, Engine, EngineState, Reason, Task
 from immunos_mcp.rules.circumstances import Circumstances
 from immunos_mcp.rules.explanation import explain
 from immunos_mcp.rules.policy import ROWS, decide
+from immunos_mcp.rules.settings import Settings
 from immunos_mcp.server import text as wording
 
 if TYPE_CHECKING:

@@ -21,8 +21,6 @@ from immunos_mcp.domain import (
     LocalModel,
     Outcome,
     Reason,
-    RecordRules,
-    Settings,
     Task,
     TokenCounts,
 )
@@ -33,6 +31,7 @@ from immunos_mcp.rules.circumstances import Circumstances
 from immunos_mcp.rules.explanation import explain
 from immunos_mcp.rules.models import CLAUDE_RECORD, record_key
 from immunos_mcp.rules.policy import decide
+from immunos_mcp.rules.settings import Settings
 from immunos_mcp.rules.track_record import Evidence, ModelRecord, TaskRecord
 
 if TYPE_CHECKING:
@@ -305,9 +304,8 @@ def test_an_outcome_names_the_model_whose_record_has_it(home: Path) -> None:
 
 
 def test_what_an_explanation_rounds_still_tells_numbers_apart() -> None:
-    rules = replace(SETTINGS.record_rules, gain=0.3605)
     many = ModelRecord(Evidence(1300, 1007, NOW), Evidence(1300, 1007, NOW))
-    advising = replace(SETTINGS, record_rules=rules, track_record=Consultation.ADVISE)
+    advising = replace(SETTINGS, record_gain=0.3605, track_record=Consultation.ADVISE)
     told = explain(advising, Circumstances(0, record=known(coder=many, small=GOOD)), DEBUG)
     assert told.steps[0] == (
         f"{CODER}: 56% of debug expected to succeed (2,307 outcomes), 54% needed: would be kept"
@@ -401,8 +399,7 @@ def test_reading_the_record_costs_the_same_however_long_the_log_is(days: Days) -
 
 def test_the_constants_are_settings(days: Days) -> None:
     run_sync(days.router.update_config({"record_gain": 0, "record_local_rate": 0.5}, "test"))
-    rules = run_sync(days.router.get_config()).record_rules
-    assert rules == RecordRules(gain=0.0, local_rate=0.5)
+    assert run_sync(days.router.get_config()) == Settings(record_gain=0.0, record_local_rate=0.5)
     with pytest.raises(InvalidInputError, match="record_gain: got 2, takes a number from 0 to 1"):
         run_sync(days.router.update_config({"record_gain": 2}, "test"))
 

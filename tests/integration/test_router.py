@@ -31,12 +31,13 @@ from immunos_mcp.answers.sessions import ResetAnswer
 from immunos_mcp.answers.settings import ConfigAnswer, Difference, Rehearsal
 from immunos_mcp.answers.status import StatusAnswer
 from immunos_mcp.answers.usage import RecordAnswer
-from immunos_mcp.domain import PlanUsage, Provider, Reason, Settings, TokenCounts, WarningLevel
+from immunos_mcp.domain import PlanUsage, Provider, Reason, TokenCounts, WarningLevel
 from immunos_mcp.errors import InvalidInputError, Problem
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
 from immunos_mcp.router import Router
-from immunos_mcp.rules import settings as rules
 from immunos_mcp.rules.policy import Recommendation
+from immunos_mcp.rules.setting_changes import notable_values
+from immunos_mcp.rules.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Generator
@@ -471,7 +472,7 @@ def test_settings_change_for_the_next_decision_and_are_kept_with_who_did_it(benc
             "task_mappings.debug": Difference(CODER, None),
             "task_mappings.essay": Difference(None, "m:1"),
         },
-        rules.notable_values(after),
+        notable_values(after),
     )
     assert (bench.route("essay").model, bench.route("debug").model) == ("m:1", "claude-x")
     assert run_sync(bench.router.get_config()) == after
@@ -494,7 +495,7 @@ def test_one_bad_setting_refuses_all_of_them(bench: Bench) -> None:
 
 
 def test_changing_no_setting_answers_those_in_force(bench: Bench) -> None:
-    assert bench.change() == ConfigAnswer({}, rules.notable_values(Settings()))
+    assert bench.change() == ConfigAnswer({}, notable_values(Settings()))
     assert run_sync(bench.router.list_setting_changes(10)) == ()
 
 
@@ -510,7 +511,7 @@ def test_a_dry_run_tells_the_effect_on_the_sessions_own_decisions_and_changes_no
     after = replace(Settings(), token_warning_threshold=100)
     assert bench.try_out(token_warning_threshold=100) == ConfigAnswer(
         {"token_warning_threshold": Difference(W, 100)},
-        rules.notable_values(after),
+        notable_values(after),
         dry_run=True,
         rehearsal=Rehearsal(4, 2, moved_to_ollama=2, moved_to_claude=0),
     )
@@ -543,7 +544,7 @@ def test_settings_go_back_to_their_defaults_all_or_none(bench: Bench) -> None:
             "session_limit": Difference(300_000, 200_000),
             "task_mappings.essay": Difference("m:1", None),
         },
-        rules.notable_values(Settings()),
+        notable_values(Settings()),
     )
 
 

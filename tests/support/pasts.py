@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 
 from hypothesis import strategies as st
 
-from immunos_mcp.domain import Engine, EngineState, LocalModel, Outcome, PlanUsage, TokenCounts
+from immunos_mcp.domain import (
+    Engine,
+    EngineState,
+    LocalModel,
+    Outcome,
+    PlanUsage,
+    TokenCounts,
+)
 from immunos_mcp.errors import InvalidInputError
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
 from immunos_mcp.router import Router
@@ -17,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from immunos_mcp.rules.settings import SettingChangeValue
+    from immunos_mcp.rules.setting_kinds import SettingChangeValue
 
 START = datetime(2026, 1, 15, 12, tzinfo=UTC)
 CLAUDE, CODER, SMALL = "claude-sonnet-4.5", "qwen2.5-coder:7b", "qwen2.5:1.5b"

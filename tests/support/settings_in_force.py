@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from immunos_mcp.domain import DEFAULT_TASK_MAPPINGS
+from immunos_mcp.rules.settings import DEFAULT_TASK_MAPPINGS
 
 if TYPE_CHECKING:
     import wire

@@ -19,14 +19,12 @@ from immunos_mcp.domain import (
     Consultation,
     Provider,
     Reason,
-    RecordRules,
-    Settings,
     Switch,
     Task,
     TokenCounts,
     WarningLevel,
-    Weights,
 )
+from immunos_mcp.rules.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,18 +59,26 @@ thresholds = st.lists(st.integers(1, MAXIMUM_TOKENS), min_size=3, max_size=3).ma
 counts = st.builds(TokenCounts, tokens, tokens, tokens, tokens)
 thousandths = st.integers(0, 100_000)
 weight = thousandths.map(lambda number: number / 1000)
-weights = st.builds(Weights, weight, weight, weight, weight)
+weights = st.fixed_dictionaries(
+    {
+        "input_weight": weight,
+        "output_weight": weight,
+        "cache_creation_weight": weight,
+        "cache_read_weight": weight,
+    }
+)
 millionths = st.integers(10_000, 990_000).map(lambda number: number / 1_000_000)
-record_rules = st.builds(
-    RecordRules,
-    gain=millionths,
-    half_life_days=st.integers(1, 3650).map(float),
-    local_rate=millionths,
-    claude_rate=millionths,
-    local_strength=st.integers(1, 1000).map(float),
-    claude_strength=st.integers(1, 1000).map(float),
-    horizon=st.integers(0, 100_000).map(float),
-    retry_days=st.integers(1, 3650).map(float),
+record_constants = st.fixed_dictionaries(
+    {
+        "record_gain": millionths,
+        "record_half_life_days": st.integers(1, 3650).map(float),
+        "record_local_rate": millionths,
+        "record_claude_rate": millionths,
+        "record_local_strength": st.integers(1, 1000).map(float),
+        "record_claude_strength": st.integers(1, 1000).map(float),
+        "record_horizon": st.integers(0, 100_000).map(float),
+        "record_retry_days": st.integers(1, 3650).map(float),
+    }
 )
 mappings: st.SearchStrategy[dict[str, str]] = st.dictionaries(
     st.sampled_from(TASK_TYPES), st.sampled_from((*CLAUDES, *LOCALS))
@@ -94,7 +100,7 @@ def settings(draw: st.DrawFn) -> Settings:
         task_mappings=draw(mappings),
         claude_model=draw(st.sampled_from(["claude-sonnet-4.5", "gpt-5", "sonnet"])),
         default_local_model=draw(st.sampled_from(LOCALS)),
-        weights=draw(weights),
+        **draw(weights),
         session_window_minutes=draw(st.integers(0, 525_600)),
         plan_warning_percent=draw(st.integers(0, 50)),
         plan_auto_switch_percent=draw(st.just(0) | st.integers(50, 100)),
@@ -102,7 +108,7 @@ def settings(draw: st.DrawFn) -> Settings:
         cloud_models=draw(st.sampled_from(Switch)),
         deny_agent_tool=draw(st.sampled_from(Switch)),
         track_record=draw(st.sampled_from(Consultation)),
-        record_rules=draw(record_rules),
+        **draw(record_constants),
     )
 
 

@@ -23,11 +23,12 @@ from immunos_mcp.assistants.findings import (
     Finding,
     Verdict,
 )
-from immunos_mcp.domain import EngineState, Settings
+from immunos_mcp.domain import EngineState
 from immunos_mcp.errors import ImmunosError, InvalidInputError, LedgerError
 from immunos_mcp.ledger.examination import examine
 from immunos_mcp.options import default_database
 from immunos_mcp.rules import models
+from immunos_mcp.rules.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

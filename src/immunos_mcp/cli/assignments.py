@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from immunos_mcp.errors import InvalidInputError, Problem
-from immunos_mcp.rules import settings
+from immunos_mcp.rules import setting_changes, settings
 
 if TYPE_CHECKING:
-    from immunos_mcp.rules.settings import SettingChangeValue
+    from immunos_mcp.rules.setting_kinds import SettingChangeValue
 
 
 def split(name: str) -> tuple[str, str | None]:
@@ -34,12 +34,12 @@ def assignments(words: list[str]) -> dict[str, SettingChangeValue]:
         if not equals:
             raise InvalidInputError(Problem("setting", word, "NAME=VALUE"))
         setting, entry = split(name)
-        setting = settings.full_name(setting)
+        setting = setting_changes.full_name(setting)
         if (setting, entry) in named:
             raise InvalidInputError(Problem("setting", word, "each setting once"))
         named.add((setting, entry))
         if entry is None:
-            changes[setting] = settings.parse(setting, text)
+            changes[setting] = setting_changes.parse(setting, text)
         elif setting == settings.MAPPINGS:
             mappings[entry] = None if text == "null" else text
         else:

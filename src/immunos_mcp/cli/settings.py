@@ -9,7 +9,7 @@ from immunos_mcp.cli.assignments import assignments, split
 from immunos_mcp.cli.command import Command
 from immunos_mcp.cli.console import CLIENT, Answered, limit, on_ledger
 from immunos_mcp.errors import InvalidInputError, Problem
-from immunos_mcp.rules import settings
+from immunos_mcp.rules import setting_changes, settings
 from immunos_mcp.rules.names import normalise_task_type
 from immunos_mcp.server import text
 
@@ -24,7 +24,7 @@ async def _get(router: Router, given: Namespace) -> Answered:
     if given.name is None:
         return Answered(values, terminal.settings(values))
     name, entry = split(given.name)
-    name = settings.full_name(name)
+    name = setting_changes.full_name(name)
     value = values[name]
     if entry is not None:
         if not isinstance(value, dict):
@@ -33,7 +33,7 @@ async def _get(router: Router, given: Namespace) -> Answered:
         if task_type not in value:
             raise InvalidInputError(Problem("setting", given.name, "a task type that is mapped"))
         value = value[task_type]
-    shown = terminal.settings(value) if isinstance(value, dict) else settings.to_text(value)
+    shown = terminal.settings(value) if isinstance(value, dict) else setting_changes.to_text(value)
     return Answered({given.name: value}, shown)
 
 
@@ -62,8 +62,8 @@ def _add_unset_arguments(parser: ArgumentParser) -> None:
 
 async def _preset(router: Router, given: Namespace) -> Answered:
     if given.preset is None:
-        return Answered(dict(settings.PRESETS), terminal.presets(settings.PRESETS))
-    changes = settings.preset(given.preset)
+        return Answered(dict(setting_changes.PRESETS), terminal.presets(setting_changes.PRESETS))
+    changes = setting_changes.preset(given.preset)
     answer = await router.update_config(changes, CLIENT, given.dry_run)
     return Answered(answer, text.changed(answer))
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from immunos_mcp.answers.sessions import SessionSummary
     from immunos_mcp.answers.status import StatusAnswer
     from immunos_mcp.domain import PlanUsage
-    from immunos_mcp.rules.settings import SettingValue
+    from immunos_mcp.rules.setting_kinds import SettingValue
 
 BAR_CELLS = 20
 NEWEST_CROSSINGS = 20

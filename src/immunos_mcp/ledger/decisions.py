@@ -309,7 +309,7 @@ def close_as(
         key,
         outcome,
         as_stored(now),
-        settings.record_rules,
+        settings,
         moment_of(corrected_at),
     )
 

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from immunos_mcp.errors import InvalidStoredSettingsError, LedgerError
 from immunos_mcp.ledger import schema
 from immunos_mcp.ledger.connections.sqlite_file import translated
-from immunos_mcp.rules import settings as settings_rules
+from immunos_mcp.rules import setting_changes
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from immunos_mcp.domain import Settings
+    from immunos_mcp.rules.settings import Settings
 
 BUSY_TIMEOUT_SECONDS = 5.0
 
@@ -90,7 +90,7 @@ def _examination(connection: sqlite3.Connection) -> Examination:
     settings = settings_problem = None
     stored = dict(connection.execute("SELECT key, value FROM settings"))
     try:
-        settings = settings_rules.from_stored(stored)
+        settings = setting_changes.from_stored(stored)
     except InvalidStoredSettingsError as error:
         settings_problem = str(error)
     (began,) = connection.execute("SELECT max(started_at) FROM immunos_mcp_session").fetchone()

@@ -18,7 +18,7 @@ from immunos_mcp.replay.history import (
     PastUsage,
     PastWork,
 )
-from immunos_mcp.rules import settings as settings_rules
+from immunos_mcp.rules import setting_changes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -107,7 +107,7 @@ def history(
     return History(
         current=stored_settings.effective_settings(connection),
         policies={
-            policy_id: settings_rules.from_canonical(text)
+            policy_id: setting_changes.from_canonical(text)
             for policy_id, text in connection.execute(
                 "SELECT policy_id, settings FROM immunos_mcp_policy"
             )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from immunos_mcp.domain import Provider, Session, Settings, TokenCounts, TranscriptPosition
+from immunos_mcp.domain import Provider, Session, TokenCounts, TranscriptPosition
 from immunos_mcp.ledger.dialect import IN_LIST, list_parameter
 from immunos_mcp.ledger.moments import as_stored, moment_of, utc_text
 from immunos_mcp.ledger.stored_settings import effective_settings
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from immunos_mcp.domain import MeasuredUsage, RequestUsage
     from immunos_mcp.ledger.dialect import Connection
+    from immunos_mcp.rules.settings import Settings
 
 _POSITION_COLUMNS = ", ".join(TranscriptPosition._fields)
 _POSITION_UPDATES = ", ".join(

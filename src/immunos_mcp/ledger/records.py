@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from immunos_mcp.domain import RecordRules
+    from immunos_mcp.rules.settings import Settings
+
 
 EVERYWHERE = ""
 """Stands for all task types together; no task type is spelled so."""
@@ -95,7 +96,7 @@ def learn(
     model: str,
     outcome: Outcome,
     now: datetime,
-    rules: RecordRules,
+    settings: Settings,
     corrected_at: datetime | None = None,
 ) -> None:
     """Add an outcome to a model's record at a task type and at all.
@@ -114,9 +115,9 @@ def learn(
         before = Evidence() if row is None else evidence(row)
         if corrected_at is not None:
             before = track_record.take_back(
-                before, succeeded=not succeeded, at=corrected_at, rules=rules
+                before, succeeded=not succeeded, at=corrected_at, settings=settings
             )
-        after = track_record.add(before, succeeded=succeeded, at=now, rules=rules)
+        after = track_record.add(before, succeeded=succeeded, at=now, settings=settings)
         assert after.at is not None
         connection.execute(
             "INSERT INTO immunos_mcp_record (task_type, model, successes, failures,"

@@ -20,8 +20,9 @@ from immunos_mcp.rules.track_record import Evidence
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from immunos_mcp.domain import SessionRecord, Settings
+    from immunos_mcp.domain import SessionRecord
     from immunos_mcp.ledger.dialect import Connection
+    from immunos_mcp.rules.settings import Settings
 
 Key = TypeVar("Key")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from immunos_mcp.domain import Provider, Session, Settings, TokenCounts
+from immunos_mcp.domain import Provider, Session, TokenCounts
 from immunos_mcp.errors import InvalidInputError, Problem
 from immunos_mcp.ledger import records
 from immunos_mcp.ledger.decisions import close_as, find_decided
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from immunos_mcp.domain import Usage
     from immunos_mcp.ledger.dialect import Connection
+    from immunos_mcp.rules.settings import Settings
 
 
 class Recorded(Struct, frozen=True):

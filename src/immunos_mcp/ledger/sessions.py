@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
-from immunos_mcp.domain import Pace, Reason, Session, SessionRecord, Settings, TokenCounts
+from immunos_mcp.domain import Pace, Reason, Session, SessionRecord, TokenCounts
 from immunos_mcp.ledger.moments import moment_of, utc_text
 from immunos_mcp.ledger.stored_settings import effective_settings
 
 if TYPE_CHECKING:
     from immunos_mcp.ledger.dialect import Connection
+    from immunos_mcp.rules.settings import Settings
 
 
 WINDOW_REASON = "session window"

@@ -14,13 +14,22 @@ from msgspec import Struct
 from immunos_mcp.answers.history import SettingChange
 from immunos_mcp.errors import InvalidStoredSettingsError
 from immunos_mcp.ledger.moments import utc_text
-from immunos_mcp.rules import settings as settings_rules
+from immunos_mcp.rules.setting_changes import (
+    apply,
+    from_stored,
+    full_name,
+    stored_form,
+    text_changes,
+    to_text,
+)
+from immunos_mcp.rules.settings import MAPPINGS, ROWS, values
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from immunos_mcp.domain import Settings
     from immunos_mcp.ledger.dialect import Connection
+    from immunos_mcp.rules.setting_kinds import SettingChangeValue
+    from immunos_mcp.rules.settings import Settings
 
 
 _SELECT_SETTINGS = "SELECT key, value FROM settings"
@@ -40,8 +49,8 @@ def stored_settings(connection: Connection) -> dict[str, str]:
 
 @lru_cache(maxsize=16)
 def _parsed_settings(rows: tuple[tuple[str, str], ...]) -> tuple[Settings, str]:
-    settings = settings_rules.from_stored(dict(rows))
-    return settings, settings_rules.stored_form(settings)
+    settings = from_stored(dict(rows))
+    return settings, stored_form(settings)
 
 
 def effective(connection: Connection) -> tuple[Settings, str]:
@@ -60,7 +69,7 @@ def effective_settings(connection: Connection) -> Settings:
 
 def change_settings(
     connection: Connection,
-    changes: Mapping[str, settings_rules.SettingChangeValue],
+    changes: Mapping[str, SettingChangeValue],
     client: str,
     now: datetime,
 ) -> SettingsChanged:
@@ -77,29 +86,25 @@ def change_settings(
 
 
 def preview_settings(
-    connection: Connection, changes: Mapping[str, settings_rules.SettingChangeValue]
+    connection: Connection, changes: Mapping[str, SettingChangeValue]
 ) -> SettingsChanged:
     """Say what ``change_settings`` would do, without doing it; it raises the same."""
     return _changed(stored_settings(connection), changes)[0]
 
 
 def _changed(
-    stored: Mapping[str, str], changes: Mapping[str, settings_rules.SettingChangeValue]
+    stored: Mapping[str, str], changes: Mapping[str, SettingChangeValue]
 ) -> tuple[SettingsChanged, dict[str, str]]:
-    wanted = {settings_rules.full_name(name): value for name, value in changes.items()}
-    usable = {
-        name: text
-        for name, text in stored.items()
-        if name == settings_rules.MAPPINGS or name not in wanted
-    }
-    before = settings_rules.from_stored(usable if _is_broken(stored) else stored)
-    applied = settings_rules.apply(before, changes)
-    values = settings_rules.values(applied)
+    wanted = {full_name(name): value for name, value in changes.items()}
+    usable = {name: text for name, text in stored.items() if name == MAPPINGS or name not in wanted}
+    before = from_stored(usable if _is_broken(stored) else stored)
+    applied = apply(before, changes)
+    applied_values = values(applied)
     updated = dict(stored)
     for name in wanted:
-        if name != settings_rules.MAPPINGS or applied.task_mappings != before.task_mappings:
-            updated[name] = settings_rules.to_text(values[name])
-    return SettingsChanged(before, settings_rules.from_stored(updated)), updated
+        if name != MAPPINGS or applied.task_mappings != before.task_mappings:
+            updated[name] = to_text(applied_values[name])
+    return SettingsChanged(before, from_stored(updated)), updated
 
 
 def unset_settings(
@@ -114,24 +119,24 @@ def unset_settings(
         InvalidStoredSettingsError: what would be left in the ledger cannot be used.
     """
     stored = stored_settings(connection)
-    prefix = f"{settings_rules.MAPPINGS}."
+    prefix = f"{MAPPINGS}."
     unmapped = {name.removeprefix(prefix): None for name in names if name.startswith(prefix)}
-    unwanted = {settings_rules.full_name(name) for name in names if not name.startswith(prefix)}
+    unwanted = {full_name(name) for name in names if not name.startswith(prefix)}
     updated = {name: text for name, text in stored.items() if name not in unwanted}
     if unmapped:
-        mapped = settings_rules.from_stored(updated)
-        left = settings_rules.apply(mapped, {settings_rules.MAPPINGS: unmapped})
+        mapped = from_stored(updated)
+        left = apply(mapped, {MAPPINGS: unmapped})
         if left.task_mappings != mapped.task_mappings:
-            updated[settings_rules.MAPPINGS] = settings_rules.to_text(left.task_mappings)
-    after = settings_rules.from_stored(updated)
-    before = after if _is_broken(stored) else settings_rules.from_stored(stored)
+            updated[MAPPINGS] = to_text(left.task_mappings)
+    after = from_stored(updated)
+    before = after if _is_broken(stored) else from_stored(stored)
     _store(connection, stored, updated, client, now)
     return SettingsChanged(before, after)
 
 
 def _is_broken(stored: Mapping[str, str]) -> bool:
     try:
-        settings_rules.from_stored(stored)
+        from_stored(stored)
     except InvalidStoredSettingsError:
         return True
     return False
@@ -144,7 +149,7 @@ def _store(
     client: str,
     now: datetime,
 ) -> None:
-    for name in settings_rules.NAMES:
+    for name in ROWS:
         was, text = stored.get(name), updated.get(name)
         if was == text:
             continue
@@ -161,7 +166,7 @@ def _store(
             " (changed_at, client, setting, value_before, value_after) VALUES (?, ?, ?, ?, ?)",
             [
                 (utc_text(now), client, setting, before, after)
-                for setting, before, after in settings_rules.text_changes(name, was, text)
+                for setting, before, after in text_changes(name, was, text)
             ],
         )
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from immunos_mcp.domain import Provider, Session, Settings, TokenCounts
+from immunos_mcp.domain import Provider, Session, TokenCounts
 from immunos_mcp.ledger.moments import moment_of, utc_text
 from immunos_mcp.ledger.sessions import SESSION_COLUMNS, session_of
 from immunos_mcp.rules import pace
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from immunos_mcp.ledger.dialect import Connection
+    from immunos_mcp.rules.settings import Settings
 
 
 def distribute(connection: Connection, additions: Sequence[Addition], settings: Settings) -> None:
@@ -58,7 +59,7 @@ def add_to_totals(
         claude += addition.counts
         if addition.is_measured:
             measured += addition.counts
-        tokens = budget_tokens(addition.counts, settings.weights)
+        tokens = budget_tokens(addition.counts, settings)
         pace_now = pace.add(pace_now, tokens, addition.at)
     connection.execute(
         "UPDATE immunos_mcp_session SET"

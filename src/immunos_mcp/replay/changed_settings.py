@@ -6,14 +6,14 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from immunos_mcp.errors import InvalidInputError
-from immunos_mcp.rules import settings as settings_rules
+from immunos_mcp.rules import setting_changes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from immunos_mcp.domain import Settings
     from immunos_mcp.replay.history import History
-    from immunos_mcp.rules.settings import SettingChangeValue
+    from immunos_mcp.rules.setting_kinds import SettingChangeValue
+    from immunos_mcp.rules.settings import Settings
 
 
 def changed_settings(
@@ -27,8 +27,8 @@ def changed_settings(
     @cache
     def changed(policy_id: int) -> Settings:
         try:
-            return settings_rules.apply(past.policies[policy_id], changes)
+            return setting_changes.apply(past.policies[policy_id], changes)
         except InvalidInputError:
-            return settings_rules.apply(past.current, changes)
+            return setting_changes.apply(past.current, changes)
 
     return changed

@@ -12,8 +12,8 @@ from immunos_mcp.rules import policy
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from immunos_mcp.domain import Settings
     from immunos_mcp.replay.history import History, PastSession, PastUsage
+    from immunos_mcp.rules.settings import Settings
 
 END_OF_TIME = "9999"
 CROSSED_LEVELS = (WarningLevel.WARNING, WarningLevel.CRITICAL)
@@ -31,7 +31,7 @@ class ThresholdTracker:
         self.reached: dict[WarningLevel, str] = {}
         self._moves = moves[::-1]
         self._moved = 0
-        self._weights = policy.in_thousandths(settings.weights)
+        self._weights = policy.weights_in_thousandths(settings)
         self._thousandths = 0
 
     def start_from(self, counts: TokenCounts, moment: str) -> None:
@@ -41,7 +41,7 @@ class ThresholdTracker:
 
     def may_reach(self) -> bool:
         """Tell whether the session can have reached a threshold at all."""
-        most = policy.budget_tokens(self.session.claude, self.settings.weights)
+        most = policy.budget_tokens(self.session.claude, self.settings)
         most += sum(max(0, tokens) for _, tokens in self._moves)
         return most >= self.settings.token_warning_threshold
 

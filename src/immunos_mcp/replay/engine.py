@@ -20,10 +20,11 @@ from immunos_mcp.rules.models import record_key
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from immunos_mcp.domain import Engine, Settings
+    from immunos_mcp.domain import Engine
     from immunos_mcp.replay.history import History, PastDecision
     from immunos_mcp.replay.shifts import Shifts
     from immunos_mcp.rules.policy import Case, Choice
+    from immunos_mcp.rules.settings import Settings
     from immunos_mcp.rules.track_record import Evidence
 
 
@@ -71,7 +72,9 @@ def replay(
         policy_id, task_type = past.policy_id, past.task_type
         settings = settings_of(policy_id)
         if policy_id not in same_weights:
-            same_weights[policy_id] = settings.weights == history.policies[policy_id].weights
+            same_weights[policy_id] = policy.weights_in_thousandths(
+                settings
+            ) == policy.weights_in_thousandths(history.policies[policy_id])
         total = past.session_tokens
         if not same_weights[policy_id]:
             total = _weighed_again(past, settings)
@@ -170,4 +173,4 @@ def _weighed_again(past: PastDecision, settings: Settings) -> int:
         past.cache_creation_input_tokens or 0,
         past.cache_read_input_tokens or 0,
     )
-    return policy.budget_tokens(counts, settings.weights)
+    return policy.budget_tokens(counts, settings)

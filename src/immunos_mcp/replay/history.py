@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from immunos_mcp.domain import Engine, Settings, TokenCounts
+    from immunos_mcp.domain import Engine, TokenCounts
+    from immunos_mcp.rules.settings import Settings
     from immunos_mcp.rules.track_record import Evidence
 
 

@@ -14,8 +14,8 @@ from immunos_mcp.rules.track_record import Evidence, ModelRecord, TaskRecord
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from immunos_mcp.domain import Settings
     from immunos_mcp.replay.history import PastOutcome
+    from immunos_mcp.rules.settings import Settings
 
 _NO_EVIDENCE = Evidence()
 
@@ -68,11 +68,9 @@ class RecordsSoFar:
             if past.corrected_at is not None:
                 earlier = datetime.fromisoformat(past.corrected_at)
                 known = track_record.take_back(
-                    known, succeeded=not succeeded, at=earlier, rules=settings.record_rules
+                    known, succeeded=not succeeded, at=earlier, settings=settings
                 )
-            kind[model] = track_record.add(
-                known, succeeded=succeeded, at=at, rules=settings.record_rules
-            )
+            kind[model] = track_record.add(known, succeeded=succeeded, at=at, settings=settings)
 
     def remember_trial(self, task_type: str, model: str, at: datetime) -> None:
         """Note that a model was tried at a task type."""

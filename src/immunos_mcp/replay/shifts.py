@@ -10,8 +10,8 @@ from immunos_mcp.rules import policy
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from immunos_mcp.domain import Settings
     from immunos_mcp.replay.history import History, PastDecision, PastWork
+    from immunos_mcp.rules.settings import Settings
 
 
 class Shifts:
@@ -52,7 +52,7 @@ class Shifts:
         if work is not None:
             counts = work.claude if provider is Provider.OLLAMA else work.local
             if counts.total:
-                return policy.budget_tokens(counts, settings.weights)
+                return policy.budget_tokens(counts, settings)
         return past.estimated_tokens or 0
 
 

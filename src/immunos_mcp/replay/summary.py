@@ -15,9 +15,9 @@ from immunos_mcp.replay.shifts import Shifts
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from immunos_mcp.domain import Settings
     from immunos_mcp.replay.engine import Replayed
     from immunos_mcp.replay.history import History, PastDecision
+    from immunos_mcp.rules.settings import Settings
 
 
 def dry_run_summary(history: History, settings_of: Callable[[int], Settings]) -> Rehearsal:

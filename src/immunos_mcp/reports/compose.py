@@ -13,7 +13,7 @@ from immunos_mcp.answers.report import (
     SourceUsage,
     UsagePeriod,
 )
-from immunos_mcp.domain import Provider, TokenCounts
+from immunos_mcp.domain import Provider, TokenCounts, Weights
 from immunos_mcp.ledger.report_figures import UsageSum
 from immunos_mcp.rules import policy, track_record
 from immunos_mcp.rules.track_record import Evidence, ModelRecord
@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from datetime import datetime
     from decimal import Decimal
 
-    from immunos_mcp.domain import SessionRecord, Settings
+    from immunos_mcp.domain import SessionRecord
     from immunos_mcp.ledger.report_figures import KeptRecord, ReportFigures
     from immunos_mcp.reports.prices import Prices
+    from immunos_mcp.rules.settings import Settings
 
 CLAUDE = "claude"
 """The model that stands for all of Claude's in records."""
@@ -47,11 +48,16 @@ def compose(
         token_warning_threshold=settings.token_warning_threshold,
         token_auto_switch_threshold=settings.token_auto_switch_threshold,
         session_limit=settings.session_limit,
-        budget_tokens=policy.budget_tokens(claude, settings.weights),
+        budget_tokens=policy.budget_tokens(claude, settings),
         claude_tokens=claude,
         kept_local_tokens=local.total,
         ollama_tokens=local,
-        weights=settings.weights,
+        weights=Weights(
+            settings.input_weight,
+            settings.output_weight,
+            settings.cache_creation_weight,
+            settings.cache_read_weight,
+        ),
         prices=_priced(settings.claude_model, local, models, prices),
         usage=_periods(figures),
         sources=tuple(
@@ -77,7 +83,7 @@ def _periods(figures: ReportFigures) -> tuple[UsagePeriod, ...]:
     for start in starts:
         claude = figures.periods.get((start, Provider.CLAUDE), UsageSum()).counts
         local = figures.periods.get((start, Provider.OLLAMA), UsageSum()).counts
-        budget_tokens = policy.budget_tokens(claude, figures.settings.weights)
+        budget_tokens = policy.budget_tokens(claude, figures.settings)
         periods.append(UsagePeriod(start, budget_tokens, claude, local.total, local))
     return tuple(periods)
 
@@ -137,7 +143,7 @@ def _record(record: KeptRecord, figures: ReportFigures, now: datetime) -> Record
     estimate_of = (
         track_record.estimate_claude if record.model == CLAUDE else track_record.estimate_local
     )
-    estimate = estimate_of(known, figures.settings.record_rules, now)
+    estimate = estimate_of(known, figures.settings, now)
     at_least, at_most = track_record.interval(estimate)
     return RecordLine(
         task_type=record.task_type,
@@ -156,7 +162,7 @@ def _session(record: SessionRecord, settings: Settings) -> ReportedSession:
     session = record.session
     assert session.session_id is not None
     assert session.started_at is not None
-    tokens = policy.budget_tokens(session.claude, settings.weights)
+    tokens = policy.budget_tokens(session.claude, settings)
     return ReportedSession(
         session_id=session.session_id,
         session=session.name,

@@ -12,7 +12,8 @@ from immunos_mcp.domain import TokenCounts
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from immunos_mcp.domain import Engine, PlanUsage, Reason, Session, Settings
+    from immunos_mcp.domain import Engine, PlanUsage, Reason, Session
+    from immunos_mcp.rules.settings import Settings
     from immunos_mcp.rules.track_record import TaskRecord
 
 

@@ -13,9 +13,10 @@ from immunos_mcp.rules.policy import ROWS, choose, examine, warning_level
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from immunos_mcp.domain import Settings, Task
+    from immunos_mcp.domain import Task
     from immunos_mcp.rules.circumstances import Circumstances
     from immunos_mcp.rules.policy import Case, Choice, Considered
+    from immunos_mcp.rules.settings import Settings
 
 
 def explain(settings: Settings, circumstances: Circumstances, task: Task) -> Explanation:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from immunos_mcp.answers.models import ModelLine, ModelsAnswer
-from immunos_mcp.domain import Engine, EngineState, Settings
+from immunos_mcp.domain import Engine, EngineState
 from immunos_mcp.rules import models, names
+
+if TYPE_CHECKING:
+    from immunos_mcp.rules.settings import Settings
 
 
 def local_models(engine: Engine, settings: Settings) -> ModelsAnswer:

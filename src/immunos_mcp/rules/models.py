@@ -12,7 +12,8 @@ from immunos_mcp.domain import EngineState, Provider, Switch
 from immunos_mcp.rules.names import canonical_model, is_cloud_model
 
 if TYPE_CHECKING:
-    from immunos_mcp.domain import Engine, Settings
+    from immunos_mcp.domain import Engine
+    from immunos_mcp.rules.settings import Settings
 
 CLAUDE_RECORD = "claude"
 """Under this name Claude's models have one record together."""

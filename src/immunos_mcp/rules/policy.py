@@ -34,19 +34,20 @@ from immunos_mcp.rules.track_record import ModelRecord, judge
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from immunos_mcp.domain import Engine, PlanUsage, Settings, Task, TokenCounts, Weights
+    from immunos_mcp.domain import Engine, PlanUsage, Task, TokenCounts
     from immunos_mcp.rules.circumstances import Circumstances
+    from immunos_mcp.rules.settings import Settings
     from immunos_mcp.rules.track_record import TaskRecord, Verdict
 
 _NO_RECORD = ModelRecord()
 
 
-def budget_tokens(counts: TokenCounts, weights: Weights) -> int:
+def budget_tokens(counts: TokenCounts, settings: Settings) -> int:
     """Weigh the four kinds of tokens into budget tokens, rounded half up to a whole number.
 
     Weights count in thousandths, so that the sum is exact however large the counts are.
     """
-    of_input, of_output, of_cache_creation, of_cache_read = in_thousandths(weights)
+    of_input, of_output, of_cache_creation, of_cache_read = weights_in_thousandths(settings)
     thousandths = (
         counts.input_tokens * of_input
         + counts.output_tokens * of_output
@@ -56,13 +57,13 @@ def budget_tokens(counts: TokenCounts, weights: Weights) -> int:
     return rounded(thousandths)
 
 
-def in_thousandths(weights: Weights) -> tuple[int, int, int, int]:
+def weights_in_thousandths(settings: Settings) -> tuple[int, int, int, int]:
     """Return what one token of each kind weighs, in thousandths."""
     return (
-        round(weights.input_tokens * 1000),
-        round(weights.output_tokens * 1000),
-        round(weights.cache_creation_input_tokens * 1000),
-        round(weights.cache_read_input_tokens * 1000),
+        round(settings.input_weight * 1000),
+        round(settings.output_weight * 1000),
+        round(settings.cache_creation_weight * 1000),
+        round(settings.cache_read_weight * 1000),
     )
 
 
@@ -348,7 +349,7 @@ def _walk(case: Case, engine: Engine | None, record: TaskRecord | None) -> Choic
 def _judge(model: str, record: TaskRecord, settings: Settings) -> Verdict:
     local = record.models.get(canonical_model(model), _NO_RECORD)
     claude = record.models.get(CLAUDE_RECORD, _NO_RECORD)
-    return judge(local, claude, settings.record_rules, record.now)
+    return judge(local, claude, settings, record.now)
 
 
 def examine(settings: Settings, circumstances: Circumstances, task: Task) -> Case:

@@ -12,8 +12,9 @@ from immunos_mcp.rules import models, pace, policy
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from immunos_mcp.domain import Engine, SessionRecord, Settings
+    from immunos_mcp.domain import Engine, SessionRecord
     from immunos_mcp.rules.circumstances import SessionSnapshot
+    from immunos_mcp.rules.settings import Settings
 
 
 def session_status(
@@ -21,9 +22,9 @@ def session_status(
 ) -> StatusAnswer:
     """Say where a session stands."""
     settings, session = snapshot.settings, snapshot.session
-    tokens = policy.budget_tokens(session.claude, settings.weights)
-    reported = policy.budget_tokens(session.claude - session.measured, settings.weights)
-    side_requests = policy.budget_tokens(snapshot.side_requests, settings.weights)
+    tokens = policy.budget_tokens(session.claude, settings)
+    reported = policy.budget_tokens(session.claude - session.measured, settings)
+    side_requests = policy.budget_tokens(snapshot.side_requests, settings)
     level = policy.warning_level(tokens, settings)
     plan_used_percent = policy.plan_used_percent(snapshot.plan, settings)
     plan_level = policy.plan_level(plan_used_percent, settings)
@@ -85,7 +86,7 @@ def session_summary(record: SessionRecord, settings: Settings) -> SessionSummary
         session_id=session.session_id,
         session=session.name,
         started_at=session.started_at,
-        session_tokens=policy.budget_tokens(session.claude, settings.weights),
+        session_tokens=policy.budget_tokens(session.claude, settings),
         kept_local_tokens=session.local.total,
         decisions=record.decisions,
         usage_records=session.usage_records,

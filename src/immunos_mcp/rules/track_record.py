@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from immunos_mcp.domain import RecordRules
+    from immunos_mcp.rules.settings import Settings
 
 OVERALL_STRENGTH = 10.0
 """How many outcomes the assumed rate counts for against those that were seen anywhere."""
@@ -109,12 +109,12 @@ class TaskRecord(Struct, frozen=True):
     now: datetime
 
 
-def _weight(earlier: datetime, later: datetime, rules: RecordRules) -> float:
+def _weight(earlier: datetime, later: datetime, settings: Settings) -> float:
     days = (later - earlier).total_seconds() / _SECONDS_OF_A_DAY
-    return 0.5 ** (days / rules.half_life_days)
+    return 0.5 ** (days / settings.record_half_life_days)
 
 
-def add(evidence: Evidence, *, succeeded: bool, at: datetime, rules: RecordRules) -> Evidence:
+def add(evidence: Evidence, *, succeeded: bool, at: datetime, settings: Settings) -> Evidence:
     """Return evidence with an outcome of a moment, earlier ones included.
 
     Of outcomes at the same moment a failure counts as the newest.
@@ -123,7 +123,7 @@ def add(evidence: Evidence, *, succeeded: bool, at: datetime, rules: RecordRules
     successes, failures = evidence.successes, evidence.failures
     if newest is None or at > newest:
         if newest is not None:
-            fading = _weight(newest, at, rules)
+            fading = _weight(newest, at, settings)
             successes *= fading
             failures *= fading
         newest = at
@@ -131,7 +131,7 @@ def add(evidence: Evidence, *, succeeded: bool, at: datetime, rules: RecordRules
         last = succeeded and evidence.succeeded
     else:
         last = evidence.succeeded
-        age = _weight(at, newest, rules)
+        age = _weight(at, newest, settings)
     if succeeded:
         successes += age
     else:
@@ -139,11 +139,11 @@ def add(evidence: Evidence, *, succeeded: bool, at: datetime, rules: RecordRules
     return Evidence(successes, failures, newest, last, evidence.tried_at)
 
 
-def take_back(evidence: Evidence, *, succeeded: bool, at: datetime, rules: RecordRules) -> Evidence:
+def take_back(evidence: Evidence, *, succeeded: bool, at: datetime, settings: Settings) -> Evidence:
     """Return evidence without an outcome that was added at a moment, and that turned out otherwise."""
     weight = 1.0
     if evidence.at is not None and at < evidence.at:
-        weight = _weight(at, evidence.at, rules)
+        weight = _weight(at, evidence.at, settings)
     successes, failures = evidence.successes, evidence.failures
     if succeeded:
         successes = max(0.0, successes - weight)
@@ -155,27 +155,27 @@ def take_back(evidence: Evidence, *, succeeded: bool, at: datetime, rules: Recor
 def tried(evidence: Evidence, at: datetime) -> Evidence:
     """Return evidence that remembers a trial given at a moment.
 
-    Until its outcome is known, or the days of ``retry_days`` are over, there is no other.
+    Until its outcome is known, or the days of ``record_retry_days`` are over, there is no other.
     """
     return Evidence(
         evidence.successes, evidence.failures, evidence.at, evidence.succeeded, tried_at=at
     )
 
 
-def _faded(evidence: Evidence, now: datetime, rules: RecordRules) -> tuple[float, float]:
+def _faded(evidence: Evidence, now: datetime, settings: Settings) -> tuple[float, float]:
     if evidence.at is None:
         return 0.0, 0.0
     if now <= evidence.at:
         return evidence.successes, evidence.failures
-    fading = _weight(evidence.at, now, rules)
+    fading = _weight(evidence.at, now, settings)
     return evidence.successes * fading, evidence.failures * fading
 
 
 def _estimate(
-    record: ModelRecord, assumed_rate: float, strength: float, rules: RecordRules, now: datetime
+    record: ModelRecord, assumed_rate: float, strength: float, settings: Settings, now: datetime
 ) -> Estimate:
-    successes, failures = _faded(record.here, now, rules)
-    all_successes, all_failures = _faded(record.everywhere, now, rules)
+    successes, failures = _faded(record.here, now, settings)
+    all_successes, all_failures = _faded(record.everywhere, now, settings)
     elsewhere_successes = max(0.0, all_successes - successes)
     elsewhere = elsewhere_successes + max(0.0, all_failures - failures)
     prior = (elsewhere_successes + OVERALL_STRENGTH * assumed_rate) / (elsewhere + OVERALL_STRENGTH)
@@ -184,19 +184,23 @@ def _estimate(
     return Estimate((successes + strength * prior) / total, total, outcomes)
 
 
-def estimate_local(record: ModelRecord, rules: RecordRules, now: datetime) -> Estimate:
+def estimate_local(record: ModelRecord, settings: Settings, now: datetime) -> Estimate:
     """Return what is expected of a local model at the record's task type."""
-    return _estimate(record, rules.local_rate, rules.local_strength, rules, now)
+    return _estimate(
+        record, settings.record_local_rate, settings.record_local_strength, settings, now
+    )
 
 
-def estimate_claude(record: ModelRecord, rules: RecordRules, now: datetime) -> Estimate:
+def estimate_claude(record: ModelRecord, settings: Settings, now: datetime) -> Estimate:
     """Return what is expected of Claude at the record's task type.
 
     As long as no outcome of Claude was recorded anywhere, that is the assumed rate, taken as given.
     """
     if record.everywhere.at is None:
-        return Estimate(rules.claude_rate, math.inf, 0.0)
-    return _estimate(record, rules.claude_rate, rules.claude_strength, rules, now)
+        return Estimate(settings.record_claude_rate, math.inf, 0.0)
+    return _estimate(
+        record, settings.record_claude_rate, settings.record_claude_strength, settings, now
+    )
 
 
 def _variance(estimate: Estimate) -> float:
@@ -229,44 +233,44 @@ def _is_answered(evidence: Evidence) -> bool:
     return tried_at is None or (evidence.at is not None and evidence.at >= tried_at)
 
 
-def _is_overdue(evidence: Evidence, rules: RecordRules, now: datetime) -> bool:
+def _is_overdue(evidence: Evidence, settings: Settings, now: datetime) -> bool:
     moments = [moment for moment in (evidence.at, evidence.tried_at) if moment is not None]
     if not moments:
         return True
-    return (now - max(moments)).total_seconds() >= rules.retry_days * _SECONDS_OF_A_DAY
+    return (now - max(moments)).total_seconds() >= settings.record_retry_days * _SECONDS_OF_A_DAY
 
 
-def judge(local: ModelRecord, claude: ModelRecord, rules: RecordRules, now: datetime) -> Verdict:
+def judge(local: ModelRecord, claude: ModelRecord, settings: Settings, now: datetime) -> Verdict:
     """Say whether a task should pass a local model over.
 
-    It should where Claude's expected success rate is higher by more than ``rules.gain``. As long as no
+    It should where Claude's expected success rate is higher by more than ``settings.record_gain``. As long as no
     outcome of Claude was recorded anywhere, that is where the local model's is below
-    ``rules.claude_rate - rules.gain``.
+    ``settings.record_claude_rate - settings.record_gain``.
 
     Whichever of the two the record speaks against gets the task as a trial where that is expected to
     gain more than it costs; Claude only if outcomes of Claude are recorded at all. A local model gets
     it also if it was never tried at the task type, if its last outcome was a success, and if it had
-    neither outcome nor trial for ``rules.retry_days``. While a trial's outcome is awaited, only the
+    neither outcome nor trial for ``settings.record_retry_days``. While a trial's outcome is awaited, only the
     passing of those days makes another.
 
     A verdict that is a trial and is followed has to be remembered by ``tried``, for the model that
     gets the task.
     """
-    of_local = estimate_local(local, rules, now)
-    of_claude = estimate_claude(claude, rules, now)
-    needed = of_claude.rate - rules.gain
+    of_local = estimate_local(local, settings, now)
+    of_claude = estimate_claude(claude, settings, now)
+    needed = of_claude.rate - settings.record_gain
     shortfall = needed - of_local.rate
     if shortfall > 0:
-        trial = _is_overdue(local.here, rules, now) or (
+        trial = _is_overdue(local.here, settings, now) or (
             _is_answered(local.here)
             and (
                 local.here.succeeded
-                or _is_worth_a_trial(of_local, of_claude, shortfall, rules.horizon)
+                or _is_worth_a_trial(of_local, of_claude, shortfall, settings.record_horizon)
             )
         )
         return Verdict(not trial, trial, of_local, of_claude, needed)
-    trial = _is_worth_a_trial(of_claude, of_local, -shortfall, rules.horizon) and (
-        _is_answered(claude.here) or _is_overdue(claude.here, rules, now)
+    trial = _is_worth_a_trial(of_claude, of_local, -shortfall, settings.record_horizon) and (
+        _is_answered(claude.here) or _is_overdue(claude.here, settings, now)
     )
     return Verdict(trial, trial, of_local, of_claude, needed)
 

@@ -17,6 +17,7 @@ from pydantic import (
     Field,
     ValidationError,
     WithJsonSchema,
+    create_model,
 )
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
@@ -32,7 +33,22 @@ from immunos_mcp.answers.usage import RecordAnswer
 from immunos_mcp.domain import MAXIMUM_TOKENS
 from immunos_mcp.errors import InvalidInputError, Problem
 from immunos_mcp.rules import names
-from immunos_mcp.rules import settings as settings_rules
+from immunos_mcp.rules.setting_kinds import (
+    Choice,
+    ModelName,
+    Number,
+    TaskMappings,
+    WholeNumber,
+)
+from immunos_mcp.rules.settings import ROWS, SHORT_NAMES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pydantic.fields import FieldInfo
+
+    from immunos_mcp.rules.setting_kinds import Kind, SettingChangeValue
+    from immunos_mcp.rules.settings import Row
 
 if TYPE_CHECKING:
     from msgspec import Struct
@@ -52,26 +68,25 @@ def _checked_model(name: str) -> str:
         ) from None
 
 
-def _checked_mappings(mappings: dict[str, str | list[str] | None]) -> dict[str, str | None]:
-    try:
-        return settings_rules.check_mappings(mappings)
-    except InvalidInputError as refused:
-        takes = ", ".join(f"for {each.field} {each.takes}" for each in refused.problems[:5])
-        raise PydanticCustomError("refused", "{takes}", {"takes": takes}) from None
+def _refusing(name: str, kind: Number | TaskMappings) -> Callable[[object], object]:
+    """Return the kind's check for pydantic, which collects what it refuses."""
 
+    def check(value: object) -> object:
+        try:
+            return kind.check(name, value)
+        except InvalidInputError as refused:
+            expected = ", ".join(
+                f"for {each.field} {each.takes}" if each.field != name else each.takes
+                for each in refused.problems[:5]
+            )
+            raise PydanticCustomError("refused", "{takes}", {"takes": expected}) from None
 
-def _checked_weight(weight: float) -> float:
-    if not settings_rules.is_weight(weight):
-        raise PydanticCustomError("refused", "{takes}", {"takes": settings_rules.WEIGHT_TAKES})
-    return weight
+    return check
 
 
 Nothing = SkipJsonSchema[None]
 Tokens = Annotated[int, Field(ge=0, le=MAXIMUM_TOKENS)]
-Threshold = Annotated[int, Field(ge=1, le=MAXIMUM_TOKENS)]
-Percent = Annotated[int, Field(ge=0, le=100)]
-Weight = Annotated[float, AfterValidator(_checked_weight)]
-ModelName = Annotated[str, AfterValidator(_checked_model)]
+ModelNameArgument = Annotated[str, AfterValidator(_checked_model)]
 Session = Annotated[str | Nothing, Field(description="Budget session name")]
 
 
@@ -149,63 +164,46 @@ class HookArguments(Arguments):
     event: Literal["UserPromptSubmit", "PreToolUse", "PostToolBatch", "SubagentStop", "Stop"]
 
 
-def _also(name: str, short: str) -> AliasChoices:
-    return AliasChoices(name, short)
+def _settings_arguments() -> type[Arguments]:
+    """Return arguments with an optional one for each setting but the advanced ones."""
+    fields: dict[str, Any] = {
+        name: (Annotated[_type(name, row.kind) | Nothing, _field(name, row)], None)
+        for name, row in ROWS.items()
+        if not row.is_advanced
+    }
+    return create_model("SettingsArguments", __base__=Arguments, **fields)
 
 
-class UpdateConfigArguments(Arguments):
-    """Arguments of ``update_config``: the settings under their own names, and how to apply them.
+def _field(name: str, row: Row) -> FieldInfo:
+    names_taken = None if row.short_name is None else AliasChoices(name, row.short_name)
+    return Field(description=row.argument_description, validation_alias=names_taken)
 
-    The constants of the track record are left to the command line: hardly anybody changes them, and
-    every reader of the schema would pay for them.
-    """
 
-    token_warning_threshold: Annotated[
-        Threshold | Nothing,
-        Field(validation_alias=_also("token_warning_threshold", "warning_threshold")),
-    ] = None
-    token_auto_switch_threshold: Annotated[
-        Threshold | Nothing,
-        Field(validation_alias=_also("token_auto_switch_threshold", "auto_switch_threshold")),
-    ] = None
-    session_limit: Threshold | Nothing = None
-    claude_model: ModelName | Nothing = None
-    default_local_model: ModelName | Nothing = None
-    input_weight: Weight | Nothing = None
-    output_weight: Weight | Nothing = None
-    cache_creation_weight: Weight | Nothing = None
-    cache_read_weight: Weight | Nothing = None
-    session_window_minutes: Annotated[
-        Annotated[int, Field(ge=0, le=settings_rules.MAXIMUM_WINDOW_MINUTES)] | Nothing,
-        Field(description="0: off"),
-    ] = None
-    plan_warning_percent: Annotated[
-        Percent | Nothing, Field(description="Of the plan's own limit; 0: off")
-    ] = None
-    plan_auto_switch_percent: Percent | Nothing = None
-    cloud_models: Literal["on", "off"] | Nothing = None
-    deny_agent_tool: Literal["on", "off"] | Nothing = None
-    delegate_wait_seconds: Annotated[int, Field(ge=1, le=3600)] | Nothing = None
-    track_record: Literal["on", "advise", "off"] | Nothing = None
-    task_mappings: Annotated[
-        Annotated[
-            dict[
-                str,
-                Annotated[
-                    str | list[str] | None, WithJsonSchema({"type": ["string", "array", "null"]})
-                ],
-            ],
-            AfterValidator(_checked_mappings),
-        ]
-        | Nothing,
-        Field(description="Task type to model(s) in order; merged, null removes one"),
-    ] = None
+def _type(name: str, kind: Kind) -> Any:
+    match kind:
+        case WholeNumber():
+            return Annotated[int, Field(ge=kind.lowest, le=kind.highest)]
+        case Number():
+            return Annotated[float, AfterValidator(_refusing(name, kind))]
+        case Choice():
+            return Literal[tuple(choice.value for choice in kind.choices)]
+        case ModelName():
+            return ModelNameArgument
+        case TaskMappings():
+            entry = WithJsonSchema({"type": ["string", "array", "null"]})
+            models = Annotated[str | list[str] | None, entry]
+            return Annotated[dict[str, models], AfterValidator(_refusing(name, kind))]
+
+
+class UpdateConfigArguments(_settings_arguments()):
+    """Arguments of ``update_config``: the settings under their own names, and how to apply them."""
+
     dry_run: Annotated[bool | Nothing, Field(description="Only show the effect")] = None
     session: Session = None
 
-    def changes(self) -> dict[str, settings_rules.SettingChangeValue]:
+    def changes(self) -> dict[str, SettingChangeValue]:
         """Return the settings that were given."""
-        given = self.model_dump(include=set(settings_rules.NAMES), exclude_none=False)
+        given = self.model_dump(include=set(ROWS))
         return {name: value for name, value in given.items() if value is not None}
 
 
@@ -226,16 +224,11 @@ _TAKES: Mapping[str, str] = {
     "explain": "true or false",
     "paths": "a list of files or patterns",
     "max_output_tokens": "a whole number",
-    settings_rules.WAIT: settings_rules.WAIT_TAKES,
     "event": "UserPromptSubmit, PreToolUse, PostToolBatch, SubagentStop or Stop",
-    settings_rules.MAPPINGS: settings_rules.MAPPINGS_TAKES,
-    settings_rules.WINDOW: settings_rules.WINDOW_TAKES,
-    **dict.fromkeys(settings_rules.THRESHOLDS, settings_rules.TOKENS_TAKES),
-    **dict.fromkeys(settings_rules.PLAN_PERCENTS, settings_rules.PERCENT_TAKES),
-    **dict.fromkeys(settings_rules.SWITCHES, settings_rules.SWITCH_TAKES),
-    settings_rules.TRACK_RECORD: settings_rules.CONSULTATION_TAKES,
-    **dict.fromkeys(settings_rules.WEIGHTS, settings_rules.WEIGHT_TAKES),
-    **dict.fromkeys(settings_rules.MODELS, "a model name"),
+    **{
+        name: "a model name" if isinstance(row.kind, ModelName) else row.kind.expected
+        for name, row in ROWS.items()
+    },
 }
 
 
@@ -245,7 +238,7 @@ def parse(model: type[ArgumentsModel], arguments: Mapping[str, object]) -> Argum
     Raises:
         InvalidInputError: it names every argument that cannot be taken, what it got and what it takes.
     """
-    known = {*model.model_fields, *settings_rules.SHORT_NAMES}
+    known = {*model.model_fields, *SHORT_NAMES}
     given = {
         name: value for name, value in arguments.items() if value is not None or name not in known
     }
@@ -257,7 +250,7 @@ def parse(model: type[ArgumentsModel], arguments: Mapping[str, object]) -> Argum
         )
     twice = [
         Problem(short, given[short], f"nothing beside {name}, which is the same")
-        for short, name in settings_rules.SHORT_NAMES.items()
+        for short, name in SHORT_NAMES.items()
         if model is UpdateConfigArguments and short in given and name in given
     ]
     if twice:
@@ -271,7 +264,7 @@ def parse(model: type[ArgumentsModel], arguments: Mapping[str, object]) -> Argum
             if error["type"] == "extra_forbidden":
                 problems[field] = Problem(_short(field), given[field], takes_names)
             else:
-                name = settings_rules.SHORT_NAMES.get(field, field)
+                name = SHORT_NAMES.get(field, field)
                 takes = error["msg"] if error["type"] == "refused" else _TAKES.get(name, _TEXT)
                 problems.setdefault(field, Problem(field, given.get(field), takes))
         raise InvalidInputError(*problems.values()) from None

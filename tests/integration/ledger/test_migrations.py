@@ -16,7 +16,7 @@ import pytest
 import wire
 from msgspec.structs import replace
 
-from immunos_mcp.domain import Classification, Settings, Task, TokenCounts, Usage
+from immunos_mcp.domain import Classification, Task, TokenCounts, Usage
 from immunos_mcp.errors import LedgerError
 from immunos_mcp.ledger import schema
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
@@ -25,6 +25,7 @@ from immunos_mcp.ledger.reported_usage import record_usage
 from immunos_mcp.ledger.sessions import reset_session
 from immunos_mcp.ledger.stored_settings import change_settings, effective_settings
 from immunos_mcp.router import Router
+from immunos_mcp.rules.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -24,7 +24,6 @@ from msgspec.structs import replace
 
 from immunos_mcp.answers.history import LoggedDecision, SettingChange
 from immunos_mcp.domain import (
-    DEFAULT_TASK_MAPPINGS,
     MAXIMUM_TOKENS,
     Classification,
     Decision,
@@ -36,7 +35,6 @@ from immunos_mcp.domain import (
     Reason,
     Session,
     SessionRecord,
-    Settings,
     Task,
     TokenCounts,
     TranscriptPosition,
@@ -69,6 +67,7 @@ from immunos_mcp.ledger.stored_settings import (
     unset_settings,
 )
 from immunos_mcp.rules.circumstances import SessionSnapshot
+from immunos_mcp.rules.settings import DEFAULT_TASK_MAPPINGS, Settings
 from immunos_mcp.rules.track_record import TaskRecord
 
 if TYPE_CHECKING:
@@ -664,7 +663,7 @@ async def test_changed_settings_hold_for_every_client_and_are_kept_with_who_when
     changed = replace(
         Settings(),
         token_warning_threshold=100,
-        weights=replace(Settings().weights, cache_read_input_tokens=0.1),
+        cache_read_weight=0.1,
         task_mappings=mappings,
     )
     assert done == SettingsChanged(Settings(), changed)

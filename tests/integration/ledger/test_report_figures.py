@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from immunos_mcp.answers.encoding import to_json
-from immunos_mcp.domain import Provider, RecordRules, Settings, TokenCounts
+from immunos_mcp.domain import Provider, TokenCounts
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
 from immunos_mcp.reports import prices
 from immunos_mcp.reports.csv import Line, long_table
@@ -27,6 +27,7 @@ from immunos_mcp.reports.text import COLUMNS, text
 from immunos_mcp.router import Router
 from immunos_mcp.rules import policy
 from immunos_mcp.rules.formatting import cells, printable
+from immunos_mcp.rules.settings import Settings
 from immunos_mcp.rules.track_record import (
     Evidence,
     ModelRecord,
@@ -108,7 +109,7 @@ def test_the_sums_are_those_of_the_rows_that_count(
     assert answer.claude_tokens == totals[Provider.CLAUDE]
     assert answer.ollama_tokens == totals[Provider.OLLAMA]
     assert answer.kept_local_tokens == totals[Provider.OLLAMA].total
-    assert answer.budget_tokens == policy.budget_tokens(totals[Provider.CLAUDE], Settings().weights)
+    assert answer.budget_tokens == policy.budget_tokens(totals[Provider.CLAUDE], Settings())
     assert sum((each.claude_tokens for each in answer.usage), TokenCounts()) == answer.claude_tokens
     assert sum((each.ollama_tokens for each in answer.usage), TokenCounts()) == answer.ollama_tokens
     assert {(each.provider, each.model): each.tokens for each in answer.models} == by_model
@@ -191,7 +192,7 @@ def test_records_carry_the_estimates_of_the_track_record(contents: Contents) -> 
     for line in answer.records:
         known = ModelRecord(evidence(line.task_type, line.model), evidence("", line.model))
         estimate_of = estimate_claude if line.model == "claude" else estimate_local
-        estimate = estimate_of(known, RecordRules(), NOW)
+        estimate = estimate_of(known, Settings(), NOW)
         assert line.expected_success_rate == round(estimate.rate, 4)
         low, high = interval(estimate)
         assert (line.rate_at_least, line.rate_at_most) == (round(low, 4), round(high, 4))

@@ -11,8 +11,7 @@ from mcp.shared.exceptions import MCPError
 from sdk_clients import ERAS, Era, answer, in_process, read_json
 from settings_in_force import CONFIG, RECORD_RULES
 
-from immunos_mcp.domain import DEFAULT_TASK_MAPPINGS, Settings
-from immunos_mcp.rules import settings as settings_rules
+from immunos_mcp.rules.settings import DEFAULT_TASK_MAPPINGS, Settings, values
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -107,4 +106,4 @@ async def test_a_session_name_that_cannot_be_taken_is_an_error_of_the_resource_t
 
 
 def test_the_default_settings_are_the_ones_that_are_documented() -> None:
-    assert settings_rules.values(Settings()) == CONFIG | RECORD_RULES
+    assert values(Settings()) == CONFIG | RECORD_RULES

@@ -12,8 +12,8 @@ from mcp.shared.exceptions import MCPError
 from sdk_clients import ERAS, Era, answer, connected, in_process, read_json, text_of
 from settings_in_force import CONFIG, RECORD_RULES
 
-from immunos_mcp.domain import DEFAULT_TASK_MAPPINGS, MAXIMUM_TOKENS
-from immunos_mcp.rules import settings as settings_rules
+from immunos_mcp.domain import MAXIMUM_TOKENS
+from immunos_mcp.rules.settings import DEFAULT_TASK_MAPPINGS, ROWS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -228,7 +228,7 @@ async def test_five_tools_are_listed_each_with_annotations_and_both_schemas(
         "output_tokens",
     ]
     assert set(tools["update_config"].input_schema["properties"]) == {
-        *(set(settings_rules.NAMES) - RECORD_RULES.keys()),
+        *(set(ROWS) - RECORD_RULES.keys()),
         "dry_run",
         "session",
     }

@@ -18,12 +18,11 @@ from immunos_mcp.domain import (
     PlanUsage,
     Provider,
     Reason,
-    Settings,
     Task,
     TokenCounts,
     WarningLevel,
 )
-from immunos_mcp.rules import settings as rules
+from immunos_mcp.rules.settings import Settings, values
 
 NOON = datetime(2026, 1, 15, 12, 0, 5, tzinfo=UTC)
 FRESH = StatusAnswer(
@@ -130,7 +129,7 @@ def test_the_bar_fills_with_the_budget_and_never_overflows(tokens: int, cells: i
 
 def test_settings_are_listed_one_a_line() -> None:
     settings = Settings(task_mappings={"debug": "m:1", "plan": "m:2"})
-    assert terminal.settings(rules.values(settings)).splitlines() == [
+    assert terminal.settings(values(settings)).splitlines() == [
         "token_warning_threshold = 150000",
         "token_auto_switch_threshold = 180000",
         "session_limit = 200000",

@@ -9,11 +9,11 @@ import re
 from datetime import UTC, datetime
 
 from immunos_mcp.answers.report import DecisionSum
-from immunos_mcp.domain import Settings
 from immunos_mcp.ledger.report_figures import ReportFigures
 from immunos_mcp.reports import prices
 from immunos_mcp.reports.compose import compose
 from immunos_mcp.reports.page.document import BEGINNING, page
+from immunos_mcp.rules.settings import Settings
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 

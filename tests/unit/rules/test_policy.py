@@ -18,11 +18,9 @@ from immunos_mcp.domain import (
     PlanUsage,
     Provider,
     Reason,
-    Settings,
     Task,
     TokenCounts,
     WarningLevel,
-    Weights,
 )
 from immunos_mcp.rules.circumstances import Circumstances
 from immunos_mcp.rules.models import local_model, provider_of
@@ -36,6 +34,7 @@ from immunos_mcp.rules.policy import (
     recommend,
     warning_level,
 )
+from immunos_mcp.rules.settings import Settings
 
 W, A = 150_000, 180_000
 SETTINGS = Settings(task_mappings={"code_review": "qwen2.5-coder:7b", "essay": "claude-opus-4-8"})
@@ -152,22 +151,27 @@ def test_a_task_type_mapped_to_claude_stays_local_on_the_default_local_model() -
     assert local_model("code_review", SETTINGS) == "qwen2.5-coder:7b"
 
 
-@given(counts=strategies.counts, weights=strategies.weights)
+@given(counts=strategies.counts, settings=strategies.settings())
 def test_budget_tokens_are_the_exact_weighted_sum_rounded_half_up(
-    counts: TokenCounts, weights: Weights
+    counts: TokenCounts, settings: Settings
 ) -> None:
     exact = sum(
         (
-            Fraction(round(getattr(weights, kind) * 1000), 1000) * getattr(counts, kind)
-            for kind in Weights.__struct_fields__
+            Fraction(round(weight * 1000), 1000) * count
+            for weight, count in (
+                (settings.input_weight, counts.input_tokens),
+                (settings.output_weight, counts.output_tokens),
+                (settings.cache_creation_weight, counts.cache_creation_input_tokens),
+                (settings.cache_read_weight, counts.cache_read_input_tokens),
+            )
         ),
         Fraction(0),
     )
-    assert budget_tokens(counts, weights) == (exact + Fraction(1, 2)).__floor__()
+    assert budget_tokens(counts, settings) == (exact + Fraction(1, 2)).__floor__()
 
 
 def test_cache_reads_weigh_nothing_by_default() -> None:
-    assert budget_tokens(TokenCounts(1, 10, 100, 1000), Weights()) == 111
+    assert budget_tokens(TokenCounts(1, 10, 100, 1000), Settings()) == 111
 
 
 @pytest.mark.parametrize(
@@ -398,25 +402,36 @@ def test_the_model_set_as_claudes_is_known_by_its_exact_name_alone() -> None:
     assert found == {"gpt-5": "claude", "gpt-5-mini": "ollama", "GPT-5": "ollama"}
 
 
+def weighing(
+    of_input: float = 1, of_output: float = 1, of_creation: float = 1, of_read: float = 0
+) -> Settings:
+    return Settings(
+        input_weight=of_input,
+        output_weight=of_output,
+        cache_creation_weight=of_creation,
+        cache_read_weight=of_read,
+    )
+
+
 @pytest.mark.parametrize(
-    ("counts", "weights", "tokens"),
+    ("counts", "settings", "tokens"),
     [
-        (TokenCounts(), Weights(), 0),
-        (TokenCounts(1), Weights(0.5), 1),
-        (TokenCounts(1), Weights(0.499), 0),
-        (TokenCounts(3), Weights(0.5), 2),
-        (TokenCounts(1, 1), Weights(0.25, 0.25), 1),
-        (TokenCounts(0, 0, 0, 10**18 + 1), Weights(0, 0, 0, 1), 10**18 + 1),
-        (TokenCounts(10**30 + 1, 7), Weights(100, 0.001), 100 * 10**30 + 100),
-        (TokenCounts(10**12), Weights(0.001), 10**9),
-        (TokenCounts(1000, 1000, 1000, 1000), Weights(1.001, 1.009, 2.003, 4.011), 8024),
-        (TokenCounts(0, 10**6, 0, 0), Weights(0, 1.001, 0, 0), 1_001_000),
+        (TokenCounts(), weighing(), 0),
+        (TokenCounts(1), weighing(0.5), 1),
+        (TokenCounts(1), weighing(0.499), 0),
+        (TokenCounts(3), weighing(0.5), 2),
+        (TokenCounts(1, 1), weighing(0.25, 0.25), 1),
+        (TokenCounts(0, 0, 0, 10**18 + 1), weighing(0, 0, 0, 1), 10**18 + 1),
+        (TokenCounts(10**30 + 1, 7), weighing(100, 0.001), 100 * 10**30 + 100),
+        (TokenCounts(10**12), weighing(0.001), 10**9),
+        (TokenCounts(1000, 1000, 1000, 1000), weighing(1.001, 1.009, 2.003, 4.011), 8024),
+        (TokenCounts(0, 10**6, 0, 0), weighing(0, 1.001, 0, 0), 1_001_000),
     ],
 )
 def test_budget_tokens_at_halves_and_beyond_what_floats_can_hold(
-    counts: TokenCounts, weights: Weights, tokens: int
+    counts: TokenCounts, settings: Settings, tokens: int
 ) -> None:
-    assert budget_tokens(counts, weights) == tokens
+    assert budget_tokens(counts, settings) == tokens
 
 
 def test_the_recommendation_names_the_models_of_the_settings() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import pytest
 import strategies
@@ -11,20 +12,26 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from immunos_mcp.answers.settings import Difference
-from immunos_mcp.domain import MAXIMUM_TOKENS, Settings, Weights
+from immunos_mcp.domain import MAXIMUM_TOKENS
 from immunos_mcp.errors import InvalidInputError, InvalidStoredSettingsError, Problem
-from immunos_mcp.rules import settings as rules
+from immunos_mcp.rules import setting_changes
+from immunos_mcp.rules.settings import ROWS, Settings, values
+
+if TYPE_CHECKING:
+    from immunos_mcp.rules.setting_kinds import SettingChangeValue
 
 
 @given(strategies.settings())
 def test_settings_come_back_from_the_ledger_as_they_were(settings: Settings) -> None:
-    stored = {name: rules.to_text(value) for name, value in rules.values(settings).items()}
-    assert rules.from_stored(stored) == settings
-    assert rules.stored_form(rules.from_stored(stored)) == rules.stored_form(settings)
+    stored = {name: setting_changes.to_text(value) for name, value in values(settings).items()}
+    assert setting_changes.from_stored(stored) == settings
+    assert setting_changes.stored_form(
+        setting_changes.from_stored(stored)
+    ) == setting_changes.stored_form(settings)
 
 
 def test_an_empty_ledger_has_the_defaults() -> None:
-    assert rules.from_stored({}) == Settings()
+    assert setting_changes.from_stored({}) == Settings()
     assert (
         Settings().token_warning_threshold,
         Settings().token_auto_switch_threshold,
@@ -40,7 +47,7 @@ def test_a_ledger_of_earlier_scripts_holds() -> None:
         "task_mappings": '{"Code Review": "llama3:8b"}',
         "theme": "dark",
     }
-    assert rules.from_stored(stored) == Settings(
+    assert setting_changes.from_stored(stored) == Settings(
         token_warning_threshold=100_000,
         token_auto_switch_threshold=120_000,
         task_mappings={"code_review": "llama3:8b"},
@@ -63,7 +70,7 @@ def test_a_ledger_of_earlier_scripts_holds() -> None:
 def test_a_bound_that_nobody_set_gives_way_to_those_that_somebody_did(
     stored: dict[str, str], bounds: tuple[int, int, int]
 ) -> None:
-    settings = rules.from_stored(stored)
+    settings = setting_changes.from_stored(stored)
     assert (
         settings.token_warning_threshold,
         settings.token_auto_switch_threshold,
@@ -91,13 +98,13 @@ def test_a_stored_setting_that_cannot_be_used_is_named_with_its_remedy(
     stored: dict[str, str],
 ) -> None:
     with pytest.raises(InvalidStoredSettingsError) as refused:
-        rules.from_stored(stored)
+        setting_changes.from_stored(stored)
     assert next(iter(stored)) in str(refused.value)
     assert "immunos-mcp config set" in str(refused.value)
 
 
 def test_changes_apply_together_and_mappings_merge() -> None:
-    changed = rules.apply(
+    changed = setting_changes.apply(
         Settings(),
         {
             "warning_threshold": 10,
@@ -113,13 +120,20 @@ def test_changes_apply_together_and_mappings_merge() -> None:
     mappings = {**Settings().task_mappings, "code_review": "llama3:8b"}
     del mappings["debug"]
     assert changed == Settings(
-        10, 20, 30, mappings, "claude-x", "llama3:8b", Weights(1, 1, 1, 0.1), 300
+        token_warning_threshold=10,
+        token_auto_switch_threshold=20,
+        session_limit=30,
+        task_mappings=mappings,
+        claude_model="claude-x",
+        default_local_model="llama3:8b",
+        cache_read_weight=0.1,
+        session_window_minutes=300,
     )
 
 
 def test_one_bad_field_refuses_all_and_every_bad_field_is_named() -> None:
     with pytest.raises(InvalidInputError) as refused:
-        rules.apply(
+        setting_changes.apply(
             Settings(),
             {
                 "session_limit": 0,
@@ -146,19 +160,19 @@ def test_one_bad_field_refuses_all_and_every_bad_field_is_named() -> None:
 def test_a_threshold_takes_whole_numbers_in_its_range_alone(value: object) -> None:
     changes: dict[str, object] = {"session_limit": value}
     with pytest.raises(InvalidInputError, match="session_limit: got "):
-        rules.apply(Settings(), changes)  # type: ignore[arg-type]
+        setting_changes.apply(Settings(), changes)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("value", [True, "1", float("nan"), float("inf"), -0.1, 100.001, 0.0005])
 def test_a_weight_takes_numbers_in_its_range_in_steps_of_a_thousandth(value: object) -> None:
     changes: dict[str, object] = {"input_weight": value}
     with pytest.raises(InvalidInputError, match="input_weight: got "):
-        rules.apply(Settings(), changes)  # type: ignore[arg-type]
+        setting_changes.apply(Settings(), changes)  # type: ignore[arg-type]
 
 
 def test_thresholds_that_cross_are_refused_naming_both() -> None:
     with pytest.raises(InvalidInputError) as refused:
-        rules.apply(Settings(), {"token_warning_threshold": 190_000})
+        setting_changes.apply(Settings(), {"token_warning_threshold": 190_000})
     assert str(refused.value) == (
         "token_warning_threshold: got 190000, takes at most token_auto_switch_threshold, "
         "which is 180000"
@@ -167,13 +181,13 @@ def test_thresholds_that_cross_are_refused_naming_both() -> None:
 
 def test_claude_is_no_default_local_model() -> None:
     with pytest.raises(InvalidInputError, match="default_local_model: got 'opus'"):
-        rules.apply(Settings(), {"default_local_model": "opus"})
+        setting_changes.apply(Settings(), {"default_local_model": "opus"})
 
 
 def test_more_mappings_than_the_ledger_takes_are_refused() -> None:
     many = {f"task_{number}": "llama3:8b" for number in range(201)}
     with pytest.raises(InvalidInputError, match="at most 200 mappings"):
-        rules.apply(Settings(task_mappings={}), {"task_mappings": many})
+        setting_changes.apply(Settings(task_mappings={}), {"task_mappings": many})
 
 
 def test_differences_name_mappings_one_by_one() -> None:
@@ -181,7 +195,7 @@ def test_differences_name_mappings_one_by_one() -> None:
         Settings(), session_limit=300_000, task_mappings={"debug": "llama3:8b", "new": "llama3:8b"}
     )
     before = replace(Settings(), task_mappings={"debug": "qwen2.5-coder:7b", "old": "llama3:8b"})
-    assert rules.differences(before, after) == {
+    assert setting_changes.differences(before, after) == {
         "session_limit": Difference(200_000, 300_000),
         "task_mappings.debug": Difference("qwen2.5-coder:7b", "llama3:8b"),
         "task_mappings.new": Difference(None, "llama3:8b"),
@@ -191,10 +205,12 @@ def test_differences_name_mappings_one_by_one() -> None:
 
 def test_the_history_of_mappings_is_kept_entry_by_entry() -> None:
     after = json.dumps({**Settings().task_mappings, "debug": "llama3:8b"})
-    changes = rules.text_changes("task_mappings", None, after)
+    changes = setting_changes.text_changes("task_mappings", None, after)
     assert changes == [("task_mappings.debug", "qwen2.5-coder:7b", "llama3:8b")]
-    assert rules.text_changes("task_mappings", "{broken", None) == []
-    assert rules.text_changes("session_limit", None, "5") == [("session_limit", None, "5")]
+    assert setting_changes.text_changes("task_mappings", "{broken", None) == []
+    assert setting_changes.text_changes("session_limit", None, "5") == [
+        ("session_limit", None, "5")
+    ]
 
 
 NAMES = (
@@ -235,21 +251,23 @@ def bounds(settings: Settings) -> tuple[int, int, int]:
 
 
 def stored(settings: Settings) -> dict[str, str]:
-    return {name: rules.to_text(value) for name, value in rules.values(settings).items()}
+    return {name: setting_changes.to_text(value) for name, value in values(settings).items()}
 
 
 def test_the_names_of_the_settings_are_the_contract() -> None:
-    assert rules.NAMES == NAMES
-    assert tuple(rules.values(Settings())) == NAMES
+    assert tuple(ROWS) == NAMES
+    assert tuple(values(Settings())) == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_setting_is_known_by_its_full_name(name: str) -> None:
-    assert rules.full_name(name) == name
+    assert setting_changes.full_name(name) == name
 
 
 def test_the_thresholds_are_known_by_their_short_names_too() -> None:
-    assert [rules.full_name(name) for name in ("warning_threshold", "auto_switch_threshold")] == [
+    assert [
+        setting_changes.full_name(name) for name in ("warning_threshold", "auto_switch_threshold")
+    ] == [
         "token_warning_threshold",
         "token_auto_switch_threshold",
     ]
@@ -258,7 +276,7 @@ def test_the_thresholds_are_known_by_their_short_names_too() -> None:
 @pytest.mark.parametrize("name", ["", "limit", "SESSION_LIMIT", "task_mappings.debug", "a\nb"])
 def test_a_name_of_no_setting_is_refused_with_the_names_there_are(name: str) -> None:
     with pytest.raises(InvalidInputError) as refused:
-        rules.full_name(name)
+        setting_changes.full_name(name)
     assert refused.value.problems == (Problem("setting", name, f"one of {', '.join(NAMES)}"),)
 
 
@@ -267,25 +285,25 @@ def test_all_settings_can_be_changed_into_any_others_at_once(
     before: Settings, after: Settings
 ) -> None:
     removed = dict.fromkeys(before.task_mappings)
-    changes: dict[str, rules.SettingChangeValue] = {
-        **rules.values(after),
+    changes: dict[str, SettingChangeValue] = {
+        **values(after),
         "task_mappings": {**removed, **after.task_mappings},
     }
-    assert rules.apply(before, changes) == after
+    assert setting_changes.apply(before, changes) == after
 
 
 @given(strategies.settings())
 def test_changing_nothing_changes_nothing(settings: Settings) -> None:
-    assert rules.apply(settings, {}) == settings
-    assert rules.apply(settings, rules.values(settings)) == settings
-    assert rules.differences(settings, settings) == {}
+    assert setting_changes.apply(settings, {}) == settings
+    assert setting_changes.apply(settings, values(settings)) == settings
+    assert setting_changes.differences(settings, settings) == {}
 
 
 @given(strategies.settings(), st.sampled_from(NAMES))
 def test_a_change_beside_a_bad_one_is_not_applied(settings: Settings, name: str) -> None:
-    bad: rules.SettingChangeValue = {"!": "x"} if name == "task_mappings" else ""
+    bad: SettingChangeValue = {"!": "x"} if name == "task_mappings" else ""
     with pytest.raises(InvalidInputError) as refused:
-        rules.apply(settings, {**rules.values(Settings()), name: bad})
+        setting_changes.apply(settings, {**values(Settings()), name: bad})
     (problem,) = refused.value.problems
     assert problem.field == ("task_mappings.!" if name == "task_mappings" else name)
 
@@ -294,8 +312,8 @@ def test_a_change_beside_a_bad_one_is_not_applied(settings: Settings, name: str)
 def test_the_differences_are_what_turns_one_into_the_other(
     before: Settings, after: Settings
 ) -> None:
-    found = rules.differences(before, after)
-    changes: dict[str, rules.SettingChangeValue] = {}
+    found = setting_changes.differences(before, after)
+    changes: dict[str, SettingChangeValue] = {}
     mappings: dict[str, str | None] = {}
     for name, difference in found.items():
         if name.startswith("task_mappings."):
@@ -304,8 +322,8 @@ def test_the_differences_are_what_turns_one_into_the_other(
         else:
             assert difference.after is not None
             changes[name] = difference.after
-    assert rules.apply(before, {**changes, "task_mappings": mappings}) == after
-    assert rules.differences(after, before) == {
+    assert setting_changes.apply(before, {**changes, "task_mappings": mappings}) == after
+    assert setting_changes.differences(after, before) == {
         name: Difference(difference.after, difference.before) for name, difference in found.items()
     }
 
@@ -322,17 +340,17 @@ def test_the_differences_are_what_turns_one_into_the_other(
         ({"session_limit": 180_000}, True),
         ({"session_limit": 179_999}, False),
         ({"token_warning_threshold": 1}, True),
-        (dict.fromkeys(rules.THRESHOLDS, 1), True),
-        (dict.fromkeys(rules.THRESHOLDS, MAXIMUM_TOKENS), True),
+        (dict.fromkeys(setting_changes.THRESHOLDS, 1), True),
+        (dict.fromkeys(setting_changes.THRESHOLDS, MAXIMUM_TOKENS), True),
     ],
 )
 def test_the_bounds_may_meet_and_not_cross(changes: dict[str, int], fits: bool) -> None:
     expected = tuple(
         changes.get(name, default)
-        for name, default in zip(rules.THRESHOLDS, bounds(Settings()), strict=True)
+        for name, default in zip(setting_changes.THRESHOLDS, bounds(Settings()), strict=True)
     )
     try:
-        changed = rules.apply(Settings(), changes)
+        changed = setting_changes.apply(Settings(), changes)
     except InvalidInputError:
         assert not fits
     else:
@@ -342,7 +360,7 @@ def test_the_bounds_may_meet_and_not_cross(changes: dict[str, int], fits: bool) 
 
 def test_every_bound_that_crosses_another_is_named() -> None:
     with pytest.raises(InvalidInputError) as refused:
-        rules.apply(Settings(), {"token_warning_threshold": 500_000, "session_limit": 5})
+        setting_changes.apply(Settings(), {"token_warning_threshold": 500_000, "session_limit": 5})
     assert refused.value.problems == (
         Problem(
             "token_warning_threshold",
@@ -355,15 +373,15 @@ def test_every_bound_that_crosses_another_is_named() -> None:
 
 def test_a_claude_model_of_any_name_is_no_default_local_model() -> None:
     with pytest.raises(InvalidInputError, match="default_local_model: got 'gpt-5'"):
-        rules.apply(Settings(), {"claude_model": "gpt-5", "default_local_model": "gpt-5"})
+        setting_changes.apply(Settings(), {"claude_model": "gpt-5", "default_local_model": "gpt-5"})
     with pytest.raises(InvalidInputError, match=r"default_local_model: got 'qwen2\.5-coder:7b'"):
-        rules.apply(Settings(), {"claude_model": "qwen2.5-coder:7b"})
+        setting_changes.apply(Settings(), {"claude_model": "qwen2.5-coder:7b"})
 
 
 @pytest.mark.parametrize("number", [0, 0.0, 0.001, 0.1, 1, 2.5, 99.999, 100, 100.0])
 def test_a_weight_is_kept_as_a_number_of_thousandths(number: float) -> None:
-    assert rules.apply(Settings(), {"cache_read_weight": number}).weights == Weights(
-        cache_read_input_tokens=float(number)
+    assert setting_changes.apply(Settings(), {"cache_read_weight": number}) == Settings(
+        cache_read_weight=float(number)
     )
 
 
@@ -372,21 +390,21 @@ def test_a_weight_is_kept_as_a_number_of_thousandths(number: float) -> None:
 )
 def test_a_weight_of_any_size_is_refused_by_name(number: int) -> None:
     with pytest.raises(InvalidInputError, match="input_weight: got "):
-        rules.apply(Settings(), {"input_weight": number})
+        setting_changes.apply(Settings(), {"input_weight": number})
 
 
 @pytest.mark.parametrize("number", [True, -1, 525_601, 1.0, "5", None])
 def test_a_window_takes_whole_minutes_of_up_to_a_year(number: object) -> None:
     changes: dict[str, object] = {"session_window_minutes": number}
     with pytest.raises(InvalidInputError) as refused:
-        rules.apply(Settings(), changes)  # type: ignore[arg-type]
+        setting_changes.apply(Settings(), changes)  # type: ignore[arg-type]
     takes = "a whole number of minutes from 0 (off) to 525600"
     assert refused.value.problems == (Problem("session_window_minutes", number, takes),)
 
 
 @pytest.mark.parametrize("number", [0, 1, 525_600])
 def test_a_window_may_be_off_and_as_long_as_a_year(number: int) -> None:
-    changed = rules.apply(Settings(), {"session_window_minutes": number})
+    changed = setting_changes.apply(Settings(), {"session_window_minutes": number})
     assert changed == replace(Settings(), session_window_minutes=number)
 
 
@@ -394,33 +412,35 @@ def test_a_window_may_be_off_and_as_long_as_a_year(number: int) -> None:
 def test_a_percentage_is_whole_and_at_most_a_hundred(number: object) -> None:
     changes: dict[str, object] = {"plan_warning_percent": number}
     with pytest.raises(InvalidInputError) as refused:
-        rules.apply(Settings(), changes)  # type: ignore[arg-type]
+        setting_changes.apply(Settings(), changes)  # type: ignore[arg-type]
     takes = "a whole percentage from 1 to 100, or 0 for off"
     assert refused.value.problems == (Problem("plan_warning_percent", number, takes),)
 
 
 def test_the_plans_warning_comes_before_its_auto_switch_where_both_are_on() -> None:
     for warning, auto_switch in ((95, 0), (0, 5), (50, 50), (0, 0)):
-        rules.apply(
+        setting_changes.apply(
             Settings(),
             {"plan_warning_percent": warning, "plan_auto_switch_percent": auto_switch},
         )
     with pytest.raises(InvalidInputError, match="at most plan_auto_switch_percent, which is 50"):
-        rules.apply(Settings(), {"plan_warning_percent": 51, "plan_auto_switch_percent": 50})
+        setting_changes.apply(
+            Settings(), {"plan_warning_percent": 51, "plan_auto_switch_percent": 50}
+        )
 
 
 @pytest.mark.parametrize("word", ["", "yes", "ON", True, None, 1])
 def test_a_switch_takes_on_and_off_alone(word: object) -> None:
     changes: dict[str, object] = {"deny_agent_tool": word}
     with pytest.raises(InvalidInputError, match="takes on or off"):
-        rules.apply(Settings(), changes)  # type: ignore[arg-type]
+        setting_changes.apply(Settings(), changes)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("value", [5, True, None, ["x"]])
 def test_a_model_of_another_kind_is_refused_with_what_it_got(value: object) -> None:
     changes: dict[str, object] = {"claude_model": value}
     with pytest.raises(InvalidInputError) as refused:
-        rules.apply(Settings(), changes)  # type: ignore[arg-type]
+        setting_changes.apply(Settings(), changes)  # type: ignore[arg-type]
     (problem,) = refused.value.problems
     assert (problem.field, problem.got) == ("claude_model", value)
 
@@ -429,15 +449,17 @@ def test_a_model_of_another_kind_is_refused_with_what_it_got(value: object) -> N
 def test_mappings_that_are_no_object_are_refused(value: object) -> None:
     changes: dict[str, object] = {"task_mappings": value}
     with pytest.raises(InvalidInputError) as refused:
-        rules.apply(Settings(), changes)  # type: ignore[arg-type]
-    assert refused.value.problems == (Problem("task_mappings", value, rules.MAPPINGS_TAKES),)
+        setting_changes.apply(Settings(), changes)  # type: ignore[arg-type]
+    assert refused.value.problems == (
+        Problem("task_mappings", value, ROWS["task_mappings"].kind.expected),
+    )
 
 
 def test_every_bad_mapping_is_named_and_what_cannot_be_seen_is_not_repeated() -> None:
     mappings: dict[str, object] = {"debug": 5, "a\nb": "m", "x" * 65: "m", "plan": "a b", "ok": "m"}
     changes: dict[str, object] = {"task_mappings": mappings}
     with pytest.raises(InvalidInputError) as refused:
-        rules.apply(Settings(), changes)  # type: ignore[arg-type]
+        setting_changes.apply(Settings(), changes)  # type: ignore[arg-type]
     assert [(problem.field, problem.got) for problem in refused.value.problems] == [
         ("task_mappings.debug", 5),
         ("task_mappings.?", "a\nb"),
@@ -448,9 +470,14 @@ def test_every_bad_mapping_is_named_and_what_cannot_be_seen_is_not_repeated() ->
 
 def test_two_spellings_of_a_task_type_may_not_say_two_things() -> None:
     same: dict[str, str | None] = {"code review": "m:1", "codeReview": "m:1", "x": None, "X": None}
-    assert rules.check_mappings(same) == {"code_review": "m:1", "x": None}
+    assert ROWS["task_mappings"].kind.check("task_mappings", same) == {
+        "code_review": "m:1",
+        "x": None,
+    }
     with pytest.raises(InvalidInputError) as refused:
-        rules.check_mappings({"debug": "m:1", "Debug": "m:2", "DEBUG": None, "debug!": "m:1"})
+        ROWS["task_mappings"].kind.check(
+            "task_mappings", {"debug": "m:1", "Debug": "m:2", "DEBUG": None, "debug!": "m:1"}
+        )
     takes = "what was given for debug before, which is the same task type"
     assert refused.value.problems == (
         Problem("task_mappings.Debug", "m:2", takes),
@@ -460,15 +487,17 @@ def test_two_spellings_of_a_task_type_may_not_say_two_things() -> None:
 
 def test_the_number_of_mappings_is_counted_after_merging() -> None:
     full = Settings(task_mappings={f"task_{number}": "m:1" for number in range(200)})
-    swapped = rules.apply(full, {"task_mappings": {"task_0": None, "task_200": "m:1"}})
+    swapped = setting_changes.apply(full, {"task_mappings": {"task_0": None, "task_200": "m:1"}})
     assert len(swapped.task_mappings) == 200
     with pytest.raises(InvalidInputError, match="task_mappings: got '201 mappings'"):
-        rules.apply(full, {"task_mappings": {"task_200": "m:1"}})
+        setting_changes.apply(full, {"task_mappings": {"task_200": "m:1"}})
 
 
 def test_the_settings_that_are_changed_stay_as_they_were() -> None:
     before = Settings(task_mappings={"debug": "m:1"})
-    rules.apply(before, {"task_mappings": {"debug": None, "plan": "m:2"}, "session_limit": 300_000})
+    setting_changes.apply(
+        before, {"task_mappings": {"debug": None, "plan": "m:2"}, "session_limit": 300_000}
+    )
     assert before == Settings(task_mappings={"debug": "m:1"})
 
 
@@ -477,7 +506,7 @@ def test_any_part_of_settings_that_fit_opens_and_holds(settings: Settings, names
     part = {name: text for name, text in stored(settings).items() if name in names}
     if names & {"claude_model", "default_local_model"}:
         part["claude_model"], part["default_local_model"] = "claude-x", "llama3:8b"
-    opened = rules.from_stored(part)
+    opened = setting_changes.from_stored(part)
     warning, auto_switch, limit = bounds(opened)
     assert 0 < warning <= auto_switch <= limit
     assert {name: stored(opened)[name] for name in part} == part
@@ -485,11 +514,11 @@ def test_any_part_of_settings_that_fit_opens_and_holds(settings: Settings, names
 
 @given(strategies.settings(), st.dictionaries(st.text(), st.text()))
 def test_rows_of_unknown_keys_change_nothing(settings: Settings, others: dict[str, str]) -> None:
-    assert rules.from_stored({**others, **stored(settings)}) == settings
+    assert setting_changes.from_stored({**others, **stored(settings)}) == settings
 
 
 def test_stored_mappings_are_the_whole_mapping() -> None:
-    assert rules.from_stored({"task_mappings": "{}"}) == Settings(task_mappings={})
+    assert setting_changes.from_stored({"task_mappings": "{}"}) == Settings(task_mappings={})
 
 
 @pytest.mark.parametrize(
@@ -505,7 +534,7 @@ def test_stored_mappings_are_the_whole_mapping() -> None:
 )
 def test_a_damaged_row_is_told_in_a_short_line(rows: dict[str, str], words: str) -> None:
     with pytest.raises(InvalidStoredSettingsError) as refused:
-        rules.from_stored(rows)
+        setting_changes.from_stored(rows)
     assert str(refused.value).startswith("setting in the ledger: ")
     assert words in str(refused.value)
     assert len(str(refused.value)) < 400
@@ -530,21 +559,23 @@ def test_a_damaged_row_is_told_in_a_short_line(rows: dict[str, str], words: str)
 def test_text_is_read_as_its_setting_is_and_otherwise_left_for_refusal(
     name: str, text: str, value: object
 ) -> None:
-    assert rules.parse(name, text) == value
+    assert setting_changes.parse(name, text) == value
 
 
 @given(strategies.settings())
 def test_every_setting_is_read_back_from_its_text(settings: Settings) -> None:
-    for name, value in rules.values(settings).items():
-        assert rules.parse(name, rules.to_text(value)) == value
+    for name, value in values(settings).items():
+        assert setting_changes.parse(name, setting_changes.to_text(value)) == value
 
 
 @given(strategies.settings(), strategies.settings())
 def test_settings_have_one_stored_form_each(one: Settings, other: Settings) -> None:
     turned = replace(one, task_mappings=dict(sorted(one.task_mappings.items(), reverse=True)))
-    assert rules.stored_form(turned) == rules.stored_form(one)
-    assert (rules.stored_form(one) == rules.stored_form(other)) == (one == other)
-    assert "\n" not in rules.stored_form(one)
+    assert setting_changes.stored_form(turned) == setting_changes.stored_form(one)
+    assert (setting_changes.stored_form(one) == setting_changes.stored_form(other)) == (
+        one == other
+    )
+    assert "\n" not in setting_changes.stored_form(one)
 
 
 @pytest.mark.parametrize(
@@ -572,11 +603,11 @@ def test_a_change_of_stored_text_is_told_setting_by_setting(
     after: str | None,
     changes: list[tuple[str, str | None, str | None]],
 ) -> None:
-    assert rules.text_changes(name, before, after) == changes
+    assert setting_changes.text_changes(name, before, after) == changes
 
 
 def test_forgetting_the_mappings_tells_each_that_comes_back() -> None:
     defaults = Settings().task_mappings
-    assert rules.text_changes("task_mappings", "{}", None) == [
+    assert setting_changes.text_changes("task_mappings", "{}", None) == [
         (f"task_mappings.{task_type}", None, defaults[task_type]) for task_type in sorted(defaults)
     ]

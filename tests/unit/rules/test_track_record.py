@@ -17,7 +17,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from immunos_mcp.domain import RecordRules
+from immunos_mcp.rules.settings import Settings
 from immunos_mcp.rules.track_record import (
     Estimate,
     Evidence,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 BENCHMARK = Path(__file__).parents[3] / "benchmarks" / "routing_quality.py"
 START = datetime(2026, 1, 15, 12, tzinfo=UTC)
-RULES = RecordRules()
+SETTINGS = Settings()
 UNKNOWN = ModelRecord()
 
 outcomes = st.lists(st.tuples(st.booleans(), st.floats(0, 1000)), max_size=12)
@@ -50,11 +50,11 @@ NOW = day(1000)
 
 
 def gathered(
-    seen: Iterable[tuple[bool, float]], rules: RecordRules = RULES, start: Evidence | None = None
+    seen: Iterable[tuple[bool, float]], settings: Settings = SETTINGS, start: Evidence | None = None
 ) -> Evidence:
     evidence = start or Evidence()
     for succeeded, days in seen:
-        evidence = add(evidence, succeeded=succeeded, at=day(days), rules=rules)
+        evidence = add(evidence, succeeded=succeeded, at=day(days), settings=settings)
     return evidence
 
 
@@ -84,17 +84,17 @@ def test_outcomes_may_arrive_in_any_order(
 
 
 def test_an_outcome_counts_whole_at_first_and_half_after_the_half_life() -> None:
-    rules = replace(RULES, half_life_days=10)
-    evidence = gathered([(True, 0), (False, 10)], rules)
+    settings = replace(SETTINGS, record_half_life_days=10)
+    evidence = gathered([(True, 0), (False, 10)], settings)
     assert (evidence.successes, evidence.failures) == pytest.approx((0.5, 1.0))
-    assert evidence == gathered([(False, 10), (True, 0)], rules)
+    assert evidence == gathered([(False, 10), (True, 0)], settings)
     record = ModelRecord(evidence, evidence)
-    assert estimate_local(record, rules, day(20)).outcomes == pytest.approx(0.75)
+    assert estimate_local(record, settings, day(20)).outcomes == pytest.approx(0.75)
 
 
 def test_what_is_kept_does_not_grow_with_the_outcomes() -> None:
     evidence = gathered((number % 3 == 0, number / 10) for number in range(5000))
-    most = 10 / -math.expm1(-math.log(2) / RULES.half_life_days)
+    most = 10 / -math.expm1(-math.log(2) / SETTINGS.record_half_life_days)
     assert evidence.successes + evidence.failures < most
 
 
@@ -115,7 +115,7 @@ def test_a_success_never_lowers_the_estimate_and_a_failure_never_raises_it(
     for more in ([(False, at)], [], [(True, at)]):
         at_type = gathered([*here, *more])
         everywhere = gathered([*here, *elsewhere, *more])
-        rates.append(estimate_local(ModelRecord(at_type, everywhere), RULES, NOW).rate)
+        rates.append(estimate_local(ModelRecord(at_type, everywhere), SETTINGS, NOW).rate)
     assert rates[0] <= rates[1] + 1e-9
     assert rates[1] <= rates[2] + 1e-9
     assert 0 < rates[0] <= rates[2] < 1
@@ -126,21 +126,21 @@ def test_the_estimate_lies_between_what_was_seen_here_and_what_was_expected(
     here: list[tuple[bool, float]], elsewhere: list[tuple[bool, float]]
 ) -> None:
     at_type, everywhere = gathered(here), gathered([*here, *elsewhere])
-    expected = estimate_local(ModelRecord(Evidence(), gathered(elsewhere)), RULES, NOW).rate
-    found = estimate_local(ModelRecord(at_type, everywhere), RULES, NOW).rate
+    expected = estimate_local(ModelRecord(Evidence(), gathered(elsewhere)), SETTINGS, NOW).rate
+    found = estimate_local(ModelRecord(at_type, everywhere), SETTINGS, NOW).rate
     total = at_type.successes + at_type.failures
     seen = at_type.successes / total if total else expected
     assert min(seen, expected) - 1e-9 <= found <= max(seen, expected) + 1e-9
 
 
 def test_nothing_known_is_the_assumed_rate() -> None:
-    assert estimate_local(UNKNOWN, RULES, NOW) == Estimate(0.75, 5, 0)
-    assert estimate_claude(UNKNOWN, RULES, NOW) == Estimate(0.9, math.inf, 0)
+    assert estimate_local(UNKNOWN, SETTINGS, NOW) == Estimate(0.75, 5, 0)
+    assert estimate_claude(UNKNOWN, SETTINGS, NOW) == Estimate(0.9, math.inf, 0)
 
 
 def test_few_outcomes_move_little_and_many_decide() -> None:
     def after(failures: int) -> float:
-        return estimate_local(only_here(many(False, failures)), RULES, NOW).rate
+        return estimate_local(only_here(many(False, failures)), SETTINGS, NOW).rate
 
     assert after(1) == pytest.approx(0.75 * 5 / 6)
     assert after(5) == pytest.approx(0.75 / 2)
@@ -149,25 +149,25 @@ def test_few_outcomes_move_little_and_many_decide() -> None:
 
 def test_a_new_task_type_starts_from_the_record_at_the_others() -> None:
     elsewhere = gathered([*many(True, 80), *many(False, 20)])
-    found = estimate_local(ModelRecord(Evidence(), elsewhere), RULES, NOW)
+    found = estimate_local(ModelRecord(Evidence(), elsewhere), SETTINGS, NOW)
     assert found.rate == pytest.approx((80 + 7.5) / 110)
     assert (found.strength, found.outcomes) == (5, 0)
 
 
 def test_the_record_at_a_task_type_is_not_counted_as_that_at_others_too() -> None:
     record = only_here(many(False, 20))
-    assert estimate_local(record, RULES, NOW).rate == pytest.approx(0.75 * 5 / 25)
+    assert estimate_local(record, SETTINGS, NOW).rate == pytest.approx(0.75 * 5 / 25)
 
 
 def test_old_outcomes_give_way_to_what_was_assumed() -> None:
     record = only_here(many(False, 30, days=0))
-    assert estimate_local(record, RULES, day(0)).rate < 0.15
-    assert estimate_local(record, RULES, day(3000)).rate == pytest.approx(0.75, abs=0.01)
+    assert estimate_local(record, SETTINGS, day(0)).rate < 0.15
+    assert estimate_local(record, SETTINGS, day(3000)).rate == pytest.approx(0.75, abs=0.01)
 
 
 def test_a_moment_before_the_newest_outcome_sees_it_whole() -> None:
     record = only_here(many(False, 5, days=10))
-    assert estimate_local(record, RULES, day(9)) == estimate_local(record, RULES, day(10))
+    assert estimate_local(record, SETTINGS, day(9)) == estimate_local(record, SETTINGS, day(10))
 
 
 # The interval
@@ -197,53 +197,53 @@ def test_an_interval_is_one_whatever_the_estimate(rate: float, strength: float) 
 def test_an_interval_narrows_with_outcomes_and_vanishes_where_the_rate_is_given() -> None:
     def width(count: int) -> float:
         record = only_here([*many(True, count), *many(False, count)])
-        low, high = interval(estimate_local(record, RULES, NOW))
+        low, high = interval(estimate_local(record, SETTINGS, NOW))
         return high - low
 
     assert width(50) < width(5) < width(0)
-    assert interval(estimate_claude(UNKNOWN, RULES, NOW)) == (0.9, 0.9)
+    assert interval(estimate_claude(UNKNOWN, SETTINGS, NOW)) == (0.9, 0.9)
 
 
 # The verdict
 
 
 def test_a_model_that_nothing_is_known_of_keeps_its_tasks() -> None:
-    verdict = judge(UNKNOWN, UNKNOWN, RULES, NOW)
+    verdict = judge(UNKNOWN, UNKNOWN, SETTINGS, NOW)
     assert (verdict.passed_over, verdict.trial) == (False, False)
     assert verdict.needed == pytest.approx(0.6)
 
 
 def test_one_failure_passes_nobody_over_and_ten_do() -> None:
-    assert not judge(only_here(many(False, 1)), UNKNOWN, RULES, NOW).passed_over
-    verdict = judge(only_here(many(False, 10)), UNKNOWN, RULES, NOW)
+    assert not judge(only_here(many(False, 1)), UNKNOWN, SETTINGS, NOW).passed_over
+    verdict = judge(only_here(many(False, 10)), UNKNOWN, SETTINGS, NOW)
     assert (verdict.passed_over, verdict.trial) == (True, False)
 
 
 def test_a_model_that_does_well_keeps_its_tasks() -> None:
     record = only_here([*many(True, 16), *many(False, 4)])
-    verdict = judge(record, UNKNOWN, RULES, NOW)
+    verdict = judge(record, UNKNOWN, SETTINGS, NOW)
     assert (verdict.passed_over, verdict.trial) == (False, False)
 
 
 def test_failures_at_other_task_types_alone_leave_it_a_first_chance() -> None:
     elsewhere = gathered(many(False, 200))
-    verdict = judge(ModelRecord(Evidence(), elsewhere), UNKNOWN, RULES, NOW)
+    verdict = judge(ModelRecord(Evidence(), elsewhere), UNKNOWN, SETTINGS, NOW)
     assert (verdict.passed_over, verdict.trial) == (False, True)
 
 
 def test_what_counts_is_what_claude_would_gain() -> None:
     half = only_here([*many(True, 20), *many(False, 20)])
     claude_well, claude_badly = only_here(many(True, 40)), only_here(many(False, 40))
-    assert judge(half, UNKNOWN, RULES, NOW).passed_over
-    assert judge(half, claude_well, RULES, NOW).passed_over
-    verdict = judge(half, claude_badly, RULES, NOW)
+    assert judge(half, UNKNOWN, SETTINGS, NOW).passed_over
+    assert judge(half, claude_well, SETTINGS, NOW).passed_over
+    verdict = judge(half, claude_badly, SETTINGS, NOW)
     assert (verdict.passed_over, verdict.trial) == (False, False)
 
 
 def test_claude_is_never_tried_while_nobody_records_its_outcomes() -> None:
     for failures in range(40):
         record = only_here([*many(True, 20), *many(False, failures)])
-        verdict = judge(record, UNKNOWN, RULES, NOW)
+        verdict = judge(record, UNKNOWN, SETTINGS, NOW)
         assert not (verdict.passed_over and verdict.trial)
 
 
@@ -252,19 +252,19 @@ def test_claude_is_tried_where_its_outcomes_could_change_the_choice_and_only_the
     claude = ModelRecord(Evidence(), elsewhere)
     doubtful = only_here([*many(True, 25), *many(False, 17)])
     good = only_here([*many(True, 39), *many(False, 1)])
-    verdict = judge(doubtful, claude, RULES, NOW)
+    verdict = judge(doubtful, claude, SETTINGS, NOW)
     assert (verdict.passed_over, verdict.trial) == (True, True)
     waiting = ModelRecord(tried(Evidence(), NOW), elsewhere)
-    assert not judge(doubtful, waiting, RULES, NOW + timedelta(days=1)).trial
-    assert judge(doubtful, waiting, RULES, NOW + timedelta(days=30)).trial
-    assert not judge(good, claude, RULES, NOW).trial
-    assert not judge(doubtful, claude, replace(RULES, horizon=0), NOW).trial
+    assert not judge(doubtful, waiting, SETTINGS, NOW + timedelta(days=1)).trial
+    assert judge(doubtful, waiting, SETTINGS, NOW + timedelta(days=30)).trial
+    assert not judge(good, claude, SETTINGS, NOW).trial
+    assert not judge(doubtful, claude, replace(SETTINGS, record_horizon=0), NOW).trial
 
 
 def test_a_trial_has_to_be_expected_to_gain_more_than_it_costs() -> None:
     """What ten more outcomes are worth is integrated here, and in closed form in the rule."""
     record = only_here([*many(True, 20), *many(False, 20)])
-    found = estimate_local(record, RULES, NOW)
+    found = estimate_local(record, SETTINGS, NOW)
     spread = math.sqrt(
         found.rate * (1 - found.rate) / (found.strength + 1) * 10 / (found.strength + 10)
     )
@@ -277,9 +277,11 @@ def test_a_trial_has_to_be_expected_to_gain_more_than_it_costs() -> None:
             * step
             / math.sqrt(2 * math.pi)
         )
-        worth = RULES.horizon * improvement / (10 * shortfall)
-        rules = replace(RULES, gain=RULES.claude_rate - found.rate - shortfall)
-        verdict = judge(record, UNKNOWN, rules, NOW)
+        worth = SETTINGS.record_horizon * improvement / (10 * shortfall)
+        settings = replace(
+            SETTINGS, record_gain=SETTINGS.record_claude_rate - found.rate - shortfall
+        )
+        verdict = judge(record, UNKNOWN, settings, NOW)
         assert verdict.trial is (worth > 1), f"{shortfall}: {worth}"
         seen.add(verdict.trial)
     assert seen == {True, False}
@@ -287,19 +289,21 @@ def test_a_trial_has_to_be_expected_to_gain_more_than_it_costs() -> None:
 
 def test_a_trial_that_waits_for_its_outcome_has_no_second() -> None:
     record = only_here([*many(True, 20), *many(False, 20)])
-    rules = replace(RULES, gain=0.37)
-    assert judge(record, UNKNOWN, rules, NOW).trial
+    settings = replace(SETTINGS, record_gain=0.37)
+    assert judge(record, UNKNOWN, settings, NOW).trial
     waiting = replace(record, here=tried(record.here, NOW + timedelta(hours=1)))
-    verdict = judge(waiting, UNKNOWN, rules, NOW + timedelta(hours=2))
+    verdict = judge(waiting, UNKNOWN, settings, NOW + timedelta(hours=2))
     assert (verdict.passed_over, verdict.trial) == (True, False)
 
 
 def test_the_better_known_of_the_two_gets_no_trial() -> None:
     local = only_here([*many(True, 50), *many(False, 50)])
     claude = only_here([*many(True, 12), *many(False, 3)])
-    needed = estimate_claude(claude, RULES, NOW).rate
-    just_short = replace(RULES, gain=needed - estimate_local(local, RULES, NOW).rate - 0.001)
-    assert judge(local, UNKNOWN, replace(just_short, claude_rate=needed), NOW).trial
+    needed = estimate_claude(claude, SETTINGS, NOW).rate
+    just_short = replace(
+        SETTINGS, record_gain=needed - estimate_local(local, SETTINGS, NOW).rate - 0.001
+    )
+    assert judge(local, UNKNOWN, replace(just_short, record_claude_rate=needed), NOW).trial
     verdict = judge(local, claude, just_short, NOW)
     assert (verdict.passed_over, verdict.trial) == (True, False)
 
@@ -307,19 +311,19 @@ def test_the_better_known_of_the_two_gets_no_trial() -> None:
 def test_a_model_that_is_passed_over_gets_one_trial_when_its_days_are_over() -> None:
     record = only_here(many(False, 10))
     before, then = NOW + timedelta(days=29.9), NOW + timedelta(days=30)
-    assert judge(record, UNKNOWN, RULES, before).passed_over
-    verdict = judge(record, UNKNOWN, RULES, then)
+    assert judge(record, UNKNOWN, SETTINGS, before).passed_over
+    verdict = judge(record, UNKNOWN, SETTINGS, then)
     assert (verdict.passed_over, verdict.trial) == (False, True)
     waiting = replace(record, here=tried(record.here, then))
-    assert judge(waiting, UNKNOWN, RULES, then).passed_over
-    assert judge(waiting, UNKNOWN, RULES, then + timedelta(days=29)).passed_over
-    assert judge(waiting, UNKNOWN, RULES, then + timedelta(days=30)).trial
+    assert judge(waiting, UNKNOWN, SETTINGS, then).passed_over
+    assert judge(waiting, UNKNOWN, SETTINGS, then + timedelta(days=29)).passed_over
+    assert judge(waiting, UNKNOWN, SETTINGS, then + timedelta(days=30)).trial
 
 
 def test_a_trial_that_succeeded_earns_the_next_and_one_that_failed_does_not() -> None:
     for succeeded in (True, False):
         here = gathered([(succeeded, 1000)], start=tried(gathered(many(False, 20, 990)), NOW))
-        verdict = judge(ModelRecord(here, here), UNKNOWN, RULES, NOW)
+        verdict = judge(ModelRecord(here, here), UNKNOWN, SETTINGS, NOW)
         assert verdict.trial is succeeded
         assert verdict.passed_over is not succeeded
 
@@ -327,17 +331,17 @@ def test_a_trial_that_succeeded_earns_the_next_and_one_that_failed_does_not() ->
 class Worker:
     """A local model at its task type, routed by the rule, its outcomes recorded."""
 
-    def __init__(self, rules: RecordRules = RULES) -> None:
+    def __init__(self, settings: Settings = SETTINGS) -> None:
         self.record = UNKNOWN
-        self.rules = rules
+        self.settings = settings
 
     def decide(self, now: datetime, *, succeeds: bool) -> bool:
         """Route a task; return whether the model got it."""
-        verdict = judge(self.record, UNKNOWN, self.rules, now)
+        verdict = judge(self.record, UNKNOWN, self.settings, now)
         if verdict.passed_over:
             return False
         here = tried(self.record.here, now) if verdict.trial else self.record.here
-        here = add(here, succeeded=succeeds, at=now, rules=self.rules)
+        here = add(here, succeeded=succeeds, at=now, settings=self.settings)
         self.record = ModelRecord(here, here)
         return True
 
@@ -354,7 +358,7 @@ def test_a_repaired_model_is_used_again_and_keeps_its_tasks(failures: int, per_d
     ]
     assert used.index(True) <= 30 * per_day
     assert all(used[used.index(True) :])
-    assert not judge(worker.record, UNKNOWN, RULES, day(repaired + decisions / per_day)).trial
+    assert not judge(worker.record, UNKNOWN, SETTINGS, day(repaired + decisions / per_day)).trial
 
 
 @given(st.integers(10, 30))
@@ -372,12 +376,12 @@ def test_the_same_evidence_at_the_same_moment_gives_the_same_verdict(
     claude_elsewhere: list[tuple[bool, float]],
     gain: float,
 ) -> None:
-    rules = replace(RULES, gain=gain)
+    settings = replace(SETTINGS, record_gain=gain)
 
     def verdict() -> object:
         of_local = ModelRecord(gathered(local), gathered([*local, *local_elsewhere]))
         of_claude = ModelRecord(gathered(claude), gathered([*claude, *claude_elsewhere]))
-        return judge(of_local, of_claude, rules, NOW)
+        return judge(of_local, of_claude, settings, NOW)
 
     assert verdict() == verdict()
 
@@ -390,7 +394,9 @@ def test_a_higher_demand_on_claude_never_takes_a_task_from_a_local_model(
     more: float,
 ) -> None:
     def passed_over(demand: float) -> bool:
-        verdict = judge(only_here(local), only_here(claude), replace(RULES, gain=demand), NOW)
+        verdict = judge(
+            only_here(local), only_here(claude), replace(SETTINGS, record_gain=demand), NOW
+        )
         return verdict.passed_over is not verdict.trial
 
     assume(passed_over(gain + more))

@@ -13,8 +13,9 @@ from immunos_mcp.answers.routing import RouteAnswer
 from immunos_mcp.answers.settings import ConfigAnswer, Difference, Rehearsal
 from immunos_mcp.answers.status import StatusAnswer
 from immunos_mcp.answers.usage import RecordAnswer
-from immunos_mcp.domain import ChangedBy, Provider, Reason, Settings, TokenCounts, WarningLevel
-from immunos_mcp.rules import settings as rules
+from immunos_mcp.domain import ChangedBy, Provider, Reason, TokenCounts, WarningLevel
+from immunos_mcp.rules import setting_changes
+from immunos_mcp.rules.settings import Settings, values
 from immunos_mcp.server import text as wording
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def test_changed_settings_are_told_without_those_in_force() -> None:
             "cache_read_weight": Difference(0.0, 0.125),
             "task_mappings.debug": Difference("m:1", None),
         },
-        rules.values(Settings()),
+        values(Settings()),
     )
     assert wording.changed(answer) == (
         "Changed: session_limit 200000 -> 300000, cache_read_weight 0 -> 0.125, "
@@ -135,7 +136,7 @@ def test_a_rehearsal_that_differs_nowhere_says_so() -> None:
 
 
 def test_the_settings_in_force_are_told_with_task_types_by_model() -> None:
-    assert wording.configured(ConfigAnswer({}, rules.notable_values(Settings()))) == (
+    assert wording.configured(ConfigAnswer({}, setting_changes.notable_values(Settings()))) == (
         "Changed: nothing. In force: token_warning_threshold 150000, "
         "token_auto_switch_threshold 180000, session_limit 200000, claude_model claude-sonnet-4.5, "
         "default_local_model qwen2.5-coder:7b, input_weight 1, output_weight 1, "

@@ -1,0 +1,219 @@
+"""The kinds of settings: what each takes, how it is checked and read from text. Pure."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, TypeAlias, cast
+
+from msgspec import Struct
+
+from immunos_mcp.errors import InvalidInputError, Problem
+from immunos_mcp.rules.names import (
+    LONGEST_TASK_TYPE,
+    MODEL_TAKES,
+    check_model_name,
+    normalise_task_type,
+)
+
+if TYPE_CHECKING:
+    from enum import StrEnum
+
+SettingValue: TypeAlias = "int | float | str | Mapping[str, str]"
+SettingChangeValue: TypeAlias = "int | float | str | Mapping[str, str | None]"
+
+MOST_MODELS = 8
+"""Models that a task type may be mapped to."""
+
+
+class WholeNumber(Struct, frozen=True):
+    """A whole number in a range.
+
+    Attributes:
+        unit: what it counts.
+        off: whether zero switches off what the setting is about.
+        words: what is accepted, where the words made of the other fields would be odd.
+    """
+
+    lowest: int
+    highest: int
+    unit: str = ""
+    off: bool = False
+    words: str = ""
+
+    @property
+    def expected(self) -> str:
+        """What is accepted, in words."""
+        unit, off = f" of {self.unit}" if self.unit else "", " (off)" if self.off else ""
+        made = f"a whole number{unit} from {self.lowest}{off} to {self.highest}"
+        return self.words or made
+
+    def check(self, name: str, value: object) -> int:
+        """Accept whole numbers in the range, and no booleans."""
+        if type(value) is int and self.lowest <= value <= self.highest:
+            return value
+        raise InvalidInputError(Problem(name, value, self.expected))
+
+    def parse(self, text: str) -> int:
+        """Read a whole number."""
+        return int(text)
+
+
+class Number(Struct, frozen=True):
+    """A number in a range, kept to so many decimals.
+
+    Attributes:
+        is_stepped: whether a number with more decimals is refused instead of rounded.
+    """
+
+    lowest: float
+    highest: float
+    decimals: int = 6
+    is_stepped: bool = False
+
+    @property
+    def expected(self) -> str:
+        """What is accepted, in words."""
+        steps = f" in steps of {10**-self.decimals:g}" if self.is_stepped else ""
+        return f"a number from {self.lowest:.15g} to {self.highest:.15g}{steps}"
+
+    def check(self, name: str, value: object) -> float:
+        """Accept numbers in the range, whole ones included, and no booleans."""
+        if (type(value) is int or type(value) is float) and self._holds(value):
+            # A sum with zero has no sign of its own.
+            return round(float(value), self.decimals) + 0.0
+        raise InvalidInputError(Problem(name, value, self.expected))
+
+    def _holds(self, value: float) -> bool:
+        if not self.lowest <= value <= self.highest:
+            return False
+        steps = value * 10**self.decimals
+        return not self.is_stepped or math.isclose(steps, round(steps), rel_tol=0, abs_tol=1e-6)
+
+    def parse(self, text: str) -> float:
+        """Read a number."""
+        return float(text)
+
+
+class Choice(Struct, frozen=True):
+    """One of a few words."""
+
+    choices: type[StrEnum]
+
+    @property
+    def expected(self) -> str:
+        """What is accepted, in words."""
+        *most, last = self.choices
+        return f"{', '.join(most)} or {last}"
+
+    def check(self, name: str, value: object) -> str:
+        """Accept one of the words, spelled exactly."""
+        if isinstance(value, str) and value in set(self.choices):
+            return self.choices(value)
+        raise InvalidInputError(Problem(name, value, self.expected))
+
+    def parse(self, text: str) -> str:
+        """Take the text as it is."""
+        return text
+
+
+class ModelName(Struct, frozen=True):
+    """The name of a model."""
+
+    @property
+    def expected(self) -> str:
+        """What is accepted, in words."""
+        return MODEL_TAKES
+
+    def check(self, name: str, value: object) -> str:
+        """Accept names without blanks."""
+        if isinstance(value, str):
+            return check_model_name(value, name)
+        raise InvalidInputError(Problem(name, value, self.expected))
+
+    def parse(self, text: str) -> str:
+        """Take the text as it is."""
+        return text
+
+
+class TaskMappings(Struct, frozen=True):
+    """Models by task type; a change merges into them, and ``None`` removes an entry.
+
+    Attributes:
+        most: task types that may be mapped.
+    """
+
+    most: int
+
+    @property
+    def expected(self) -> str:
+        """What is accepted, in words."""
+        return "an object of task type to a model or several in order, or to null to remove one"
+
+    def check(self, name: str, value: object) -> Mapping[str, str | None]:
+        """Return the entries of a change, normalised.
+
+        Raises:
+            InvalidInputError: it names every entry whose task type or model is not accepted, or that
+                is another spelling of an earlier one and says something else.
+        """
+        if not isinstance(value, Mapping):
+            raise InvalidInputError(Problem(name, value, self.expected))
+        checked: dict[str, str | None] = {}
+        problems: list[Problem] = []
+        for task_type, model in cast("Mapping[str, object]", value).items():
+            is_shown = len(task_type) <= LONGEST_TASK_TYPE and task_type.isprintable()
+            field = f"{name}.{task_type if is_shown else '?'}"
+            try:
+                known, models = normalise_task_type(task_type, field), _check_models(model, field)
+            except InvalidInputError as refused:
+                problems.extend(refused.problems)
+                continue
+            if checked.setdefault(known, models) != models:
+                takes = f"what was given for {known} before, which is the same task type"
+                problems.append(Problem(field, model, takes))
+        if problems:
+            raise InvalidInputError(*problems)
+        return checked
+
+    def merge(
+        self, name: str, mappings: Mapping[str, str], changes: Mapping[str, str | None]
+    ) -> dict[str, str]:
+        """Return mappings with checked changes.
+
+        Raises:
+            InvalidInputError: there would be too many.
+        """
+        merged = {**mappings, **changes}
+        kept = {task_type: models for task_type, models in merged.items() if models is not None}
+        if len(kept) > self.most:
+            takes = f"at most {self.most} mappings"
+            raise InvalidInputError(Problem(name, f"{len(kept)} mappings", takes))
+        return kept
+
+    def parse(self, text: str) -> Mapping[str, str | None]:
+        """Read a JSON object."""
+        return json.loads(text)
+
+
+def _check_models(model: object, field: str) -> str | None:
+    if model is None:
+        return None
+    models = [model]
+    if isinstance(model, list):
+        models = cast("list[object]", model)
+    if all(isinstance(each, str) for each in models):
+        models = [part for each in models for part in str(each).split(",")]
+    if not 1 <= len(models) <= MOST_MODELS or not all(isinstance(each, str) for each in models):
+        takes = f"a model name, up to {MOST_MODELS} in order, or null to remove the mapping"
+        raise InvalidInputError(Problem(field, cast("object", model), takes))
+    return ",".join(check_model_name(str(each).strip(), field) for each in models)
+
+
+Kind: TypeAlias = WholeNumber | Number | Choice | ModelName | TaskMappings
+"""What the values of a setting have in common.
+
+Each kind says in words what is ``expected``; its ``check`` raises ``InvalidInputError``, under the name it
+is given, and its ``parse`` raises ``ValueError`` where a text is not of the kind.
+"""
