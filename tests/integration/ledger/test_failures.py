@@ -24,6 +24,7 @@ from mcp.shared.exceptions import MCPError
 from immunos_mcp.domain import (
     Classification,
     Decision,
+    LoggedDecision,
     MeasuredUsage,
     PlanUsage,
     Provider,
@@ -517,7 +518,8 @@ def test_a_new_ledger_is_made_once_whoever_holds_its_file_lets_go(ledger_file: P
         with pytest.raises(TimeoutError):
             decided.result(0.2)
         other.execute("ROLLBACK")
-        assert decided.result(wire.TIMEOUT_SECONDS) == (1, DECISION)
+        logged = LoggedDecision(1, "default", NOW, TASK, DECISION, None)
+        assert decided.result(wire.TIMEOUT_SECONDS) == logged
 
 
 UNMEASURED = ("env", "-u", "COVERAGE_PROCESS_START", "-u", "COVERAGE_PROCESS_CONFIG")
