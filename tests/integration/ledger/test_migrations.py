@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
+    from immunos_mcp.ledger.dialect import Connection
+
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 NEXT_STEP = (
     "ALTER TABLE immunos_mcp_usage ADD COLUMN cost REAL",
@@ -186,14 +188,14 @@ def test_the_settings_table_has_the_shape_that_earlier_scripts_use(file: Path) -
     ]
 
 
+def pragma(connection: Connection, name: str) -> tuple[object, ...]:
+    return connection.execute(f"PRAGMA {name}").fetchone()
+
+
 def test_a_ledger_survives_any_crash_of_its_process_and_checks_its_references(file: Path) -> None:
     with InlineSqliteLedger(file) as ledger:
         pragmas = {
-            name: run_sync(
-                ledger.read(
-                    lambda connection, name: connection.execute(f"PRAGMA {name}").fetchone(), name
-                )
-            )
+            name: run_sync(ledger.read(pragma, name))
             for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
         }
     assert pragmas == {

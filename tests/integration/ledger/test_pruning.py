@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sqlite3
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -20,6 +19,7 @@ from immunos_mcp.domain import MeasuredUsage, RequestUsage, TokenCounts, Warning
 from immunos_mcp.errors import InvalidInputError
 from immunos_mcp.ledger import history
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
+from immunos_mcp.ledger.connections.sqlite_file import connect
 from immunos_mcp.ledger.measured_usage import ingest, ingest_requests
 from immunos_mcp.replay import engine
 from immunos_mcp.router import Router
@@ -69,7 +69,7 @@ def prune(past: Past, keep_days: int) -> Any:
 
 
 def assert_replays(file: Path) -> list[int]:
-    connection = sqlite3.connect(file, isolation_level=None)
+    connection = connect(file, 5.0)
     connection.execute("BEGIN")
     found = history.history(connection)
     replayed = list(engine.replay(found, found.policies.__getitem__))
