@@ -21,10 +21,10 @@ import wire
 from mcp.client import Client
 from mcp.shared.exceptions import MCPError
 
+from immunos_mcp.answers.history import LoggedDecision
 from immunos_mcp.domain import (
     Classification,
     Decision,
-    LoggedDecision,
     MeasuredUsage,
     PlanUsage,
     Provider,

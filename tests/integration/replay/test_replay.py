@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from pasts import CLAUDE, CODER, SMALL, START, Past
 from immunos_mcp.errors import InvalidInputError
 from immunos_mcp.ledger import history
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
+from immunos_mcp.ledger.connections.sqlite_file import connect
 from immunos_mcp.ledger.decisions import newest_decisions
 from immunos_mcp.replay import engine
 from immunos_mcp.router import Router
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def past_of(file: Path, **narrower: Any) -> Generator[History]:
-    connection = sqlite3.connect(file, isolation_level=None)
+    connection = connect(file, 5.0)
     connection.execute("BEGIN")
     yield history.history(connection, **narrower)
     connection.close()
