@@ -11,15 +11,17 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import statuses
 import wire
 from transcript_lines import Answer, append, transcript
 
-from immunos_mcp.answers.status import StatusAnswer
 from immunos_mcp.cli.status_line import LARGEST_CATCH_UP, line, plan_usage
-from immunos_mcp.domain import PlanUsage, TokenCounts, WarningLevel
+from immunos_mcp.domain import PlanUsage, WarningLevel
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from immunos_mcp.answers.status import StatusAnswer
 
 RESETS_AT = datetime(2026, 11, 18, 15, 6, 40, tzinfo=UTC)
 INPUT: dict[str, Any] = {
@@ -138,25 +140,18 @@ def test_a_plans_window_that_cannot_be_read_is_left_out(limit: Any) -> None:
     assert plan_usage(given) == (PlanUsage("seven_day", 17.5, RESETS_AT),)
 
 
+LOW: dict[str, Any] = {
+    "session_tokens": 160_000,
+    "percent_used": 80.0,
+    "warning_level": WarningLevel.WARNING,
+    "recommended_model": "mixed",
+    "message": "Budget is running low.",
+    "reported_tokens": 160_000,
+}
+
+
 def status(**changes: Any) -> StatusAnswer:
-    fields: dict[str, Any] = {
-        "session": "default",
-        "session_tokens": 160_000,
-        "session_limit": 200_000,
-        "percent_used": 80.0,
-        "warning_level": WarningLevel.WARNING,
-        "token_warning_threshold": 150_000,
-        "token_auto_switch_threshold": 180_000,
-        "recommended_model": "mixed",
-        "message": "Budget is running low.",
-        "kept_local_tokens": 0,
-        "claude_tokens": TokenCounts(),
-        "ollama_tokens": TokenCounts(),
-        "decisions": {},
-        "measured_tokens": 0,
-        "reported_tokens": 160_000,
-    }
-    return StatusAnswer(**{**fields, **changes})
+    return statuses.status(**{**LOW, **changes})
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from immunos_mcp.rules.circumstances import Circumstances
 from immunos_mcp.rules.explanation import explain
 from immunos_mcp.rules.policy import ROWS, decide
 from immunos_mcp.rules.settings import Settings
-from immunos_mcp.server import text as wording
+from immunos_mcp.server import text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -132,6 +132,6 @@ def test_a_decision_explains_itself_when_asked_and_is_logged_as_any_other(home: 
 
 def test_an_explanation_is_one_line_of_text() -> None:
     told = explain(SETTINGS, Circumstances(0, engine=Engine(EngineState.DOWN)), REVIEW)
-    line = wording.explained(told)
+    line = text.explained(told)
     assert "\n" not in line
     assert "task_optimized yes (code_review is mapped to qwen2.5-coder:7b)" in line

@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from msgspec.structs import replace
+from statuses import FRESH
 
 from immunos_mcp.answers.history import LoggedDecision, SettingChange
 from immunos_mcp.answers.sessions import SessionSummary
-from immunos_mcp.answers.status import StatusAnswer
 from immunos_mcp.cli import terminal
 from immunos_mcp.domain import (
     Classification,
@@ -25,23 +25,6 @@ from immunos_mcp.domain import (
 from immunos_mcp.rules.settings import Settings, values
 
 NOON = datetime(2026, 1, 15, 12, 0, 5, tzinfo=UTC)
-FRESH = StatusAnswer(
-    session="default",
-    session_tokens=0,
-    session_limit=200_000,
-    percent_used=0.0,
-    warning_level=WarningLevel.NORMAL,
-    token_warning_threshold=150_000,
-    token_auto_switch_threshold=180_000,
-    recommended_model="claude-sonnet-4.5",
-    message="Budget is fine.",
-    kept_local_tokens=0,
-    claude_tokens=TokenCounts(),
-    ollama_tokens=TokenCounts(),
-    decisions={},
-    measured_tokens=0,
-    reported_tokens=0,
-)
 USED = replace(
     FRESH,
     session_tokens=155_000,

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
+import statuses
 import strategies
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,12 +17,10 @@ from immunos_mcp.answers.encoding import to_json
 from immunos_mcp.answers.routing import RouteAnswer
 from immunos_mcp.answers.sessions import ResetAnswer
 from immunos_mcp.answers.settings import ConfigAnswer, Difference, Rehearsal
-from immunos_mcp.answers.status import StatusAnswer
 from immunos_mcp.answers.usage import RecordAnswer
 from immunos_mcp.domain import MAXIMUM_TOKENS, Provider, Reason, TokenCounts, WarningLevel
 from immunos_mcp.errors import InvalidInputError, Problem
-from immunos_mcp.server import arguments as contracts
-from immunos_mcp.server import text as wording
+from immunos_mcp.server import arguments, text
 
 if TYPE_CHECKING:
     from msgspec import Struct
@@ -30,73 +29,73 @@ if TYPE_CHECKING:
 ROUTE = {"task_type": "debug", "classification": "routine"}
 RECORD = {"model": "m", "input_tokens": 1, "output_tokens": 2}
 
-BAD: list[tuple[type[contracts.Arguments], dict[str, Any], str]] = [
-    (contracts.RouteTaskArguments, {}, "task_type: got nothing, takes 1 to 64"),
-    (contracts.RouteTaskArguments, {**ROUTE, "task_type": 5}, "task_type: got 5, takes 1 to 64"),
+BAD: list[tuple[type[arguments.Arguments], dict[str, Any], str]] = [
+    (arguments.RouteTaskArguments, {}, "task_type: got nothing, takes 1 to 64"),
+    (arguments.RouteTaskArguments, {**ROUTE, "task_type": 5}, "task_type: got 5, takes 1 to 64"),
     (
-        contracts.RouteTaskArguments,
+        arguments.RouteTaskArguments,
         {**ROUTE, "classification": "urgent"},
         "classification: got 'urgent', takes routine, creative or critical",
     ),
     (
-        contracts.RouteTaskArguments,
+        arguments.RouteTaskArguments,
         {**ROUTE, "estimated_tokens": -1},
         "estimated_tokens: got -1, takes a whole number from 0 to 1000000000000",
     ),
-    (contracts.RouteTaskArguments, {**ROUTE, "estimated_tokens": 1.5}, "estimated_tokens: got 1.5"),
-    (contracts.RouteTaskArguments, {**ROUTE, "estimated_tokens": "5"}, "estimated_tokens: got '5'"),
+    (arguments.RouteTaskArguments, {**ROUTE, "estimated_tokens": 1.5}, "estimated_tokens: got 1.5"),
+    (arguments.RouteTaskArguments, {**ROUTE, "estimated_tokens": "5"}, "estimated_tokens: got '5'"),
     (
-        contracts.RouteTaskArguments,
+        arguments.RouteTaskArguments,
         {**ROUTE, "estimated_tokens": True},
         "estimated_tokens: got true",
     ),
     (
-        contracts.RouteTaskArguments,
+        arguments.RouteTaskArguments,
         {**ROUTE, "estimated_tokens": 2**63},
         "estimated_tokens: got 9223372036854775808",
     ),
     (
-        contracts.RouteTaskArguments,
+        arguments.RouteTaskArguments,
         {**ROUTE, "estimated_tokens": 10**400},
         "estimated_tokens: got a whole number of 1329 bits",
     ),
     (
-        contracts.RouteTaskArguments,
+        arguments.RouteTaskArguments,
         {**ROUTE, "priority": 1},
         "priority: got 1, takes no such argument; there are task_type, classification",
     ),
-    (contracts.RouteTaskArguments, {**ROUTE, "a\nb": 1}, "'a\\nb': got 1, takes no such argument"),
-    (contracts.RecordUsageArguments, {"model": "m"}, "output_tokens: got nothing"),
+    (arguments.RouteTaskArguments, {**ROUTE, "a\nb": 1}, "'a\\nb': got 1, takes no such argument"),
+    (arguments.RecordUsageArguments, {"model": "m"}, "output_tokens: got nothing"),
     (
-        contracts.RecordUsageArguments,
+        arguments.RecordUsageArguments,
         {**RECORD, "outcome": "meh"},
         "outcome: got 'meh', takes success",
     ),
-    (contracts.RecordUsageArguments, {**RECORD, "decision_id": "7"}, "decision_id: got '7'"),
-    (contracts.ResetSessionArguments, {"reason": ["x"]}, "reason: got ['x'], takes text"),
+    (arguments.RecordUsageArguments, {**RECORD, "decision_id": "7"}, "decision_id: got '7'"),
+    (arguments.ResetSessionArguments, {"reason": ["x"]}, "reason: got ['x'], takes text"),
     (
-        contracts.UpdateConfigArguments,
+        arguments.UpdateConfigArguments,
         {"dry_run": "yes"},
         "dry_run: got 'yes', takes true or false",
     ),
     (
-        contracts.UpdateConfigArguments,
+        arguments.UpdateConfigArguments,
         {"input_weight": float("nan")},
         "input_weight: got nan, takes a number from 0 to 100",
     ),
-    (contracts.UpdateConfigArguments, {"warning_threshold": 0}, "warning_threshold: got 0, takes"),
+    (arguments.UpdateConfigArguments, {"warning_threshold": 0}, "warning_threshold: got 0, takes"),
     (
-        contracts.UpdateConfigArguments,
+        arguments.UpdateConfigArguments,
         {"task_mappings": {"debug": 5}},
         "task_mappings: got {'debug': 5}, takes an object of task type",
     ),
     (
-        contracts.UpdateConfigArguments,
+        arguments.UpdateConfigArguments,
         {"task_mappings": {"!": "m"}},
         "task_mappings: got {'!': 'm'}, takes for task_mappings.! 1 to 64",
     ),
     (
-        contracts.UpdateConfigArguments,
+        arguments.UpdateConfigArguments,
         {"task_mappings": {"!": "m", "debug": "a b", "plan": "m:1"}},
         (
             "takes for task_mappings.! 1 to 64 printable characters, such as code_review, "
@@ -104,37 +103,37 @@ BAD: list[tuple[type[contracts.Arguments], dict[str, Any], str]] = [
         ),
     ),
     (
-        contracts.UpdateConfigArguments,
+        arguments.UpdateConfigArguments,
         {"token_warning_threshold": 5, "warning_threshold": 6},
         "warning_threshold: got 6, takes nothing beside token_warning_threshold, which is the same",
     ),
     (
-        contracts.UpdateConfigArguments,
+        arguments.UpdateConfigArguments,
         {"task_mappings": {"debug": "m:1", "Debug": "m:2"}},
         "takes for task_mappings.Debug what was given for debug before",
     ),
     (
-        contracts.RouteTaskArguments,
+        arguments.RouteTaskArguments,
         {**ROUTE, "priority": None},
         "priority: got nothing, takes no such argument",
     ),
-    (contracts.UpdateConfigArguments, {"claude_model": "a b"}, "claude_model: got 'a b', takes"),
+    (arguments.UpdateConfigArguments, {"claude_model": "a b"}, "claude_model: got 'a b', takes"),
 ]
 
 
-@pytest.mark.parametrize(("model", "arguments", "message"), BAD)
+@pytest.mark.parametrize(("model", "sent", "message"), BAD)
 def test_a_bad_argument_is_named_with_what_it_got_and_what_it_takes(
-    model: type[contracts.Arguments], arguments: dict[str, Any], message: str
+    model: type[arguments.Arguments], sent: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(InvalidInputError) as refused:
-        contracts.parse(model, arguments)
+        arguments.parse(model, sent)
     assert message in str(refused.value)
 
 
 def test_every_bad_argument_of_a_call_is_named() -> None:
     with pytest.raises(InvalidInputError) as refused:
-        contracts.parse(
-            contracts.UpdateConfigArguments,
+        arguments.parse(
+            arguments.UpdateConfigArguments,
             {"session_limit": -1, "claude_model": "", "input_weight": 101, "nonsense": 1},
         )
     assert {problem.field for problem in refused.value.problems} == {
@@ -147,20 +146,20 @@ def test_every_bad_argument_of_a_call_is_named() -> None:
 
 def test_a_huge_string_is_not_sent_back() -> None:
     with pytest.raises(InvalidInputError) as refused:
-        contracts.parse(contracts.RouteTaskArguments, {**ROUTE, "classification": "x" * 10_000_000})
+        arguments.parse(arguments.RouteTaskArguments, {**ROUTE, "classification": "x" * 10_000_000})
     assert len(str(refused.value)) < 300
 
 
 def test_null_counts_as_not_given() -> None:
-    given = contracts.parse(
-        contracts.RouteTaskArguments, {**ROUTE, "estimated_tokens": None, "session": None}
+    given = arguments.parse(
+        arguments.RouteTaskArguments, {**ROUTE, "estimated_tokens": None, "session": None}
     )
-    assert given == contracts.RouteTaskArguments(task_type="debug", classification="routine")
+    assert given == arguments.RouteTaskArguments(task_type="debug", classification="routine")
 
 
 def test_settings_are_taken_under_their_short_names_too() -> None:
-    given = contracts.parse(
-        contracts.UpdateConfigArguments,
+    given = arguments.parse(
+        arguments.UpdateConfigArguments,
         {"warning_threshold": 5, "token_auto_switch_threshold": 6, "task_mappings": {"a b": None}},
     )
     assert given.changes() == {
@@ -173,17 +172,17 @@ def test_settings_are_taken_under_their_short_names_too() -> None:
 @pytest.mark.parametrize(
     ("model", "good"),
     [
-        (contracts.RouteTaskArguments, ROUTE),
-        (contracts.RecordUsageArguments, {**RECORD, "outcome": "success", "decision_id": 1}),
-        (contracts.GetSessionStatusArguments, {}),
-        (contracts.ResetSessionArguments, {"reason": "new day", "session": "x"}),
-        (contracts.UpdateConfigArguments, {"task_mappings": {"debug": None}, "dry_run": True}),
+        (arguments.RouteTaskArguments, ROUTE),
+        (arguments.RecordUsageArguments, {**RECORD, "outcome": "success", "decision_id": 1}),
+        (arguments.GetSessionStatusArguments, {}),
+        (arguments.ResetSessionArguments, {"reason": "new day", "session": "x"}),
+        (arguments.UpdateConfigArguments, {"task_mappings": {"debug": None}, "dry_run": True}),
     ],
 )
 def test_a_published_schema_takes_what_is_taken_and_refuses_unknown_fields(
     model: type[BaseModel], good: dict[str, Any]
 ) -> None:
-    schema = contracts.input_schema(model)
+    schema = arguments.input_schema(model)
     Draft202012Validator.check_schema(schema)
     validator: Any = Draft202012Validator(schema)
     assert validator.is_valid(good)
@@ -191,16 +190,8 @@ def test_a_published_schema_takes_what_is_taken_and_refuses_unknown_fields(
     assert "title" not in json.dumps(schema)
 
 
-STATUS = StatusAnswer(
-    session="default",
+STATUS = statuses.status(
     session_tokens=5,
-    session_limit=200_000,
-    percent_used=0.0,
-    warning_level=WarningLevel.NORMAL,
-    token_warning_threshold=150_000,
-    token_auto_switch_threshold=180_000,
-    recommended_model="claude-sonnet-4.5",
-    message="Budget is fine.",
     kept_local_tokens=7,
     claude_tokens=TokenCounts(5),
     ollama_tokens=TokenCounts(7),
@@ -213,9 +204,9 @@ STATUS = StatusAnswer(
     minutes_to_warning=15_000,
     minutes_to_auto_switch=18_000,
 )
-ANSWERS: list[tuple[contracts.Answer, object, str]] = [
+ANSWERS: list[tuple[arguments.Answer, object, str]] = [
     (
-        contracts.ROUTE,
+        arguments.ROUTE,
         RouteAnswer(
             "claude-x",
             Provider.CLAUDE,
@@ -232,27 +223,27 @@ ANSWERS: list[tuple[contracts.Answer, object, str]] = [
         ),
     ),
     (
-        contracts.ROUTE,
+        arguments.ROUTE,
         RouteAnswer("m:1", Provider.OLLAMA, Reason.TASK_OPTIMIZED, WarningLevel.NORMAL, 5, 9, 5),
         "Use m:1 (ollama): task_optimized. Session 5 tokens, normal. decision_id 9. After it: 5, normal",
     ),
     (
-        contracts.RECORD,
+        arguments.RECORD,
         RecordAnswer(5, 0, WarningLevel.WARNING, crossed=WarningLevel.WARNING),
         "Recorded. Session 5 tokens, warning (threshold crossed). Kept local 0",
     ),
     (
-        contracts.RECORD,
+        arguments.RECORD,
         RecordAnswer(5, 0, WarningLevel.NORMAL, repeated=True),
         "Already recorded, nothing changed. Session 5 tokens, normal. Kept local 0",
     ),
     (
-        contracts.RECORD,
+        arguments.RECORD,
         RecordAnswer(5, 0, WarningLevel.NORMAL, counted=False),
         "Kept, not counted: your usage is measured. Session 5 tokens, normal. Kept local 0",
     ),
     (
-        contracts.STATUS,
+        arguments.STATUS,
         STATUS,
         (
             "Session default: 5 of 200000 tokens (0.0 %), normal. Budget is fine. Recommended: "
@@ -260,14 +251,14 @@ ANSWERS: list[tuple[contracts.Answer, object, str]] = [
             "15000 min, auto-switch in 18000 min"
         ),
     ),
-    (contracts.RESET, ResetAnswer(4), "Session 4 opened; none was open"),
+    (arguments.RESET, ResetAnswer(4), "Session 4 opened; none was open"),
     (
-        contracts.RESET,
+        arguments.RESET,
         ResetAnswer(4, 3, 10, 20, 30),
         "Session 4 opened. Session 3 closed at 10 tokens, 20 kept local, 30 decisions",
     ),
     (
-        contracts.CONFIG,
+        arguments.CONFIG,
         ConfigAnswer(
             {"input_weight": Difference(1.0, 0.5), "task_mappings.a": Difference(None, "m:1")},
             {"input_weight": 0.5, "task_mappings": {"a": "m:1", "b": "m:1"}},
@@ -278,7 +269,7 @@ ANSWERS: list[tuple[contracts.Answer, object, str]] = [
         ),
     ),
     (
-        contracts.CONFIG,
+        arguments.CONFIG,
         ConfigAnswer({}, {"session_limit": 9}, dry_run=True, rehearsal=Rehearsal(9, 3, 2, 1)),
         (
             "Would change: nothing. Of the last 9 decisions 3 would differ: 2 to Ollama, 1 to Claude. "
@@ -290,7 +281,7 @@ ANSWERS: list[tuple[contracts.Answer, object, str]] = [
 
 @pytest.mark.parametrize(("form", "answer", "_line"), ANSWERS)
 def test_an_answer_fits_its_schema_has_no_nulls_and_is_the_command_lines_json(
-    form: contracts.Answer, answer: Struct, _line: str
+    form: arguments.Answer, answer: Struct, _line: str
 ) -> None:
     dumped = form.dump(answer)
     validator: Any = Draft202012Validator(form.schema)
@@ -300,25 +291,25 @@ def test_an_answer_fits_its_schema_has_no_nulls_and_is_the_command_lines_json(
 
 
 @pytest.mark.parametrize(("form", "answer", "line"), ANSWERS)
-def test_an_answer_is_said_in_one_line(form: contracts.Answer, answer: Any, line: str) -> None:
-    say: dict[contracts.Answer, Any] = {
-        contracts.ROUTE: wording.routed,
-        contracts.RECORD: wording.recorded,
-        contracts.STATUS: wording.status,
-        contracts.RESET: wording.reset,
-        contracts.CONFIG: wording.configured,
+def test_an_answer_is_said_in_one_line(form: arguments.Answer, answer: Any, line: str) -> None:
+    say: dict[arguments.Answer, Any] = {
+        arguments.ROUTE: text.routed,
+        arguments.RECORD: text.recorded,
+        arguments.STATUS: text.status,
+        arguments.RESET: text.reset,
+        arguments.CONFIG: text.configured,
     }
     assert say[form](answer) == line
 
 
-GOOD: dict[type[contracts.Arguments], dict[str, Any]] = {
-    contracts.RouteTaskArguments: {
+GOOD: dict[type[arguments.Arguments], dict[str, Any]] = {
+    arguments.RouteTaskArguments: {
         **ROUTE,
         "estimated_tokens": 5,
         "explain": True,
         "session": "work",
     },
-    contracts.RecordUsageArguments: {
+    arguments.RecordUsageArguments: {
         **RECORD,
         "cache_creation_input_tokens": 3,
         "cache_read_input_tokens": 4,
@@ -327,9 +318,9 @@ GOOD: dict[type[contracts.Arguments], dict[str, Any]] = {
         "request_id": "r1",
         "session": "work",
     },
-    contracts.GetSessionStatusArguments: {"session": "work"},
-    contracts.ResetSessionArguments: {"reason": "new day", "session": "work"},
-    contracts.UpdateConfigArguments: {
+    arguments.GetSessionStatusArguments: {"session": "work"},
+    arguments.ResetSessionArguments: {"reason": "new day", "session": "work"},
+    arguments.UpdateConfigArguments: {
         "token_warning_threshold": 1,
         "token_auto_switch_threshold": 2,
         "session_limit": 3,
@@ -350,7 +341,7 @@ GOOD: dict[type[contracts.Arguments], dict[str, Any]] = {
         "dry_run": False,
         "session": "work",
     },
-    contracts.HookArguments: {"event": "Stop"},
+    arguments.HookArguments: {"event": "Stop"},
 }
 FIELDS = [(model, field) for model, given in GOOD.items() for field in given]
 COUNT = "a whole number from 0 to 1000000000000"
@@ -361,8 +352,8 @@ PERCENT = "a whole percentage from 1 to 100, or 0 for off"
 NO_NUMBERS: tuple[Any, ...] = (True, "5", "", [5], {"x": 5}, float("nan"), float("inf"))
 NO_WHOLE_NUMBERS: tuple[Any, ...] = (*NO_NUMBERS, 1.5, 5.0, -1, 10**12 + 1, 2**63, 10**400)
 COUNTS = {
-    contracts.RouteTaskArguments: ["estimated_tokens"],
-    contracts.RecordUsageArguments: [
+    arguments.RouteTaskArguments: ["estimated_tokens"],
+    arguments.RecordUsageArguments: [
         "input_tokens",
         "output_tokens",
         "cache_creation_input_tokens",
@@ -371,19 +362,19 @@ COUNTS = {
 }
 THRESHOLDS = ["token_warning_threshold", "token_auto_switch_threshold", "session_limit"]
 WEIGHTS = ["input_weight", "output_weight", "cache_creation_weight", "cache_read_weight"]
-NUMBERS: list[tuple[type[contracts.Arguments], str, str, tuple[Any, ...]]] = [
+NUMBERS: list[tuple[type[arguments.Arguments], str, str, tuple[Any, ...]]] = [
     *(
         (model, field, COUNT, NO_WHOLE_NUMBERS)
         for model, names in COUNTS.items()
         for field in names
     ),
     *(
-        (contracts.UpdateConfigArguments, field, THRESHOLD, (*NO_WHOLE_NUMBERS, 0))
+        (arguments.UpdateConfigArguments, field, THRESHOLD, (*NO_WHOLE_NUMBERS, 0))
         for field in THRESHOLDS
     ),
     *(
         (
-            contracts.UpdateConfigArguments,
+            arguments.UpdateConfigArguments,
             field,
             WEIGHT,
             (*NO_NUMBERS, -0.1, 100.001, 0.0005, 10**400),
@@ -391,27 +382,27 @@ NUMBERS: list[tuple[type[contracts.Arguments], str, str, tuple[Any, ...]]] = [
         for field in WEIGHTS
     ),
     (
-        contracts.UpdateConfigArguments,
+        arguments.UpdateConfigArguments,
         "session_window_minutes",
         WINDOW,
         (*NO_WHOLE_NUMBERS, 525_601),
     ),
     *(
-        (contracts.UpdateConfigArguments, field, PERCENT, (*NO_WHOLE_NUMBERS, 101))
+        (arguments.UpdateConfigArguments, field, PERCENT, (*NO_WHOLE_NUMBERS, 101))
         for field in ("plan_warning_percent", "plan_auto_switch_percent")
     ),
 ]
 
 
-def problems(model: type[contracts.Arguments], arguments: dict[str, Any]) -> tuple[Problem, ...]:
+def problems(model: type[arguments.Arguments], sent: dict[str, Any]) -> tuple[Problem, ...]:
     with pytest.raises(InvalidInputError) as refused:
-        contracts.parse(model, arguments)
+        arguments.parse(model, sent)
     return refused.value.problems
 
 
-def is_taken(model: type[contracts.Arguments], arguments: dict[str, Any]) -> bool:
+def is_taken(model: type[arguments.Arguments], sent: dict[str, Any]) -> bool:
     try:
-        contracts.parse(model, arguments)
+        arguments.parse(model, sent)
     except InvalidInputError:
         return False
     return True
@@ -419,15 +410,15 @@ def is_taken(model: type[contracts.Arguments], arguments: dict[str, Any]) -> boo
 
 @pytest.mark.parametrize("model", GOOD)
 def test_every_argument_is_taken_as_it_is_and_every_field_is_tried(
-    model: type[contracts.Arguments],
+    model: type[arguments.Arguments],
 ) -> None:
-    assert contracts.parse(model, GOOD[model]).model_dump() == GOOD[model]
+    assert arguments.parse(model, GOOD[model]).model_dump() == GOOD[model]
     assert set(GOOD[model]) == set(model.model_fields)
 
 
 @pytest.mark.parametrize(("model", "field", "takes", "bad"), NUMBERS)
 def test_a_number_that_cannot_be_taken_is_named_with_what_it_got(
-    model: type[contracts.Arguments], field: str, takes: str, bad: tuple[Any, ...]
+    model: type[arguments.Arguments], field: str, takes: str, bad: tuple[Any, ...]
 ) -> None:
     found = [problems(model, {**GOOD[model], field: value}) for value in bad]
     assert found == [(Problem(field, value, takes),) for value in bad]
@@ -435,23 +426,23 @@ def test_a_number_that_cannot_be_taken_is_named_with_what_it_got(
 
 @pytest.mark.parametrize(("model", "field"), FIELDS)
 def test_null_is_not_given_and_a_required_argument_that_is_not_given_is_named(
-    model: type[contracts.Arguments], field: str
+    model: type[arguments.Arguments], field: str
 ) -> None:
     nulled = {**GOOD[model], field: None}
     left = {name: value for name, value in GOOD[model].items() if name != field}
     if model.model_fields[field].is_required():
-        for arguments in (nulled, left):
-            (problem,) = problems(model, arguments)
+        for sent in (nulled, left):
+            (problem,) = problems(model, sent)
             assert (problem.field, problem.got) == (field, None)
     else:
-        assert contracts.parse(model, nulled) == contracts.parse(model, left)
-        assert getattr(contracts.parse(model, nulled), field) is None
+        assert arguments.parse(model, nulled) == arguments.parse(model, left)
+        assert getattr(arguments.parse(model, nulled), field) is None
 
 
 @pytest.mark.parametrize(("model", "field"), FIELDS)
 @pytest.mark.parametrize("value", [[1], {"x": 1}, [[["deep"]]]])
 def test_a_list_or_an_object_in_place_of_an_argument_is_named(
-    model: type[contracts.Arguments], field: str, value: object
+    model: type[arguments.Arguments], field: str, value: object
 ) -> None:
     (problem,) = problems(model, {**GOOD[model], field: value})
     assert (problem.field, problem.got) == (field, value)
@@ -460,19 +451,19 @@ def test_a_list_or_an_object_in_place_of_an_argument_is_named(
 
 @pytest.mark.parametrize(("model", "field"), FIELDS)
 def test_ten_megabytes_are_refused_in_a_short_line(
-    model: type[contracts.Arguments], field: str
+    model: type[arguments.Arguments], field: str
 ) -> None:
     huge = "x" * 10_000_000
-    for arguments in ({**GOOD[model], field: [huge]}, {**GOOD[model], huge: 1}):
+    for sent in ({**GOOD[model], field: [huge]}, {**GOOD[model], huge: 1}):
         with pytest.raises(InvalidInputError) as refused:
-            contracts.parse(model, arguments)
+            arguments.parse(model, sent)
         assert len(str(refused.value)) < 600
 
 
 @pytest.mark.parametrize("model", GOOD)
 @pytest.mark.parametrize("name", ["unheard_of", "", "Session", "a b", "\u202e", "\U0001f525"])
 def test_an_unknown_argument_is_named_with_those_there_are(
-    model: type[contracts.Arguments], name: str
+    model: type[arguments.Arguments], name: str
 ) -> None:
     (problem,) = problems(model, {**GOOD[model], name: "x"})
     assert problem.field.isprintable()
@@ -483,23 +474,23 @@ def test_an_unknown_argument_is_named_with_those_there_are(
 
 
 def test_an_unknown_argument_with_half_a_character_is_named_too() -> None:
-    (problem,) = problems(contracts.RouteTaskArguments, {**ROUTE, "\ud800": 1})
+    (problem,) = problems(arguments.RouteTaskArguments, {**ROUTE, "\ud800": 1})
     assert (problem.field, problem.got) == ("'\\ud800'", 1)
 
 
 def test_a_number_too_long_to_be_written_is_named_inside_an_object_too() -> None:
-    (problem,) = problems(contracts.UpdateConfigArguments, {"task_mappings": {"debug": 10**5000}})
+    (problem,) = problems(arguments.UpdateConfigArguments, {"task_mappings": {"debug": 10**5000}})
     assert "task_mappings: got " in str(problem)
 
 
 def test_a_setting_given_under_both_its_names_is_refused() -> None:
     both = {"warning_threshold": 5, "token_warning_threshold": 6}
-    (problem,) = problems(contracts.UpdateConfigArguments, both)
+    (problem,) = problems(arguments.UpdateConfigArguments, both)
     assert (problem.field, problem.got) == ("warning_threshold", 5)
 
 
 def test_a_threshold_is_refused_under_the_name_it_was_given() -> None:
-    assert problems(contracts.UpdateConfigArguments, {"auto_switch_threshold": "x"}) == (
+    assert problems(arguments.UpdateConfigArguments, {"auto_switch_threshold": "x"}) == (
         Problem("auto_switch_threshold", "x", THRESHOLD),
     )
 
@@ -507,22 +498,22 @@ def test_a_threshold_is_refused_under_the_name_it_was_given() -> None:
 @pytest.mark.parametrize(
     ("model", "field", "words"),
     [
-        (contracts.RouteTaskArguments, "classification", "routine, creative or critical"),
-        (contracts.RecordUsageArguments, "outcome", "success or failure"),
+        (arguments.RouteTaskArguments, "classification", "routine, creative or critical"),
+        (arguments.RecordUsageArguments, "outcome", "success or failure"),
         (
-            contracts.HookArguments,
+            arguments.HookArguments,
             "event",
             "UserPromptSubmit, PreToolUse, PostToolBatch, SubagentStop or Stop",
         ),
     ],
 )
 def test_a_word_outside_the_closed_ones_is_refused_with_all_of_them(
-    model: type[contracts.Arguments], field: str, words: str
+    model: type[arguments.Arguments], field: str, words: str
 ) -> None:
     for value in ("", "Routine", "SUCCESS", "stop ", 1, False):
         assert problems(model, {**GOOD[model], field: value}) == (Problem(field, value, words),)
     for word in words.replace(" or ", ", ").split(", "):
-        assert getattr(contracts.parse(model, {**GOOD[model], field: word}), field) == word
+        assert getattr(arguments.parse(model, {**GOOD[model], field: word}), field) == word
 
 
 SAMPLES: tuple[Any, ...] = (
@@ -538,16 +529,16 @@ def fits_unpublished_bounds(name: str, value: object) -> bool:
     return name not in {"claude_model", "default_local_model"} or value != ""
 
 
-def fits_schema(model: type[contracts.Arguments], arguments: dict[str, Any]) -> bool:
-    validator: Any = Draft202012Validator(contracts.input_schema(model))
+def fits_schema(model: type[arguments.Arguments], sent: dict[str, Any]) -> bool:
+    validator: Any = Draft202012Validator(arguments.input_schema(model))
     return validator.is_valid(
-        {name: value for name, value in arguments.items() if value is not None}
-    ) and all(fits_unpublished_bounds(name, value) for name, value in arguments.items())
+        {name: value for name, value in sent.items() if value is not None}
+    ) and all(fits_unpublished_bounds(name, value) for name, value in sent.items())
 
 
 @pytest.mark.parametrize(("model", "field"), FIELDS)
 def test_one_argument_of_any_kind_is_taken_exactly_when_the_published_schema_fits_it(
-    model: type[contracts.Arguments], field: str
+    model: type[arguments.Arguments], field: str
 ) -> None:
     calls = [{**GOOD[model], field: value} for value in SAMPLES]
     assert [is_taken(model, call) for call in calls] == [fits_schema(model, call) for call in calls]
@@ -560,50 +551,50 @@ def test_one_argument_of_any_kind_is_taken_exactly_when_the_published_schema_fit
     st.booleans(),
 )
 def test_what_is_taken_fits_the_published_schema_and_what_does_not_fit_is_refused(
-    model: type[contracts.Arguments], changed: dict[int, Any], left_out: set[int], is_strange: bool
+    model: type[arguments.Arguments], changed: dict[int, Any], left_out: set[int], is_strange: bool
 ) -> None:
-    arguments = dict(GOOD[model])
-    names = list(arguments)
+    sent = dict(GOOD[model])
+    names = list(sent)
     for position in left_out:
-        arguments.pop(names[position % len(names)], None)
+        sent.pop(names[position % len(names)], None)
     for position, value in changed.items():
-        arguments[names[position % len(names)]] = value
+        sent[names[position % len(names)]] = value
     if is_strange:
-        arguments["unheard_of"] = 1
-    assert is_taken(model, arguments) == fits_schema(model, arguments)
+        sent["unheard_of"] = 1
+    assert is_taken(model, sent) == fits_schema(model, sent)
 
 
 PUBLISHED = {
-    contracts.RouteTaskArguments: ["task_type", "classification"],
-    contracts.RecordUsageArguments: ["model", "input_tokens", "output_tokens"],
-    contracts.GetSessionStatusArguments: [],
-    contracts.ResetSessionArguments: [],
-    contracts.UpdateConfigArguments: [],
-    contracts.HookArguments: ["event"],
+    arguments.RouteTaskArguments: ["task_type", "classification"],
+    arguments.RecordUsageArguments: ["model", "input_tokens", "output_tokens"],
+    arguments.GetSessionStatusArguments: [],
+    arguments.ResetSessionArguments: [],
+    arguments.UpdateConfigArguments: [],
+    arguments.HookArguments: ["event"],
 }
 
 
 @pytest.mark.parametrize(("model", "required"), PUBLISHED.items())
 def test_a_published_schema_lists_every_argument_flat_and_closed(
-    model: type[contracts.Arguments], required: list[str]
+    model: type[arguments.Arguments], required: list[str]
 ) -> None:
-    schema = contracts.input_schema(model)
+    schema = arguments.input_schema(model)
     assert schema["type"] == "object"
     assert schema["additionalProperties"] is False
     assert list(schema["properties"]) == list(model.model_fields)
     assert schema.get("required", []) == required
-    text = json.dumps(schema)
+    spelled = json.dumps(schema)
     assert [
-        word for word in ("$ref", "$defs", "anyOf", "default", "title") if f'"{word}"' in text
+        word for word in ("$ref", "$defs", "anyOf", "default", "title") if f'"{word}"' in spelled
     ] == []
 
 
 KINDS = [
-    (contracts.ROUTE, strategies.route_answers),
-    (contracts.RECORD, strategies.record_answers),
-    (contracts.STATUS, strategies.status_answers),
-    (contracts.RESET, strategies.reset_answers),
-    (contracts.CONFIG, strategies.config_answers),
+    (arguments.ROUTE, strategies.route_answers),
+    (arguments.RECORD, strategies.record_answers),
+    (arguments.STATUS, strategies.status_answers),
+    (arguments.RESET, strategies.reset_answers),
+    (arguments.CONFIG, strategies.config_answers),
 ]
 
 
@@ -616,7 +607,7 @@ def holds_null(value: Any) -> bool:
 @pytest.mark.parametrize(("form", "answers"), KINDS)
 @given(data=st.data())
 def test_any_answer_fits_its_schema_and_is_the_command_lines_json(
-    form: contracts.Answer, answers: st.SearchStrategy[Struct], data: st.DataObject
+    form: arguments.Answer, answers: st.SearchStrategy[Struct], data: st.DataObject
 ) -> None:
     answer = data.draw(answers)
     dumped = form.dump(answer)
@@ -629,7 +620,7 @@ def test_any_answer_fits_its_schema_and_is_the_command_lines_json(
 
 @pytest.mark.parametrize("form", [form for form, _ in KINDS])
 def test_an_output_schema_is_an_object_without_what_nobody_need_read(
-    form: contracts.Answer,
+    form: arguments.Answer,
 ) -> None:
     Draft202012Validator.check_schema(form.schema)
     assert form.schema["type"] == "object"

@@ -5,39 +5,34 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+import statuses
 import strategies
 from hypothesis import given
 from msgspec.structs import replace
 
 from immunos_mcp.answers.routing import RouteAnswer
 from immunos_mcp.answers.settings import ConfigAnswer, Difference, Rehearsal
-from immunos_mcp.answers.status import StatusAnswer
 from immunos_mcp.answers.usage import RecordAnswer
-from immunos_mcp.domain import ChangedBy, Provider, Reason, TokenCounts, WarningLevel
+from immunos_mcp.domain import ChangedBy, Provider, Reason, WarningLevel
 from immunos_mcp.rules import setting_changes
 from immunos_mcp.rules.settings import Settings, values
-from immunos_mcp.server import text as wording
+from immunos_mcp.server import text
 
 if TYPE_CHECKING:
     from immunos_mcp.answers.sessions import ResetAnswer
+    from immunos_mcp.answers.status import StatusAnswer
 
 ROUTE = RouteAnswer("m:1", Provider.OLLAMA, Reason.TOKEN_BUDGET_WARNING, WarningLevel.WARNING, 5, 9)
-STATUS = StatusAnswer(
+STATUS = statuses.status(
     session="work",
     session_tokens=5,
     session_limit=10,
     percent_used=50.0,
-    warning_level=WarningLevel.NORMAL,
     token_warning_threshold=8,
     token_auto_switch_threshold=9,
     recommended_model="claude-x",
     message="Fine.",
     kept_local_tokens=7,
-    claude_tokens=TokenCounts(5),
-    ollama_tokens=TokenCounts(7),
-    decisions={},
-    measured_tokens=0,
-    reported_tokens=5,
 )
 STANDS = (
     "Session work: 5 of 10 tokens (50.0 %), normal. Fine. Recommended: claude-x. Kept local 7. "
@@ -46,27 +41,27 @@ STANDS = (
 
 
 def test_a_decision_without_an_estimate_has_no_projection() -> None:
-    assert wording.routed(ROUTE) == (
+    assert text.routed(ROUTE) == (
         "Use m:1 (ollama): token_budget_warning. Session 5 tokens, warning. decision_id 9"
     )
 
 
 def test_a_decision_by_the_plans_limit_says_how_full_it_is() -> None:
     limited = replace(ROUTE, plan_used_percent=96.5, projected_tokens=9)
-    assert wording.routed(limited).endswith(
+    assert text.routed(limited).endswith(
         "decision_id 9. Plan limit 96.5 % used. After it: 9, warning"
     )
 
 
 def test_a_projection_of_nothing_is_a_projection() -> None:
-    assert wording.routed(replace(ROUTE, projected_tokens=0)).endswith(
+    assert text.routed(replace(ROUTE, projected_tokens=0)).endswith(
         "decision_id 9. After it: 0, warning"
     )
 
 
 def test_a_projection_onto_another_level_names_that_level() -> None:
     critical = replace(ROUTE, projected_tokens=9, projected_level=WarningLevel.CRITICAL)
-    assert wording.routed(critical).endswith("decision_id 9. After it: 9, critical")
+    assert text.routed(critical).endswith("decision_id 9. After it: 9, critical")
 
 
 @pytest.mark.parametrize(
@@ -87,7 +82,7 @@ def test_a_projection_onto_another_level_names_that_level() -> None:
     ],
 )
 def test_a_record_says_what_became_of_it(answer: RecordAnswer, line: str) -> None:
-    assert wording.recorded(answer) == line
+    assert text.recorded(answer) == line
 
 
 @pytest.mark.parametrize(
@@ -109,7 +104,7 @@ def test_a_status_says_as_much_of_the_pace_as_is_known(
         minutes_to_warning=to_warning,
         minutes_to_auto_switch=to_auto_switch,
     )
-    assert wording.status(answer) == STANDS + pace
+    assert text.status(answer) == STANDS + pace
 
 
 def test_changed_settings_are_told_without_those_in_force() -> None:
@@ -121,22 +116,22 @@ def test_changed_settings_are_told_without_those_in_force() -> None:
         },
         values(Settings()),
     )
-    assert wording.changed(answer) == (
+    assert text.changed(answer) == (
         "Changed: session_limit 200000 -> 300000, cache_read_weight 0 -> 0.125, "
         "task_mappings.debug m:1 -> none"
     )
-    assert wording.changed(ConfigAnswer({}, {})) == "Changed: nothing"
+    assert text.changed(ConfigAnswer({}, {})) == "Changed: nothing"
 
 
 def test_a_rehearsal_that_differs_nowhere_says_so() -> None:
     answer = ConfigAnswer({}, {}, dry_run=True, rehearsal=Rehearsal(0, 0, 0, 0))
-    assert wording.changed(answer) == (
+    assert text.changed(answer) == (
         "Would change: nothing. Of the last 0 decisions 0 would differ: 0 to Ollama, 0 to Claude"
     )
 
 
 def test_the_settings_in_force_are_told_with_task_types_by_model() -> None:
-    assert wording.configured(ConfigAnswer({}, setting_changes.notable_values(Settings()))) == (
+    assert text.configured(ConfigAnswer({}, setting_changes.notable_values(Settings()))) == (
         "Changed: nothing. In force: token_warning_threshold 150000, "
         "token_auto_switch_threshold 180000, session_limit 200000, claude_model claude-sonnet-4.5, "
         "default_local_model qwen2.5-coder:7b, input_weight 1, output_weight 1, "
@@ -163,13 +158,13 @@ def test_every_answer_is_one_line(
     config: ConfigAnswer,
 ) -> None:
     lines = (
-        wording.routed(route),
-        wording.recorded(record),
-        wording.status(status),
-        wording.reset(reset),
+        text.routed(route),
+        text.recorded(record),
+        text.status(status),
+        text.reset(reset),
     )
     # A setting's own text comes last, and may end as it likes.
-    for line in (*lines, wording.configured(config)):
+    for line in (*lines, text.configured(config)):
         assert line.splitlines() == [line]
     assert not any(line.endswith(".") for line in lines)
 
@@ -185,7 +180,7 @@ def test_a_trial_of_another_model_does_not_speak_ill_of_the_mapped_one() -> None
         changed_by=ChangedBy.TRACK_RECORD,
         trial=True,
     )
-    assert wording.routed(answer) == (
+    assert text.routed(answer) == (
         "Use claude-sonnet-4.5 (claude): task_optimized. Session 0 tokens, normal. decision_id 7."
         " Not the mapped model, to learn how this one does. A trial: report its outcome"
     )
@@ -193,7 +188,7 @@ def test_a_trial_of_another_model_does_not_speak_ill_of_the_mapped_one() -> None
 
 @given(strategies.route_answers)
 def test_the_line_of_a_decision_holds_all_that_the_caller_needs(answer: RouteAnswer) -> None:
-    line = wording.routed(answer)
+    line = text.routed(answer)
     for part in (answer.model, answer.provider, answer.reason, answer.warning_level):
         assert part in line
     assert f"Session {answer.session_tokens} tokens" in line
