@@ -1,6 +1,6 @@
 """A report as one long table of comma-separated values: a figure a line. Pure.
 
-``docs/reports.md`` describes the columns; they are a contract.
+``docs/guides/reports.md`` describes the columns; they are a contract.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The settings, one row each: type, kind, description and default. Pure.
 
 To add a setting, add a row and use it. From the row come the parsing of text, the check and its error, the
-argument of ``update_config``, the stored form and the table in ``docs/policy.md``.
+argument of ``update_config``, the stored form and the table in ``docs/reference/settings.md``.
 """
 
 from collections.abc import Mapping

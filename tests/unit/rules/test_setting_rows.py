@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import get_args, get_origin
 
 import pytest
@@ -26,7 +25,6 @@ from immunos_mcp.rules.setting_kinds import (
 from immunos_mcp.rules.settings import ROWS, Settings, values
 from immunos_mcp.server.arguments import UpdateConfigArguments, input_schema, parse
 
-POLICY = Path(__file__).parents[3] / "docs" / "policy.md"
 EVERYDAY = [name for name, row in ROWS.items() if not row.is_advanced]
 ADVANCED = [name for name, row in ROWS.items() if row.is_advanced]
 
@@ -157,20 +155,3 @@ def test_a_row_names_settings_that_exist_and_short_names_that_do_not() -> None:
     for row in ROWS.values():
         assert row.at_most is None or row.at_most in ROWS
         assert row.short_name not in ROWS
-
-
-def documented(name: str, default: SettingValue) -> str:
-    row = ROWS[name]
-    shown = f"`{setting_changes.to_text(default)}`"
-    if not isinstance(default, int | float | str):
-        shown = f"{len(default)} task types"
-    return f"| `{name}` | {row.kind.expected} | {shown} | {row.description} |"
-
-
-def test_the_documentation_has_the_table_of_the_rows() -> None:
-    table = [
-        "| setting | takes | default | |",
-        "| --- | --- | --- | --- |",
-        *(documented(name, default) for name, default in values(Settings()).items()),
-    ]
-    assert "\n".join(["", *table, ""]) in POLICY.read_text(encoding="utf-8")

@@ -1,0 +1,5 @@
+"""Starts the server inside an MCP bundle."""
+
+from immunos_mcp.__main__ import main
+
+main()

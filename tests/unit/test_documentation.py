@@ -1,0 +1,37 @@
+"""The reference pages are what the program's own tables say, and every word of the policy is explained."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from immunos_mcp.domain import Reason
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def written_pages() -> Any:
+    found = importlib.util.spec_from_file_location("reference", DOCS / "reference.py")
+    assert found is not None
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module.PAGES
+
+
+@pytest.mark.parametrize("name", ["commands.md", "options.md", "settings.md", "tools.md"])
+def test_a_reference_page_is_what_the_tables_say(name: str) -> None:
+    page = (DOCS / "reference" / name).read_text(encoding="utf-8")
+    assert page == written_pages()[name](), "run: python docs/reference.py"
+
+
+def test_every_page_that_is_written_is_compared() -> None:
+    assert set(written_pages()) == {"commands.md", "options.md", "settings.md", "tools.md"}
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_every_reason_is_explained(reason: Reason) -> None:
+    assert f"`{reason}`" in (DOCS / "explanation" / "policy.md").read_text(encoding="utf-8")
