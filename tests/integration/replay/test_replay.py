@@ -72,7 +72,7 @@ def as_replayed(one: engine.Replayed) -> tuple[object, ...]:
         choice.available,
         choice.changed_by,
         choice.table_model,
-        choice.trial,
+        bool(choice.trial),
         choice.advised_model,
     )
 
