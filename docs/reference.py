@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from immunos_mcp.cli.command import Command
-    from immunos_mcp.rules.settings import SettingValue
+    from immunos_mcp.rules.setting_kinds import SettingValue
 
 FOLDER = Path(__file__).parent / "reference"
 NOTE = "<!-- Written by docs/reference.py; edit the tables in the program instead. -->"
@@ -179,8 +179,7 @@ def _fields(schema: dict[str, Any]) -> Iterator[str]:
 def _type(field: dict[str, Any]) -> str:
     if "enum" in field:
         return ", ".join(f"`{each}`" for each in field["enum"])
-    kind = field.get("type", "")
-    return ", ".join(kind) if isinstance(kind, list) else str(kind)
+    return str(field.get("type", ""))
 
 
 def _cell(text: str) -> str:
