@@ -24,6 +24,7 @@ from side_by_side import (
     temporary_home,
 )
 
+from immunos_mcp.archive import Archive
 from immunos_mcp.domain import Provider
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
 from immunos_mcp.router import Router
@@ -101,10 +102,10 @@ def main() -> None:
         # As every command does.
         gc.disable()
         with InlineSqliteLedger(file) as ledger:
-            router = Router(ledger, "default")
+            archive = Archive(ledger)
             for _ in range(REPLAYS):
                 start = time.perf_counter()
-                answer = run_sync(router.replay({}))
+                answer = run_sync(archive.replay({}))
                 speeds.append(answer.decisions / (time.perf_counter() - start))
                 if answer.changed:
                     raise SystemExit(f"{answer.changed} decisions came out otherwise")

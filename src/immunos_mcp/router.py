@@ -6,16 +6,14 @@ nothing of MCP, of the command line or of SQL.
 
 from __future__ import annotations
 
-from contextlib import suppress
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from immunos_mcp.answers.routing import ExplainAnswer, RouteAnswer, answered
+from immunos_mcp.answers.routing import RouteAnswer, answered
 from immunos_mcp.answers.sessions import BindAnswer, ResetAnswer
 from immunos_mcp.answers.settings import ConfigAnswer
-from immunos_mcp.answers.usage import OutcomeAnswer, RecordAnswer, SyncAnswer
+from immunos_mcp.answers.usage import OutcomeAnswer
 from immunos_mcp.domain import (
     Classification,
     Engine,
@@ -26,22 +24,20 @@ from immunos_mcp.domain import (
     TokenCounts,
     Usage,
 )
-from immunos_mcp.errors import InvalidInputError, LedgerError, Problem
+from immunos_mcp.errors import InvalidInputError, Problem
 from immunos_mcp.ledger.decisions import (
     close_decision,
     decide,
     decision_state,
-    logged_decision,
-    newest_decisions,
 )
 from immunos_mcp.ledger.engines import engine_text
 from immunos_mcp.ledger.measured_usage import ingest_requests, unread_lines
+from immunos_mcp.ledger.moments import utc_now
 from immunos_mcp.ledger.plan_limits import record_plan_usage
 from immunos_mcp.ledger.reported_usage import record_usage
 from immunos_mcp.ledger.session_snapshots import session_snapshot
 from immunos_mcp.ledger.sessions import (
     bind_session,
-    newest_sessions,
     open_session,
     reset_session,
     session_revisions,
@@ -50,34 +46,28 @@ from immunos_mcp.ledger.stored_settings import (
     change_settings,
     effective_settings,
     preview_settings,
-    setting_changes,
     unset_settings,
 )
 from immunos_mcp.rules import explanation, inputs, names, policy
 from immunos_mcp.rules.circumstances import Circumstances
 from immunos_mcp.rules.local_models import local_models
-from immunos_mcp.rules.setting_changes import apply, differences, notable_values
-from immunos_mcp.rules.status import engine_status, session_status, session_summary
+from immunos_mcp.rules.setting_changes import differences, notable_values
+from immunos_mcp.rules.status import engine_status, recorded_usage, session_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime
 
-    from immunos_mcp.answers.history import LoggedDecision, SettingChange
     from immunos_mcp.answers.models import ModelsAnswer
-    from immunos_mcp.answers.pruning import Pruned
-    from immunos_mcp.answers.replay import ReplayAnswer
-    from immunos_mcp.answers.report import ReportAnswer
     from immunos_mcp.answers.routing import Explanation
-    from immunos_mcp.answers.sessions import SessionSummary
     from immunos_mcp.answers.status import StatusAnswer
+    from immunos_mcp.answers.usage import RecordAnswer
     from immunos_mcp.assistants.follower import Follower
     from immunos_mcp.domain import Decision, PlanUsage, RequestUsage
     from immunos_mcp.ledger.connections.sqlite import SqliteLedger
     from immunos_mcp.ledger.decisions import DecisionState
-    from immunos_mcp.ledger.export import ExportedRows
     from immunos_mcp.ledger.sessions import Revisions
     from immunos_mcp.ledger.stored_settings import SettingsChanged
-    from immunos_mcp.reports.prices import Prices
     from immunos_mcp.rules.circumstances import SessionSnapshot
     from immunos_mcp.rules.setting_kinds import SettingChangeValue
     from immunos_mcp.rules.settings import Settings
@@ -92,10 +82,6 @@ REHEARSED_DECISIONS = 1000
 """How many of the newest decisions a dry run decides again: a few milliseconds' worth."""
 
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
 class Router:
     """The use cases, on one ledger.
 
@@ -107,7 +93,7 @@ class Router:
         self,
         ledger: SqliteLedger,
         default_session: str,
-        clock: Callable[[], datetime] = _utc_now,
+        clock: Callable[[], datetime] = utc_now,
         follower: Follower | None = None,
         engine: Callable[[], Engine] | None = None,
     ) -> None:
@@ -187,42 +173,29 @@ class Router:
         is kept and not counted: it is measured already.
         """
         name = self._session_name(session)
-        if outcome is not None and decision_id is None:
-            takes = "a decision_id with it, to say whose outcome it is"
-            raise InvalidInputError(Problem("outcome", outcome, takes))
-        if seconds is not None and decision_id is None:
-            takes = "a decision_id with it, to say whose work it was"
-            raise InvalidInputError(Problem("seconds", seconds, takes))
-        if decision_id is not None:
-            decision_id = inputs.decision_id(decision_id)
-        usage = Usage(
-            model=names.check_model_name(model),
-            counts=TokenCounts(
-                inputs.tokens("input_tokens", input_tokens) or 0,
-                inputs.tokens("output_tokens", output_tokens) or 0,
-                inputs.tokens("cache_creation_input_tokens", cache_creation_input_tokens) or 0,
-                inputs.tokens("cache_read_input_tokens", cache_read_input_tokens) or 0,
-            ),
-            request_id=None if request_id is None else names.check_request_id(request_id),
+        usage = inputs.reported_usage(
+            model,
+            {
+                "input_tokens": input_tokens,
+                "output_tokens": output_tokens,
+                "cache_creation_input_tokens": cache_creation_input_tokens,
+                "cache_read_input_tokens": cache_read_input_tokens,
+            },
             decision_id=decision_id,
-            outcome=None if outcome is None else inputs.member(Outcome, "outcome", outcome),
-            seconds=inputs.seconds(seconds),
+            outcome=outcome,
+            request_id=request_id,
+            seconds=seconds,
         )
         await self.catch_up()
         recorded = await self._ledger.write(
             record_usage, name, self._clock(), usage, REPORTED, is_measured=self.is_measured(client)
         )
-        tokens_before = policy.budget_tokens(recorded.before.claude, recorded.settings)
-        tokens_after = policy.budget_tokens(recorded.after.claude, recorded.settings)
-        level_before = policy.warning_level(tokens_before, recorded.settings)
-        level_after = policy.warning_level(tokens_after, recorded.settings)
-        return RecordAnswer(
-            session_tokens=tokens_after,
-            kept_local_tokens=recorded.after.local.total,
-            warning_level=level_after,
-            crossed=None if level_before is level_after else level_after,
-            repeated=recorded.repeated or None,
-            counted=None if recorded.counted else False,
+        return recorded_usage(
+            recorded.before,
+            recorded.after,
+            recorded.settings,
+            is_repeat=recorded.repeated,
+            is_counted=recorded.counted,
         )
 
     async def get_session_status(self, session: str | None = None) -> StatusAnswer:
@@ -311,39 +284,6 @@ class Router:
         )
         return replace(_config(would), dry_run=True, rehearsal=rehearsal)
 
-    async def replay(
-        self,
-        changes: Mapping[str, SettingChangeValue],
-        since: datetime | None = None,
-        session: str | None = None,
-        most: int = 20,
-    ) -> ReplayAnswer:
-        """Run the logged tasks through the policy with other settings; nothing is changed.
-
-        Args:
-            changes: what differs from the settings of the time, as ``update_config`` takes it.
-            since: earlier decisions are left out.
-            session: the session name; ``None``: all.
-            most: how many differing decisions are listed.
-        """
-        from immunos_mcp.ledger.history import replay  # few commands need it
-        from immunos_mcp.replay.changed_settings import changed_settings
-        from immunos_mcp.replay.summary import replay_summary
-
-        name = None if session is None else names.check_session_name(session)
-        await self._ledger.read(preview_settings, changes)
-        return await self._ledger.read(
-            replay,
-            lambda past: replay_summary(
-                past,
-                changed_settings(past, changes),
-                lambda settings: apply(settings, changes),
-                most,
-            ),
-            name,
-            since,
-        )
-
     async def unset_config(self, settings: tuple[str, ...], client: str) -> ConfigAnswer:
         """Return settings to their defaults, all or none."""
         return _config(await self._ledger.write(unset_settings, settings, client, self._clock()))
@@ -351,32 +291,6 @@ class Router:
     async def get_config(self) -> Settings:
         """Return the settings in force."""
         return await self._ledger.read(effective_settings)
-
-    async def explain_decision(self, decision_id: int) -> ExplainAnswer:
-        """Tell how a logged decision came about, from what it was made from at the time.
-
-        Raises:
-            InvalidInputError: there is no such decision, or what it was made from was pruned.
-        """
-        from immunos_mcp.ledger.history import replay  # few commands need it
-        from immunos_mcp.replay.engine import inputs_of
-
-        logged = await self._ledger.read(logged_decision, inputs.decision_id(decision_id))
-        decision = logged.decision
-        past = await self._ledger.read(replay, inputs_of, alone=decision_id)
-        if past is None:
-            takes = "a decision of which nothing was pruned"
-            raise InvalidInputError(Problem("decision_id", decision_id, takes))
-        return ExplainAnswer(
-            decision_id=logged.decision_id,
-            session=logged.session,
-            decided_at=logged.decided_at,
-            task_type=logged.task.task_type,
-            classification=logged.task.classification,
-            model=decision.model,
-            reason=decision.reason,
-            explanation=explanation.explain(*past),
-        )
 
     async def record_outcome(
         self, decision_id: int, outcome: str, seconds: float | None = None
@@ -390,9 +304,9 @@ class Router:
         known = inputs.member(Outcome, "outcome", outcome)
         closed = await self._ledger.write(
             close_decision,
-            inputs.decision_id(decision_id),
+            inputs.checked_decision_id(decision_id),
             known,
-            inputs.seconds(seconds),
+            inputs.checked_seconds(seconds),
             self._clock(),
         )
         return OutcomeAnswer(decision_id, known, closed.task_type, closed.model)
@@ -468,19 +382,6 @@ class Router:
         if self._follower is not None:
             await self._follower.catch_up(self._clock(), largest)
 
-    async def sync(
-        self, since: datetime | None, progress: Callable[[int, int], None]
-    ) -> SyncAnswer:
-        """Take over the history in all transcripts, as far back as ``since`` (``None``: all).
-
-        Args:
-            since: usage before this moment is left out.
-            progress: told the bytes read so far and the bytes there are, after each portion.
-        """
-        if self._follower is None:
-            return SyncAnswer(transcripts=0, added=0)
-        return await self._follower.sync(self._clock(), since, progress)
-
     def is_measured(self, client: str) -> bool:
         """Tell whether a client, by the name it gives itself, writes its usage down where we read."""
         return self._follower is not None and self._follower.is_measured(client)
@@ -493,25 +394,6 @@ class Router:
         """Take over requests that a client's telemetry reported; return how many were new."""
         return await self._ledger.write(ingest_requests, requests)
 
-    async def prune(self, keep_days: int, *, dry_run: bool = False) -> Pruned:
-        """Replace detail older than so many days (UTC) by sums; every total stays as it is.
-
-        Raises:
-            InvalidInputError: the days are not from 1 to ``inputs.MOST_DAYS``.
-        """
-        from immunos_mcp.ledger.pruning import preview_prune, prune  # one command needs it
-
-        days = timedelta(days=inputs.days("keep_days", keep_days))
-        await self.catch_up()
-        midnight = self._clock().astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-        if dry_run:
-            return await self._ledger.write(preview_prune, midnight - days)
-        pruned = await self._ledger.write(prune, midnight - days)
-        # Where others are at work, the next pruning gives the space back.
-        with suppress(LedgerError):
-            await self._ledger.compact()
-        return pruned
-
     async def bind(self, folder: str | None, session: str | None = None) -> BindAnswer:
         """Let a session name count one project folder's measured usage alone, or all again.
 
@@ -520,64 +402,6 @@ class Router:
         name = self._session_name(session)
         await self._ledger.write(bind_session, name, folder)
         return BindAnswer(session=name, folder=folder)
-
-    async def list_setting_changes(self, limit: int) -> tuple[SettingChange, ...]:
-        """Return the newest changes of settings, newest first."""
-        return await self._ledger.read(setting_changes, limit)
-
-    async def list_decisions(self, limit: int, session: str | None) -> tuple[LoggedDecision, ...]:
-        """Return the newest decisions, newest first; of every session when none is named."""
-        name = None if session is None else names.check_session_name(session)
-        return await self._ledger.read(newest_decisions, name, limit)
-
-    async def list_sessions(self, limit: int, session: str | None) -> tuple[SessionSummary, ...]:
-        """Return the newest sessions, newest first; under every name when none is given."""
-        name = None if session is None else names.check_session_name(session)
-        newest = await self._ledger.read(newest_sessions, name, limit)
-        return tuple(session_summary(record, newest.settings) for record in newest.sessions)
-
-    async def report(self, since: datetime | None, prices: Prices) -> ReportAnswer:
-        """Say what became of tokens, decisions and models, from a moment on or (``None``) ever.
-
-        Args:
-            since: earlier usage and decisions are left out; records of models never are.
-            prices: list prices, for what tokens cost and would have cost.
-        """
-        from immunos_mcp.ledger.report_figures import report_figures  # one command needs it
-        from immunos_mcp.reports import compose
-
-        await self.catch_up()
-        now = self._clock()
-        figures = await self._ledger.read(report_figures, since)
-        return compose.compose(figures, since, prices, now)
-
-    async def export(
-        self,
-        tables: Sequence[str],
-        since: datetime | None,
-        sink: Callable[[ExportedRows], None],
-    ) -> None:
-        """Give every row of some tables to ``sink``, batch by batch, as they all are at one moment.
-
-        Args:
-            tables: public names, each once; none: all tables there are.
-            since: rows that belong to an earlier time are left out; ``None``: none are.
-            sink: is called with an empty batch at the beginning of each table, then with its rows.
-
-        Raises:
-            InvalidInputError: there is no such table, or it is named twice.
-        """
-        from immunos_mcp.ledger import export  # one command needs it
-
-        for place, table in enumerate(tables):
-            if table not in export.TABLES:
-                raise InvalidInputError(
-                    Problem("table", table, f"one of {', '.join(export.TABLES)}")
-                )
-            if table in tables[:place]:
-                raise InvalidInputError(Problem("table", table, "each table once"))
-        await self.catch_up()
-        await self._ledger.read(export.export, tables or export.TABLES, since, sink)
 
     async def list_revisions(self) -> Revisions:
         """Return the settings and, for each open session, figures that change with its status."""

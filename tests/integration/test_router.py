@@ -31,6 +31,7 @@ from immunos_mcp.answers.sessions import ResetAnswer
 from immunos_mcp.answers.settings import ConfigAnswer, Difference, Rehearsal
 from immunos_mcp.answers.status import StatusAnswer
 from immunos_mcp.answers.usage import RecordAnswer
+from immunos_mcp.archive import Archive
 from immunos_mcp.domain import PlanUsage, Provider, Reason, TokenCounts, WarningLevel
 from immunos_mcp.errors import InvalidInputError, Problem
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
@@ -66,6 +67,7 @@ class Bench:
     """A router on a ledger of its own."""
 
     router: Router
+    archive: Archive
     clock: Clock
     file: Path
 
@@ -92,7 +94,7 @@ class Bench:
 def bench_at(file: Path) -> Generator[Bench]:
     clock = Clock()
     with InlineSqliteLedger(file) as ledger:
-        yield Bench(Router(ledger, "default", clock), clock, file)
+        yield Bench(Router(ledger, "default", clock), Archive(ledger, clock), clock, file)
 
 
 @pytest.fixture
@@ -128,7 +130,7 @@ def test_the_plans_own_limit_routes_once_a_setting_looks_at_it_until_its_window_
     assert (routine.reason, routine.plan_used_percent) == (Reason.PLAN_LIMIT_WARNING, 40.0)
     assert bench.route("essay", "critical").plan_used_percent is None
     assert bench.status().plan == (seven_day,)
-    logged = run_sync(bench.router.list_decisions(10, None))
+    logged = run_sync(bench.archive.list_decisions(10, None))
     assert [entry.decision.plan_used_percent for entry in logged] == [40.0, 40.0, 96.5, None]
     rehearsed = bench.try_out(plan_warning_percent=50)
     assert rehearsed.rehearsal == Rehearsal(4, 1, moved_to_ollama=0, moved_to_claude=1)
@@ -284,7 +286,7 @@ def test_asking_for_a_status_opens_nothing(bench: Bench) -> None:
         None,
         None,
     )
-    assert run_sync(bench.router.list_sessions(10, None)) == ()
+    assert run_sync(bench.archive.list_sessions(10, None)) == ()
 
 
 def test_opening_a_session_twice_opens_it_once(bench: Bench) -> None:
@@ -336,7 +338,7 @@ def test_a_decision_is_closed_by_its_record_once(bench: Bench) -> None:
     bench.record(5, decision_id=2)
     with pytest.raises(InvalidInputError, match="outcome: got 'success'"):
         bench.record(5, decision_id=1, outcome="success")
-    logged = run_sync(bench.router.list_decisions(10, None))
+    logged = run_sync(bench.archive.list_decisions(10, None))
     assert [(entry.decision_id, entry.outcome) for entry in logged] == [(2, None), (1, "failure")]
     assert bench.status().session_tokens == 15
 
@@ -346,7 +348,7 @@ def test_a_decision_that_nobody_made_is_refused(bench: Bench, decision_id: int) 
     usage = bench.router.record_usage(CLAUDE, 1, 1, decision_id=decision_id)
     takes = "the decision_id of a route_task answer"
     assert problems(usage) == (Problem("decision_id", decision_id, takes),)
-    assert run_sync(bench.router.list_sessions(10, None)) == ()
+    assert run_sync(bench.archive.list_sessions(10, None)) == ()
 
 
 @pytest.mark.parametrize(
@@ -416,7 +418,7 @@ def test_a_reset_gives_the_closing_figures_and_history_stays(bench: Bench) -> No
     bench.clock.move(minutes=1)
     assert bench.reset(" new day ") == ResetAnswer(2, 1, 5, 7, 1)
     assert (bench.status().session_id, bench.status().session_tokens) == (2, 0)
-    closed = run_sync(bench.router.list_sessions(10, None))[1]
+    closed = run_sync(bench.archive.list_sessions(10, None))[1]
     assert (closed.ended_at, closed.end_reason) == (NOON + timedelta(minutes=1), "new day")
     assert (closed.session_tokens, closed.kept_local_tokens) == (5, 7)
     assert (closed.decisions, closed.usage_records) == (1, 2)
@@ -438,11 +440,11 @@ def test_a_session_that_reached_its_window_is_over_at_the_next_call(
     bench.change(session_window_minutes=60)
     bench.clock.move(seconds=seconds)
     assert bench.status().session_tokens == tokens
-    assert len(run_sync(bench.router.list_sessions(10, None))) == 1
+    assert len(run_sync(bench.archive.list_sessions(10, None))) == 1
     assert bench.route("debug").session_tokens == tokens
     ended = [
         (entry.session_id, entry.end_reason)
-        for entry in run_sync(bench.router.list_sessions(10, None))
+        for entry in run_sync(bench.archive.list_sessions(10, None))
     ]
     assert ended == ([(1, None)] if tokens else [(2, None), (1, "session window")])
 
@@ -477,7 +479,7 @@ def test_settings_change_for_the_next_decision_and_are_kept_with_who_did_it(benc
     assert (bench.route("essay").model, bench.route("debug").model) == ("m:1", "claude-x")
     assert run_sync(bench.router.get_config()) == after
     assert sorted(
-        run_sync(bench.router.list_setting_changes(10)), key=lambda entry: entry.setting
+        run_sync(bench.archive.list_setting_changes(10)), key=lambda entry: entry.setting
     ) == [
         SettingChange(NOON, "test", "claude_model", None, "claude-x"),
         SettingChange(NOON, "test", "task_mappings.debug", CODER, None),
@@ -496,7 +498,7 @@ def test_one_bad_setting_refuses_all_of_them(bench: Bench) -> None:
 
 def test_changing_no_setting_answers_those_in_force(bench: Bench) -> None:
     assert bench.change() == ConfigAnswer({}, notable_values(Settings()))
-    assert run_sync(bench.router.list_setting_changes(10)) == ()
+    assert run_sync(bench.archive.list_setting_changes(10)) == ()
 
 
 def test_a_dry_run_tells_the_effect_on_the_sessions_own_decisions_and_changes_nothing(
@@ -559,15 +561,15 @@ def test_removing_a_mapping_that_is_not_there_stores_nothing(bench: Bench) -> No
 def test_the_newest_decisions_come_first(bench: Bench, session: str | None, ids: list[int]) -> None:
     for name in ("default", "work", "default", "work"):
         bench.route("debug", session=name)
-    logged = run_sync(bench.router.list_decisions(3, session))
+    logged = run_sync(bench.archive.list_decisions(3, session))
     assert [entry.decision_id for entry in logged] == ids
 
 
 def test_history_is_found_under_any_spelling_of_a_sessions_name(bench: Bench) -> None:
     bench.route("debug", session="cafe\u0301 ")
     for spelling in ("caf\u00e9", "cafe\u0301", " caf\u00e9 "):
-        decisions = run_sync(bench.router.list_decisions(10, spelling))
-        sessions = run_sync(bench.router.list_sessions(10, spelling))
+        decisions = run_sync(bench.archive.list_decisions(10, spelling))
+        sessions = run_sync(bench.archive.list_sessions(10, spelling))
         assert (len(decisions), len(sessions)) == (1, 1)
 
 
@@ -788,9 +790,9 @@ class RouterAgainstItsStatement(RuleBasedStateMachine):
 
     @invariant()
     def every_decision_and_session_is_in_the_history(self) -> None:
-        logged = run_sync(self.bench.router.list_decisions(10**6, None))
+        logged = run_sync(self.bench.archive.list_decisions(10**6, None))
         assert {entry.decision_id: entry.outcome for entry in logged} == self.outcomes
-        assert len(run_sync(self.bench.router.list_sessions(10**6, None))) == self.sessions_ever
+        assert len(run_sync(self.bench.archive.list_sessions(10**6, None))) == self.sessions_ever
 
 
 TestRouterAgainstItsStatement = RouterAgainstItsStatement.TestCase

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from immunos_mcp.archive import Archive
 from immunos_mcp.delegation.request import DelegationRequest
 from immunos_mcp.delegation.tasks import Delegations
 from immunos_mcp.engines.ollama import EngineWatch, Ollama, address
@@ -28,6 +29,7 @@ class Desk:
     """A router on a ledger of its own, and tasks handed over from it."""
 
     router: Router
+    archive: Archive
     delegations: Delegations
     folder: Path
 
@@ -53,6 +55,6 @@ async def desk_at(folder: Path, where: str) -> AsyncGenerator[Desk]:
             project = folder / "project"
             project.mkdir(exist_ok=True)
             try:
-                yield Desk(router, delegations, project)
+                yield Desk(router, Archive(ledger), delegations, project)
             finally:
                 tasks.cancel_scope.cancel()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from transcript_lines import NOON
 
+from immunos_mcp.archive import Archive
 from immunos_mcp.assistants.claude_code.transcripts import FORMAT
 from immunos_mcp.assistants.follower import Follower
 from immunos_mcp.assistants.transcripts import TranscriptFolders
@@ -33,10 +34,13 @@ class Desk:
         self.now: datetime = BEFORE
         self.ledger = InlineSqliteLedger(folder / "ledger.db")
         self.router = self.another_router()
+        self.archive = Archive(self.ledger, lambda: self.now, self._follower())
 
     def another_router(self) -> Router:
-        follower = Follower(self.ledger, TranscriptFolders((self.projects,), FORMAT))
-        return Router(self.ledger, "default", clock=lambda: self.now, follower=follower)
+        return Router(self.ledger, "default", clock=lambda: self.now, follower=self._follower())
+
+    def _follower(self) -> Follower:
+        return Follower(self.ledger, TranscriptFolders((self.projects,), FORMAT))
 
     def begin(self, session: str | None = None) -> None:
         run_sync(self.router.open_session(session))
@@ -48,4 +52,4 @@ class Desk:
         return self.status(session).session_tokens
 
     def sync_all(self) -> SyncAnswer:
-        return run_sync(self.router.sync(None, lambda _read, _total: None))
+        return run_sync(self.archive.sync(None, lambda _read, _total: None))

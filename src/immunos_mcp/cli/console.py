@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from pathlib import Path
 
+    from immunos_mcp.archive import Archive
     from immunos_mcp.domain import Engine
 
 CLIENT = f"{PROGRAM} command line"
@@ -38,29 +39,24 @@ class Answered(NamedTuple):
     text: str
 
 
-UseCase: TypeAlias = "Callable[[Router, Namespace], Coroutine[Any, Any, Answered | None]]"
-"""Runs on a router with the parsed arguments; ``None``: it has written its answer itself."""
+UseCase: TypeAlias = "Callable[[Router, Namespace], Coroutine[Any, Any, Answered]]"
+"""Runs on a router with the parsed arguments."""
+
+LookBack: TypeAlias = "Callable[[Archive, Namespace], Coroutine[Any, Any, Answered | None]]"
+"""Runs on an archive with the parsed arguments; ``None``: it has written its answer itself."""
 
 
-def on_ledger(
-    use_case: UseCase, *, looks_at_engine: bool = False, covers_all_sessions: bool = False
-) -> Callable[[Namespace], int]:
-    """Make a command's ``run`` out of a use case.
+def on_ledger(use_case: UseCase, *, looks_at_engine: bool = False) -> Callable[[Namespace], int]:
+    """Make a command's ``run`` out of a use case of the router.
 
     Args:
         use_case: what the command does.
         looks_at_engine: whether it needs to know what the local engine has now.
-        covers_all_sessions: whether it is about the whole ledger, so that it takes no session.
     """
 
     def run(given: Namespace) -> int:
         chosen = chosen_options(given)
-        if covers_all_sessions and given.session is not None:
-            takes = "nothing with this command, which is about all sessions"
-            raise InvalidInputError(Problem("--session", given.session, takes))
-        if hasattr(signal, "SIGPIPE"):
-            signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-        with InlineSqliteLedger(chosen.database) as ledger:
+        with _ledger(chosen) as ledger:
             engine = _engine_now(chosen) if looks_at_engine else None
             router = Router(
                 ledger,
@@ -69,11 +65,45 @@ def on_ledger(
                 engine=None if engine is None else lambda: engine,
             )
             answered = run_sync(use_case(router, given))
-        if answered is not None:
-            say(to_json(answered.answer) if given.json else answered.text)
-        return EXIT_FINE
+        return _show(answered, given)
 
     return run
+
+
+def on_archive(
+    look_back: LookBack, *, covers_all_sessions: bool = False
+) -> Callable[[Namespace], int]:
+    """Make a command's ``run`` out of a use case of the archive.
+
+    Args:
+        look_back: what the command does.
+        covers_all_sessions: whether it is about the whole ledger, so that it takes no session.
+    """
+
+    def run(given: Namespace) -> int:
+        from immunos_mcp.archive import Archive
+
+        chosen = chosen_options(given)
+        if covers_all_sessions and given.session is not None:
+            takes = "nothing with this command, which is about all sessions"
+            raise InvalidInputError(Problem("--session", given.session, takes))
+        with _ledger(chosen) as ledger:
+            archive = Archive(ledger, follower=transcript_follower(ledger, chosen))
+            answered = run_sync(look_back(archive, given))
+        return EXIT_FINE if answered is None else _show(answered, given)
+
+    return run
+
+
+def _ledger(chosen: options.Options) -> InlineSqliteLedger:
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    return InlineSqliteLedger(chosen.database)
+
+
+def _show(answered: Answered, given: Namespace) -> int:
+    say(to_json(answered.answer) if given.json else answered.text)
+    return EXIT_FINE
 
 
 def chosen_options(given: Namespace) -> options.Options:

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 from immunos_mcp.cli import terminal
 from immunos_mcp.cli.command import Command
-from immunos_mcp.cli.console import Answered, moment, on_ledger, whole_number
+from immunos_mcp.cli.console import Answered, moment, on_archive, whole_number
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
-    from immunos_mcp.router import Router
+    from immunos_mcp.archive import Archive
 
 
-async def _sync(router: Router, given: Namespace) -> Answered:
+async def _sync(archive: Archive, given: Namespace) -> Answered:
     since = None if given.all else given.since
-    answer = await router.sync(since, _show_progress if sys.stderr.isatty() else _no_progress)
+    answer = await archive.sync(since, _show_progress if sys.stderr.isatty() else _no_progress)
     text = f"Read {answer.transcripts} transcripts, {answer.added} responses were new"
     if answer.unread_lines or answer.unread_files:
         lines, files = answer.unread_lines or 0, answer.unread_files or 0
@@ -43,8 +43,8 @@ def _add_sync_arguments(parser: ArgumentParser) -> None:
     span.add_argument("--all", action="store_true", help="read everything there is")
 
 
-async def _prune(router: Router, given: Namespace) -> Answered:
-    answer = await router.prune(given.keep_days, dry_run=given.dry_run)
+async def _prune(archive: Archive, given: Namespace) -> Answered:
+    answer = await archive.prune(given.keep_days, dry_run=given.dry_run)
     what = "Would sum up" if answer.dry_run else "Summed up"
     text = (
         f"{what} {answer.decisions:,} decisions and {answer.usage_records:,} usage records from before"
@@ -69,14 +69,14 @@ COMMANDS = (
         "sync",
         "read the history in Claude Code's transcripts",
         "sync --since 2026-11-01",
-        on_ledger(_sync),
+        on_archive(_sync),
         _add_sync_arguments,
     ),
     Command(
         "prune",
         "replace old detail by sums that keep every total exact",
         "prune --keep-days 90 --dry-run",
-        on_ledger(_prune, covers_all_sessions=True),
+        on_archive(_prune, covers_all_sessions=True),
         _add_prune_arguments,
     ),
 )

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 from immunos_mcp.cli import terminal
 from immunos_mcp.cli.assignments import assignments
 from immunos_mcp.cli.command import Command
-from immunos_mcp.cli.console import Answered, limit, moment, on_ledger
+from immunos_mcp.cli.console import Answered, limit, moment, on_archive
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
-    from immunos_mcp.router import Router
+    from immunos_mcp.archive import Archive
 
 
-async def _replay(router: Router, given: Namespace) -> Answered:
+async def _replay(archive: Archive, given: Namespace) -> Answered:
     changes = assignments(given.assignments)
-    answer = await router.replay(changes, given.since, given.session, given.limit)
+    answer = await archive.replay(changes, given.since, given.session, given.limit)
     return Answered(answer, terminal.replayed(answer))
 
 
@@ -41,7 +41,7 @@ COMMANDS = (
         "replay",
         "run the logged tasks through the policy with other settings, and change nothing",
         "replay --set auto_switch_threshold=160000 --since 2026-11-01",
-        on_ledger(_replay),
+        on_archive(_replay),
         _add_arguments,
     ),
 )

@@ -13,7 +13,7 @@ from immunos_mcp.cli.console import (
     chosen_options,
     file,
     moment,
-    on_ledger,
+    on_archive,
     say,
     say_in_utf_8,
 )
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from immunos_mcp.answers.report import ReportAnswer
-    from immunos_mcp.router import Router
+    from immunos_mcp.archive import Archive
 
 
-async def _report(router: Router, given: Namespace) -> Answered | None:
+async def _report(archive: Archive, given: Namespace) -> Answered | None:
     from immunos_mcp.reports import prices
 
     if given.open and given.format not in {None, "html"}:
         raise InvalidInputError(Problem("--format", given.format, "html, where --open shows it"))
     form = "html" if given.open else _form(given, "text", "json")
     path = _report_path(given)
-    answer = await router.report(given.since, prices.list_prices(datetime.now(UTC)))
+    answer = await archive.report(given.since, prices.list_prices(datetime.now(UTC)))
     content = _rendered(answer, form)
     if path is None:
         say_in_utf_8()
@@ -126,7 +126,7 @@ def _add_report_arguments(parser: ArgumentParser) -> None:
     )
 
 
-async def _export(router: Router, given: Namespace) -> Answered | None:
+async def _export(archive: Archive, given: Namespace) -> Answered | None:
     from immunos_mcp.reports import output_file, rows
 
     form = _form(given, "jsonl", "jsonl")
@@ -136,11 +136,11 @@ async def _export(router: Router, given: Namespace) -> Answered | None:
         raise InvalidInputError(Problem("--table", got, "exactly one table with --format csv"))
     if given.output is None:
         output = output_file.Output(sys.stdout.buffer, "standard output")
-        await router.export(tables, given.since, rows.sink(form, output))
+        await archive.export(tables, given.since, rows.sink(form, output))
         output.flush()
         return None
     with output_file.written(given.output, "--output") as output:
-        await router.export(tables, given.since, rows.sink(form, output))
+        await archive.export(tables, given.since, rows.sink(form, output))
     return Answered({"output_path": str(given.output)}, f"Wrote {given.output}")
 
 
@@ -165,14 +165,14 @@ COMMANDS = (
         "report",
         "report on all tokens, costs, decisions, models and sessions of the ledger",
         "report --since 2026-11-01 --open",
-        on_ledger(_report, covers_all_sessions=True),
+        on_archive(_report, covers_all_sessions=True),
         _add_report_arguments,
     ),
     Command(
         "export",
         "write the rows of the ledger for other programs",
         "export --table decision usage --since 2026-11-01 > rows.jsonl",
-        on_ledger(_export, covers_all_sessions=True),
+        on_archive(_export, covers_all_sessions=True),
         _add_export_arguments,
     ),
 )

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 from immunos_mcp.cli import terminal
 from immunos_mcp.cli.command import Command
-from immunos_mcp.cli.console import Answered, on_ledger, seconds, whole_number
+from immunos_mcp.cli.console import Answered, on_archive, on_ledger, seconds, whole_number
 from immunos_mcp.domain import Classification, Outcome
 from immunos_mcp.server import text
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
+    from immunos_mcp.archive import Archive
     from immunos_mcp.router import Router
 
 
@@ -27,8 +28,8 @@ def _add_route_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--tokens", type=whole_number, metavar="N", help="estimated tokens")
 
 
-async def _explain(router: Router, given: Namespace) -> Answered:
-    answer = await router.explain_decision(given.decision_id)
+async def _explain(archive: Archive, given: Namespace) -> Answered:
+    answer = await archive.explain_decision(given.decision_id)
     return Answered(answer, terminal.explanation(answer))
 
 
@@ -100,7 +101,7 @@ COMMANDS = (
         "explain",
         "tell how a decision came about, and what would have given another",
         "explain 7",
-        on_ledger(_explain),
+        on_archive(_explain),
         _add_explain_arguments,
     ),
     Command(

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 from immunos_mcp.cli import terminal
 from immunos_mcp.cli.command import Command
-from immunos_mcp.cli.console import Answered, folder, limit, on_ledger
+from immunos_mcp.cli.console import Answered, folder, limit, on_archive, on_ledger
 from immunos_mcp.options import LEDGER_OPTIONS
 from immunos_mcp.server import text
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
+    from immunos_mcp.archive import Archive
     from immunos_mcp.router import Router
 
 
@@ -38,11 +39,11 @@ def _add_reset_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--reason", metavar="TEXT", help="kept with the closed session")
 
 
-async def _history(router: Router, given: Namespace) -> Answered:
+async def _history(archive: Archive, given: Namespace) -> Answered:
     if given.what == "decisions":
-        logged = await router.list_decisions(given.limit, given.session)
+        logged = await archive.list_decisions(given.limit, given.session)
         return Answered(logged, terminal.decisions(logged))
-    summaries = await router.list_sessions(given.limit, given.session)
+    summaries = await archive.list_sessions(given.limit, given.session)
     return Answered(summaries, terminal.sessions(summaries))
 
 
@@ -76,7 +77,7 @@ COMMANDS = (
         "history",
         "show the newest decisions or sessions",
         "history sessions --limit 5",
-        on_ledger(_history),
+        on_archive(_history),
         _add_history_arguments,
     ),
     Command(

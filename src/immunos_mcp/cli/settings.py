@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from immunos_mcp.cli import terminal
 from immunos_mcp.cli.assignments import assignments, split
 from immunos_mcp.cli.command import Command
-from immunos_mcp.cli.console import CLIENT, Answered, limit, on_ledger
+from immunos_mcp.cli.console import CLIENT, Answered, limit, on_archive, on_ledger
 from immunos_mcp.errors import InvalidInputError, Problem
 from immunos_mcp.rules import setting_changes, settings
 from immunos_mcp.rules.names import normalise_task_type
@@ -16,6 +16,7 @@ from immunos_mcp.server import text
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
+    from immunos_mcp.archive import Archive
     from immunos_mcp.router import Router
 
 
@@ -73,8 +74,8 @@ def _add_preset_arguments(parser: ArgumentParser) -> None:
     _add_dry_run(parser)
 
 
-async def _history(router: Router, given: Namespace) -> Answered:
-    changes = await router.list_setting_changes(given.limit)
+async def _history(archive: Archive, given: Namespace) -> Answered:
+    changes = await archive.list_setting_changes(given.limit)
     return Answered(changes, terminal.setting_changes(changes))
 
 
@@ -123,7 +124,7 @@ _ACTIONS = (
         "history",
         "show who changed what and when",
         "config history",
-        on_ledger(_history),
+        on_archive(_history),
         _add_history_arguments,
     ),
 )

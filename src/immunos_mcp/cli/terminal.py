@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC
 from typing import TYPE_CHECKING
+
+from immunos_mcp.rules.formatting import minute, second
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from datetime import datetime
 
     from immunos_mcp.answers.history import LoggedDecision, SettingChange
     from immunos_mcp.answers.models import ModelsAnswer
@@ -25,7 +25,7 @@ NEWEST_CROSSINGS = 20
 
 def status(answer: StatusAnswer) -> str:
     """Lay out a session's status over a few lines."""
-    since = "not begun" if answer.started_at is None else f"since {_minute(answer.started_at)} UTC"
+    since = "not begun" if answer.started_at is None else f"since {minute(answer.started_at)} UTC"
     used = min(1.0, answer.session_tokens / answer.session_limit)
     percent = f"{answer.percent_used:,}".removesuffix(".0")
     cells = int(used * BAR_CELLS)
@@ -83,7 +83,7 @@ def _measured(answer: StatusAnswer) -> str:
 
 def _plan(usage: PlanUsage) -> str:
     window = usage.window.replace("_", "-")
-    return f"{window} {usage.used_percentage:g} % used (until {_minute(usage.resets_at)} UTC)"
+    return f"{window} {usage.used_percentage:g} % used (until {minute(usage.resets_at)} UTC)"
 
 
 def settings(values: Mapping[str, SettingValue]) -> str:
@@ -102,7 +102,7 @@ def explanation(answer: ExplainAnswer) -> str:
     told = answer.explanation
     lines = [
         (
-            f"Decision {answer.decision_id} ({answer.session}, {_second(answer.decided_at)} UTC): "
+            f"Decision {answer.decision_id} ({answer.session}, {second(answer.decided_at)} UTC): "
             f"{answer.classification} {answer.task_type} to {answer.model}, {answer.reason}"
         ),
         *(f"{'yes' if row.applies else 'no':<4} {row.reason:<22} {row.why}" for row in told.rows),
@@ -137,8 +137,8 @@ def replayed(answer: ReplayAnswer) -> str:
             (
                 f"{each.session_id} {each.session}",
                 each.level,
-                "never" if each.before is None else _second(each.before),
-                "never" if each.after is None else _second(each.after),
+                "never" if each.before is None else second(each.before),
+                "never" if each.after is None else second(each.after),
             )
             for each in newest
         )
@@ -199,7 +199,7 @@ def setting_changes(changes: Sequence[SettingChange]) -> str:
         ("when (UTC)", "client", "setting", "from", "to"),
         (
             (
-                _second(change.changed_at),
+                second(change.changed_at),
                 change.client,
                 change.setting,
                 change.before or _unset(change.setting),
@@ -217,7 +217,7 @@ def decisions(logged: Sequence[LoggedDecision]) -> str:
         (
             (
                 str(entry.decision_id),
-                _second(entry.decided_at),
+                second(entry.decided_at),
                 entry.session,
                 entry.task.task_type,
                 entry.task.classification,
@@ -239,8 +239,8 @@ def sessions(summaries: Sequence[SessionSummary]) -> str:
             (
                 str(summary.session_id),
                 summary.session,
-                _second(summary.started_at),
-                "open" if summary.ended_at is None else _second(summary.ended_at),
+                second(summary.started_at),
+                "open" if summary.ended_at is None else second(summary.ended_at),
                 f"{summary.session_tokens:,}",
                 f"{summary.kept_local_tokens:,}",
                 f"{summary.decisions:,}",
@@ -266,11 +266,3 @@ def _unset(setting: str) -> str:
 
 def _in_minutes(minutes: int | None) -> str:
     return "" if minutes is None else f" (in {minutes:,} min)"
-
-
-def _minute(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M")
-
-
-def _second(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")

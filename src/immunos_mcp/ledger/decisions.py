@@ -24,7 +24,7 @@ from immunos_mcp.ledger import engines, records
 from immunos_mcp.ledger.moments import as_stored, moment_of, utc_text
 from immunos_mcp.ledger.plan_limits import plan_usage
 from immunos_mcp.ledger.sessions import opened_session
-from immunos_mcp.ledger.stored_settings import effective, effective_settings, policy_id
+from immunos_mcp.ledger.stored_settings import effective_settings, policy_id, settings_in_force
 from immunos_mcp.ledger.totals import by_kind
 from immunos_mcp.rules.circumstances import SessionSnapshot
 from immunos_mcp.rules.models import record_key
@@ -78,7 +78,7 @@ def decide(
     """
     # As it is logged, so that a replay judges by the same moment.
     now = as_stored(now)
-    settings, canonical = effective(connection)
+    settings, canonical = settings_in_force(connection)
     session = opened_session(connection, name, now, settings)
     looks_at_plan = settings.plan_warning_percent or settings.plan_auto_switch_percent
     plan = plan_usage(connection, now) if looks_at_plan else ()
@@ -279,7 +279,7 @@ def close_as(
                 (decided.decision_id,),
             )
         return
-    settings, canonical = effective(connection)
+    settings, canonical = settings_in_force(connection)
     own = record_key(decided.model, settings)
     key = record_key(model, settings)
     corrected_at = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
+from immunos_mcp.errors import InvalidInputError, Problem
 from immunos_mcp.ledger.moments import utc_text
 
 if TYPE_CHECKING:
@@ -283,6 +284,20 @@ _TABLES = {
 
 TABLES: tuple[str, ...] = tuple(_TABLES)
 """Public names of all tables."""
+
+
+def chosen_tables(names: Sequence[str]) -> Sequence[str]:
+    """Return the tables that were named, or all of them.
+
+    Raises:
+        InvalidInputError: there is no such table, or it is named twice.
+    """
+    for place, table in enumerate(names):
+        if table not in TABLES:
+            raise InvalidInputError(Problem("table", table, f"one of {', '.join(TABLES)}"))
+        if table in names[:place]:
+            raise InvalidInputError(Problem("table", table, "each table once"))
+    return names or TABLES
 
 
 def export(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import groupby
 from operator import itemgetter
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from immunos_mcp.domain import Provider, TokenCounts
 from immunos_mcp.ledger import engines, records, stored_settings
@@ -40,6 +40,12 @@ _DECISION_COLUMNS = """
     claude_cache_read_input_tokens
 """
 
+_REPLAYED = (
+    "decision_id >= ?2 AND decided_at >= ?3 AND (?5 IS NULL OR decision_id = ?5)"
+    " AND (?4 IS NULL OR session_id IN"
+    " (SELECT session_id FROM immunos_mcp_session WHERE name = ?4))"
+)
+
 
 def replay(
     connection: Connection,
@@ -72,38 +78,7 @@ def history(
     Raises:
         InvalidStoredSettingsError: the ledger holds settings that cannot be used.
     """
-    (first,) = connection.execute(
-        "SELECT coalesce(max(first_decision_id), 0) FROM immunos_mcp_pruning"
-    ).fetchone()
-    from_decision = first
-    if newest is not None:
-        found = newest_decisions(connection, name, newest)
-        from_decision = max(first, found[-1].decision_id) if found else BEYOND_ALL
-    moment = "" if since is None else utc_text(since)
-
-    def decisions() -> Iterable[PastDecision]:
-        replayed = (
-            "decision_id >= ?2 AND decided_at >= ?3 AND (?5 IS NULL OR decision_id = ?5)"
-            " AND (?4 IS NULL OR session_id IN"
-            " (SELECT session_id FROM immunos_mcp_session WHERE name = ?4))"
-        )
-        rows = connection.execute(
-            f"SELECT 1, {_DECISION_COLUMNS} FROM immunos_mcp_decision"  # noqa: S608  # constants
-            f" WHERE {replayed}"
-            f" UNION ALL SELECT 0, {_DECISION_COLUMNS} FROM immunos_mcp_decision"
-            f" WHERE decision_id >= ?1 AND trial = 1 AND NOT ({replayed}) ORDER BY decision_id",
-            (first, from_decision, moment, name, alone),
-        )
-        return map(PastDecision._make, rows)
-
-    def outcomes() -> Iterable[PastOutcome]:
-        rows = connection.execute(
-            "SELECT after_decision_id, outcome.policy_id, outcome.model, task_type, decision.model,"
-            " coalesce(outcome.outcome, decision.outcome), coalesce(known_at, closed_at), corrected_at FROM immunos_mcp_outcome AS outcome"
-            " JOIN immunos_mcp_decision AS decision USING (decision_id) ORDER BY outcome_id"
-        )
-        return map(PastOutcome._make, rows)
-
+    wanted = _wanted(connection, name, since, newest, alone)
     return History(
         current=stored_settings.effective_settings(connection),
         policies={
@@ -119,13 +94,70 @@ def history(
             )
         },
         records=_pruned_records(connection),
-        decisions=decisions,
-        outcomes=outcomes,
+        decisions=lambda: _decisions(connection, wanted),
+        outcomes=lambda: _outcomes(connection),
         work=lambda: _work(connection),
-        sessions=lambda: _sessions(connection, name, moment),
+        sessions=lambda: _sessions(connection, name, wanted.since),
         usage=lambda: _usage(connection),
         pruned_before=_pruned_before(connection),
     )
+
+
+class _Wanted(NamedTuple):
+    """Which decisions are replayed, as the parameters of ``_REPLAYED``.
+
+    Attributes:
+        first: the first decision of which nothing was pruned.
+        from_decision: the first that is replayed.
+        since: the moment of the earliest that is replayed, as it is stored; empty: any.
+        name: the session name; ``None``: all.
+        alone: the only one; ``None``: all.
+    """
+
+    first: int
+    from_decision: int
+    since: str
+    name: str | None
+    alone: int | None
+
+
+def _wanted(
+    connection: Connection,
+    name: str | None,
+    since: datetime | None,
+    newest: int | None,
+    alone: int | None,
+) -> _Wanted:
+    (first,) = connection.execute(
+        "SELECT coalesce(max(first_decision_id), 0) FROM immunos_mcp_pruning"
+    ).fetchone()
+    from_decision = first
+    if newest is not None:
+        found = newest_decisions(connection, name, newest)
+        from_decision = max(first, found[-1].decision_id) if found else BEYOND_ALL
+    return _Wanted(first, from_decision, "" if since is None else utc_text(since), name, alone)
+
+
+def _decisions(connection: Connection, wanted: _Wanted) -> Iterable[PastDecision]:
+    """Return what is replayed, and the trials beside it, which took a turn each."""
+    rows = connection.execute(
+        f"SELECT 1, {_DECISION_COLUMNS} FROM immunos_mcp_decision"  # noqa: S608  # constants
+        f" WHERE {_REPLAYED}"
+        f" UNION ALL SELECT 0, {_DECISION_COLUMNS} FROM immunos_mcp_decision"
+        f" WHERE decision_id >= ?1 AND trial = 1 AND NOT ({_REPLAYED}) ORDER BY decision_id",
+        wanted,
+    )
+    return map(PastDecision._make, rows)
+
+
+def _outcomes(connection: Connection) -> Iterable[PastOutcome]:
+    rows = connection.execute(
+        "SELECT after_decision_id, outcome.policy_id, outcome.model, task_type, decision.model,"
+        " coalesce(outcome.outcome, decision.outcome), coalesce(known_at, closed_at), corrected_at"
+        " FROM immunos_mcp_outcome AS outcome"
+        " JOIN immunos_mcp_decision AS decision USING (decision_id) ORDER BY outcome_id"
+    )
+    return map(PastOutcome._make, rows)
 
 
 def _pruned_before(connection: Connection) -> str | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import Struct
 
@@ -47,14 +47,21 @@ def stored_settings(connection: Connection) -> dict[str, str]:
     return dict(connection.execute(_SELECT_SETTINGS).fetchall())
 
 
+class InForce(NamedTuple):
+    """The settings in force, and the line that ``stored_form`` spells them in."""
+
+    settings: Settings
+    line: str
+
+
 @lru_cache(maxsize=16)
-def _parsed_settings(rows: tuple[tuple[str, str], ...]) -> tuple[Settings, str]:
+def _parsed_settings(rows: tuple[tuple[str, str], ...]) -> InForce:
     settings = from_stored(dict(rows))
-    return settings, stored_form(settings)
+    return InForce(settings, stored_form(settings))
 
 
-def effective(connection: Connection) -> tuple[Settings, str]:
-    """Return the settings in force, and the line that ``settings.stored_form`` spells them in."""
+def settings_in_force(connection: Connection) -> InForce:
+    """Return the settings in force, in both forms."""
     return _parsed_settings(tuple(connection.execute(_SELECT_SETTINGS)))
 
 
@@ -64,7 +71,7 @@ def effective_settings(connection: Connection) -> Settings:
     Raises:
         InvalidStoredSettingsError: the ledger holds settings that cannot be used.
     """
-    return effective(connection)[0]
+    return settings_in_force(connection).settings
 
 
 def change_settings(
@@ -185,7 +192,7 @@ def setting_changes(connection: Connection, limit: int) -> tuple[SettingChange, 
 
 
 def policy_id(connection: Connection, canonical: str, now: datetime) -> int:
-    """Return the number of settings that decisions refer to, spelled as ``effective`` does."""
+    """Return the number of settings that decisions refer to, spelled as ``InForce.line``."""
     row = connection.execute(
         "SELECT policy_id FROM immunos_mcp_policy WHERE settings = ?", (canonical,)
     ).fetchone()

@@ -1,4 +1,4 @@
-"""How a report spells names, numbers, money and moments, in text and on a page. Pure."""
+"""How people are shown names, numbers, money and moments, in text and on a page. Pure."""
 
 from __future__ import annotations
 
@@ -75,6 +75,11 @@ def prices_of(prices: PricesAnswer) -> str:
 def minute(moment: datetime) -> str:
     """Spell a moment in UTC, to the minute."""
     return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M")
+
+
+def second(moment: datetime) -> str:
+    """Spell a moment in UTC, to the second."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def session_end(session: ReportedSession) -> str:

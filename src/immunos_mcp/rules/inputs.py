@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from immunos_mcp.domain import MAXIMUM_TOKENS
+from immunos_mcp.domain import MAXIMUM_TOKENS, Outcome, TokenCounts, Usage
 from immunos_mcp.errors import InvalidInputError, Problem
+from immunos_mcp.rules import names
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 LARGEST_ID = 2**63 - 1
 MOST_SECONDS = 86_400
@@ -31,7 +35,7 @@ def tokens(field: str, count: int | None) -> int | None:
     raise InvalidInputError(Problem(field, count, f"a whole number from 0 to {MAXIMUM_TOKENS}"))
 
 
-def seconds(given: float | None) -> float | None:
+def checked_seconds(given: float | None) -> float | None:
     """Return how long something took, if that was given."""
     if given is None or 0 <= given <= MOST_SECONDS:
         return given
@@ -56,8 +60,45 @@ def unknown_decision(decision_id: int) -> InvalidInputError:
     return InvalidInputError(Problem("decision_id", decision_id, takes))
 
 
-def decision_id(number: int) -> int:
+def checked_decision_id(number: int) -> int:
     """Return the id of a decision."""
     if is_id(number):
         return number
     raise unknown_decision(number)
+
+
+def reported_usage(
+    model: str,
+    kinds: Mapping[str, int | None],
+    *,
+    decision_id: int | None,
+    outcome: str | None,
+    request_id: str | None,
+    seconds: float | None,
+) -> Usage:
+    """Return what a client says a response used.
+
+    Args:
+        model: the model's name.
+        kinds: tokens by kind, under the names of ``TokenCounts``; ``None`` is 0.
+        decision_id: the decision it belongs to.
+        outcome: what became of that decision.
+        request_id: the client's own name of the response.
+        seconds: how long the work took.
+    """
+    if decision_id is None:
+        lacking = (("outcome", outcome, "outcome it is"), ("seconds", seconds, "work it was"))
+        for field, given, whose in lacking:
+            if given is not None:
+                takes = f"a decision_id with it, to say whose {whose}"
+                raise InvalidInputError(Problem(field, given, takes))
+    else:
+        decision_id = checked_decision_id(decision_id)
+    return Usage(
+        model=names.check_model_name(model),
+        counts=TokenCounts(**{kind: tokens(kind, count) or 0 for kind, count in kinds.items()}),
+        request_id=None if request_id is None else names.check_request_id(request_id),
+        decision_id=decision_id,
+        outcome=None if outcome is None else member(Outcome, "outcome", outcome),
+        seconds=checked_seconds(seconds),
+    )

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 from immunos_mcp.answers.sessions import SessionSummary
 from immunos_mcp.answers.status import EngineStatus, StatusAnswer
+from immunos_mcp.answers.usage import RecordAnswer
 from immunos_mcp.domain import EngineState
 from immunos_mcp.rules import models, pace, policy
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from immunos_mcp.domain import Engine, SessionRecord
+    from immunos_mcp.domain import Engine, Session, SessionRecord
     from immunos_mcp.rules.circumstances import SessionSnapshot
     from immunos_mcp.rules.settings import Settings
 
@@ -63,6 +64,23 @@ def session_status(
         folder=session.folder,
         unread_lines=unread_lines or None,
         unread_files=unread_files or None,
+    )
+
+
+def recorded_usage(
+    before: Session, after: Session, settings: Settings, *, is_repeat: bool, is_counted: bool
+) -> RecordAnswer:
+    """Say what a usage record did to a session, and which level it has reached with it."""
+    tokens = policy.budget_tokens(after.claude, settings)
+    level_before = policy.warning_level(policy.budget_tokens(before.claude, settings), settings)
+    level = policy.warning_level(tokens, settings)
+    return RecordAnswer(
+        session_tokens=tokens,
+        kept_local_tokens=after.local.total,
+        warning_level=level,
+        crossed=None if level is level_before else level,
+        repeated=is_repeat or None,
+        counted=None if is_counted else False,
     )
 
 

@@ -1,4 +1,4 @@
-"""What crosses the MCP boundary: the arguments of the tools, and the schemas of their answers.
+"""The arguments of the tools, and their schemas.
 
 Arguments are strict: no text for numbers, no fractions, no unknown fields. ``null`` for an optional
 argument counts as not given, since some clients always send every argument.
@@ -22,14 +22,6 @@ from pydantic import (
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
-from immunos_mcp.answers.delegation import DelegateAnswer
-from immunos_mcp.answers.encoding import to_json, to_object
-from immunos_mcp.answers.routing import RouteAnswer
-from immunos_mcp.answers.schema import answer_schema
-from immunos_mcp.answers.sessions import ResetAnswer
-from immunos_mcp.answers.settings import ConfigAnswer
-from immunos_mcp.answers.status import StatusAnswer
-from immunos_mcp.answers.usage import RecordAnswer
 from immunos_mcp.domain import MAXIMUM_TOKENS
 from immunos_mcp.errors import InvalidInputError, Problem
 from immunos_mcp.rules import names
@@ -49,9 +41,6 @@ if TYPE_CHECKING:
 
     from immunos_mcp.rules.setting_kinds import Kind, SettingChangeValue
     from immunos_mcp.rules.settings import Row
-
-if TYPE_CHECKING:
-    from msgspec import Struct
 
 JsonObject = dict[str, Any]
 """A JSON object on its way in or out; what it holds is checked by a schema, not by a type."""
@@ -296,26 +285,3 @@ def input_schema(model: type[BaseModel]) -> JsonObject:
     schema = _trimmed(model.model_json_schema(by_alias=False))
     schema.pop("description", None)
     return schema
-
-
-class Answer:
-    """The wire form of one kind of answer: its schema, and the way a value becomes JSON."""
-
-    def __init__(self, kind: type[Struct]) -> None:
-        self.schema: JsonObject = answer_schema(kind)
-
-    def dump(self, answer: Struct) -> JsonObject:
-        """Return an answer as a JSON object without null fields."""
-        return to_object(answer)
-
-    def dump_json(self, answer: Struct) -> str:
-        """Return an answer as one line of JSON without null fields."""
-        return to_json(answer)
-
-
-ROUTE = Answer(RouteAnswer)
-RECORD = Answer(RecordAnswer)
-STATUS = Answer(StatusAnswer)
-RESET = Answer(ResetAnswer)
-CONFIG = Answer(ConfigAnswer)
-DELEGATE = Answer(DelegateAnswer)

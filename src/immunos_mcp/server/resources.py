@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import mcp_types as mcp
 from mcp.server.subscriptions import ListenHandler
 from mcp.shared.exceptions import MCPError
 
+from immunos_mcp.answers.encoding import to_json
 from immunos_mcp.errors import ImmunosError
 from immunos_mcp.rules import settings
-from immunos_mcp.server import arguments
 from immunos_mcp.server.uris import CONFIG_URI, SESSION_STATUS_TEMPLATE, STATUS_URI, session_of
 
 if TYPE_CHECKING:
@@ -86,12 +85,11 @@ class Resources:
 
     async def _read(self, uri: str) -> str:
         if uri == CONFIG_URI:
-            in_force = settings.values(await self._router.get_config())
-            return json.dumps(in_force, separators=(",", ":"), ensure_ascii=False)
+            return to_json(settings.values(await self._router.get_config()))
         name = session_of(uri, self._default_session)
         if name is None:
             raise _unknown(uri)
-        return arguments.STATUS.dump_json(await self._router.get_session_status(name))
+        return to_json(await self._router.get_session_status(name))
 
     async def subscribe(
         self, context: Context, params: mcp.SubscribeRequestParams

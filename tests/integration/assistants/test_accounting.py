@@ -21,6 +21,7 @@ from transcript_desks import AFTER, BEFORE, Desk
 from transcript_lines import NOON, Answer, append, transcript
 
 from immunos_mcp.answers.usage import SyncAnswer
+from immunos_mcp.archive import Archive
 from immunos_mcp.assistants import bulk_reading, transcripts
 from immunos_mcp.assistants.claude_code.transcripts import transcript_folders
 from immunos_mcp.domain import TokenCounts
@@ -141,7 +142,7 @@ def test_usage_written_down_late_counts_in_the_session_it_belongs_to(desk: Desk)
     closing_answer = run_sync(desk.router.reset_session())
     append(transcript(desk.projects), Answer("m1", 10, at=NOON))
     assert desk.tokens() == 0
-    sessions = {entry.session_id: entry for entry in run_sync(desk.router.list_sessions(9, None))}
+    sessions = {entry.session_id: entry for entry in run_sync(desk.archive.list_sessions(9, None))}
     assert closing_answer.closed_session_id is not None
     assert sessions[closing_answer.closed_session_id].session_tokens == 10
 
@@ -277,7 +278,7 @@ def test_a_second_sync_reads_what_is_new_or_was_left_out_before_and_nothing_else
 
     def sync(days_back: float) -> SyncAnswer:
         since = NOON - timedelta(days=days_back)
-        return run_sync(desk.router.sync(since, lambda _read, _total: None))
+        return run_sync(desk.archive.sync(since, lambda _read, _total: None))
 
     assert sync(2.5) == SyncAnswer(transcripts=1, added=2)
     assert sync(2.5) == SyncAnswer(transcripts=0, added=0)
@@ -294,7 +295,7 @@ def test_a_second_sync_reads_what_is_new_or_was_left_out_before_and_nothing_else
 def test_a_sync_never_leaves_out_what_an_open_session_counts(desk: Desk) -> None:
     append(transcript(desk.projects), Answer("m1", 10))
     later = NOON + timedelta(days=1)
-    answer = run_sync(desk.router.sync(later, lambda _read, _total: None))
+    answer = run_sync(desk.archive.sync(later, lambda _read, _total: None))
     assert answer == SyncAnswer(transcripts=1, added=1)
     assert desk.tokens() == 10
 
@@ -329,7 +330,7 @@ def test_an_import_finds_the_same_however_it_is_cut_into_blocks_portions_and_pro
             )
             if since is None or at >= since:
                 largest[f"m{message}"] = max(largest.get(f"m{message}", 0), tokens)
-        run_sync(desk.router.sync(since, lambda _read, _total: None))
+        run_sync(desk.archive.sync(since, lambda _read, _total: None))
         desk.ledger.close()
         with closing(sqlite3.connect(Path(folder) / "ledger.db")) as connection:
             stored = connection.execute(
@@ -496,7 +497,7 @@ def test_more_unread_bytes_than_a_look_may_take_are_left_to_others(desk: Desk) -
     append(file, Answer("m2", 20))
     run_sync(desk.router.catch_up(largest=file.stat().st_size - 100))
     assert run_sync(quiet.get_session_status()).session_tokens == 30
-    assert run_sync(quiet.sync(None, lambda _read, _total: None)) == SyncAnswer(0, 0)
+    assert run_sync(Archive(desk.ledger).sync(None, lambda _read, _total: None)) == SyncAnswer(0, 0)
 
 
 def test_a_line_too_long_to_hold_is_passed_over_and_counted(
@@ -549,7 +550,7 @@ def test_usage_after_a_session_was_closed_does_not_count_in_it(desk: Desk) -> No
         Answer("m2", 2, at=NOON),
     )
     assert desk.tokens() == 2
-    first = run_sync(desk.router.list_sessions(9, None))[1]
+    first = run_sync(desk.archive.list_sessions(9, None))[1]
     assert (first.session_tokens, first.usage_records) == (1, 1)
 
 

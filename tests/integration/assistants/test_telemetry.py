@@ -317,7 +317,7 @@ def test_a_request_that_both_sources_have_counts_once_with_the_larger_numbers(
     assert (status.session_tokens, status.side_request_tokens) == (max(told, written), None)
     assert tell(desk, "req_m1", told) == 0
     assert desk.tokens() == max(told, written)
-    (summary,) = run_sync(desk.router.list_sessions(1, None))
+    (summary,) = run_sync(desk.archive.list_sessions(1, None))
     assert summary.usage_records == 1
 
 

@@ -46,7 +46,7 @@ async def desk(tmp_path: Path, where: str) -> AsyncGenerator[Desk]:
 
 
 async def outcomes(desk: Desk) -> list[Outcome | None]:
-    return [entry.outcome for entry in await desk.router.list_decisions(50, None)]
+    return [entry.outcome for entry in await desk.archive.list_decisions(50, None)]
 
 
 @pytest.mark.anyio

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pasts import CLAUDE, START, Past
 
+from immunos_mcp.archive import Archive
 from immunos_mcp.domain import MeasuredUsage, RequestUsage, TokenCounts, WarningLevel
 from immunos_mcp.errors import InvalidInputError
 from immunos_mcp.ledger import history
@@ -65,7 +66,7 @@ def totals(file: Path) -> list[list[tuple[Any, ...]]]:
 
 def prune(past: Past, keep_days: int) -> Any:
     with InlineSqliteLedger(past.file) as ledger:
-        return run_sync(Router(ledger, "default", lambda: past.now).prune(keep_days))
+        return run_sync(Archive(ledger, lambda: past.now).prune(keep_days))
 
 
 def assert_replays(file: Path) -> list[int]:
@@ -175,7 +176,7 @@ def test_what_was_pruned_does_not_count_again(tmp_path: Path) -> None:
         run_sync(router.reset_session())
         now += timedelta(days=10)
         run_sync(router.reset_session())
-        run_sync(router.prune(2))
+        run_sync(Archive(ledger, lambda: now).prune(2))
         before = totals(ledger.path)
         assert wire.rows(
             ledger.path, "SELECT sum(usage_records) FROM immunos_mcp_pruned_usage"
@@ -193,9 +194,9 @@ def test_a_response_written_around_a_pruning_is_known_when_its_last_line_comes_b
     first = MeasuredUsage("m1", midnight - timedelta(milliseconds=1), CLAUDE, 7)
     last = first._replace(at=midnight + timedelta(milliseconds=1))
     with InlineSqliteLedger(tmp_path / "ledger.db") as ledger:
-        router = Router(ledger, "default", lambda: midnight + timedelta(days=1, hours=1))
         run_sync(ledger.write(ingest, [first]))
-        run_sync(router.prune(1))
+        # Not at midnight: the detail is cut there all the same.
+        run_sync(Archive(ledger, lambda: midnight + timedelta(days=1, hours=1)).prune(1))
         before = totals(ledger.path)
         assert run_sync(ledger.write(ingest, [last])) == 0
         assert totals(ledger.path) == before
@@ -220,7 +221,7 @@ def test_what_a_session_had_reached_before_is_known_to_a_replay(tmp_path: Path) 
         ({"token_warning_threshold": 175_000}, START + timedelta(days=14)),
     ):
         with InlineSqliteLedger(past.file) as ledger:
-            answer = run_sync(Router(ledger, "default").replay(changes))
+            answer = run_sync(Archive(ledger).replay(changes))
         found = {crossing.level: crossing.after for crossing in answer.crossings}
         assert_near(found[WarningLevel.WARNING], warning)
         assert_near(found[WarningLevel.CRITICAL], START + timedelta(days=14))
@@ -239,8 +240,7 @@ def test_a_decision_that_stays_keeps_its_usage(tmp_path: Path) -> None:
 
     def kept() -> int:
         with InlineSqliteLedger(past.file) as ledger:
-            router = Router(ledger, "default")
-            return run_sync(router.replay({"track_record": "off"})).kept_tokens
+            return run_sync(Archive(ledger).replay({"track_record": "off"})).kept_tokens
 
     before = kept()
     assert before > 0
@@ -256,17 +256,17 @@ def test_what_was_pruned_or_lost_what_it_was_made_from_is_not_explained(tmp_path
     past.live([young_usage, route])
     prune(past, 5)
     with InlineSqliteLedger(past.file) as ledger:
-        router = Router(ledger, "default")
+        router, archive = Router(ledger, "default"), Archive(ledger)
         for decision_id, takes in (
             (1, "takes a decision that was not pruned"),
             (4, "takes a decision of which nothing was pruned"),
             (6, "takes the decision_id of a route_task answer"),
         ):
             with pytest.raises(InvalidInputError, match=f"got {decision_id}, {takes}"):
-                run_sync(router.explain_decision(decision_id))
+                run_sync(archive.explain_decision(decision_id))
         with pytest.raises(InvalidInputError, match="takes a decision that was not pruned"):
             run_sync(router.record_outcome(1, "success"))
-        assert run_sync(router.explain_decision(5)).decision_id == 5
+        assert run_sync(archive.explain_decision(5)).decision_id == 5
 
 
 def test_a_rehearsal_says_how_much_and_changes_nothing(home: Path) -> None:
@@ -328,8 +328,8 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from immunos_mcp.ledger import pruning
+from immunos_mcp.archive import Archive
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
-from immunos_mcp.router import Router
 
 delete = pruning._prune_decisions
 def die(connection, first):
@@ -337,7 +337,7 @@ def die(connection, first):
     os.kill(os.getpid(), signal.SIGKILL)
 pruning._prune_decisions = die
 with InlineSqliteLedger(Path(sys.argv[1])) as ledger:
-    run_sync(Router(ledger, "default").prune(1))
+    run_sync(Archive(ledger).prune(1))
 """
 
 

@@ -18,13 +18,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from immunos_mcp.answers.encoding import to_json
+from immunos_mcp.archive import Archive
 from immunos_mcp.domain import Provider, TokenCounts
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
 from immunos_mcp.reports import prices
 from immunos_mcp.reports.csv import Line, long_table
 from immunos_mcp.reports.page.document import page
 from immunos_mcp.reports.text import COLUMNS, text
-from immunos_mcp.router import Router
 from immunos_mcp.rules import policy
 from immunos_mcp.rules.formatting import cells, printable
 from immunos_mcp.rules.settings import Settings
@@ -52,8 +52,7 @@ def report(contents: Contents, since: datetime | None = None) -> ReportAnswer:
         file = Path(folder) / "ledger.db"
         filled_ledgers.fill(file, contents)
         with InlineSqliteLedger(file) as ledger:
-            router = Router(ledger, "default", clock=lambda: NOW)
-            return run_sync(router.report(since, PRICES))
+            return run_sync(Archive(ledger, lambda: NOW).report(since, PRICES))
 
 
 class Reader(HTMLParser):

@@ -11,6 +11,7 @@ import wire
 from hypothesis import given, settings
 from pasts import CLAUDE, CODER, SMALL, START, Past
 
+from immunos_mcp.archive import Archive
 from immunos_mcp.errors import InvalidInputError
 from immunos_mcp.ledger import history
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
@@ -149,13 +150,13 @@ def test_figures_agree_with_what_is_listed(
     past = Past(tmp_path_factory.mktemp("past") / "ledger.db")
     past.live([pasts.Route("debug", "routine", None, "default"), *lived])
     with InlineSqliteLedger(past.file) as ledger:
-        router = Router(ledger, "default", lambda: past.now)
+        archive = Archive(ledger, lambda: past.now)
         before = wire.dump(past.file)
         try:
-            answer = run_sync(router.replay(change.changes, most=1000))
+            answer = run_sync(archive.replay(change.changes, most=1000))
         except InvalidInputError:
             return
-        again = run_sync(router.replay(change.changes, most=1000))
+        again = run_sync(archive.replay(change.changes, most=1000))
     assert answer == again
     assert wire.dump(past.file) == before
     assert answer.decisions == len(past.decision_ids)

@@ -21,12 +21,12 @@ import wire
 from filled_ledgers import MONDAY, Contents
 from hypothesis import given
 
+from immunos_mcp.archive import Archive
 from immunos_mcp.errors import InvalidInputError
 from immunos_mcp.ledger import schema
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
 from immunos_mcp.ledger.export import TABLES
 from immunos_mcp.ledger.moments import utc_text
-from immunos_mcp.router import Router
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,7 +65,7 @@ def exported(
         known += [dict(zip(batch.columns, row, strict=True)) for row in batch.rows]
 
     with InlineSqliteLedger(file) as ledger:
-        run_sync(Router(ledger, "default").export(tables, since, take))
+        run_sync(Archive(ledger).export(tables, since, take))
     return rows
 
 
@@ -301,6 +301,6 @@ def test_an_export_is_of_one_moment_and_lets_others_write(home: Path) -> None:
             )
 
     with InlineSqliteLedger(file) as ledger:
-        run_sync(Router(ledger, "default").export((), None, take))
+        run_sync(Archive(ledger).export((), None, take))
     assert counted == 5_000
     assert wire.rows(file, "SELECT count(*) > 5000 FROM immunos_mcp_usage") == [(1,)]

@@ -13,14 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from immunos_mcp.answers.encoding import to_json
+from immunos_mcp.answers.encoding import to_json, to_object
 from immunos_mcp.answers.routing import RouteAnswer
 from immunos_mcp.answers.sessions import ResetAnswer
 from immunos_mcp.answers.settings import ConfigAnswer, Difference, Rehearsal
+from immunos_mcp.answers.status import StatusAnswer
 from immunos_mcp.answers.usage import RecordAnswer
 from immunos_mcp.domain import MAXIMUM_TOKENS, Provider, Reason, TokenCounts, WarningLevel
 from immunos_mcp.errors import InvalidInputError, Problem
 from immunos_mcp.server import arguments, text
+from immunos_mcp.server.tools import TOOLS
 
 if TYPE_CHECKING:
     from msgspec import Struct
@@ -204,9 +206,22 @@ STATUS = statuses.status(
     minutes_to_warning=15_000,
     minutes_to_auto_switch=18_000,
 )
-ANSWERS: list[tuple[arguments.Answer, object, str]] = [
+SCHEMAS: dict[type[Struct], Any] = {
+    tool.answer_kind: tool.listing().output_schema for tool in TOOLS if tool.answer_kind is not None
+}
+"""The schema that clients are told of each kind of answer."""
+
+
+def assert_fits(answer: Struct) -> None:
+    """Check structured content against the tool's schema, and that ``--json`` is the same."""
+    structured = to_object(answer)
+    validator: Any = Draft202012Validator(SCHEMAS[type(answer)])
+    validator.validate(structured)
+    assert json.loads(to_json(answer)) == structured
+
+
+ANSWERS: list[tuple[Struct, str]] = [
     (
-        arguments.ROUTE,
         RouteAnswer(
             "claude-x",
             Provider.CLAUDE,
@@ -223,27 +238,22 @@ ANSWERS: list[tuple[arguments.Answer, object, str]] = [
         ),
     ),
     (
-        arguments.ROUTE,
         RouteAnswer("m:1", Provider.OLLAMA, Reason.TASK_OPTIMIZED, WarningLevel.NORMAL, 5, 9, 5),
         "Use m:1 (ollama): task_optimized. Session 5 tokens, normal. decision_id 9. After it: 5, normal",
     ),
     (
-        arguments.RECORD,
         RecordAnswer(5, 0, WarningLevel.WARNING, crossed=WarningLevel.WARNING),
         "Recorded. Session 5 tokens, warning (threshold crossed). Kept local 0",
     ),
     (
-        arguments.RECORD,
         RecordAnswer(5, 0, WarningLevel.NORMAL, repeated=True),
         "Already recorded, nothing changed. Session 5 tokens, normal. Kept local 0",
     ),
     (
-        arguments.RECORD,
         RecordAnswer(5, 0, WarningLevel.NORMAL, counted=False),
         "Kept, not counted: your usage is measured. Session 5 tokens, normal. Kept local 0",
     ),
     (
-        arguments.STATUS,
         STATUS,
         (
             "Session default: 5 of 200000 tokens (0.0 %), normal. Budget is fine. Recommended: "
@@ -251,14 +261,12 @@ ANSWERS: list[tuple[arguments.Answer, object, str]] = [
             "15000 min, auto-switch in 18000 min"
         ),
     ),
-    (arguments.RESET, ResetAnswer(4), "Session 4 opened; none was open"),
+    (ResetAnswer(4), "Session 4 opened; none was open"),
     (
-        arguments.RESET,
         ResetAnswer(4, 3, 10, 20, 30),
         "Session 4 opened. Session 3 closed at 10 tokens, 20 kept local, 30 decisions",
     ),
     (
-        arguments.CONFIG,
         ConfigAnswer(
             {"input_weight": Difference(1.0, 0.5), "task_mappings.a": Difference(None, "m:1")},
             {"input_weight": 0.5, "task_mappings": {"a": "m:1", "b": "m:1"}},
@@ -269,7 +277,6 @@ ANSWERS: list[tuple[arguments.Answer, object, str]] = [
         ),
     ),
     (
-        arguments.CONFIG,
         ConfigAnswer({}, {"session_limit": 9}, dry_run=True, rehearsal=Rehearsal(9, 3, 2, 1)),
         (
             "Would change: nothing. Of the last 9 decisions 3 would differ: 2 to Ollama, 1 to Claude. "
@@ -279,27 +286,22 @@ ANSWERS: list[tuple[arguments.Answer, object, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("form", "answer", "_line"), ANSWERS)
-def test_an_answer_fits_its_schema_has_no_nulls_and_is_the_command_lines_json(
-    form: arguments.Answer, answer: Struct, _line: str
-) -> None:
-    dumped = form.dump(answer)
-    validator: Any = Draft202012Validator(form.schema)
-    validator.validate(dumped)
-    assert "null" not in form.dump_json(answer)
-    assert json.loads(form.dump_json(answer)) == dumped == json.loads(to_json(answer))
+@pytest.mark.parametrize("answer", [answer for answer, _ in ANSWERS])
+def test_an_answer_fits_its_schema_and_has_no_nulls(answer: Struct) -> None:
+    assert_fits(answer)
+    assert "null" not in to_json(answer)
 
 
-@pytest.mark.parametrize(("form", "answer", "line"), ANSWERS)
-def test_an_answer_is_said_in_one_line(form: arguments.Answer, answer: Any, line: str) -> None:
-    say: dict[arguments.Answer, Any] = {
-        arguments.ROUTE: text.routed,
-        arguments.RECORD: text.recorded,
-        arguments.STATUS: text.status,
-        arguments.RESET: text.reset,
-        arguments.CONFIG: text.configured,
+@pytest.mark.parametrize(("answer", "line"), ANSWERS)
+def test_an_answer_is_said_in_one_line(answer: Struct, line: str) -> None:
+    say: dict[type[Struct], Any] = {
+        RouteAnswer: text.routed,
+        RecordAnswer: text.recorded,
+        StatusAnswer: text.status,
+        ResetAnswer: text.reset,
+        ConfigAnswer: text.configured,
     }
-    assert say[form](answer) == line
+    assert say[type(answer)](answer) == line
 
 
 GOOD: dict[type[arguments.Arguments], dict[str, Any]] = {
@@ -589,12 +591,12 @@ def test_a_published_schema_lists_every_argument_flat_and_closed(
     ] == []
 
 
-KINDS = [
-    (arguments.ROUTE, strategies.route_answers),
-    (arguments.RECORD, strategies.record_answers),
-    (arguments.STATUS, strategies.status_answers),
-    (arguments.RESET, strategies.reset_answers),
-    (arguments.CONFIG, strategies.config_answers),
+ANSWERED = [
+    strategies.route_answers,
+    strategies.record_answers,
+    strategies.status_answers,
+    strategies.reset_answers,
+    strategies.config_answers,
 ]
 
 
@@ -604,25 +606,19 @@ def holds_null(value: Any) -> bool:
     return value is None
 
 
-@pytest.mark.parametrize(("form", "answers"), KINDS)
+@pytest.mark.parametrize("answers", ANSWERED)
 @given(data=st.data())
 def test_any_answer_fits_its_schema_and_is_the_command_lines_json(
-    form: arguments.Answer, answers: st.SearchStrategy[Struct], data: st.DataObject
+    answers: st.SearchStrategy[Struct], data: st.DataObject
 ) -> None:
     answer = data.draw(answers)
-    dumped = form.dump(answer)
-    validator: Any = Draft202012Validator(form.schema)
-    validator.validate(dumped)
-    assert not holds_null(dumped)
-    assert form.dump_json(answer) == to_json(answer)
-    assert json.loads(form.dump_json(answer)) == dumped
+    assert_fits(answer)
+    assert not holds_null(to_object(answer))
 
 
-@pytest.mark.parametrize("form", [form for form, _ in KINDS])
-def test_an_output_schema_is_an_object_without_what_nobody_need_read(
-    form: arguments.Answer,
-) -> None:
-    Draft202012Validator.check_schema(form.schema)
-    assert form.schema["type"] == "object"
-    assert '"title"' not in json.dumps(form.schema)
-    assert '"default": null' not in json.dumps(form.schema)
+@pytest.mark.parametrize("schema", SCHEMAS.values(), ids=[kind.__name__ for kind in SCHEMAS])
+def test_an_output_schema_is_an_object_without_what_nobody_need_read(schema: Any) -> None:
+    Draft202012Validator.check_schema(schema)
+    assert schema["type"] == "object"
+    assert '"title"' not in json.dumps(schema)
+    assert '"default": null' not in json.dumps(schema)

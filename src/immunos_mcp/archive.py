@@ -1,0 +1,213 @@
+"""The use cases over the ledger's past: what only the command line asks for.
+
+Each imports what it needs, since a command runs one of them and starts anew every time.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import UTC, timedelta
+from typing import TYPE_CHECKING
+
+from immunos_mcp.errors import InvalidInputError, LedgerError, Problem
+from immunos_mcp.ledger.decisions import logged_decision, newest_decisions
+from immunos_mcp.ledger.moments import utc_now
+from immunos_mcp.ledger.sessions import newest_sessions
+from immunos_mcp.ledger.stored_settings import preview_settings, setting_changes
+from immunos_mcp.rules import inputs, names
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime
+
+    from immunos_mcp.answers.history import LoggedDecision, SettingChange
+    from immunos_mcp.answers.pruning import Pruned
+    from immunos_mcp.answers.replay import ReplayAnswer
+    from immunos_mcp.answers.report import ReportAnswer
+    from immunos_mcp.answers.routing import ExplainAnswer
+    from immunos_mcp.answers.sessions import SessionSummary
+    from immunos_mcp.answers.usage import SyncAnswer
+    from immunos_mcp.assistants.follower import Follower
+    from immunos_mcp.ledger.connections.sqlite import SqliteLedger
+    from immunos_mcp.ledger.export import ExportedRows
+    from immunos_mcp.reports.prices import Prices
+    from immunos_mcp.rules.setting_kinds import SettingChangeValue
+
+
+class Archive:
+    """The past of one ledger, of all its sessions.
+
+    Every method raises ``InvalidInputError`` for arguments it cannot take, naming each, and the ledger's
+    errors. Only ``prune`` and ``sync`` change anything, and neither changes a total.
+    """
+
+    def __init__(
+        self,
+        ledger: SqliteLedger,
+        clock: Callable[[], datetime] = utc_now,
+        follower: Follower | None = None,
+    ) -> None:
+        """Open the past of a ledger.
+
+        Args:
+            ledger: where everything is kept.
+            clock: the time, aware.
+            follower: reads what assistants write down of their usage; ``None``: nobody does.
+        """
+        self._ledger = ledger
+        self._clock = clock
+        self._follower = follower
+
+    async def list_decisions(self, limit: int, session: str | None) -> tuple[LoggedDecision, ...]:
+        """Return the newest decisions, newest first; of every session when none is named."""
+        name = None if session is None else names.check_session_name(session)
+        return await self._ledger.read(newest_decisions, name, limit)
+
+    async def list_sessions(self, limit: int, session: str | None) -> tuple[SessionSummary, ...]:
+        """Return the newest sessions, newest first; under every name when none is given."""
+        name = None if session is None else names.check_session_name(session)
+        newest = await self._ledger.read(newest_sessions, name, limit)
+        from immunos_mcp.rules.status import session_summary
+
+        return tuple(session_summary(record, newest.settings) for record in newest.sessions)
+
+    async def list_setting_changes(self, limit: int) -> tuple[SettingChange, ...]:
+        """Return the newest changes of settings, newest first."""
+        return await self._ledger.read(setting_changes, limit)
+
+    async def explain_decision(self, decision_id: int) -> ExplainAnswer:
+        """Tell how a logged decision came about, from what it was made from at the time.
+
+        Raises:
+            InvalidInputError: there is no such decision, or what it was made from was pruned.
+        """
+        from immunos_mcp.answers.routing import ExplainAnswer
+        from immunos_mcp.ledger.history import replay
+        from immunos_mcp.replay.engine import inputs_of
+        from immunos_mcp.rules.explanation import explain
+
+        logged = await self._ledger.read(logged_decision, inputs.checked_decision_id(decision_id))
+        decision = logged.decision
+        past = await self._ledger.read(replay, inputs_of, alone=decision_id)
+        if past is None:
+            takes = "a decision of which nothing was pruned"
+            raise InvalidInputError(Problem("decision_id", decision_id, takes))
+        return ExplainAnswer(
+            decision_id=logged.decision_id,
+            session=logged.session,
+            decided_at=logged.decided_at,
+            task_type=logged.task.task_type,
+            classification=logged.task.classification,
+            model=decision.model,
+            reason=decision.reason,
+            explanation=explain(*past),
+        )
+
+    async def replay(
+        self,
+        changes: Mapping[str, SettingChangeValue],
+        since: datetime | None = None,
+        session: str | None = None,
+        most: int = 20,
+    ) -> ReplayAnswer:
+        """Run the logged tasks through the policy with other settings; nothing is changed.
+
+        Args:
+            changes: what differs from the settings of the time, as ``update_config`` takes it.
+            since: earlier decisions are left out.
+            session: the session name; ``None``: all.
+            most: how many differing decisions are listed.
+        """
+        from immunos_mcp.ledger.history import replay
+        from immunos_mcp.replay.changed_settings import changed_settings
+        from immunos_mcp.replay.summary import replay_summary
+        from immunos_mcp.rules.setting_changes import apply
+
+        name = None if session is None else names.check_session_name(session)
+        await self._ledger.read(preview_settings, changes)
+        return await self._ledger.read(
+            replay,
+            lambda past: replay_summary(
+                past,
+                changed_settings(past, changes),
+                lambda settings: apply(settings, changes),
+                most,
+            ),
+            name,
+            since,
+        )
+
+    async def report(self, since: datetime | None, prices: Prices) -> ReportAnswer:
+        """Say what became of tokens, decisions and models, from a moment on or (``None``) ever.
+
+        Args:
+            since: earlier usage and decisions are left out; records of models never are.
+            prices: list prices, for what tokens cost and would have cost.
+        """
+        from immunos_mcp.ledger.report_figures import report_figures
+        from immunos_mcp.reports import compose
+
+        await self._catch_up()
+        now = self._clock()
+        figures = await self._ledger.read(report_figures, since)
+        return compose.compose(figures, since, prices, now)
+
+    async def export(
+        self,
+        tables: Sequence[str],
+        since: datetime | None,
+        sink: Callable[[ExportedRows], None],
+    ) -> None:
+        """Give every row of some tables to ``sink``, batch by batch, as they all are at one moment.
+
+        Args:
+            tables: public names, each once; none: all tables there are.
+            since: rows that belong to an earlier time are left out; ``None``: none are.
+            sink: is called with an empty batch at the beginning of each table, then with its rows.
+
+        Raises:
+            InvalidInputError: there is no such table, or it is named twice.
+        """
+        from immunos_mcp.ledger import export
+
+        chosen = export.chosen_tables(tables)
+        await self._catch_up()
+        await self._ledger.read(export.export, chosen, since, sink)
+
+    async def sync(
+        self, since: datetime | None, progress: Callable[[int, int], None]
+    ) -> SyncAnswer:
+        """Take over the history in all transcripts, as far back as ``since`` (``None``: all).
+
+        Args:
+            since: usage before this moment is left out.
+            progress: told the bytes read so far and the bytes there are, after each portion.
+        """
+        from immunos_mcp.answers.usage import SyncAnswer
+
+        if self._follower is None:
+            return SyncAnswer(transcripts=0, added=0)
+        return await self._follower.sync(self._clock(), since, progress)
+
+    async def prune(self, keep_days: int, *, dry_run: bool = False) -> Pruned:
+        """Replace detail older than so many days (UTC) by sums; every total stays as it is.
+
+        Raises:
+            InvalidInputError: the days are not from 1 to ``inputs.MOST_DAYS``.
+        """
+        from immunos_mcp.ledger.pruning import preview_prune, prune
+
+        days = timedelta(days=inputs.days("keep_days", keep_days))
+        await self._catch_up()
+        midnight = self._clock().astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        if dry_run:
+            return await self._ledger.write(preview_prune, midnight - days)
+        pruned = await self._ledger.write(prune, midnight - days)
+        # Where others are at work, the next pruning gives the space back.
+        with suppress(LedgerError):
+            await self._ledger.compact()
+        return pruned
+
+    async def _catch_up(self) -> None:
+        if self._follower is not None:
+            await self._follower.catch_up(self._clock(), None)
