@@ -76,13 +76,16 @@ class StandardInput:
     """Lines of standard input, in order.
 
     Until ``lines`` is iterated, an ``Opening`` answers what it can, and the rest waits.
+
+    Attributes:
+        waiting_bytes: size of the lines that wait.
     """
 
     def __init__(self, opening: Opening, output: StandardOutput) -> None:
         self._opening: Opening | None = opening
         self._output = output
         self._waiting: deque[Line] = deque()
-        self._waiting_bytes = 0
+        self.waiting_bytes = 0
         self._has_ended = False
         self._is_urgent = False
         self._changed = Condition()
@@ -121,14 +124,14 @@ class StandardInput:
             if not self._waiting:
                 return None
             line = self._waiting.popleft()
-            self._waiting_bytes -= len(line.text)
+            self.waiting_bytes -= len(line.text)
             self._changed.notify_all()
         return line
 
     def _read(self) -> None:
         for line in _lines():
             with self._changed:
-                self._changed.wait_for(lambda: self._waiting_bytes < MOST_WAITING)
+                self._changed.wait_for(lambda: self.waiting_bytes < MOST_WAITING)
                 self._take(line)
         with self._changed:
             self._has_ended = True
@@ -143,7 +146,7 @@ class StandardInput:
             line = line._replace(is_answered=bool(handled.answer))
             self._is_urgent |= handled.is_urgent
         self._waiting.append(line)
-        self._waiting_bytes += len(line.text)
+        self.waiting_bytes += len(line.text)
         self._wake_up()
 
     def _wake_up(self) -> None:
@@ -156,14 +159,14 @@ def _lines() -> Iterator[Line]:
     """Read standard input until it ends or cannot be read."""
     begun, is_whole = bytearray(), True
     for chunk in _chunks():
-        *ended, rest = chunk.split(b"\n")
-        for end in ended:
-            yield Line(bytes(begun + end), is_whole)
-            begun, is_whole = bytearray(), True
-        if len(begun) + len(rest) <= LONGEST_LINE:
-            begun += rest
-        else:
-            is_whole = False
+        for place, part in enumerate(chunk.split(b"\n")):
+            if place:
+                yield Line(bytes(begun), is_whole)
+                begun, is_whole = bytearray(), True
+            if len(begun) + len(part) <= LONGEST_LINE:
+                begun += part
+            else:
+                is_whole = False
     if begun:
         yield Line(bytes(begun), is_whole)
 

@@ -135,19 +135,26 @@ class Wire:
         return handshake
 
     async def _send_all(self, outbox: MemoryObjectReceiveStream[SessionMessage]) -> None:
-        async for sent in outbox:
-            message = sent.message
-            if isinstance(message, mcp.JSONRPCResponse | mcp.JSONRPCError):
-                self._owners.pop(message.id, None)
-                self._awaited.discard(message.id)
-                if message.id in self._answered_before:
-                    self._answered_before.remove(message.id)
-                    continue
-            self._send(_encoded(message))
-            self._answered.set()
+        async with outbox:
+            async for sent in outbox:
+                if not self._is_answered_before(sent.message):
+                    self._send(_encoded(sent.message))
+                self._answered.set()
+
+    def _is_answered_before(self, message: mcp.JSONRPCMessage) -> bool:
+        """Settle the request that a message answers; return whether it was answered early."""
+        if not isinstance(message, mcp.JSONRPCResponse | mcp.JSONRPCError):
+            return False
+        if message.id is None or message.id not in self._owners:
+            return False
+        del self._owners[message.id]
+        self._awaited.discard(message.id)
+        was_before = message.id in self._answered_before
+        self._answered_before.discard(message.id)
+        return was_before
 
     def _refuse(self, request_id: Json, code: int, text: str) -> None:
-        is_known = isinstance(request_id, str | int) and not isinstance(request_id, bool)
+        is_known = isinstance(request_id, str | int | float) and not isinstance(request_id, bool)
         error = {"code": code, "message": text}
         message = {"jsonrpc": "2.0", "id": request_id if is_known else None, "error": error}
         self._send(json.dumps(message).encode())
@@ -165,10 +172,17 @@ def _encoded(message: mcp.JSONRPCMessage) -> bytes:
         return json.dumps(message.model_dump(by_alias=True, exclude_unset=True)).encode()
 
 
+def _is_id(value: Json) -> bool:
+    if isinstance(value, bool):
+        return False
+    return isinstance(value, str | int) or (isinstance(value, float) and value.is_integer())
+
+
 def _is_message(value: Json) -> bool:
     """Return whether a value has the outline of a JSON-RPC message, which the SDK then checks."""
     if not isinstance(value, dict) or value.get("jsonrpc") != "2.0":
         return False
     if isinstance(value.get("method"), str):
-        return isinstance(value.get("params", {}), dict)
+        # The SDK takes a request whose id it cannot read for a notification.
+        return _is_id(value.get("id", 0)) and isinstance(value.get("params", {}), dict)
     return "method" not in value and ("result" in value or "error" in value)
