@@ -113,11 +113,9 @@ class _Interruption:
 
     @contextmanager
     def at_once(self) -> Generator[None]:
-        """Raise ``KeyboardInterrupt`` for one that comes now, or came already."""
+        """Raise ``KeyboardInterrupt`` for one that comes meanwhile."""
         self._is_asking = True
         try:
-            if self.came:
-                raise KeyboardInterrupt
             yield
         finally:
             self._is_asking = False
