@@ -282,17 +282,19 @@ def test_where_nobody_can_be_asked_it_says_what_to_add(
     assert files(home) == []
 
 
+CONTROLLED = "os.close(os.open(os.ttyname(0), os.O_RDWR))"
+"""Opening its terminal makes it the one whose keys interrupt the first process of a session."""
+
+
 class Terminal:
     """The program on a terminal of its own, read and typed at as a person does."""
 
-    def __init__(
-        self, home: Path, variables: Mapping[str, str], machine: tuple[str, ...] = PROGRAM
-    ) -> None:
+    def __init__(self, home: Path, variables: Mapping[str, str]) -> None:
         self.shown = ""
         self._read = 0
         self._controller, terminal = pty.openpty()
         self._process = subprocess.Popen(
-            [*machine, "setup"],
+            [*program(before=CONTROLLED), "setup"],
             stdin=terminal,
             stdout=terminal,
             stderr=terminal,
@@ -324,9 +326,6 @@ class Terminal:
 
     def type(self, words: str) -> None:
         os.write(self._controller, words.encode())
-
-    def interrupt(self) -> None:
-        self._process.send_signal(signal.SIGINT)
 
     def end(self) -> int:
         """Read to the end; return the exit code."""
@@ -387,19 +386,20 @@ def test_nothing_is_stored_where_everything_is_declined(
 
 
 @pytest.mark.usefixtures("cursor")
-@pytest.mark.parametrize("key", ["\x03", "\x04"], ids=["Ctrl-C", "end of input"])
+@pytest.mark.parametrize(
+    ("key", "code", "said"),
+    [("\x03", -signal.SIGINT, "^C"), ("\x04", 1, "immunos-mcp: stopped; nothing was changed\n")],
+    ids=["Ctrl-C", "end of input"],
+)
 def test_leaving_in_the_middle_changes_nothing(
-    home: Path, variables: dict[str, str], key: str
+    home: Path, variables: dict[str, str], key: str, code: int, said: str
 ) -> None:
     with Terminal(home, variables) as terminal:
         terminal.answer(CURSOR, "y\n")
         terminal.wait_for("[Y/n] ")
-        if key == "\x03":
-            terminal.interrupt()
-        else:
-            terminal.type(key)
-        assert terminal.end() == 1
-    assert terminal.shown.endswith("\nimmunos-mcp: stopped; nothing was changed\n")
+        terminal.type(key)
+        assert terminal.end() == code
+    assert terminal.shown.endswith(said)
     assert "Traceback" not in terminal.shown
     assert files(home) == []
 

@@ -1,6 +1,7 @@
 """The guided start: what is on this machine, what to set up, and what to do next.
 
-All questions come before the first change, and an interruption waits for the step that is under way.
+All questions come before the first change. An interruption there ends the process at once, as in every
+command; afterwards it takes effect when the step under way is done.
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
 from msgspec.structs import replace
@@ -29,7 +29,7 @@ from immunos_mcp.rules import setting_changes
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable
     from types import FrameType, TracebackType
 
     from immunos_mcp.answers.setup import PresetStep
@@ -57,13 +57,13 @@ def _setup(given: Namespace) -> int:
     if given.dry_run:
         tell(f"\n{setup_text.planned(seen)}")
         return _end(given, seen, None)
+    if asks and seen.is_open():
+        try:
+            seen = _asked(seen)
+        except EOFError:
+            print(f"\n{PROGRAM}: stopped; nothing was changed", file=sys.stderr)
+            return EXIT_FAILED
     with _Interruption() as interruption:
-        if asks and seen.is_open():
-            try:
-                seen = _asked(seen, interruption)
-            except (KeyboardInterrupt, EOFError):
-                print(f"\n{PROGRAM}: stopped; nothing was changed", file=sys.stderr)
-                return EXIT_FAILED
         seen = _applied(seen, chosen, interruption, tell)
     if interruption.came:
         print(f"{PROGRAM}: interrupted; run setup again for the rest", file=sys.stderr)
@@ -88,7 +88,7 @@ def _end(given: Namespace, seen: Survey, findings: tuple[Finding, ...] | None) -
 
 
 class _Interruption:
-    """Takes Ctrl-C: at once while a question is open, else after the step that is under way.
+    """Takes Ctrl-C after the step that is under way.
 
     Attributes:
         came: whether it was pressed.
@@ -96,7 +96,6 @@ class _Interruption:
 
     def __init__(self) -> None:
         self.came = False
-        self._is_asking = False
         self._former = signal.getsignal(signal.SIGINT)
 
     def __enter__(self) -> Self:
@@ -111,34 +110,21 @@ class _Interruption:
     ) -> None:
         signal.signal(signal.SIGINT, self._former)
 
-    @contextmanager
-    def at_once(self) -> Generator[None]:
-        """Raise ``KeyboardInterrupt`` for one that comes meanwhile."""
-        self._is_asking = True
-        try:
-            yield
-        finally:
-            self._is_asking = False
-
     def _take(self, _number: int, _frame: FrameType | None) -> None:
         self.came = True
-        if self._is_asking:
-            raise KeyboardInterrupt
 
 
-def _asked(seen: Survey, interruption: _Interruption) -> Survey:
+def _asked(seen: Survey) -> Survey:
     """Return the survey with what was declined.
 
     Raises:
-        KeyboardInterrupt: it was interrupted.
         EOFError: the input ended.
     """
     print()
-    with interruption.at_once():
-        clients = tuple(_asked_client(client) for client in seen.clients)
-        preset = seen.preset
-        if preset.state is StepState.PROPOSED and not _is_wanted(setup_text.preset_question(seen)):
-            preset = replace(preset, state=StepState.DECLINED)
+    clients = tuple(_asked_client(client) for client in seen.clients)
+    preset = seen.preset
+    if preset.state is StepState.PROPOSED and not _is_wanted(setup_text.preset_question(seen)):
+        preset = replace(preset, state=StepState.DECLINED)
     return seen._replace(clients=clients, preset=preset)
 
 
