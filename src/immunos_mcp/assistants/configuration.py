@@ -112,6 +112,7 @@ class Assistant:
 
     Attributes:
         name: as ``install`` takes it.
+        title: as people call it.
         configurations: its files, the one with the server's entry first, each with what it needs.
         program: the command that shows that it is installed, where one does.
         has_plugin: tells from what its files hold whether a plugin brings the server.
@@ -120,6 +121,7 @@ class Assistant:
     """
 
     name: str
+    title: str
     configurations: Callable[[Setup], tuple[Configuration, ...]]
     program: str = ""
     has_plugin: Callable[[Sequence[Json]], bool] = _has_no_plugin
