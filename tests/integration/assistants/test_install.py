@@ -632,7 +632,8 @@ def test_codex_is_set_up_whichever_way_its_servers_are_spelled(
     held = tomllib.loads(before.decode("utf-8-sig"))["mcp_servers"]
     install.apply(install.plan_install(codex, files))
     written = files[0].file.read_bytes()
-    ours: dict[str, Any] = {**held.get("immunos", {}), "command": "/bin/immunos-mcp", "args": []}
+    entry = {"command": "/bin/immunos-mcp", "args": [], "required": True}
+    ours: dict[str, Any] = {**held.get("immunos", {}), **entry}
     there = tomllib.loads(written.decode("utf-8-sig"))["mcp_servers"]
     assert there == {**held, "immunos": ours}
     assert (written[:3], b"\r\n" in written) == (before[:3], b"\r\n" in before)

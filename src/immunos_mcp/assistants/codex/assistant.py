@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 def configurations(setup: Setup) -> tuple[Configuration, ...]:
     """Return its file with what the router needs there."""
     folder = Path(setup.environment.get("CODEX_HOME") or Path.home() / ".codex").absolute()
-    entry = Entry(("mcp_servers", NAME), setup.launch.server())
+    # Codex sends its first request after a second without a server that is not required.
+    entry = Entry(("mcp_servers", NAME), {**setup.launch.server(), "required": True})
     return (Configuration(folder / "config.toml", (entry,), syntax=toml_edit),)
 
 
