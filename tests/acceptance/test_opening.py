@@ -138,6 +138,23 @@ def test_a_handshake_that_was_answered_early_is_answered_once(home: Path) -> Non
         assert "error" in again or again["result"]["protocolVersion"] == wire.HANDSHAKE_VERSION
 
 
+def test_who_listened_before_the_sdk_was_there_is_told_once(
+    home: Path,
+) -> None:
+    with wire.ServerProcess(home) as server:
+        wanted = {"resourcesListChanged": True, "toolsListChanged": True}
+        listening = server.post(
+            "subscriptions/listen", {"_meta": ENVELOPE, "notifications": wanted}
+        )
+        assert call(server, stateless=True)["decision_id"] == 1
+        assert server.finish() == 0
+        server.wait_for(listening)
+        (told,) = server.heard
+        assert told["method"] == "notifications/subscriptions/acknowledged"
+        assert told["params"]["notifications"] == wanted
+        assert server.stderr() == ""
+
+
 def test_what_came_before_the_handshake_is_refused_by_the_sdk(home: Path) -> None:
     with wire.ServerProcess(home) as server:
         assert "error" in server.request("tools/list")

@@ -23,6 +23,7 @@ from immunos_mcp.ledger.connections.threaded import ThreadedSqliteLedger
 from immunos_mcp.router import Router
 from immunos_mcp.server.app import build_server
 from immunos_mcp.server.opening import (
+    LISTEN,
     LISTS,
     RECORDED_FILE,
     STATELESS_VERSION,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from immunos_mcp.server.opening import JsonObject, RecordedAnswers
 
+LISTENED_TO = ("toolsListChanged", "promptsListChanged", "resourcesListChanged")
 CLIENT = {"name": "recording", "version": "1"}
 ENVELOPE: JsonObject = {
     "io.modelcontextprotocol/protocolVersion": STATELESS_VERSION,
@@ -106,6 +108,10 @@ async def answers_of(server: Server[dict[str, Any]]) -> RecordedAnswers:
             for method, result in zip(requests, answered, strict=True)
             if result is not None
         }
+    everything = {"_meta": ENVELOPE, "notifications": dict.fromkeys(LISTENED_TO, True)}
+    (acknowledged,) = await results_of(server, [(LISTEN, everything)])
+    assert acknowledged is not None
+    answers[STATELESS_VERSION][LISTEN] = cast("JsonObject", acknowledged["notifications"])
     return answers
 
 
@@ -115,7 +121,8 @@ async def results_of(
     """Put requests to a server, one after the other, on a connection of their own.
 
     Returns:
-        The result of each as it is on the wire; ``None`` for one that was answered with an error.
+        The result of each as it is on the wire; ``None`` for one that was answered with an error;
+        the parameters of the acknowledgement for one that begins to listen.
     """
     to_server, server_reads = anyio.create_memory_object_stream[SessionMessage | Exception](1)
     server_writes, from_server = anyio.create_memory_object_stream[SessionMessage](1)
@@ -131,7 +138,11 @@ async def results_of(
                 await to_server.send(SessionMessage(request))
                 answer = (await from_server.receive()).message
                 dumped = json.loads(answer.model_dump_json(by_alias=True, exclude_unset=True))
-                answered.append(dumped.get("result"))
+                answered.append(dumped.get("result", dumped.get("params")))
+            to_server.close()
+            # Whatever ends with the connection, such as listening, is still answered.
+            async for _ in from_server:
+                pass
     return answered
 
 

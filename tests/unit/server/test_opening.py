@@ -97,7 +97,39 @@ def test_a_request_with_a_complete_envelope_is_answered_at_any_time(method: str)
         handle(opened, request("tools/call", {"name": "x"}))
 
 
+FLAGS = ("toolsListChanged", "promptsListChanged", "resourcesListChanged")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("request_id", ["listen:0", 0])
+@pytest.mark.parametrize("wanted", [FLAGS, FLAGS[:1], FLAGS[1:]])
+async def test_who_listens_is_told_so_as_the_sdk_does_and_heard_by_the_server(
+    request_id: object, wanted: tuple[str, ...]
+) -> None:
+    params = {"_meta": ENVELOPE, "notifications": dict.fromkeys(wanted, True)}
+    message = request("subscriptions/listen", params, request_id)
+    handled = Opening(recorded()).handle(json.dumps(message).encode())
+    assert (handled.is_for_server, handled.is_urgent) == (True, False)
+    answer = json.loads(handled.answer)
+    assert answer.pop("method") == "notifications/subscriptions/acknowledged"
+    (told,) = await recording.results_of(
+        recording.listing_server(delegate=True), [("subscriptions/listen", params)]
+    )
+    assert told is not None
+    told["_meta"] = {"io.modelcontextprotocol/subscriptionId": request_id}
+    assert answer == {"jsonrpc": "2.0", "params": told}
+
+
 UNUSUAL: list[object] = [
+    request("subscriptions/listen", {"_meta": ENVELOPE, "notifications": {}}),
+    request("subscriptions/listen", {"_meta": ENVELOPE, "notifications": {FLAGS[0]: False}}),
+    request(
+        "subscriptions/listen",
+        {"_meta": ENVELOPE, "notifications": {"resourceSubscriptions": ["immunos://status"]}},
+    ),
+    request(
+        "subscriptions/listen", {"_meta": ENVELOPE, "notifications": {FLAGS[0]: True}, "more": 1}
+    ),
     b"",
     b"{",
     b"[" * 100_000,
