@@ -144,7 +144,7 @@ def path(text: str) -> Path:
         return options.expanded(text, "it")
     except InvalidInputError as refused:
         (problem,) = refused.problems
-        raise ArgumentTypeError(f"got {text[:200]!a}, takes {problem.takes}") from None
+        raise ArgumentTypeError(f"got {text[:200]!a}, takes {problem.expected}") from None
 
 
 def folder(text: str) -> str:
