@@ -56,7 +56,7 @@ class Setup:
 
 
 def is_our_server(there: Json) -> bool:
-    """Tell whether an entry starts this program."""
+    """Return whether an entry starts this program."""
     if not isinstance(there, dict) or not isinstance(there.get("command"), str):
         return False
     arguments = there.get("args")
@@ -85,7 +85,7 @@ class Entry:
     marker: tuple[str, ...] = ()
 
     def is_ours(self, there: Json) -> bool:
-        """Tell whether what stands in this entry's place is of this program, be it outdated."""
+        """Return whether what stands in this entry's place is of this program, be it outdated."""
         return there == self.value or self.recognise(there)
 
 
@@ -128,7 +128,7 @@ class Assistant:
 
 
 def starts_program(words: Sequence[str]) -> bool:
-    """Tell whether a command line starts this program, by itself or through Python or a runner."""
+    """Return whether a command line starts this program, by itself or through Python or a runner."""
     if not words:
         return False
     names = [_name(word) for word in words]

@@ -300,5 +300,5 @@ def report(findings: tuple[Finding, ...]) -> str:
 
 
 def has_failed(findings: tuple[Finding, ...]) -> bool:
-    """Tell whether anything is broken."""
+    """Return whether anything is broken."""
     return any(finding.verdict is Verdict.FAIL for finding in findings)

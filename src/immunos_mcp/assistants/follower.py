@@ -30,7 +30,7 @@ class Follower:
         self._read_so_far = ReadingState(None, {})
 
     def is_measured(self, client: str) -> bool:
-        """Tell whether a client, by the name it gives itself, writes transcripts that we read."""
+        """Return whether a client, by the name it gives itself, writes transcripts that we read."""
         return client.startswith(self._folders.format.client) and self._folders.exist()
 
     async def catch_up(self, now: datetime, largest: int | None = None) -> None:

@@ -40,7 +40,7 @@ class WrittenFile:
     made_containers: tuple[tuple[str, ...], ...] = ()
 
     def is_as_written(self, content: bytes | None) -> bool:
-        """Tell whether a file still holds what was written."""
+        """Return whether a file still holds what was written."""
         return content is not None and self.checksum == _checksum(content)
 
     def original(self) -> bytes | None:

@@ -131,14 +131,14 @@ class _Part:
 
     @property
     def is_inline(self) -> bool:
-        """Tell whether it stands in braces."""
+        """Return whether it stands in braces."""
         from tomlkit.items import InlineTable
 
         return isinstance(self.item, InlineTable)
 
     @property
     def is_spelled(self) -> bool:
-        """Tell whether it is written there, not only implied by a table below it."""
+        """Return whether it is written there, not only implied by a table below it."""
         from tomlkit.items import Table
 
         is_header = isinstance(self.item, Table) and not self.key.is_dotted()
@@ -241,7 +241,7 @@ def _left_behind(item: Item) -> str:
 
 
 def _is_below(key: Key, item: Item) -> bool:
-    """Tell whether an item is a table with a header of its own."""
+    """Return whether an item is a table with a header of its own."""
     from tomlkit.items import AoT, Table
 
     return isinstance(item, Table | AoT) and not key.is_dotted()

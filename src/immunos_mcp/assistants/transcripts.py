@@ -78,7 +78,7 @@ class TranscriptFolders:
         self._listings: dict[str, tuple[int, tuple[str, ...], tuple[str, ...]]] = {}
 
     def exist(self) -> bool:
-        """Tell whether there is any folder of transcripts on this machine."""
+        """Return whether there is any folder of transcripts on this machine."""
         return any(os.path.isdir(root) for root in self._roots)  # noqa: PTH112  # runs at each call
 
     def changed(
@@ -199,7 +199,7 @@ def read(
 
 
 def reaches_back(position: TranscriptPosition, since: datetime | None) -> bool:
-    """Tell whether nothing at or after ``since`` (``None``: nothing at all) was left out."""
+    """Return whether nothing at or after ``since`` (``None``: nothing at all) was left out."""
     if not position.left_out_before:
         return True
     return since is not None and datetime.fromisoformat(position.left_out_before) <= since
@@ -280,7 +280,7 @@ class _Lines:
             begin = last + 1
 
     def _skip_line(self, length: int) -> bool:
-        """Pass the rest of a line whose beginning fills the buffer; tell whether it has an end."""
+        """Pass the rest of a line whose beginning fills the buffer; return whether it has an end."""
         skipped = length
         while piece := self._file.read(BLOCK_BYTES):
             line_end = piece.find(b"\n")

@@ -84,8 +84,8 @@ async def checked(request: DelegationRequest, allowed: Sequence[Path]) -> Assign
     session = None if request.session is None else names.check_session_name(request.session)
     bound = request.max_output_tokens
     if bound is not None and not 1 <= bound <= MOST_OUTPUT_TOKENS:
-        takes = f"a whole number from 1 to {MOST_OUTPUT_TOKENS}"
-        raise InvalidInputError(Problem("max_output_tokens", bound, takes))
+        expected = f"a whole number from 1 to {MOST_OUTPUT_TOKENS}"
+        raise InvalidInputError(Problem("max_output_tokens", bound, expected))
     task_type = names.normalise_task_type(request.task_type)
     read = await anyio.to_thread.run_sync(material.read_material, request.paths, allowed)
     path = request.output_path
@@ -103,8 +103,8 @@ async def checked(request: DelegationRequest, allowed: Sequence[Path]) -> Assign
 def _check_texts(request: DelegationRequest) -> None:
     prompt, instructions = request.prompt, request.instructions
     if not prompt.strip() or len(prompt) > LONGEST_PROMPT:
-        takes = f"1 to {LONGEST_PROMPT} characters that say what to do"
-        raise InvalidInputError(Problem("prompt", prompt[:60], takes))
+        expected = f"a task description of 1 to {LONGEST_PROMPT} characters"
+        raise InvalidInputError(Problem("prompt", prompt[:60], expected))
     if instructions is not None and len(instructions) > LONGEST_PROMPT:
-        takes = f"at most {LONGEST_PROMPT} characters"
-        raise InvalidInputError(Problem("instructions", instructions[:60], takes))
+        expected = f"at most {LONGEST_PROMPT} characters long"
+        raise InvalidInputError(Problem("instructions", instructions[:60], expected))

@@ -37,7 +37,7 @@ class ResultFile:
             self._file.truncate()
 
     def abandon(self, *, keep: bool) -> bool:
-        """Close a file whose result will not come; tell whether it stays.
+        """Close a file whose result will not come; return whether it stays.
 
         Args:
             keep: whether what came is worth keeping, if anything did.

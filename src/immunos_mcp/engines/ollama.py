@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 
 DEFAULT_PORT = 11434
-ADDRESS_TAKES = "an address as Ollama takes it, such as 127.0.0.1:11434 or https://host/path"
+EXPECTED_ADDRESS = "an address that Ollama accepts, such as 127.0.0.1:11434 or https://host/path"
 
 CONNECT_SECONDS = 0.5
 LOOK_SECONDS = 2.0
@@ -92,16 +92,16 @@ def address(text: str, field: str = "OLLAMA_HOST") -> EngineAddress:
     scheme = match.group(1).lower() if (match := _SCHEME.match(given)) else ""
     rest = given[match.end() :] if match else given
     if "://" in rest:
-        raise InvalidInputError(Problem(field, text, ADDRESS_TAKES))
+        raise InvalidInputError(Problem(field, text, EXPECTED_ADDRESS))
     try:
         if re.fullmatch(r"[0-9a-fA-F:]*:[0-9a-fA-F:]*:[0-9a-fA-F:]*", rest):
             rest = f"[{rest}]"
         parts = urlsplit(f"//{rest}")
         host, port = parts.hostname or "127.0.0.1", parts.port
     except ValueError:
-        raise InvalidInputError(Problem(field, text, ADDRESS_TAKES)) from None
+        raise InvalidInputError(Problem(field, text, EXPECTED_ADDRESS)) from None
     if re.search(r"[\s<>\"\\^`{|}]", rest) or parts.query or parts.fragment:
-        raise InvalidInputError(Problem(field, text, ADDRESS_TAKES))
+        raise InvalidInputError(Problem(field, text, EXPECTED_ADDRESS))
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # to be connected to
     if port is None:
         port = {"http": 80, "https": 443}.get(scheme, DEFAULT_PORT)

@@ -248,10 +248,11 @@ def unknown_decision(connection: Connection, decision_id: int) -> InvalidInputEr
         "SELECT 1 FROM immunos_mcp_pruning WHERE ?1 BETWEEN 1 AND first_decision_id - 1",
         (decision_id,),
     ).fetchone()
-    takes = "the decision_id of a route_task answer"
     if pruned is not None:
-        takes = "a decision that was not pruned"
-    return InvalidInputError(Problem("decision_id", decision_id, takes))
+        message = f"decision_id: decision {decision_id} was pruned"
+        return InvalidInputError(Problem("decision_id", decision_id, message=message))
+    expected = "the decision_id of a route_task answer"
+    return InvalidInputError(Problem("decision_id", decision_id, expected))
 
 
 def close_as(
@@ -270,8 +271,8 @@ def close_as(
     is_closed = decided.outcome is not None
     may_change = bool(decided.is_provisional) and is_judged
     if is_closed and decided.outcome != outcome and not may_change:
-        takes = f"no other outcome: decision {decided.decision_id} is closed as {decided.outcome}"
-        raise InvalidInputError(Problem("outcome", outcome.value, takes))
+        message = f"outcome: decision {decided.decision_id} is already closed as {decided.outcome}"
+        raise InvalidInputError(Problem("outcome", outcome.value, message=message))
     if is_closed and decided.outcome == outcome:
         if may_change:
             connection.execute(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from immunos_mcp.errors import InvalidInputError, Problem
+from immunos_mcp.errors import InvalidInputError, Problem, nearest
 from immunos_mcp.ledger.moments import utc_text
 
 if TYPE_CHECKING:
@@ -294,9 +294,11 @@ def chosen_tables(names: Sequence[str]) -> Sequence[str]:
     """
     for place, table in enumerate(names):
         if table not in TABLES:
-            raise InvalidInputError(Problem("table", table, f"one of {', '.join(TABLES)}"))
+            expected = f"one of {', '.join(TABLES)}"
+            raise InvalidInputError(Problem("table", table, expected, nearest(table, TABLES)))
         if table in names[:place]:
-            raise InvalidInputError(Problem("table", table, "each table once"))
+            message = f"table: {table} is named twice"
+            raise InvalidInputError(Problem("table", table, message=message))
     return names or TABLES
 
 

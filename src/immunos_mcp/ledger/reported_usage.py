@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from immunos_mcp.domain import Provider, Session, TokenCounts
-from immunos_mcp.errors import InvalidInputError, Problem
+from immunos_mcp.errors import InvalidInputError, Problem, shown
 from immunos_mcp.ledger import records
 from immunos_mcp.ledger.decisions import close_as, find_decided
 from immunos_mcp.ledger.moments import utc_text
@@ -93,7 +93,7 @@ def record_usage(
 
 
 def _recorded_before(connection: Connection, name: str, usage: Usage) -> bool | None:
-    """Tell whether an earlier record of the same request counted; ``None``: there is none."""
+    """Return whether an earlier record of the same request counted; ``None``: there is none."""
     if usage.request_id is None:
         return None
     row = connection.execute(
@@ -110,8 +110,11 @@ def _recorded_before(connection: Connection, name: str, usage: Usage) -> bool | 
         return None if pruned is None else bool(pruned[0])
     recorded = (row[1], row[2], TokenCounts(*row[3:]))
     if recorded != (name, usage.model, usage.counts):
-        takes = "an id of its own for each response; this one was recorded with other usage"
-        raise InvalidInputError(Problem("request_id", usage.request_id, takes))
+        message = (
+            f"request_id: {shown(usage.request_id)} was already recorded with different usage;"
+            " each response needs its own id"
+        )
+        raise InvalidInputError(Problem("request_id", usage.request_id, message=message))
     return bool(row[0])
 
 

@@ -40,7 +40,7 @@ class ThresholdTracker:
         self._check_thresholds(moment)
 
     def may_reach(self) -> bool:
-        """Tell whether the session can have reached a threshold at all."""
+        """Return whether the session can have reached a threshold at all."""
         most = policy.budget_tokens(self.session.claude, self.settings)
         most += sum(max(0, tokens) for _, tokens in self._moves)
         return most >= self.settings.token_warning_threshold

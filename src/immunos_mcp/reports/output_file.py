@@ -93,17 +93,17 @@ def written(
 
 
 def _check(path: Path, option: str, may_replace: Callable[[bytes], bool] | None) -> None:
-    takes = None
+    expected = None
     if path.is_symlink() or path.exists():
-        known = may_replace is not None and path.is_file() and not path.is_symlink()
+        is_plain = path.is_file() and not path.is_symlink()
         if may_replace is None:
-            takes = "a new file; this one is there already"
-        elif not known or not may_replace(_beginning(path)):
-            takes = "a new file or an earlier report; this one is there already and is none"
+            expected = "a new file; this one exists"
+        elif not is_plain or not may_replace(_beginning(path)):
+            expected = "a new file or an earlier report; this file exists and is not a report"
     elif not path.parent.is_dir():
-        takes = "a file in a folder that exists"
-    if takes is not None:
-        raise InvalidInputError(Problem(option, str(path), takes))
+        expected = "a file in an existing folder"
+    if expected is not None:
+        raise InvalidInputError(Problem(option, str(path), expected))
 
 
 def _beginning(path: Path) -> bytes:

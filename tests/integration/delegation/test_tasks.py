@@ -271,7 +271,7 @@ async def test_of_a_task_that_fails_in_the_middle_the_file_keeps_what_came(
     with pytest.raises(DelegationError, match=f"; what came until then is in {file}$"):
         await desk.delegate(output_path="result.md")
     assert file.read_text(encoding="utf-8").startswith("word0 ")
-    with pytest.raises(InvalidInputError, match="takes a new file; this one is there already"):
+    with pytest.raises(InvalidInputError, match="must be a new file; this one exists"):
         await desk.delegate(output_path="result.md")
 
 

@@ -145,13 +145,14 @@ def test_output_is_private_and_replaces_reports_alone(used: Path) -> None:
     diary = used / "diary"
     diary.write_text("Dear diary", encoding="utf-8")
     assert refused(used, "report", "--output", "diary").endswith(
-        "takes a new file or an earlier report; this one is there already and is none\n"
+        "must be a new file or an earlier report; this file exists and is not a report"
+        f" (got '{diary}')\n"
     )
     assert diary.read_text(encoding="utf-8") == "Dear diary"
     link = used / "link"
     link.symlink_to(file)
     assert "--output" in refused(used, "report", "--output", "link")
-    assert "a folder that exists" in refused(used, "report", "--output", "no/where")
+    assert "a file in an existing folder" in refused(used, "report", "--output", "no/where")
     assert "a file of a printable name" in refused(used, "report", "--output", "a\nb")
     assert sorted(path.name for path in used.iterdir()) == [".immunos", "diary", "link", "mine"]
 

@@ -63,7 +63,7 @@ def _is_our_status_line(there: Json) -> bool:
 
 
 def has_plugin(documents: Sequence[Json]) -> bool:
-    """Tell whether the settings switch our plugin on."""
+    """Return whether the settings switch our plugin on."""
     return any(_enables_plugin(document) for document in documents)
 
 

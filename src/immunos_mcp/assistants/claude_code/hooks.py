@@ -54,5 +54,5 @@ def without_our_hooks(groups: Sequence[Json]) -> list[Json]:
 
 
 def _is_ours(hook: Json) -> bool:
-    """Tell whether a hook calls the server that was set up under our name."""
+    """Return whether a hook calls the server that was set up under our name."""
     return isinstance(hook, dict) and (hook.get("server"), hook.get("tool")) == (NAME, HOOK_TOOL)

@@ -81,7 +81,7 @@ def usage_of(line: bytes | bytearray) -> MeasuredUsage | None:
 
 
 def _is_answer(line: bytes | bytearray) -> bool:
-    """Tell whether a line that cannot be read was meant as an answer, as far as can be told."""
+    """Return whether a line that cannot be read was meant as an answer, as far as can be told."""
     try:
         return _decode_kind(line).type == "assistant"
     except DecodeError:
