@@ -209,7 +209,7 @@ def test_a_bad_variable_is_wrong_usage_too(home: Path) -> None:
 
 def test_a_ledger_that_cannot_be_used_exits_with_1(home: Path) -> None:
     assert refused(home, "status", "--db", str(home), code=1) == (
-        f"immunos-mcp: ledger {home} is a folder; name a file with --db or IMMUNOS_DB\n"
+        f"immunos-mcp: ledger {home} is a folder; choose a file with --db or IMMUNOS_DB\n"
     )
 
 

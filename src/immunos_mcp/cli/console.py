@@ -116,7 +116,7 @@ def _engine_now(chosen: options.Options) -> Engine | None:
         return None
     from immunos_mcp.engines import ollama
 
-    return ollama.look_now(ollama.address(chosen.ollama_host))
+    return ollama.probe_now(ollama.address(chosen.ollama_host))
 
 
 def say(text: str) -> None:

@@ -1,4 +1,4 @@
-"""What is asked of a local model, and its check before anything is routed or done."""
+"""A delegation request, and its validation before anything is routed or done."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ MOST_OUTPUT_TOKENS = 32_768
 
 
 class DelegationRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A task for a local model, as a caller gives it.
+    """A task for a local model, as the caller sent it.
 
     Attributes:
         prompt: what to do.
         task_type: kind of task, as for ``route_task``.
         classification: likewise.
-        paths: files and patterns that the task is about.
+        paths: files and patterns to read.
         instructions: how to do it.
-        decision_id: an earlier decision on this very task; ``None``: it is routed now.
-        max_output_tokens: bound of the answer; ``None``: by task type.
-        output_path: a new file for the whole result, which grows as that comes; the answer then has
-            only its beginning.
+        decision_id: an earlier decision on the same task; ``None``: route it now.
+        max_output_tokens: limit of the answer; ``None``: by task type.
+        output_path: a new file for the whole result, which grows as text arrives; the answer then has
+            only the beginning.
         session: the budget session; ``None``: the default one.
     """
 
@@ -49,16 +49,16 @@ class DelegationRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Assignment(msgspec.Struct, frozen=True, kw_only=True):
-    """A request that was checked, with its files read.
+    """A validated request, with its files read.
 
     Attributes:
         prompt: what to do.
         task_type: normalised to lower snake case.
-        material: the files it is about.
+        material: its files.
         instructions: how to do it; ``None``: nothing beyond the prompt.
-        max_output_tokens: bound of the answer; ``None``: by task type.
-        output_file: a new file that takes the whole result, where one is wanted.
-        session: the budget session, checked.
+        max_output_tokens: limit of the answer; ``None``: by task type.
+        output_file: a new file for the whole result, if requested.
+        session: the budget session, validated.
     """
 
     prompt: str
@@ -71,10 +71,10 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def checked(request: DelegationRequest, allowed: Sequence[Path]) -> Assignment:
-    """Check a request and read its files.
+    """Validate a request and read its files.
 
     Args:
-        request: what is asked.
+        request: the request.
         allowed: folders and files that may be read and written.
 
     Raises:

@@ -192,11 +192,11 @@ def test_csv_is_one_table_with_its_header(home: Path, file: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--format", "csv"], "--table: got 'none', takes exactly one table with --format csv"),
-        (["--format", "csv", "--table", "usage", "record"], "--table: got 'usage, record'"),
-        (["--format", "csv", "--json", "--table", "usage"], "--format: got 'csv', takes jsonl"),
+        (["--format", "csv"], "exactly one table"),
+        (["--format", "csv", "--table", "usage", "record"], "usage, record"),
+        (["--format", "csv", "--json", "--table", "usage"], "--format: "),
         (["--table", "nonsense"], "table: must be one of session, "),
-        (["--since", "soon"], "got 'soon', takes a date or time"),
+        (["--since", "soon"], "a date or time"),
     ],
 )
 def test_what_cannot_be_exported_is_wrong_usage(
