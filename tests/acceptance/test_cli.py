@@ -290,7 +290,7 @@ def test_an_answer_that_cannot_be_written_is_a_failure_told_in_a_line(
     done = through_shell(home, script, *arguments)
     assert done.returncode == 1
     words = (
-        "free some space or name another file" if arguments[0] == "export" else "all else is done"
+        "free some space or choose another file" if arguments[0] == "export" else "all else is done"
     )
     assert done.stderr == f"immunos-mcp: standard output cannot be written ({why}); {words}\n"
 

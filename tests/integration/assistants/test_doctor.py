@@ -407,7 +407,7 @@ def test_a_ledger_on_a_network_is_a_failure(home: Path, monkeypatch: pytest.Monk
     [
         ({"args": ["--nonsense"]}, "unrecognized arguments: --nonsense"),
         ({"args": ["--db"]}, "argument --db: expected one argument"),
-        ({"args": ["status"]}, "takes no command: without one it serves"),
+        ({"args": ["status"]}, "no command: without one it serves"),
         ({"args": ["--help"]}, "this ends at once"),
         ({"args": ["--session", "a\nb"]}, "--session: must be"),
         ({"env": {"IMMUNOS_TRANSCRIPTS": "maybe"}}, "IMMUNOS_TRANSCRIPTS: must be"),
@@ -470,7 +470,7 @@ def test_hooks_count_in_whatever_group_they_are(home: Path, program: Path) -> No
     [
         ({}, "ok", "on: requests outside transcripts count too"),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4999"}, "ok", "on"),
-        ({"OTEL_LOGS_EXPORTER": "console"}, "warn", "goes elsewhere: OTEL_LOGS_EXPORTER=console"),
+        ({"OTEL_LOGS_EXPORTER": "console"}, "warn", "sent elsewhere: OTEL_LOGS_EXPORTER=console"),
         ({"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, "warn", "OTEL_EXPORTER_OTLP_PROTOCOL=grpc"),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": None}, "warn", "ENDPOINT not set"),
     ],

@@ -299,7 +299,7 @@ def test_telemetry_is_switched_on_only_when_asked_and_taken_out_again(home: Path
     file.parent.mkdir()
     file.write_text('{"env": {"OTEL_LOGS_EXPORTER": "console"}}', encoding="utf-8")
     shown = run(home, "claude-code", "--yes", "--telemetry").stdout
-    assert "OTEL_LOGS_EXPORTER is set already and stays as it is" in shown
+    assert "OTEL_LOGS_EXPORTER is already set and stays unchanged" in shown
     assert read(file)["env"] == {**TELEMETRY, "OTEL_LOGS_EXPORTER": "console"}
     held = read(file)
     file.write_text(json.dumps({**held, "model": "opus"}), encoding="utf-8")
