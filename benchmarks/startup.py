@@ -1,9 +1,8 @@
-"""How long the program takes to start: as a server, and as a command.
+"""Start-up time of the server and of a command.
 
-As a server until the opening and the first call are answered, against a bare server of the same
-SDK; as a command,
-``immunos-mcp status`` against a Python that does nothing. Both pairs in turn, each start in a new
-process, the ledger made and its session opened before.
+The server is timed until the opening and the first call are answered, against a bare server of the
+same SDK; the command is ``immunos-mcp status``, against an empty Python program. Pairs are measured
+in turn, each start in a new process, on a ledger with an open session.
 """
 
 from __future__ import annotations

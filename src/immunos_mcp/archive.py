@@ -88,7 +88,7 @@ class Archive:
 
         logged = await self._ledger.read(logged_decision, inputs.checked_decision_id(decision_id))
         decision = logged.decision
-        past = await self._ledger.read(replay, inputs_of, alone=decision_id)
+        past = await self._ledger.read(replay, inputs_of, only=decision_id)
         if past is None:
             takes = "a decision of which nothing was pruned"
             raise InvalidInputError(Problem("decision_id", decision_id, takes))

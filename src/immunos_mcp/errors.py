@@ -1,11 +1,14 @@
-"""The errors a user or an assistant can mend.
+"""The errors that a user or an assistant can fix.
 
-Anything else that is raised is a bug and is not translated into words.
+Anything else that is raised is a bug and is reported as one.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _SHOWN_CHARACTERS = 60
 
@@ -15,20 +18,29 @@ class ImmunosError(Exception):
 
 
 class Problem(NamedTuple):
-    """One argument or setting that cannot be taken.
+    """One argument or setting that was rejected.
 
     Attributes:
         field: name of the argument or setting.
-        got: the value as the caller sent it.
-        takes: what would have been accepted, as the end of "takes ...".
+        got: the value as the caller sent it; ``None``: it was missing.
+        expected: what would have been accepted, as the end of "must be ...".
+        nearest: an accepted value that resembles what was sent.
+        message: the whole sentence, where "must be" does not fit.
     """
 
     field: str
     got: object
-    takes: str
+    expected: str = ""
+    nearest: str | None = None
+    message: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.field}: got {shown(self.got)}, takes {self.takes}"
+        if self.message is not None:
+            return self.message
+        if self.got is None:
+            return f"{self.field}: is required; must be {self.expected}"
+        hint = "" if self.nearest is None else f"; did you mean {self.nearest!r}?"
+        return f"{self.field}: must be {self.expected} (got {shown(self.got)}{hint})"
 
 
 class InvalidInputError(ImmunosError):
@@ -89,3 +101,13 @@ def shown(value: object) -> str:
     if len(text) > _SHOWN_CHARACTERS:
         return f"{text[:_SHOWN_CHARACTERS]}... ({length} characters)"
     return text
+
+
+def nearest(got: object, accepted: Iterable[str]) -> str | None:
+    """Return the accepted value that resembles a mistyped one most, if any does."""
+    if not isinstance(got, str):
+        return None
+    from difflib import get_close_matches  # only for errors
+
+    found = get_close_matches(got[:_SHOWN_CHARACTERS].lower(), [*accepted], n=1)
+    return found[0] if found else None

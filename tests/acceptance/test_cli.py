@@ -209,7 +209,7 @@ def test_a_bad_variable_is_wrong_usage_too(home: Path) -> None:
 
 def test_a_ledger_that_cannot_be_used_exits_with_1(home: Path) -> None:
     assert refused(home, "status", "--db", str(home), code=1) == (
-        f"immunos-mcp: ledger {home} is a folder; name a file with --db or IMMUNOS_DB\n"
+        f"immunos-mcp: ledger {home} is a folder; choose a file with --db or IMMUNOS_DB\n"
     )
 
 
@@ -290,7 +290,7 @@ def test_an_answer_that_cannot_be_written_is_a_failure_told_in_a_line(
     done = through_shell(home, script, *arguments)
     assert done.returncode == 1
     words = (
-        "free some space or name another file" if arguments[0] == "export" else "all else is done"
+        "free some space or choose another file" if arguments[0] == "export" else "all else is done"
     )
     assert done.stderr == f"immunos-mcp: standard output cannot be written ({why}); {words}\n"
 

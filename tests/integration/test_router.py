@@ -581,7 +581,7 @@ def test_a_use_case_that_waits_is_a_bug_on_an_inline_ledger() -> None:
     async def waits() -> None:
         await Waiting()
 
-    with pytest.raises(RuntimeError, match="must not wait"):
+    with pytest.raises(RuntimeError, match="must not await"):
         run_sync(waits())
 
 

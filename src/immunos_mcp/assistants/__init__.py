@@ -1,4 +1,4 @@
-"""Programs that spend tokens: where their logs are, and how they are set up."""
+"""The AI assistants: their logs, and how to set them up."""
 
 NAME = "immunos"
-"""The router's name in every assistant's configuration."""
+"""The name of our server in every assistant's configuration."""

@@ -1,4 +1,4 @@
-"""Reading many transcripts: portion by portion, in several processes where there is much to read."""
+"""Reads many transcripts in portions, with several processes if there is much to read."""
 
 from __future__ import annotations
 
@@ -21,35 +21,35 @@ if TYPE_CHECKING:
     from immunos_mcp.assistants.transcripts import TranscriptFormat
 
 TASK_BYTES = 4 * 2**20
-"""Bytes of transcripts that a process is given at a time."""
+"""Bytes of transcripts given to a process at a time."""
 
 AHEAD = 40
-"""Tasks that a process has before it, and portions it may have made, while others are being stored: to
-store ``PORTION_RECORDS`` takes as long as to read so much."""
+"""The queued tasks and finished portions of a process while others are being stored: storing
+``PORTION_RECORDS`` takes as long as reading this much."""
 
 PORTION_RECORDS = 20_000
-"""Responses in a portion. Their ids are random, so that each transaction touches most pages of their
-index: few large ones write far less than many small ones, and still take but a tenth of a second."""
+"""Responses in a portion. Their ids are random, so each transaction touches most pages of their index:
+a few large ones write far less than many small ones, and still take only a tenth of a second."""
 
 PARALLEL_BYTES = 64 * 2**20
-"""With less to read than this, starting processes takes longer than they save."""
+"""With less than this to read, starting processes costs more time than it saves."""
 
 MOST_PROCESSES = 4
-"""More would wait for the one that stores what they read."""
+"""More would only wait for the process that stores the results."""
 
 Reading: TypeAlias = tuple[Transcript, TranscriptPosition | None]
-"""A transcript to be read, and how far it was read before."""
+"""A transcript to read, and how far it was read before."""
 
 
 @dataclass(frozen=True, slots=True)
 class Portion:
-    """What was read of some transcripts.
+    """The results of reading some transcripts.
 
     Attributes:
         usage: their responses.
         positions: how far each was read.
-        unreadable: the paths of those that could not be.
-        size: bytes of the transcripts that are done with it.
+        unreadable: the paths of transcripts that could not be read.
+        size: bytes of the transcripts finished with this portion.
     """
 
     usage: tuple[MeasuredUsage, ...]
@@ -78,7 +78,7 @@ def _merged(portions: Iterator[Portion]) -> Iterator[Portion]:
     for portion in portions:
         small.append(portion)
         records += len(portion.usage)
-        # The first ones are smaller, so that storing begins while there is little read yet.
+        # The first portions are smaller, so that storing starts early.
         if records >= max(PORTION_RECORDS // 8, min(PORTION_RECORDS, done)):
             yield _joined(small)
             small, records, done = [], 0, done + records
@@ -186,7 +186,7 @@ def _serve(
     transcript_format: TranscriptFormat,
     since: datetime | None,
 ) -> None:
-    """Read what is sent until the sender closes its end or is gone, however it ended."""
+    """Read the tasks sent until the sender closes its end or dies."""
     from queue import Queue
     from threading import Thread
 
@@ -194,7 +194,7 @@ def _serve(
 
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     encode = Encoder().encode
-    # A forked process has the sender's end too, and would never see it closed.
+    # A forked process inherits the sender's end and would never see it closed.
     other_end.close()
     answers: Queue[bytes] = Queue(AHEAD)
 
@@ -203,7 +203,7 @@ def _serve(
             while True:
                 tasks.send_bytes(answers.get())
         except OSError:
-            # Nobody takes the answers any more, and the reading may wait for room for the next.
+            # The receiver is gone, and the main thread may be blocked on the full queue.
             os._exit(0)
 
     Thread(target=send, daemon=True).start()

@@ -1,4 +1,4 @@
-"""Configuration files as bytes: read, written in one step, and the change that is shown before."""
+"""Reads and atomically writes configuration files, and shows changes before writing them."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _CONTEXT_LINES = 3
 _LONGEST_LINE = 400
-"""A document with a longer line is laid out anew where its change is shown."""
+"""A document with a longer line is reformatted to show its change."""
 
 
 class InstallError(ImmunosError):
-    """An assistant cannot be set up, or not be undone, as it is; nothing was changed."""
+    """An assistant cannot be set up or removed; nothing was changed."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileText:
-    """What a file says, and how that is spelled as bytes.
+    """The text of a file, and how it is encoded.
 
     Attributes:
-        text: its text; its lines end in a line feed, where all of them end alike.
-        has_mark: whether a byte order mark comes first.
-        has_returns: whether its lines end in a carriage return and a line feed.
+        text: its text; line endings are normalised to line feeds unless they are mixed.
+        has_mark: whether it begins with a byte order mark.
+        has_returns: whether all its lines end in CR LF.
     """
 
     text: str
@@ -44,28 +44,28 @@ class FileText:
     has_returns: bool
 
     def encoded(self, text: str) -> bytes:
-        """Return another text, spelled as this one is."""
-        spelled = text.replace("\n", "\r\n") if self.has_returns else text
-        return spelled.encode("utf-8-sig" if self.has_mark else "utf-8")
+        """Encode another text in the same way."""
+        with_returns = text.replace("\n", "\r\n") if self.has_returns else text
+        return with_returns.encode("utf-8-sig" if self.has_mark else "utf-8")
 
 
 def decoded(content: bytes | None, file: Path) -> FileText:
-    """Return the text of a file, an empty one where there is none.
+    """Decode the content of a file; a missing file has an empty text.
 
     Raises:
-        InstallError: it is no text.
+        InstallError: it is not UTF-8.
     """
     try:
         text = (content or b"").decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise InstallError(f"{file} is no UTF-8; nothing was changed") from None
+        raise InstallError(f"{file} is not UTF-8; nothing was changed") from None
     has_returns = "\r\n" in text and "\n" not in text.replace("\r\n", "")
     has_mark = (content or b"").startswith(_BYTE_ORDER_MARK)
     return FileText(text.replace("\r\n", "\n") if has_returns else text, has_mark, has_returns)
 
 
 def read(file: Path) -> bytes | None:
-    """Return what a file holds; ``None`` where there is none.
+    """Return the content of a file; ``None``: it does not exist.
 
     Raises:
         InstallError: it cannot be read.
@@ -79,9 +79,9 @@ def read(file: Path) -> bytes | None:
 
 
 def write(file: Path, content: bytes | None) -> None:
-    """Replace a file in one step, through a link that it may be; keep its mode.
+    """Replace a file atomically, following links and keeping its mode; ``None`` removes it.
 
-    ``None`` removes it. An ``OSError`` leaves what was there.
+    After an ``OSError`` the earlier content is still there.
     """
     target = Path(os.path.realpath(file))
     if content is None:
@@ -105,14 +105,14 @@ def write(file: Path, content: bytes | None) -> None:
 
 @dataclass(frozen=True, slots=True)
 class FileChange:
-    """One file before and after; ``None`` is a file that is not there.
+    """The content of a file before and after a change; ``None``: the file does not exist.
 
     Attributes:
-        file: the file, by the name that its assistant knows.
-        before: what it holds.
-        after: what it is to hold.
-        held_ours: whether something of ours is in it already.
-        made_containers: the paths of objects and lists that are made in it for our entries.
+        file: its path, as the assistant names it.
+        before: the current content.
+        after: the planned content.
+        held_ours: whether it already has entries of ours.
+        made_containers: the paths of objects and lists that are created for our entries.
     """
 
     file: Path
@@ -122,7 +122,7 @@ class FileChange:
     made_containers: tuple[tuple[str, ...], ...] = ()
 
     def difference(self) -> str:
-        """Return the change as a unified diff, of the documents laid out where lines are long."""
+        """Return the change as a unified diff; documents with very long lines are reformatted first."""
         texts = [(content or b"").decode("utf-8-sig") for content in (self.before, self.after)]
         if any(len(line) > _LONGEST_LINE for text in texts for line in text.splitlines()):
             with suppress(DocumentError):
@@ -134,16 +134,16 @@ class FileChange:
 
 
 def _difference(before: list[str], after: list[str], name: str) -> Iterator[str]:
-    """Compare what lies between the lines that both begin and end with: all else takes minutes."""
+    """Diff only the lines between the common beginning and end; diffing everything could take minutes."""
     shorter = min(len(before), len(after))
     start = next((line for line in range(shorter) if before[line] != after[line]), shorter)
     left = shorter - start
     end = next((line for line in range(left) if before[-1 - line] != after[-1 - line]), left)
     skipped = max(0, start - _CONTEXT_LINES)
-    kept = max(0, end - _CONTEXT_LINES)
+    unchanged = max(0, end - _CONTEXT_LINES)
     found = difflib.unified_diff(
-        before[skipped : len(before) - kept],
-        after[skipped : len(after) - kept],
+        before[skipped : len(before) - unchanged],
+        after[skipped : len(after) - unchanged],
         name,
         name,
         lineterm="",

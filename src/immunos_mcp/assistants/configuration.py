@@ -1,4 +1,4 @@
-"""What an assistant's configuration has to hold for the router, and how ours is recognised there. Pure."""
+"""The entries that an assistant's configuration needs, and how to recognise ours. Pure."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Launch:
     """How an assistant starts the program.
 
     Attributes:
-        command: the program, in full where that is known.
-        arguments: what every use of it needs: where the ledger is, which session.
-        serving_arguments: what only the server takes.
+        command: the program, with its full path if known.
+        arguments: for every command: the ledger and the session.
+        serving_arguments: for the server only.
     """
 
     command: str
@@ -36,18 +36,18 @@ class Launch:
     serving_arguments: tuple[str, ...] = ()
 
     def server(self) -> dict[str, Json]:
-        """Return what starts the server, in the words that all assistants share."""
+        """Return the server's command and arguments, in the form common to all assistants."""
         return {"command": self.command, "args": [*self.arguments, *self.serving_arguments]}
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What an assistant is set up with.
+    """How an assistant is to be set up.
 
     Attributes:
         launch: how it starts the program.
-        environment: the variables that say where its files are.
-        telemetry: whether it should export its requests too, where it can.
+        environment: environment variables, which determine where its files are.
+        telemetry: whether it should also export its requests, if it can.
     """
 
     launch: Launch
@@ -55,26 +55,26 @@ class Setup:
     telemetry: bool = False
 
 
-def is_our_server(there: Json) -> bool:
-    """Tell whether an entry starts this program."""
-    if not isinstance(there, dict) or not isinstance(there.get("command"), str):
+def is_our_server(entry: Json) -> bool:
+    """Return whether an entry starts this program."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("command"), str):
         return False
-    arguments = there.get("args")
+    arguments = entry.get("args")
     words = arguments if isinstance(arguments, list) else []
-    return starts_program([cast("str", there["command"]), *(str(word) for word in words)])
+    return starts_program([cast("str", entry["command"]), *(str(word) for word in words)])
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Something that a configuration file has to hold.
+    """An entry that a configuration file needs.
 
     Attributes:
-        path: the names that lead to it.
-        value: what stands there, or one item of the list that does.
-        yields: whether another value that stands there already is left alone.
-        recognise: tells whether another value is ours too, though outdated.
-        without_ours: of an item of a list: takes our items out of the list.
-        marker: the value is ours only where something is at this path too; empty: in any case.
+        path: the keys that lead to it.
+        value: its value, or one item of the list at that path.
+        yields: whether to keep a different value that is already there.
+        recognise: decides whether a different value is an outdated one of ours.
+        without_ours: for list items: returns the list without our items.
+        marker: the value is ours only if this path exists too; empty: always.
     """
 
     path: tuple[str, ...]
@@ -84,14 +84,14 @@ class Entry:
     without_ours: Callable[[Sequence[Json]], list[Json]] | None = None
     marker: tuple[str, ...] = ()
 
-    def is_ours(self, there: Json) -> bool:
-        """Tell whether what stands in this entry's place is of this program, be it outdated."""
-        return there == self.value or self.recognise(there)
+    def is_ours(self, existing: Json) -> bool:
+        """Return whether an existing value is ours, even if outdated."""
+        return existing == self.value or self.recognise(existing)
 
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """An assistant's file, what it has to hold, and how it is spelled."""
+    """A configuration file of an assistant, the entries it needs, and its syntax."""
 
     file: Path
     entries: tuple[Entry, ...]
@@ -108,16 +108,16 @@ def _nothing_found(_seen: object) -> Iterator[Finding]:
 
 @dataclass(frozen=True, slots=True)
 class Assistant:
-    """An assistant that can be set up and looked at; each has a folder, and the registry names it.
+    """An assistant that can be set up and diagnosed; each has a folder and is listed in the registry.
 
     Attributes:
-        name: as ``install`` takes it.
-        title: as people call it.
-        configurations: its files, the one with the server's entry first, each with what it needs.
-        program: the command that shows that it is installed, where one does.
-        has_plugin: tells from what its files hold whether a plugin brings the server.
-        findings: what the doctor finds in its files beyond the server's entry.
-        log_findings: what the doctor finds in the logs that its usage is read from.
+        name: its name for ``install``.
+        title: what people call it.
+        configurations: returns its files and their entries; the file with the server's entry is first.
+        program: the command whose presence shows that it is installed, if there is one.
+        has_plugin: decides from the content of its files whether a plugin provides the server.
+        findings: the doctor's findings in its files, other than the server's entry.
+        log_findings: the doctor's findings in the logs that its usage is read from.
     """
 
     name: str
@@ -130,7 +130,7 @@ class Assistant:
 
 
 def starts_program(words: Sequence[str]) -> bool:
-    """Tell whether a command line starts this program, by itself or through Python or a runner."""
+    """Return whether a command line starts this program, directly or through Python or a runner."""
     if not words:
         return False
     names = [_name(word) for word in words]
@@ -142,7 +142,7 @@ def starts_program(words: Sequence[str]) -> bool:
 
 
 def server_arguments(words: Sequence[str]) -> list[str] | None:
-    """Return what a command line gives to this program; ``None`` where a runner hides that."""
+    """Return this program's arguments in a command line; ``None``: a runner hides them."""
     if not starts_program(words):
         return None
     if _MODULE in words:
@@ -155,7 +155,7 @@ def _name(word: str) -> str:
 
 
 def words_of(command: str) -> list[str]:
-    """Return the words of a shell's command line, be its quotes in order or not."""
+    """Split a shell command line into words, even if its quotes are unbalanced."""
     try:
         return shlex.split(command)
     except ValueError:
@@ -163,7 +163,7 @@ def words_of(command: str) -> list[str]:
 
 
 def application_folder(environment: Mapping[str, str]) -> Path:
-    """Return where desktop applications keep their settings."""
+    """Return the folder where desktop applications store their settings."""
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Application Support"
     if sys.platform == "win32":

@@ -1,4 +1,4 @@
-"""What a user could have wrong, looked at without changing anything, and how to mend each."""
+"""Diagnoses problems without changing anything, and suggests fixes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ LITTLE_SPACE = 100 * 2**20
 
 
 def diagnose(context: DoctorContext) -> tuple[Finding, ...]:
-    """Run all checks; one that breaks is a finding of its own and hides no other."""
+    """Run all checks; a check that fails to run becomes a finding and does not stop the others."""
     findings: list[Finding] = []
     for name, check in CHECKS.items():
         try:
@@ -55,7 +55,7 @@ def _program(_context: DoctorContext) -> Iterator[Finding]:
     seen = f"{PROGRAM} {__version__}, Python {platform.python_version()}"
     found = shutil.which(PROGRAM)
     if found is None:
-        remedy = "put it on your PATH (pipx install does), or use its full path in the clients"
+        remedy = "add it to your PATH (pipx install does), or use its full path in client settings"
         yield Finding("program", Verdict.WARN, f"{seen}, not on PATH", remedy)
     else:
         yield Finding("program", Verdict.OK, f"{seen}, {found}")
@@ -70,70 +70,71 @@ def _assistants(context: DoctorContext) -> Iterator[Finding]:
         try:
             yield from _assistant(assistant, files, context)
         except (OSError, DocumentError) as error:
-            remedy = f"mend the file, then {PROGRAM} install {name}"
+            remedy = f"fix the file, then run {PROGRAM} install {name}"
             yield Finding(name, Verdict.FAIL, str(error), remedy)
 
 
 def _assistant(
     assistant: Assistant, files: tuple[Configuration, ...], context: DoctorContext
 ) -> Iterator[Finding]:
-    documents = tuple(_held(configuration) for configuration in files)
+    documents = tuple(_parsed(configuration) for configuration in files)
     server = files[0].entries[0]
-    there = member(documents[0], server.path)
+    existing = member(documents[0], server.path)
     has_plugin = assistant.has_plugin(documents)
     state = AssistantState(
         documents,
-        there,
+        existing,
         has_plugin,
-        is_ours=not has_plugin and server.is_ours(there),
+        is_ours=not has_plugin and server.is_ours(existing),
         install=f"{PROGRAM} install {assistant.name}",
         context=context,
     )
-    if state.is_ours and isinstance(there, dict):
-        yield from _launch(assistant.name, there, state)
+    if state.is_ours and isinstance(existing, dict):
+        yield from _launch(assistant.name, existing, state)
     else:
         place = f"{'.'.join(server.path)} in {files[0].file}"
-        yield _not_set_up_by_hand(assistant.name, place, state)
+        yield _without_entry(assistant.name, place, state)
     yield from assistant.findings(state)
 
 
-def _not_set_up_by_hand(name: str, place: str, state: AssistantState) -> Finding:
+def _without_entry(name: str, place: str, state: AssistantState) -> Finding:
     if state.has_plugin and state.server is not None:
-        remedy = f"keep one of the two: {state.install} --uninstall, or disable the plugin"
-        return Finding(name, Verdict.WARN, "set up twice, as a plugin and by hand", remedy)
+        remedy = f"keep one of them: {state.install} --uninstall, or disable the plugin"
+        seen = "set up twice, as a plugin and in its configuration"
+        return Finding(name, Verdict.WARN, seen, remedy)
     if state.has_plugin:
         return Finding(name, Verdict.OK, "set up as a plugin")
     if state.server is None:
-        return Finding(name, Verdict.WARN, "found, not set up", state.install)
-    remedy = f"rename or remove it, then {state.install}"
-    return Finding(name, Verdict.FAIL, f"{place} is another program's", remedy)
+        return Finding(name, Verdict.WARN, "installed but not set up", state.install)
+    remedy = f"rename or remove that entry, then run {state.install}"
+    return Finding(name, Verdict.FAIL, f"{place} belongs to another program", remedy)
 
 
-def _launch(name: str, there: dict[str, Json], state: AssistantState) -> Iterator[Finding]:
+def _launch(name: str, entry: dict[str, Json], state: AssistantState) -> Iterator[Finding]:
     context = state.context
-    command = str(there["command"])
+    command = str(entry["command"])
     if shutil.which(command) is None:
-        seen = f"its entry starts {command!r}, no program"
+        seen = f"its entry starts {command!r}, which was not found"
         yield Finding(name, Verdict.FAIL, seen, state.install)
         return
-    given = [str(each) for each in items(there.get("args"))]
+    given = [str(each) for each in items(entry.get("args"))]
     arguments = server_arguments([command, *given])
     if arguments is None:
         yield Finding(name, Verdict.OK, f"its entry starts {' '.join([command, *given])}")
         return
-    own = there.get("env")
+    own = entry.get("env")
     own = {name: str(text) for name, text in own.items()} if isinstance(own, dict) else {}
     try:
-        told = context.understood(arguments, {**context.environment, **own})
+        chosen = context.parse_options(arguments, {**context.environment, **own})
     except InvalidInputError as error:
-        remedy = f"{state.install}, or mend its args and env"
-        yield Finding(name, Verdict.FAIL, f"its entry is refused: {error}", remedy)
+        remedy = f"{state.install}, or fix its args and env"
+        yield Finding(name, Verdict.FAIL, f"its entry is invalid: {error}", remedy)
         return
     yield Finding(name, Verdict.OK, f"its entry starts {command}")
     here = context.options
-    if (told.database, told.session) != (here.database, here.session):
-        seen = f"counts in session {told.session} of {told.database}, not what is looked at here"
-        remedy = f"to look there: {PROGRAM} doctor --db {told.database} --session {told.session}"
+    if (chosen.database, chosen.session) != (here.database, here.session):
+        seen = f"uses session {chosen.session} in {chosen.database}, not the one checked here"
+        remedy = f"check it: {PROGRAM} doctor --db {chosen.database} --session {chosen.session}"
         yield Finding(name, Verdict.OK, seen, remedy)
 
 
@@ -145,30 +146,31 @@ def _logs(context: DoctorContext) -> Iterator[Finding]:
 def _ledger(context: DoctorContext) -> Iterator[Finding]:
     name, path = "ledger", context.options.database
     if not path.exists():
-        yield Finding(name, Verdict.OK, f"{path} is not made yet; the first call makes it")
+        yield Finding(name, Verdict.OK, f"{path} does not exist yet; the first call creates it")
         return
     examined = examine(path)
     if examined.damage is not None:
-        remedy = "move it away or restore a copy; a new one is made"
+        remedy = "restore a backup, or move it away to start a new one"
         yield Finding(name, Verdict.FAIL, f"{path}: {examined.damage}", remedy)
     elif examined.is_newer:
-        yield Finding(name, Verdict.FAIL, f"{path} is of a newer {PROGRAM}", "upgrade this one")
+        seen = f"{path} was written by a newer {PROGRAM}"
+        yield Finding(name, Verdict.FAIL, seen, f"upgrade {PROGRAM}")
     elif examined.is_older:
-        seen = f"{path} is sound, of version {examined.version}; the next call brings it up to date"
+        seen = f"{path} is intact (version {examined.version}); the next call migrates it"
         yield Finding(name, Verdict.OK, seen)
     else:
-        yield Finding(name, Verdict.OK, f"{path} is sound")
+        yield Finding(name, Verdict.OK, f"{path} is intact")
     if examined.settings_problem is not None:
         yield Finding("settings", Verdict.FAIL, examined.settings_problem)
     if examined.unread_lines:
-        seen = f"{examined.unread_lines} lines of transcripts with usage could not be read"
-        yield Finding("transcripts", Verdict.WARN, seen, "their usage is missing in the totals")
+        seen = f"{examined.unread_lines} transcript lines with usage could not be read"
+        yield Finding("transcripts", Verdict.WARN, seen, "their usage is missing from the totals")
     latest = datetime.now(UTC) + CLOCK_TOLERANCE
     if examined.began is not None and examined.began > latest:
-        seen = f"a session began at {examined.began:%Y-%m-%d %H:%M} UTC, which is to come"
-        yield Finding("clock", Verdict.WARN, seen, f"{CLOCK_REMEDY}; then {PROGRAM} reset")
+        seen = f"a session began in the future, at {examined.began:%Y-%m-%d %H:%M} UTC"
+        yield Finding("clock", Verdict.WARN, seen, f"{CLOCK_REMEDY}; then run {PROGRAM} reset")
     if examined.measured is not None and examined.measured > latest:
-        seen = f"a response is of {examined.measured:%Y-%m-%d %H:%M} UTC, which is to come"
+        seen = f"a response is dated in the future, {examined.measured:%Y-%m-%d %H:%M} UTC"
         yield Finding("clock", Verdict.WARN, seen, CLOCK_REMEDY)
 
 
@@ -176,27 +178,26 @@ def _ledger_file(context: DoctorContext) -> Iterator[Finding]:
     name, path = "ledger file", context.options.database
     folder = next(each for each in path.parents if each.is_dir())
     if path.exists() and path.stat().st_mode & 0o077:
-        yield Finding(name, Verdict.WARN, "others may read it", f"chmod 600 {path}")
+        yield Finding(name, Verdict.WARN, "other users can read it", f"chmod 600 {path}")
     if folder == path.parent:
         mode = folder.stat().st_mode
         open_to = 0o077 if path == default_database() else 0o022
         if mode & open_to and not mode & stat.S_ISVTX:
-            does = "write to" if mode & 0o022 else "look into"
-            seen = f"others may {does} its folder"
+            access = "write to" if mode & 0o022 else "open"
+            seen = f"other users can {access} its folder"
             yield Finding(name, Verdict.WARN, seen, f"chmod 700 {folder}")
     for each in (path, folder):
         if each.exists() and not os.access(each, os.W_OK):
-            remedy = "give this user write access, or name another file with --db or IMMUNOS_DB"
-            yield Finding(name, Verdict.FAIL, f"{each} cannot be written", remedy)
+            remedy = "give this user write access, or choose another file with --db or IMMUNOS_DB"
+            yield Finding(name, Verdict.FAIL, f"{each} is not writable", remedy)
     free = shutil.disk_usage(folder).free
     if free < LITTLE_SPACE:
-        yield Finding(
-            name, Verdict.WARN, f"{free / 2**20:.0f} MB are free on its disk", "make room"
-        )
+        seen = f"only {free / 2**20:.0f} MB free on its disk"
+        yield Finding(name, Verdict.WARN, seen, "free some space")
     kind = file_system(folder)
     if kind in NETWORK_FILE_SYSTEMS:
-        remedy = "name a file on a local disk with --db or IMMUNOS_DB: SQLite's WAL needs one"
-        yield Finding(name, Verdict.FAIL, f"it is on a network, {kind}", remedy)
+        remedy = "choose a file on a local disk with --db or IMMUNOS_DB; SQLite's WAL needs one"
+        yield Finding(name, Verdict.FAIL, f"it is on a network file system ({kind})", remedy)
 
 
 NETWORK_FILE_SYSTEMS = frozenset(
@@ -220,9 +221,9 @@ NETWORK_FILE_SYSTEMS = frozenset(
 
 
 def file_system(folder: Path, mounts: Path = Path("/proc/self/mounts")) -> str | None:
-    """Return the kind of file system that a folder is on; ``None`` where the system does not say.
+    """Return the type of a folder's file system; ``None``: the system does not report it.
 
-    Linux lists its mounts in a file, the later ones over the earlier.
+    Linux lists its mounts in a file; later ones cover earlier ones.
     """
     try:
         lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -238,30 +239,39 @@ def file_system(folder: Path, mounts: Path = Path("/proc/self/mounts")) -> str |
     return kind
 
 
+_ENGINE_PROBLEMS = {
+    EngineState.DOWN: "Ollama is not running",
+    EngineState.SLOW: "Ollama does not respond in time",
+    EngineState.REFUSED: "Ollama refuses access",
+    EngineState.NOT_OLLAMA: "another program responds instead of Ollama",
+}
+
+
 def _ollama(context: DoctorContext) -> Iterator[Finding]:
     name = "ollama"
     if not context.options.ollama_check:
-        yield Finding(name, Verdict.OK, "not looked at: --ollama-check is off")
+        yield Finding(name, Verdict.OK, "not checked: --ollama-check is off")
         return
     from immunos_mcp.engines import ollama  # an event loop that no other check needs
 
-    engine = ollama.look_now(ollama.address(context.options.ollama_host))
+    engine = ollama.probe_now(ollama.address(context.options.ollama_host))
     if engine.state is not EngineState.UP:
-        remedy = "ollama serve, or name another address in OLLAMA_HOST"
-        yield Finding(
-            name, Verdict.WARN, f"{engine.address}: {engine.state} ({engine.words})", remedy
-        )
+        seen = f"{_ENGINE_PROBLEMS[engine.state]} ({engine.address}: {engine.words})"
+        remedy = "start it with `ollama serve`, or set another address in OLLAMA_HOST"
+        yield Finding(name, Verdict.WARN, seen, remedy)
         return
-    seen = f"{engine.version} at {engine.address}, {len(engine.models)} models"
+    seen = f"Ollama {engine.version} at {engine.address}, {len(engine.models)} models"
     yield Finding(name, Verdict.OK, seen)
     path, settings = context.options.database, Settings()
-    # What is wrong with the ledger is said where it is looked at.
+    # Another check reports problems of the ledger.
     with suppress(LedgerError):
         settings = (examine(path).settings if path.exists() else None) or settings
     for model in models.named_models(settings):
         found = models.availability(model, engine, settings)
         if found.can_run is False:
-            yield Finding(name, Verdict.WARN, f"{model} is mapped and cannot run", found.remedy)
+            yield Finding(
+                name, Verdict.WARN, f"{model} is configured but unavailable", found.remedy
+            )
 
 
 CHECKS: dict[str, Callable[[DoctorContext], Iterator[Finding]]] = {
@@ -275,13 +285,13 @@ CHECKS: dict[str, Callable[[DoctorContext], Iterator[Finding]]] = {
 """All checks, in the order of the report."""
 
 
-def _held(configuration: Configuration) -> Json:
+def _parsed(configuration: Configuration) -> Json:
     try:
         text = configuration.file.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         return {}
     except UnicodeDecodeError:
-        raise DocumentError(f"{configuration.file} is no UTF-8") from None
+        raise DocumentError(f"{configuration.file} is not UTF-8") from None
     try:
         return configuration.syntax.read(text)
     except DocumentError as error:
@@ -289,7 +299,7 @@ def _held(configuration: Configuration) -> Json:
 
 
 def report(findings: tuple[Finding, ...]) -> str:
-    """Lay the findings out, a line each and below it what to do."""
+    """Format the findings: one line each, with the fix on the next line."""
     lines: list[str] = []
     for finding in findings:
         lines.append(f"{finding.verdict:<5} {finding.check:<15} {finding.seen}")
@@ -299,5 +309,5 @@ def report(findings: tuple[Finding, ...]) -> str:
 
 
 def has_failed(findings: tuple[Finding, ...]) -> bool:
-    """Tell whether anything is broken."""
+    """Return whether any check failed."""
     return any(finding.verdict is Verdict.FAIL for finding in findings)

@@ -1,4 +1,4 @@
-"""What a configuration file says, apart from how it is spelled: its values, by the names to them. Pure."""
+"""The content of configuration files, independent of their syntax: values by path. Pure."""
 
 from __future__ import annotations
 
@@ -13,38 +13,38 @@ Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | Non
 
 
 class DocumentError(ImmunosError):
-    """A configuration file cannot be read, or not be changed without touching something else."""
+    """A configuration file cannot be parsed, or cannot be edited without side effects."""
 
 
 class Syntax(Protocol):
-    """A way to spell a document, with edits that touch nothing else; a module is one.
+    """A file format with edits that leave the rest of the text alone; implemented by modules.
 
-    All of them raise ``DocumentError`` where the text cannot be read or not be edited.
+    All functions raise ``DocumentError`` if the text cannot be parsed or edited.
 
     Attributes:
-        IMPLIES_CONTAINERS: whether what is around a value goes with it when it was only implied.
+        IMPLIES_CONTAINERS: whether removing a value also removes containers that it only implied.
     """
 
     IMPLIES_CONTAINERS: bool
 
     @staticmethod
     def read(text: str) -> dict[str, Json]:
-        """Return what a document holds."""
+        """Parse a document."""
         ...
 
     @staticmethod
     def put(text: str, path: tuple[str, ...], value: Json) -> str:
-        """Return a document with a value at a path, its containers made where they are missing."""
+        """Return a document with a value at a path, creating missing containers."""
         ...
 
     @staticmethod
     def remove(text: str, path: tuple[str, ...]) -> str:
-        """Return a document without what is at a path; nothing there is no error."""
+        """Return a document without the value at a path, if there is one."""
         ...
 
 
 def member(document: Json, path: Sequence[str]) -> Json:
-    """Return what is at a path; ``None`` where nothing is."""
+    """Return the value at a path; ``None``: there is none."""
     for name in path:
         document = document.get(name) if isinstance(document, dict) else None
     return document
@@ -54,17 +54,17 @@ def with_member(document: Json, path: tuple[str, ...], value: Json) -> Json:
     """Return a document with a value at a path.
 
     Raises:
-        DocumentError: something on the way is no object.
+        DocumentError: something on the path is not an object.
     """
     if not path:
         return value
     if not isinstance(document, dict):
-        raise DocumentError(f"takes an object around {path[0]}")
+        raise DocumentError(f"{path[0]} must be inside an object")
     return {**document, path[0]: with_member(document.get(path[0], {}), path[1:], value)}
 
 
 def without_member(document: Json, path: tuple[str, ...]) -> Json:
-    """Return a document without what is at a path, where something is."""
+    """Return a document without the value at a path, which must exist."""
     assert isinstance(document, dict)
     if len(path) == 1:
         return {name: value for name, value in document.items() if name != path[0]}
@@ -72,5 +72,5 @@ def without_member(document: Json, path: tuple[str, ...]) -> Json:
 
 
 def items(value: Json) -> list[Json]:
-    """Return the items of a list; none of anything else."""
+    """Return the items of a list; anything else has none."""
     return value if isinstance(value, list) else []

@@ -1,4 +1,4 @@
-"""What the doctor is told and what it says: values that its checks share."""
+"""The input and output of the doctor: values that its checks share."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from immunos_mcp.options import Options
 
 CLOCK_TOLERANCE = timedelta(minutes=5)
-CLOCK_REMEDY = "set the clock right: sessions count by time"
+CLOCK_REMEDY = "set the system clock correctly; sessions count by time"
 
 
 class Verdict(StrEnum):
-    """What a check found: all well, worth a look, or broken."""
+    """The result of a check: fine, a possible problem, or broken."""
 
     OK = "ok"
     WARN = "warn"
@@ -31,10 +31,10 @@ class Finding(Struct, frozen=True):
     """One line of the doctor's report.
 
     Attributes:
-        check: what was looked at.
-        verdict: how it is.
+        check: what was checked.
+        verdict: the result.
         seen: what was found.
-        remedy: how to mend it, where there is something to mend.
+        remedy: how to fix it, if there is something to fix.
     """
 
     check: str
@@ -45,18 +45,18 @@ class Finding(Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class DoctorContext:
-    """What the checks look at.
+    """The input of the checks.
 
     Attributes:
-        options: what this run was told.
-        environment: its variables.
-        understood: what a server is told by arguments and variables; it raises
-            ``InvalidInputError`` where it would not serve.
+        options: the options of this run.
+        environment: its environment variables.
+        parse_options: returns a server's options from arguments and variables; raises
+            ``InvalidInputError`` if the server would not start.
     """
 
     options: Options
     environment: Mapping[str, str]
-    understood: Callable[[Sequence[str], Mapping[str, str]], Options]
+    parse_options: Callable[[Sequence[str], Mapping[str, str]], Options]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +64,12 @@ class AssistantState:
     """How an assistant is set up.
 
     Attributes:
-        documents: what its files hold, in the order of its configurations.
-        server: the server's entry there; ``None`` where there is none.
-        has_plugin: whether a plugin brings the server.
-        is_ours: whether the entry is the only one and starts this program.
-        install: the command that sets the assistant up.
-        context: what the checks look at.
+        documents: the content of its files, in the order of its configurations.
+        server: the server's entry; ``None``: there is none.
+        has_plugin: whether a plugin provides the server.
+        is_ours: whether the entry starts this program and no plugin does.
+        install: the command that sets up the assistant.
+        context: the input of the checks.
     """
 
     documents: tuple[Json, ...]

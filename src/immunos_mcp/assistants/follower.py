@@ -1,4 +1,4 @@
-"""Follows an assistant's transcripts: takes over what is new in them into the ledger."""
+"""Follows an assistant's transcripts and stores new usage in the ledger."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Follower:
-    """Knows how far transcripts were read; where nothing was written, looking again reads nothing.
+    """Remembers how far transcripts were read, so that unchanged ones are not read again.
 
     Attributes:
         unread_files: the paths of transcripts that could not be read.
@@ -30,18 +30,18 @@ class Follower:
         self._read_so_far = ReadingState(None, {})
 
     def is_measured(self, client: str) -> bool:
-        """Tell whether a client, by the name it gives itself, writes transcripts that we read."""
+        """Return whether a client, by its own name, writes transcripts that we read."""
         return client.startswith(self._folders.format.client) and self._folders.exist()
 
     async def catch_up(self, now: datetime, largest: int | None = None) -> None:
-        """Take over what was written down since the last look.
+        """Store the usage written since the last call.
 
-        Where nothing was written it costs one look at each transcript's size and time, and nothing
-        is read at all until the ledger has a session for it to count in.
+        If nothing was written, this only checks each transcript's size and time. Nothing is read until
+        the ledger has a session to count it in.
 
         Args:
-            now: the time, aware.
-            largest: with more unread bytes than this, nothing is read.
+            now: the current time, with its time zone.
+            largest: read nothing if there are more unread bytes than this.
         """
         if self._read_so_far.since is not None and not self._changed():
             return
@@ -51,19 +51,19 @@ class Follower:
         waiting = self._changed()
         if largest is None or self._unread_bytes(waiting) <= largest:
             for transcript in waiting:
-                await self._take_over(transcript)
+                await self._store(transcript)
 
     async def sync(
         self, now: datetime, since: datetime | None, progress: Callable[[int, int], None]
     ) -> SyncAnswer:
-        """Take over the history in all transcripts, as far back as ``since`` (``None``: all).
+        """Import the history in all transcripts, back to ``since`` (``None``: all).
 
         Args:
-            now: the time, aware.
-            since: usage before this moment is left out, unless an open session counts it.
-            progress: told the bytes read so far and the bytes there are, after each portion.
+            now: the current time, with its time zone.
+            since: skip usage before this time, unless an open session counts it.
+            progress: receives the bytes read so far and the total, after each portion.
         """
-        from immunos_mcp.assistants import bulk_reading  # one command needs it
+        from immunos_mcp.assistants import bulk_reading  # only one command needs it
 
         self._read_so_far = await self._ledger.read(reading_state, now)
         if since is not None and self._read_so_far.since is not None:
@@ -104,7 +104,7 @@ class Follower:
             for transcript in waiting
         )
 
-    async def _take_over(self, transcript: Transcript) -> None:
+    async def _store(self, transcript: Transcript) -> None:
         position = self._read_so_far.positions.get(transcript.path)
         since = self._read_so_far.since
         try:

@@ -1,7 +1,7 @@
-"""Setting an assistant up and undoing it: what would change, shown first; then all of it or nothing.
+"""Sets up assistants and removes the setup: plans the changes, then applies all of them or none.
 
-A record of what was written lets an uninstallation give every byte back as long as nobody else changed
-the file since; otherwise it takes out what is ours and leaves the rest.
+A record of what was written lets an uninstallation restore every byte if the file has not changed since;
+otherwise it removes our entries and leaves the rest.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What an installation or its undoing would do.
+    """The changes of an installation or uninstallation.
 
     Attributes:
         assistant: the name of the assistant.
-        files: all its files, to be changed or not.
+        files: all its files, changed or not.
         changes: the files that would change.
-        notes: what is left as it is, and why.
-        is_removal: whether it undoes an installation.
+        notes: what stays unchanged, and why.
+        is_removal: whether this is an uninstallation.
     """
 
     assistant: str
@@ -44,19 +44,19 @@ class Plan:
 
 
 def plan_install(assistant: Assistant, configurations: Sequence[Configuration]) -> Plan:
-    """Work out what an assistant's files would hold.
+    """Plan the changes to an assistant's files.
 
-    Where it has the router as a plugin, only what a plugin cannot bring is left to do.
+    If a plugin already provides the server, only entries that a plugin cannot provide are added.
 
     Raises:
-        InstallError: a file cannot be read, or holds an entry of our name that is not ours.
+        InstallError: a file cannot be read, or has another program's entry under our name.
     """
     notes: list[str] = []
     changes: list[FileChange] = []
     sources = [_source(configuration, configurations) for configuration in configurations]
     has_plugin = assistant.has_plugin([source.document for source in sources])
     if has_plugin:
-        notes.append("The plugin is installed and brings the server and its hooks")
+        notes.append("The plugin is installed and provides the server and its hooks")
     for source in sources:
         wanted = source.configuration
         if has_plugin:
@@ -73,10 +73,10 @@ def plan_install(assistant: Assistant, configurations: Sequence[Configuration]) 
 
 
 def plan_uninstall(assistant: Assistant, configurations: Sequence[Configuration]) -> Plan:
-    """Work out what an assistant's files would hold without us.
+    """Plan the removal of our entries from an assistant's files.
 
     Raises:
-        InstallError: a file cannot be read, or holds an entry of our name that is not ours.
+        InstallError: a file cannot be read, or has another program's entry under our name.
     """
     known = install_record.load(assistant.name)
     removals = [_removal(each, known.get(str(each.file))) for each in configurations]
@@ -86,14 +86,14 @@ def plan_uninstall(assistant: Assistant, configurations: Sequence[Configuration]
 
 
 def apply(plan: Plan) -> tuple[Path, ...]:
-    """Write what was planned, all of it or nothing; return the backups that were made.
+    """Apply a plan, completely or not at all; return the backups.
 
     Raises:
         InstallError: a file has changed since it was planned, or cannot be written.
     """
     for change in plan.changes:
         if config_files.read(change.file) != change.before:
-            raise InstallError(f"{change.file} has just been changed by someone else; try again")
+            raise InstallError(f"{change.file} was just changed by another program; try again")
     record = install_record.record_file(plan.assistant)
     journal = _Journal([*(change.file for change in plan.changes), record])
     try:
@@ -113,16 +113,16 @@ def apply(plan: Plan) -> tuple[Path, ...]:
         for change in plan.changes:
             journal.write(change.file, change.after)
     except OSError as error:
-        journal.take_back()
+        journal.roll_back()
         raise InstallError(f"{error.filename}: {error.strerror}; nothing was changed") from None
     return tuple(Path(each.backup) for each in written.values() if each.backup is not None)
 
 
 class _Journal:
-    """Files written one by one, and what takes them all back."""
+    """Writes files one by one, and can roll all of them back."""
 
     def __init__(self, files: Sequence[Path]) -> None:
-        """Remember which folders of the files are there."""
+        """Remember which folders do not exist yet."""
         self._written: list[FileChange] = []
         self._missing_folders = [
             folder for file in files for folder in file.parents if not folder.exists()
@@ -134,8 +134,8 @@ class _Journal:
         config_files.write(file, content)
         self._written.append(FileChange(file, before, content))
 
-    def take_back(self) -> None:
-        """Give every file what it held, and remove the folders that were made."""
+    def roll_back(self) -> None:
+        """Restore every file and remove the folders that were created."""
         for change in reversed(self._written):
             config_files.write(change.file, change.before)
         for folder in self._missing_folders:
@@ -145,37 +145,37 @@ class _Journal:
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """A file as it is: its bytes, their text, and what that says."""
+    """A file as it is: its bytes, their text, and the parsed document."""
 
     configuration: Configuration
     content: bytes | None
-    spelled: FileText
+    decoded: FileText
     document: dict[str, Json]
 
 
 def _source(configuration: Configuration, configurations: Sequence[Configuration]) -> _Source:
     content = config_files.read(configuration.file)
-    spelled = config_files.decoded(content, configuration.file)
+    decoded = config_files.decoded(content, configuration.file)
     try:
-        document = configuration.syntax.read(spelled.text)
+        document = configuration.syntax.read(decoded.text)
     except DocumentError as error:
         raise _refusal(configurations, configuration, error) from None
-    return _Source(configuration, content, spelled, document)
+    return _Source(configuration, content, decoded, document)
 
 
 def _installation(source: _Source, wanted: Configuration, notes: list[str]) -> FileChange:
-    """Return what becomes of a file that is to hold what is wanted."""
-    text = source.spelled.text
+    """Return the change that adds the wanted entries to a file."""
+    text = source.decoded.text
     held_ours = _without_ours(text, wanted, None) != text
     for entry in wanted.entries:
         text = _installed(text, entry, wanted, notes)
     made = tuple(_missing(wanted, source.document))
-    after = source.spelled.encoded(text)
+    after = source.decoded.encoded(text)
     return FileChange(wanted.file, source.content, after, held_ours, made)
 
 
 def _missing(configuration: Configuration, document: dict[str, Json]) -> Iterator[tuple[str, ...]]:
-    """Find the objects and lists that are made for the entries."""
+    """Yield the objects and lists that must be created for the entries."""
     for entry in configuration.entries:
         is_item = entry.without_ours is not None
         for depth in range(1, len(entry.path) + is_item):
@@ -185,36 +185,36 @@ def _missing(configuration: Configuration, document: dict[str, Json]) -> Iterato
 
 def _installed(text: str, entry: Entry, configuration: Configuration, notes: list[str]) -> str:
     syntax = configuration.syntax
-    there = member(syntax.read(text), entry.path)
+    existing = member(syntax.read(text), entry.path)
     name = ".".join(entry.path)
     if entry.without_ours is not None:
-        if there is not None and not isinstance(there, list):
-            raise DocumentError(f"{name} is no list")
-        known = items(there)
+        if existing is not None and not isinstance(existing, list):
+            raise DocumentError(f"{name} is not a list")
+        known = items(existing)
         others = entry.without_ours(known)
         if entry.value in known and len(others) == len(known) - 1:
             return text
         return syntax.put(text, entry.path, [*others, entry.value])
-    if there is not None and not entry.is_ours(there):
+    if existing is not None and not entry.is_ours(existing):
         if not entry.yields:
             raise InstallError(_another(configuration, entry))
-        notes.append(f"{configuration.file}: {name} is set already and stays as it is")
+        notes.append(f"{configuration.file}: {name} is already set and stays unchanged")
         return text
     value = entry.value
-    if isinstance(there, dict) and isinstance(value, dict):
-        value = {**there, **value}
+    if isinstance(existing, dict) and isinstance(value, dict):
+        value = {**existing, **value}
     return syntax.put(text, entry.path, value)
 
 
 def _another(configuration: Configuration, entry: Entry) -> str:
     return (
-        f"{configuration.file}: {'.'.join(entry.path)} is another program's; "
+        f"{configuration.file}: {'.'.join(entry.path)} belongs to another program; "
         "rename or remove it first. Nothing was changed"
     )
 
 
 def _removal(configuration: Configuration, written: WrittenFile | None) -> FileChange | None:
-    """Return what becomes of a file that is to hold nothing of ours; ``None``: it stays."""
+    """Return the change that removes our entries from a file; ``None``: it has none."""
     file = configuration.file
     now = config_files.read(file)
     if now is None:
@@ -223,12 +223,12 @@ def _removal(configuration: Configuration, written: WrittenFile | None) -> FileC
         before = written.original()
         if before is not None or written.was_missing:
             return FileChange(file, now, before)
-    spelled = config_files.decoded(now, file)
+    decoded = config_files.decoded(now, file)
     try:
-        left = _without_ours(spelled.text, configuration, written)
+        left = _without_ours(decoded.text, configuration, written)
     except DocumentError as error:
         raise InstallError(f"{file}: {error}; nothing was changed") from None
-    after = spelled.encoded(left)
+    after = decoded.encoded(left)
     if after == now:
         return None
     is_made = written is not None and written.was_missing
@@ -248,18 +248,18 @@ def _uninstalled(
     text: str, entry: Entry, configuration: Configuration, written: WrittenFile | None
 ) -> str:
     syntax = configuration.syntax
-    there = member(syntax.read(text), entry.path)
-    if there is None:
+    existing = member(syntax.read(text), entry.path)
+    if existing is None:
         return text
     depth = len(entry.path)
     if entry.without_ours is not None:
-        groups = items(there)
+        groups = items(existing)
         others = entry.without_ours(groups)
         if others == groups:
             return text
         text = syntax.put(text, entry.path, others)
         depth += 1
-    elif entry.is_ours(there):
+    elif entry.is_ours(existing):
         text = syntax.remove(text, entry.path)
     elif entry.yields:
         return text
@@ -278,8 +278,8 @@ def _uninstalled(
 def _refusal(
     configurations: Sequence[Configuration], broken: Configuration, error: DocumentError
 ) -> InstallError:
-    """Say where a file cannot be taken, and what to put into the assistant's files by hand."""
-    lines = [f"{broken.file}: {error}. Nothing was changed. To be put there by hand:"]
+    """Return the error for a file that cannot be edited, with the entries to add by hand."""
+    lines = [f"{broken.file}: {error}. Nothing was changed. Add this by hand:"]
     for configuration in configurations:
         text = ""
         for entry in configuration.entries:

@@ -1,4 +1,4 @@
-"""What is kept of files that were written, beside the ledger's folder, so that every byte comes back."""
+"""Records of written configuration files, so that an uninstallation can restore every byte."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ BACKUP_SUFFIX = ".immunos-backup"
 
 @dataclass(frozen=True, slots=True)
 class WrittenFile:
-    """What is kept of a file that was written.
+    """The record of a written file.
 
     Attributes:
-        checksum: of what was written; empty where the bytes of before would not undo it.
-        was_missing: whether the file was made.
-        backup: where the bytes of before are, and ...
-        backup_checksum: ... what tells that they still are.
-        made_folders: folders that were made for the file, innermost first.
-        made_containers: objects and lists that were made in it.
+        checksum: of the written content; empty: restoring the backup would lose other changes.
+        was_missing: whether the file was created.
+        backup: the path of the backup.
+        backup_checksum: of the backup, to detect changes.
+        made_folders: folders created for the file, innermost first.
+        made_containers: objects and lists created in it.
     """
 
     checksum: str
@@ -40,11 +40,11 @@ class WrittenFile:
     made_containers: tuple[tuple[str, ...], ...] = ()
 
     def is_as_written(self, content: bytes | None) -> bool:
-        """Tell whether a file still holds what was written."""
+        """Return whether a file still has the content that was written."""
         return content is not None and self.checksum == _checksum(content)
 
     def original(self) -> bytes | None:
-        """Return what the file held before, if that is still known."""
+        """Return the original content, if the backup is intact."""
         content = None if self.backup is None else config_files.read(Path(self.backup))
         if content is None or _checksum(content) != self.backup_checksum:
             return None
@@ -52,12 +52,12 @@ class WrittenFile:
 
 
 def record_file(name: str) -> Path:
-    """Return where it is kept what was written for an assistant."""
+    """Return the path of an assistant's records."""
     return Path.home() / ".immunos" / "installed" / f"{name}.json"
 
 
 def load(name: str) -> dict[str, WrittenFile]:
-    """Return what is known of an assistant's files, by their names; nothing where that is broken."""
+    """Return the records of an assistant's files, by path; none if they are damaged."""
     try:
         stored = json.loads(record_file(name).read_text(encoding="utf-8"))
         return {
@@ -76,7 +76,7 @@ def load(name: str) -> dict[str, WrittenFile]:
 
 
 def encoded(known: Mapping[str, WrittenFile]) -> bytes:
-    """Return a record as it is kept."""
+    """Encode records for storage."""
     return json.dumps({file: asdict(each) for file, each in known.items()}, indent=1).encode()
 
 
@@ -85,9 +85,9 @@ def recorded(
     earlier: WrittenFile | None,
     write: Callable[[Path, bytes | None], None],
 ) -> WrittenFile:
-    """Back a file up, unless a backup of before our first change is; return what to keep of it."""
+    """Back up a file, unless the backup from before our first change exists; return its record."""
     is_untouched = earlier is not None and earlier.is_as_written(change.before)
-    # What came between two installations may be meant to stay: then only entries come out.
+    # Changes between two installations may be meant to stay: then remove only our entries.
     is_exact = earlier is None or is_untouched or not change.held_ours
     written = earlier
     if written is None or not is_untouched:
@@ -127,7 +127,7 @@ def _backed_up(
 
 
 def _free_backup(file: Path, earlier: WrittenFile | None) -> Path:
-    """Return a place for a backup where nobody else's file is."""
+    """Return an unused path for a backup."""
     if earlier is not None and earlier.backup is not None:
         return Path(earlier.backup)
     number, backup = 1, file.with_name(file.name + BACKUP_SUFFIX)
@@ -138,7 +138,7 @@ def _free_backup(file: Path, earlier: WrittenFile | None) -> Path:
 
 
 def forget(name: str, files: Sequence[Path]) -> None:
-    """Remove what is kept of an assistant's files, with the folders that were made for them."""
+    """Delete the records of an assistant's files, and the folders that were created for them."""
     known = load(name)
     for file in files:
         written = known.pop(str(file), None)
@@ -155,11 +155,11 @@ def forget(name: str, files: Sequence[Path]) -> None:
 
 
 def _clear(file: Path, written: WrittenFile) -> None:
-    # Somebody who deleted the file, or changed the copy, may want the copy.
+    # A user who deleted the file or changed the backup may want the backup.
     if written.backup is not None and file.exists() and written.original() is not None:
         Path(written.backup).unlink()
     for folder in written.made_folders:
-        # One that holds something by now is somebody else's too.
+        # A folder that is no longer empty has files of others.
         with suppress(OSError):
             Path(folder).rmdir()
 

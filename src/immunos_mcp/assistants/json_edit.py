@@ -1,7 +1,7 @@
-"""Edits of JSON files as text, so that comments, order and layout of the rest stay. Pure.
+"""Edits JSON files as text, so that comments, order and layout of the rest stay. Pure.
 
-JSON is taken as editors write it: with comments and trailing commas. Every edit is checked by reading
-its result: it must hold what was there before and the change, nothing else.
+Comments and trailing commas are allowed, as in many editors. Every edit is verified by parsing its
+result, which must have the earlier content and the change, nothing else.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _INDENT = re.compile(r"\n([ \t]+)\S")
 
 @dataclass(frozen=True, slots=True)
 class _Token:
-    """A piece of the text that is neither space nor comment."""
+    """A token; whitespace and comments are skipped."""
 
     text: str
     start: int
@@ -38,7 +38,7 @@ class _Token:
 
 @dataclass(slots=True)
 class _Node:
-    """A value and where it stands; of an object also its members."""
+    """A value and its position; for an object also its members."""
 
     value: Json
     start: int
@@ -48,14 +48,14 @@ class _Node:
 
 @dataclass(frozen=True, slots=True)
 class _Member:
-    """A member of an object: where its name begins, and its value."""
+    """A member of an object: the start of its key, and its value."""
 
     start: int
     node: _Node
 
 
 class _Reader:
-    """Reads JSON with comments and trailing commas, and remembers where its values stand."""
+    """Parses JSON with comments and trailing commas, and records the positions of values."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -86,7 +86,7 @@ class _Reader:
         at = self._tokens[self._next].start if self._next < len(self._tokens) else len(self._text)
         line = self._text.count("\n", 0, at) + 1
         column = at - (self._text.rfind("\n", 0, at) + 1) + 1
-        return DocumentError(f"line {line}, column {column}: no JSON: takes {wanted} here")
+        return DocumentError(f"line {line}, column {column}: invalid JSON, expected {wanted}")
 
     def _value(self) -> _Node:
         if self._peek() == "{":
@@ -111,7 +111,7 @@ class _Reader:
             key = self._scalar()
             if not isinstance(key.value, str) or key.value in values:
                 self._next -= 1
-                raise self._refusal("a name that is new in its object")
+                raise self._refusal("a key that is unique in its object")
             self._take(":")
             member = self._value()
             values[key.value] = member.value
@@ -137,9 +137,9 @@ _DECODER = json.JSONDecoder()
 
 
 def _strict(text: str) -> dict[str, Json] | None:
-    """Return a document without comments and the like; ``None`` for any other, or a broken one.
+    """Parse a document of standard JSON; ``None``: it has comments or the like, or is broken.
 
-    Python's own reader takes a hundredth of the time; a client's file may have many megabytes.
+    Python's own parser is a hundred times as fast, and a client's file may have many megabytes.
     """
     try:
         value: Json = json.loads(text, object_pairs_hook=_unique)
@@ -151,12 +151,12 @@ def _strict(text: str) -> dict[str, Json] | None:
 def _unique(members: list[tuple[str, Json]]) -> dict[str, Json]:
     document = dict(members)
     if len(document) < len(members):
-        raise ValueError("a name is there twice")
+        raise ValueError("a key occurs twice")
     return document
 
 
 def _strict_node(text: str, start: int, path: tuple[str, ...]) -> _Node:
-    """Return where an object of a strict document stands, with the members on a path."""
+    """Return the position of an object in standard JSON, and of its members along a path."""
     document, end = cast("tuple[dict[str, Json], int]", _DECODER.raw_decode(text, start))
     node = _Node(document, start, end)
     at = _after_space(text, start + 1)
@@ -183,17 +183,17 @@ def _after_space(text: str, at: int) -> int:
 
 
 def read(text: str) -> dict[str, Json]:
-    """Return what a JSON document holds; an empty one holds nothing.
+    """Parse a JSON document; an empty one is an empty object.
 
     Raises:
-        DocumentError: it is not JSON, or no object; the place is named.
+        DocumentError: it is not a JSON object; the message has the position.
     """
     document = _strict(text)
     return cast("dict[str, Json]", _root(text).value) if document is None else document
 
 
 def _root(text: str, path: tuple[str, ...] | None = None) -> _Node:
-    """Return where a document's members stand, at least those on the path."""
+    """Return the positions of a document's members, at least of those along the path."""
     if not text.strip():
         return _Node({}, 0, len(text))
     if path is not None and _strict(text) is not None:
@@ -203,15 +203,15 @@ def _root(text: str, path: tuple[str, ...] | None = None) -> _Node:
     except RecursionError:
         raise DocumentError("nested too deeply") from None
     if not isinstance(root.value, dict):
-        raise DocumentError("line 1, column 1: takes an object here")
+        raise DocumentError("line 1, column 1: expected an object")
     return root
 
 
 def put(text: str, path: tuple[str, ...], value: Json) -> str:
-    """Return a JSON document with a member set, its containers made where they are missing.
+    """Return a JSON document with a member set, creating missing containers.
 
     Raises:
-        DocumentError: the document cannot be read, or something on the way is no object.
+        DocumentError: the document cannot be parsed, or something on the path is not an object.
     """
     if not text.strip():
         text = "{}\n"
@@ -233,12 +233,12 @@ def put(text: str, path: tuple[str, ...], value: Json) -> str:
 def _set_member(text: str, node: _Node, name: str, value: Json, depth: int, unit: str) -> str:
     is_flat = "\n" not in text[node.start : node.end] and bool(node.members)
     lead = "" if is_flat else unit * (depth + 1)
-    spelled = json.dumps(value, indent=None if is_flat else unit, ensure_ascii=False)
-    spelled = spelled.replace("\n", f"\n{lead}")
+    encoded = json.dumps(value, indent=None if is_flat else unit, ensure_ascii=False)
+    encoded = encoded.replace("\n", f"\n{lead}")
     if name in node.members:
         known = node.members[name].node
-        return text[: known.start] + spelled + text[known.end :]
-    member = f"{json.dumps(name)}: {spelled}"
+        return text[: known.start] + encoded + text[known.end :]
+    member = f"{json.dumps(name)}: {encoded}"
     inside_end = node.end - 1
     tail = node.start + 1 + len(text[node.start + 1 : inside_end].rstrip())
     before_tail = text[:tail]
@@ -255,17 +255,17 @@ def _set_member(text: str, node: _Node, name: str, value: Json, depth: int, unit
 
 
 def _blanked(text: str) -> str:
-    """Return text that lies between tokens with its comments as blanks, all else at its place."""
+    """Replace the comments in text between tokens with blanks of the same length."""
     return re.sub(
         r"//[^\n]*|/\*.*?\*/", lambda found: " " * len(found.group()), text, flags=re.DOTALL
     )
 
 
 def remove(text: str, path: tuple[str, ...]) -> str:
-    """Return a JSON document without a member; one that is not there is no error.
+    """Return a JSON document without a member, if it has it.
 
     Raises:
-        DocumentError: the document cannot be read.
+        DocumentError: the document cannot be parsed.
     """
     root = _root(text, path)
     node = root
@@ -293,5 +293,5 @@ def remove(text: str, path: tuple[str, ...]) -> str:
 
 def _checked(changed: str, wanted: Json) -> str:
     if read(changed) != wanted:
-        raise DocumentError("cannot be changed without touching something else")
+        raise DocumentError("cannot be edited without changing something else")
     return changed

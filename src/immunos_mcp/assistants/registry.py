@@ -1,4 +1,4 @@
-"""The assistants that can be set up: one folder each, loaded when it is asked for."""
+"""The supported assistants: one folder each, loaded on demand."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from immunos_mcp.assistants.configuration import Assistant, Configuration
 
 NAMES = ("claude-code", "claude-desktop", "vscode", "cursor", "codex")
-"""All of them, in the order of help and of the doctor; a name's folder has underscores for hyphens."""
+"""All assistants, in the order of help and the doctor; folder names have underscores for hyphens."""
 
 
 def assistant(name: str) -> Assistant:
-    """Return an assistant by its name, one of ``NAMES``."""
+    """Return the assistant with one of the ``NAMES``."""
     folder = name.replace("-", "_")
     module = import_module(f"immunos_mcp.assistants.{folder}.assistant")
     return cast("Assistant", module.ASSISTANT)

@@ -1,7 +1,7 @@
-"""Edits of TOML files as text, so that comments, order and layout of the rest stay. Pure.
+"""Edits TOML files as text, so that comments, order and layout of the rest stay. Pure.
 
-Every edit is checked by reading its result: it must hold what was there before and the change, nothing
-else. ``tomlkit`` is loaded for an edit alone; reading takes Python's own reader.
+Every edit is verified by parsing its result, which must have the earlier content and the change, nothing
+else. ``tomlkit`` is loaded only for edits; reading uses Python's own parser.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ IMPLIES_CONTAINERS: bool = True
 
 
 def read(text: str) -> dict[str, Json]:
-    """Return what a TOML document holds.
+    """Parse a TOML document.
 
     Raises:
-        DocumentError: it is not TOML; the place is named.
+        DocumentError: it is not TOML; the message has the position.
     """
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise DocumentError(f"no TOML: {error}") from None
+        raise DocumentError(f"invalid TOML: {error}") from None
 
 
 def put(text: str, path: tuple[str, ...], value: Json) -> str:
-    """Return a TOML document with the members of a table, which is made where it is missing.
+    """Return a TOML document with the members of a table set, creating the table if it is missing.
 
-    Members that have their value already keep their spelling, and tables below it their place.
+    Members that already have their value keep their formatting, and subtables their place.
 
     Raises:
-        DocumentError: the document cannot be read, or the table cannot be changed alone.
+        DocumentError: the document cannot be parsed, or the table cannot be edited alone.
     """
     document = read(text)
     wanted = with_member(document, path, value)
@@ -55,17 +55,17 @@ def put(text: str, path: tuple[str, ...], value: Json) -> str:
         return text
     before = member(document, path) or {}
     if not isinstance(before, dict) or not isinstance(value, dict):
-        raise DocumentError(f"takes a table at {'.'.join(path)}")
+        raise DocumentError(f"{'.'.join(path)} must be a table")
     stretches = [_parsed(stretch) for stretch in _stretches(text)]
     parts = _all_parts(stretches, path)
-    spelled = next((part for part in parts if part.is_spelled), None)
+    explicit = next((part for part in parts if part.is_explicit), None)
     around = next((part for part in _all_parts(stretches, path[:-1]) if part.is_inline), None)
-    if spelled is not None:
-        _update(parts, spelled, before, value)
+    if explicit is not None:
+        _update(parts, explicit, before, value)
     elif around is not None:
         _add(around.table, path[-1], _item(f"{{ {', '.join(_assignments(value))} }}"))
     else:
-        # At the end, where its reader looks for what came last; tomlkit would sort it in.
+        # Append it at the end, as a person would; tomlkit would insert it elsewhere.
         above = f"{text.rstrip()}\n\n" if text.strip() else ""
         missing = {name: each for name, each in value.items() if name not in before}
         lines = (f"[{'.'.join(path)}]", *_assignments(missing), "")
@@ -74,12 +74,12 @@ def put(text: str, path: tuple[str, ...], value: Json) -> str:
 
 
 def remove(text: str, path: tuple[str, ...]) -> str:
-    """Return a TOML document without a table and those below it; none there is no error.
+    """Return a TOML document without a table and its subtables, if it has them.
 
-    Comments between the table and the next one are the next one's, and stay.
+    Comments between the table and the next one belong to the next one and stay.
 
     Raises:
-        DocumentError: the document cannot be read, or the table cannot be taken out alone.
+        DocumentError: the document cannot be parsed, or the table cannot be removed alone.
     """
     document = read(text)
     parent = member(document, path[:-1])
@@ -90,7 +90,7 @@ def remove(text: str, path: tuple[str, ...]) -> str:
         part.take_out()
     changed = "".join(stretch.as_string() for stretch in stretches)
     wanted = without_member(document, path)
-    # A table that is only implied by those below it goes with the last of them.
+    # A table that is only implied by its subtables disappears with the last of them.
     implied = without_member(document, path[:-1]) if len(parent) == 1 else wanted
     return _checked(changed if changed.strip() else "", wanted, implied)
 
@@ -99,10 +99,10 @@ _HEADER = re.compile(r"^[ \t]*\[", re.MULTILINE)
 
 
 def _stretches(text: str) -> Iterator[str]:
-    """Cut a document before each header; tomlkit moves tables that lie around an array of tables.
+    """Split a document before each header, because tomlkit moves tables around an array of tables.
 
-    A line within a string or a list of several lines may look like a header: what is above it cannot
-    be read by itself then.
+    A line inside a multi-line string or list may look like a header; then the text above it cannot be
+    parsed by itself.
     """
     start = 0
     for header in _HEADER.finditer(text):
@@ -115,12 +115,12 @@ def _stretches(text: str) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A place where a table, or a part of it, stands: headers and dotted keys can make several.
+    """A part of a table in the document: headers and dotted keys can split a table into several.
 
     Attributes:
-        holder: what it is in.
-        index: where in that.
-        key: its name there.
+        holder: its container.
+        index: its position in the container.
+        key: its key there.
         item: the table itself.
     """
 
@@ -131,14 +131,14 @@ class _Part:
 
     @property
     def is_inline(self) -> bool:
-        """Tell whether it stands in braces."""
+        """Return whether it is an inline table."""
         from tomlkit.items import InlineTable
 
         return isinstance(self.item, InlineTable)
 
     @property
-    def is_spelled(self) -> bool:
-        """Tell whether it is written there, not only implied by a table below it."""
+    def is_explicit(self) -> bool:
+        """Return whether it is written out, not only implied by a subtable."""
         from tomlkit.items import Table
 
         is_header = isinstance(self.item, Table) and not self.key.is_dotted()
@@ -150,7 +150,7 @@ class _Part:
         return cast("Table | InlineTable", self.item)
 
     def take_out(self) -> None:
-        """Replace it by the comments that are the next table's."""
+        """Remove it, leaving the comments that belong to the next table."""
         from tomlkit.items import InlineTable, Null, Whitespace
 
         if isinstance(self.holder, InlineTable):
@@ -169,7 +169,7 @@ def _all_parts(stretches: Sequence[TOMLDocument], path: tuple[str, ...]) -> list
 
 
 def _parts(holder: _Holder, path: tuple[str, ...]) -> Iterator[_Part]:
-    """Find where a table stands, in the order of the document."""
+    """Yield the parts of a table, in document order."""
     from tomlkit.items import InlineTable, Table
 
     for index, (key, item) in enumerate(_container(holder).body):
@@ -190,7 +190,7 @@ def _container(holder: _Holder) -> Container:
 def _update(
     parts: Sequence[_Part], chosen: _Part, before: Mapping[str, Json], values: Mapping[str, Json]
 ) -> None:
-    """Give a table its members: known ones where they stand, new ones in the chosen part."""
+    """Set the members of a table: existing ones in place, new ones in the chosen part."""
     places = {str(name): part.table for part in parts for name in part.table}
     for name in before.keys() - values.keys():
         places[name].remove(name)
@@ -202,7 +202,7 @@ def _update(
 
 
 def _add(table: Table | InlineTable, name: str, item: Item) -> None:
-    """Add a member below the last one, above the comments that are the next table's."""
+    """Add a member after the last one, before comments that belong to the next table."""
     from tomlkit.items import InlineTable, Whitespace
 
     body = table.value.body
@@ -221,7 +221,7 @@ def _add(table: Table | InlineTable, name: str, item: Item) -> None:
 
 
 def _left_behind(item: Item) -> str:
-    """Return what stands between the last assignments of a table, or of those below, and the next."""
+    """Return the text between the last assignment of a table (or its subtables) and the next table."""
     from tomlkit.items import AoT, Table
 
     if isinstance(item, AoT):
@@ -236,12 +236,12 @@ def _left_behind(item: Item) -> str:
             below += _left_behind(each)
         else:
             own = ""
-    # One blank line parted it from its neighbours; two would be left.
+    # Drop one of the two blank lines around the removed table.
     return own.removeprefix("\n") + below
 
 
 def _is_below(key: Key, item: Item) -> bool:
-    """Tell whether an item is a table with a header of its own."""
+    """Return whether an item is a table with its own header."""
     from tomlkit.items import AoT, Table
 
     return isinstance(item, Table | AoT) and not key.is_dotted()
@@ -258,23 +258,23 @@ def _parsed(text: str) -> TOMLDocument:
     try:
         parsed = tomlkit.parse(text)
     except TOMLKitError as error:
-        raise DocumentError(f"no TOML: {error}") from None
+        raise DocumentError(f"invalid TOML: {error}") from None
     if parsed.as_string() != text:
-        raise DocumentError("cannot be changed without touching something else")
+        raise DocumentError("cannot be edited without changing something else")
     return parsed
 
 
-def _item(spelled: str) -> Item:
+def _item(text: str) -> Item:
     import tomlkit
     from tomlkit.exceptions import TOMLKitError
 
     try:
-        return tomlkit.value(spelled)
+        return tomlkit.value(text)
     except TOMLKitError as error:
-        raise DocumentError(f"no TOML: {error}") from None
+        raise DocumentError(f"invalid TOML: {error}") from None
 
 
 def _checked(changed: str, *wanted: Json) -> str:
     if read(changed) not in wanted:
-        raise DocumentError("cannot be changed without touching something else")
+        raise DocumentError("cannot be edited without changing something else")
     return changed

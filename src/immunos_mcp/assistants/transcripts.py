@@ -1,9 +1,8 @@
-"""Exact usage out of the transcripts that assistants write on this machine.
+"""Reads exact usage from the transcripts that assistants write on this machine.
 
-One response may span several lines, each with a usage of the whole response that may still grow; a
-response may be copied into other files; the last line of a file may be half written. So a response
-is its id, whatever file brings it, and whoever stores these values keeps the largest total. Reading
-anything again is harmless.
+A response may span several lines, each with the usage of the whole response so far; it may be copied
+into other files; and the last line of a file may be half written. So responses are identified by id,
+whatever file they are in, and the largest total is stored. Reading anything again is harmless.
 """
 
 from __future__ import annotations
@@ -24,31 +23,31 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BATCH_RECORDS = 2000
-"""Responses handed over at a time: few enough for a short transaction, many enough to be quick."""
+"""Responses in a batch: few enough for a short transaction, many enough to be fast."""
 
 LONGEST_LINE = 64 * 2**20
-"""A longer line is passed over, so that a broken file cannot fill the memory."""
+"""Longer lines are skipped, so that a broken file cannot exhaust memory."""
 
 CLOCK_SLACK = timedelta(days=1)
-"""How far a file's time may lie behind the times in it: file systems and clocks disagree."""
+"""How far a file's time may lag behind the times in it, because file systems and clocks disagree."""
 
 BLOCK_BYTES = 2**17
-"""Read at a time: it stays in the processor's cache while it is searched."""
+"""Bytes read at a time, few enough to stay in the CPU cache while they are searched."""
 
 _TAIL_BYTES = 256
 
 _spare_buffers: list[bytearray] = []
-"""Buffers that no reading uses; one that was used lately is still in the processor's cache."""
+"""Unused buffers; a recently used one is still in the CPU cache."""
 
 
 class TranscriptFormat(Struct, frozen=True):
-    """What an assistant's transcripts are like: JSON lines, some of which carry usage.
+    """The format of an assistant's transcripts: JSON lines, some of which have usage.
 
     Attributes:
-        client: how the assistant calls itself as a client of ours begins with this.
-        mark: what every line that carries usage contains; others are passed without being looked at.
-        usage_of: returns the usage that a line carries, or ``None``; raises ``ValueError`` where it
-            should carry usage and cannot be read.
+        client: the beginning of the name that the assistant gives itself as an MCP client.
+        mark: bytes that every line with usage contains; other lines are skipped unparsed.
+        usage_of: returns the usage in a line, or ``None``; raises ``ValueError`` if the line should
+            have usage but cannot be read.
     """
 
     client: str
@@ -57,7 +56,7 @@ class TranscriptFormat(Struct, frozen=True):
 
 
 class Transcript(NamedTuple):
-    """A transcript file as the folder listing shows it."""
+    """A transcript file as listed in its folder."""
 
     path: str
     inode: int
@@ -68,8 +67,7 @@ class Transcript(NamedTuple):
 class TranscriptFolders:
     """Finds an assistant's transcripts.
 
-    Listings of folders that did not change are kept, so that looking again costs one ``stat`` a
-    file.
+    Listings of unchanged folders are cached, so that checking again costs one ``stat`` per file.
     """
 
     def __init__(self, roots: tuple[Path, ...], transcript_format: TranscriptFormat) -> None:
@@ -78,17 +76,17 @@ class TranscriptFolders:
         self._listings: dict[str, tuple[int, tuple[str, ...], tuple[str, ...]]] = {}
 
     def exist(self) -> bool:
-        """Tell whether there is any folder of transcripts on this machine."""
+        """Return whether there is a transcript folder on this machine."""
         return any(os.path.isdir(root) for root in self._roots)  # noqa: PTH112  # runs at each call
 
     def changed(
         self, positions: Mapping[str, TranscriptPosition], since: datetime | None
     ) -> list[Transcript]:
-        """List the transcripts that hold something unread, oldest change first.
+        """List the transcripts with unread content, oldest change first.
 
         Args:
             positions: how far each transcript was read, by path.
-            since: transcripts last written before this moment are passed over.
+            since: skip transcripts last written before this time.
         """
         since_ns = 0 if since is None else int((since - CLOCK_SLACK).timestamp()) * 10**9
         found: list[Transcript] = []
@@ -127,7 +125,7 @@ def _list(folder: str, modified_ns: int) -> tuple[int, tuple[str, ...], tuple[st
     folders_within: list[str] = []
     with os.scandir(folder) as entries:
         for entry in entries:
-            # A link may lead anywhere, or back up; what lies in the folder is found without it.
+            # Links are skipped, as they may lead anywhere, even back up.
             if entry.name.endswith(".jsonl"):
                 if not entry.is_symlink():
                     transcripts.append(entry.path)
@@ -137,7 +135,7 @@ def _list(folder: str, modified_ns: int) -> tuple[int, tuple[str, ...], tuple[st
 
 
 class Batch(NamedTuple):
-    """Responses read from one transcript, and how far that brought its reading."""
+    """Responses read from one transcript, and the position reached."""
 
     usage: tuple[MeasuredUsage, ...]
     position: TranscriptPosition
@@ -149,11 +147,11 @@ def read(
     position: TranscriptPosition | None,
     since: datetime | None = None,
 ) -> Iterator[Batch]:
-    """Read what is new in a transcript, in batches; the last one carries the final position.
+    """Read the new part of a transcript, in batches; the last batch has the final position.
 
-    A transcript that shrank, was replaced, or no longer holds what was read before is read anew.
-    Lines that should carry usage and cannot be read are counted in the position; responses before
-    ``since`` are left out.
+    A transcript that shrank, was replaced, or no longer has the content read before is read from the
+    start. Unreadable lines with usage are counted in the position; responses before ``since`` are
+    skipped.
 
     Raises:
         OSError: the file cannot be read.
@@ -199,7 +197,7 @@ def read(
 
 
 def reaches_back(position: TranscriptPosition, since: datetime | None) -> bool:
-    """Tell whether nothing at or after ``since`` (``None``: nothing at all) was left out."""
+    """Return whether a reading skipped nothing from ``since`` on (``None``: nothing at all)."""
     if not position.left_out_before:
         return True
     return since is not None and datetime.fromisoformat(position.left_out_before) <= since
@@ -222,14 +220,14 @@ def _tail_checksum(file: FileIO, offset: int) -> int:
 
 
 class _Lines:
-    """The lines of a file that may carry usage; the others are passed without being looked at.
+    """The lines of a file that may have usage; the others are skipped unparsed.
 
-    Reading goes through one buffer, block by block: most of a transcript is what tools printed, and
-    making a line of each part of it would take longer than all the rest.
+    The file is read through one buffer, block by block: most of a transcript is tool output, and
+    splitting all of it into lines would take longer than everything else.
 
     Attributes:
-        passed_bytes: the end of the last line that was given out, or of the last whole line.
-        too_long: lines that were passed over for their length.
+        passed_bytes: the end of the last line returned, or of the last complete line.
+        too_long: the number of lines skipped for their length.
     """
 
     def __init__(self, file: FileIO, offset: int, mark: bytes) -> None:
@@ -280,7 +278,7 @@ class _Lines:
             begin = last + 1
 
     def _skip_line(self, length: int) -> bool:
-        """Pass the rest of a line whose beginning fills the buffer; tell whether it has an end."""
+        """Skip the rest of a line that fills the buffer; return whether it has an end."""
         skipped = length
         while piece := self._file.read(BLOCK_BYTES):
             line_end = piece.find(b"\n")

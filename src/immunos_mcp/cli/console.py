@@ -116,7 +116,7 @@ def _engine_now(chosen: options.Options) -> Engine | None:
         return None
     from immunos_mcp.engines import ollama
 
-    return ollama.look_now(ollama.address(chosen.ollama_host))
+    return ollama.probe_now(ollama.address(chosen.ollama_host))
 
 
 def say(text: str) -> None:
@@ -144,7 +144,7 @@ def path(text: str) -> Path:
         return options.expanded(text, "it")
     except InvalidInputError as refused:
         (problem,) = refused.problems
-        raise ArgumentTypeError(f"got {text[:200]!a}, takes {problem.takes}") from None
+        raise ArgumentTypeError(f"got {text[:200]!a}, takes {problem.expected}") from None
 
 
 def folder(text: str) -> str:

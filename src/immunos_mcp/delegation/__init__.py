@@ -1,1 +1,1 @@
-"""Tasks handed over to local models."""
+"""Delegation of tasks to local models."""

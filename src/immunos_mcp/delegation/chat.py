@@ -1,4 +1,4 @@
-"""One task's chats with the engine, and the tokens they take."""
+"""The chats of one task with the engine, and the tokens they use."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ if TYPE_CHECKING:
     from immunos_mcp.engines.ollama import Ollama
 
 SHORT_TASKS = frozenset({"summarize", "simple_question"})
-"""Task types that get a short answer, and that a model is asked not to think long about."""
+"""Task types with a short answer, for which a model is asked not to think."""
 
 SHORT_OUTPUT_TOKENS = 256
 OUTPUT_TOKENS = 1_024
 THINKING_TOKENS = 2_048
-"""Room for a thinking model's thinking, which the engine counts as output."""
+"""Room for the thinking of a thinking model, which the engine counts as output."""
 
 UNKNOWN_CONTEXT = 8_192
-"""Taken where the engine does not say what a model takes."""
+"""The context assumed if the engine does not report a model's maximum."""
 
 SILENCE_SECONDS = 180.0
-"""Longest wait for a piece: a large model takes minutes to load from a slow disk."""
+"""Longest wait for a piece of an answer: a large model takes minutes to load from a slow disk."""
 
 BUSY_SECONDS = 1.0
-"""Wait before a busy engine is asked again."""
+"""Wait before retrying a busy engine."""
 
 _RULES = (
     "You do one task for another assistant. Answer with the result alone, short and exact. "
@@ -50,7 +50,7 @@ _RULES = (
 
 @dataclass(slots=True)
 class Meter:
-    """The pieces of text that came so far, and the tokens that the engine counted."""
+    """The number of pieces received so far, and the engine's token counts."""
 
     pieces: int = 0
     counts: TokenCounts = field(default_factory=TokenCounts)
@@ -59,7 +59,7 @@ class Meter:
 async def limits_of(
     name: str, model: LocalModel, assignment: Assignment, engine: Ollama
 ) -> ModelLimits:
-    """Return what a model, by the name it was asked for, takes at a task."""
+    """Return the token limits of a model for a task; ``name`` is the name it was requested by."""
     context_tokens = await engine.context_length(model) or UNKNOWN_CONTEXT
     output_tokens = assignment.max_output_tokens
     if output_tokens is None:
@@ -71,7 +71,7 @@ async def limits_of(
 
 
 class TaskChat:
-    """A model that answers the prompts of one task."""
+    """Sends the prompts of one task to its model."""
 
     def __init__(
         self, engine: Ollama, model: LocalModel, limits: ModelLimits, task_type: str, meter: Meter
@@ -83,10 +83,10 @@ class TaskChat:
         self._think = False if task_type in SHORT_TASKS and _thinks(model) else None
 
     async def complete(self, prompt: str, on_text: OnText | None) -> Completion:
-        """Have a prompt answered; try again once if the engine is busy or counts more than estimated.
+        """Return the answer to a prompt; retry once if the engine is busy or counts more tokens than estimated.
 
         Raises:
-            PromptTooLongError: the prompt takes more than the model's context.
+            PromptTooLongError: the prompt exceeds the model's context.
             EngineError: the engine does not answer.
         """
         room = self._limits.output_tokens + TEMPLATE_TOKENS
@@ -105,13 +105,13 @@ class TaskChat:
                     raise
                 await anyio.sleep(BUSY_SECONDS)
             except EngineError:
-                # What was said already would be said, and paid for, twice.
+                # A retry would repeat, and count, text that was already sent.
                 if is_last or self._meter.pieces > pieces_before:
                     raise
         raise AssertionError("unreachable")
 
     def _context(self, needed: int) -> int:
-        """Return a context length in steps, as the engine loads the model again for each other one."""
+        """Round a context length up to steps, because the engine reloads the model for each new length."""
         rounded = -(-max(needed, SMALLEST_CONTEXT) // 1024) * 1024
         return min(rounded, self._limits.context_tokens)
 

@@ -1,6 +1,6 @@
-"""Fitting a task into a model's context: estimates, parts, and the merging of their results.
+"""Fits a task into a model's context: estimates tokens, splits material and merges the results.
 
-The model itself is a function here, so that all of this can be tested without one.
+The model is a function here, so that all of this can be tested without one.
 """
 
 from __future__ import annotations
@@ -16,46 +16,46 @@ if TYPE_CHECKING:
     from immunos_mcp.delegation.request import Assignment
 
     OnText = Callable[[str], None]
-    """Is given the text of a result as it comes."""
+    """Receives the text of a result as it arrives."""
 
     Complete = Callable[[str, OnText | None], Awaitable["Completion"]]
-    """Has the model answer one prompt.
+    """Returns the model's answer to one prompt.
 
     Raises:
-        PromptTooLongError: the prompt takes more than the model's context.
+        PromptTooLongError: the prompt exceeds the model's context.
     """
 
 DIVISIBLE_TASKS = frozenset({"summarize", "file_analysis", "code_scan"})
-"""Task types whose material may be worked on in parts, and the parts' results merged."""
+"""Task types whose material may be split into parts and their results merged."""
 
 MOST_PARTS = 64
 BYTES_PER_TOKEN = 3
-"""Fewer than any common tokenizer has for text or code, so that the estimate errs upwards."""
+"""Fewer than in any common tokenizer for text or code, so that estimates are too high, not too low."""
 
 TEMPLATE_TOKENS = 64
-"""Room for what the engine's chat template adds to a prompt."""
+"""Room for the tokens that the engine's chat template adds to a prompt."""
 
 SMALLEST_CONTEXT = 2_048
 SMALLEST_PART = SMALLEST_CONTEXT // 8
-"""Tokens of material below which dividing it is pointless."""
+"""Tokens of material in a part; splitting into smaller ones is pointless."""
 
 _MERGE = "The material is what was found in each part of it. Merge it."
 
 
 class PromptTooLongError(Exception):
-    """A prompt takes more than the model's context, by the engine's count."""
+    """A prompt exceeds the model's context, by the engine's count."""
 
     def __init__(self, needed_tokens: int) -> None:
         super().__init__(needed_tokens)
         self.needed_tokens = needed_tokens
 
     def smaller(self, space: int, context_tokens: int) -> int:
-        """Return room for material that fits, if the rest is as dense; at least an eighth less."""
+        """Return room for material that should fit, assuming the same density; at least an eighth less."""
         return min(space * context_tokens // self.needed_tokens, space) * 7 // 8
 
 
 class ModelLimits(NamedTuple):
-    """A model as it was asked for, its longest context, and the room kept in it for the answer."""
+    """The requested name of a model, its maximum context, and the part reserved for the answer."""
 
     model: str
     context_tokens: int
@@ -63,14 +63,14 @@ class ModelLimits(NamedTuple):
 
 
 class Completion(NamedTuple):
-    """A model's answer to one prompt; it is incomplete where it was cut off."""
+    """A model's answer to one prompt; incomplete if it was cut off."""
 
     text: str
     is_complete: bool
 
 
 class Result(NamedTuple):
-    """The result of a task, whether all of it is there, and in how many parts it was worked on."""
+    """The result of a task, whether it is complete, and the number of parts it was split into."""
 
     text: str
     is_complete: bool
@@ -78,7 +78,7 @@ class Result(NamedTuple):
 
 
 def estimated_tokens(text: str) -> int:
-    """Return about how many tokens a text has; rather too many than too few."""
+    """Estimate the tokens of a text, rather too many than too few."""
     return len(text.encode()) // BYTES_PER_TOKEN + 1
 
 
@@ -95,7 +95,7 @@ def prompt_text(assignment: Assignment, lines: Sequence[str], note: str = "") ->
 
 
 def divided(lines: Sequence[str], space: int) -> list[list[str]]:
-    """Divide lines into parts of at most so many tokens; a longer line is divided itself."""
+    """Split lines into parts of at most ``space`` tokens; a longer line is split itself."""
     parts: list[list[str]] = [[]]
     used = 0
     longest = space * BYTES_PER_TOKEN // 4
@@ -117,13 +117,13 @@ def divided(lines: Sequence[str], space: int) -> list[list[str]]:
 async def completed(
     assignment: Assignment, limits: ModelLimits, complete: Complete, on_text: OnText | None
 ) -> Result:
-    """Have a model do a task: in one go if its material fits, else in parts if that may be done.
+    """Let a model do a task: in one prompt if the material fits, otherwise in parts if the task allows it.
 
     Args:
         assignment: the task.
-        limits: of the model.
-        complete: has the model answer one prompt.
-        on_text: is given the text of the result, not that of its parts.
+        limits: the model's limits.
+        complete: returns the model's answer to one prompt.
+        on_text: receives the text of the result, not of its parts.
 
     Raises:
         DelegationError: the material does not fit.
@@ -145,14 +145,14 @@ async def completed(
         space = error.smaller(space, context_tokens)
     if assignment.task_type not in DIVISIBLE_TASKS or space < SMALLEST_PART:
         raise DelegationError(
-            f"the task takes about {needed + output_tokens} tokens and {limits.model} at most"
-            f" {context_tokens}; give fewer or smaller files, or a model with a longer context"
+            f"the task needs about {needed + output_tokens} tokens, but {limits.model} has a context"
+            f" of {context_tokens}; use fewer or smaller files, or a model with a longer context"
         )
     return await _Merging(assignment, limits, complete, space).result(lines, on_text)
 
 
 class _Merging:
-    """Work on material part by part, then on the results, until those are one part."""
+    """Processes material part by part, then the results, until they fit in one part."""
 
     def __init__(
         self, assignment: Assignment, limits: ModelLimits, complete: Complete, space: int
@@ -174,12 +174,12 @@ class _Merging:
             found = await self._each(waiting)
             if _size(found) >= _size(lines):
                 raise DelegationError(
-                    f"{self._limits.model} does not make the material shorter; do it yourself"
+                    f"{self._limits.model} does not shorten the material; do the task yourself"
                 )
             lines = found
 
     async def _each(self, waiting: list[list[str]]) -> list[str]:
-        """Return what is found in each part, as material to be merged."""
+        """Return the results of all parts, as material to merge."""
         found: list[str] = []
         while waiting:
             number = self._parts + 1
@@ -192,18 +192,18 @@ class _Merging:
     async def _part(
         self, waiting: list[list[str]], note: str, on_text: OnText | None
     ) -> str | None:
-        """Work on the first part and take it out; ``None``: it was too long, all are shorter now."""
+        """Process and remove the first part; ``None``: it was too long, and all are split smaller now."""
         if self._parts == MOST_PARTS:
             raise DelegationError(
-                f"the task takes more than {MOST_PARTS} parts for {self._limits.model};"
-                " give fewer or smaller files"
+                f"the task needs more than {MOST_PARTS} parts with {self._limits.model};"
+                " use fewer or smaller files"
             )
         try:
             text, is_complete = await self._complete(
                 prompt_text(self._assignment, waiting[0], note), on_text
             )
         except PromptTooLongError as error:
-            # The estimate was too low for this text; it holds for the rest as well.
+            # The estimate was too low for this text, so probably for the rest too.
             self._space = error.smaller(self._space, self._limits.context_tokens)
             waiting[:] = divided([line for part in waiting for line in part], self._space)
             return None

@@ -1,6 +1,6 @@
-"""Files that a delegated task is about, read here so that their content costs Claude nothing.
+"""The files of a delegated task, read here so that their content costs Claude nothing.
 
-Only inside folders that somebody allowed, links resolved first; no keys, nothing binary.
+Files are read only inside allowed folders, after resolving links. Secrets and binary files are not read.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 MOST_FILES = 200
 LARGEST_MATERIAL = 16 * 2**20
-"""Bytes of all files of a task together."""
+"""Bytes of all files of a task in total."""
 
 SECRET_NAMES = (
     ".env", ".env.*", "*.pem", "*.key", "*.p12", "*.pfx", "*.keystore", "id_rsa*", "id_dsa*",
     "id_ecdsa*", "id_ed25519*", ".netrc", ".npmrc", ".pypirc", ".git-credentials", ".htpasswd",
     "credentials", "credentials.*", "secrets", "secrets.*", "*.kdbx",
 )  # fmt: skip
-"""Names of files that usually hold secrets; one of them is read only where it was allowed by itself."""
+"""Names of files that usually hold secrets; such a file is read only if it was allowed by name."""
 
 SECRET_FOLDERS = frozenset({".ssh", ".aws", ".gnupg", ".kube", ".docker", ".azure"})
 IGNORED_FOLDERS = frozenset({".git", "node_modules", "__pycache__", ".venv"})
-"""Folders that a pattern does not look into; a file in one may still be named."""
+"""Folders that patterns skip; a file in one may still be named."""
 
 _PATTERN = frozenset("*?[")
 
@@ -38,8 +38,8 @@ class Document(NamedTuple):
     """A text file of a task.
 
     Attributes:
-        name: how the task names it: relative to its folder.
-        lines: its lines, without their ends.
+        name: its path relative to its allowed folder.
+        lines: its lines, without line endings.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Document(NamedTuple):
 
 
 class Material(NamedTuple):
-    """The files of a task, and how many that a pattern found were left out as binary or secret."""
+    """The files of a task, and how many pattern matches were left out as binary or secret."""
 
     documents: tuple[Document, ...]
     left_out: int
@@ -58,11 +58,11 @@ def read_material(paths: Sequence[str], allowed: Sequence[Path]) -> Material:
 
     Args:
         paths: file names, or patterns with ``*``, ``**`` and ``?``.
-        allowed: folders whose files may be read, and files that may be, secrets or not.
+        allowed: folders whose files may be read, and single files, which may hold secrets.
 
     Raises:
-        InvalidInputError: a path leaves the allowed folders, names no text file or a secret, a pattern
-            finds nothing, or it is all too much. Nothing was read then.
+        InvalidInputError: a path leaves the allowed folders, or names a secret or something that is not
+            a text file; a pattern matches nothing; or the files are too many or too large.
     """
     folders = [folder.resolve() for folder in allowed]
     documents: dict[Path, Document] = {}
@@ -86,32 +86,35 @@ def read_material(paths: Sequence[str], allowed: Sequence[Path]) -> Material:
                 raise InvalidInputError(Problem(field, given, refusal))
             size += len(content)
             if size > LARGEST_MATERIAL or len(documents) == MOST_FILES:
-                takes = f"at most {MOST_FILES} files of {LARGEST_MATERIAL >> 20} MiB together"
-                raise InvalidInputError(Problem(field, given, takes))
+                message = (
+                    f"{field}: too much to read; the limit is {MOST_FILES} files and"
+                    f" {LARGEST_MATERIAL >> 20} MiB in total"
+                )
+                raise InvalidInputError(Problem(field, given, message=message))
             documents[file] = Document(_name(file, folders), tuple(content.decode().splitlines()))
         if not found:
-            raise InvalidInputError(Problem(field, given, "a pattern that finds files"))
+            raise InvalidInputError(Problem(field, given, "a pattern that matches files"))
     return Material(tuple(documents.values()), len(left_out))
 
 
 def check_output(path: str, allowed: Sequence[Path]) -> Path:
-    """Return where a result may be written: a new file in an allowed folder that exists.
+    """Return the file for a result: a new one, in an existing allowed folder.
 
     Raises:
-        InvalidInputError: it may not.
+        InvalidInputError: the path is anything else.
     """
     folders = [folder.resolve() for folder in allowed]
     file = Path(_base(folders), expanded(path, "output_path"))
     file = file.parent.resolve() / file.name
-    takes = None
+    expected = None
     if not _is_within(file, folders):
-        takes = f"a file in an allowed folder: {_shown(folders)}"
+        expected = f"a file inside an allowed folder: {_listed(folders)}"
     elif file.exists() or file.is_symlink():
-        takes = "a new file; this one is there already"
+        expected = "a new file; this one exists"
     elif not file.parent.is_dir():
-        takes = "a file in a folder that exists"
-    if takes is not None:
-        raise InvalidInputError(Problem("output_path", path, takes))
+        expected = "a file in an existing folder"
+    if expected is not None:
+        raise InvalidInputError(Problem("output_path", path, expected))
     return file
 
 
@@ -132,18 +135,18 @@ def _files(given: str, field: str, folders: Sequence[Path], *, is_pattern: bool)
     if not is_pattern:
         file = whole.resolve()
         if not _is_within(file, folders):
-            takes = f"a path inside an allowed folder: {_shown(folders)}"
-            raise InvalidInputError(Problem(field, given, takes))
+            expected = f"a file inside an allowed folder: {_listed(folders)}"
+            raise InvalidInputError(Problem(field, given, expected))
         if not file.is_file():
-            raise InvalidInputError(Problem(field, given, "a file that exists, or a pattern"))
+            raise InvalidInputError(Problem(field, given, "an existing file or a pattern"))
         yield file
         return
     parts = whole.parts
     plain = next(number for number, part in enumerate(parts) if _PATTERN & set(part))
-    # A pattern that begins outside could have the whole disk walked before anything is refused.
+    # Expanding a pattern that begins outside could walk the whole disk before it is rejected.
     if not _is_within(Path(*parts[:plain]).resolve(), folders):
-        takes = f"a pattern inside an allowed folder: {_shown(folders)}"
-        raise InvalidInputError(Problem(field, given, takes))
+        expected = f"a pattern inside an allowed folder: {_listed(folders)}"
+        raise InvalidInputError(Problem(field, given, expected))
     for match in sorted(glob.glob(str(whole), recursive=True)):  # noqa: PTH207  # takes absolute ones
         file = Path(match).resolve()
         if IGNORED_FOLDERS & set(Path(match).parts) or not file.is_file():
@@ -163,20 +166,19 @@ def _refusal(file: Path, folders: Sequence[Path]) -> str | None:
     if any(fnmatch.fnmatchcase(name, pattern) for pattern in SECRET_NAMES) or (
         SECRET_FOLDERS & set(file.parts)
     ):
-        return "no file that may hold secrets, unless --allow-path names that very file"
+        return "a file without secrets; name this one with --allow-path to allow it"
     return None
 
 
 def _content(file: Path, field: str) -> bytes:
     try:
         if file.stat().st_size > LARGEST_MATERIAL:
-            takes = f"at most {LARGEST_MATERIAL >> 20} MiB"
-            raise InvalidInputError(Problem(field, str(file), takes))
+            expected = f"a file of at most {LARGEST_MATERIAL >> 20} MiB"
+            raise InvalidInputError(Problem(field, str(file), expected))
         return file.read_bytes()
     except OSError as error:
-        raise InvalidInputError(
-            Problem(field, str(file), f"a file to read ({error.strerror})")
-        ) from None
+        message = f"{field}: {file} cannot be read ({error.strerror})"
+        raise InvalidInputError(Problem(field, str(file), message=message)) from None
 
 
 def _unreadable(content: bytes) -> str | None:
@@ -185,7 +187,7 @@ def _unreadable(content: bytes) -> str | None:
     try:
         content.decode()
     except UnicodeDecodeError:
-        return "a text file in UTF-8"
+        return "a UTF-8 text file"
     return None
 
 
@@ -196,5 +198,5 @@ def _name(file: Path, folders: Sequence[Path]) -> str:
     return str(file)
 
 
-def _shown(folders: Sequence[Path]) -> str:
-    return ", ".join(map(str, folders)) or "none is allowed; --allow-path allows one"
+def _listed(folders: Sequence[Path]) -> str:
+    return ", ".join(map(str, folders)) or "none yet; allow one with --allow-path"

@@ -1,4 +1,4 @@
-"""What is asked of a local model, and its check before anything is routed or done."""
+"""A delegation request, and its validation before anything is routed or done."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ MOST_OUTPUT_TOKENS = 32_768
 
 
 class DelegationRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A task for a local model, as a caller gives it.
+    """A task for a local model, as the caller sent it.
 
     Attributes:
         prompt: what to do.
         task_type: kind of task, as for ``route_task``.
         classification: likewise.
-        paths: files and patterns that the task is about.
+        paths: files and patterns to read.
         instructions: how to do it.
-        decision_id: an earlier decision on this very task; ``None``: it is routed now.
-        max_output_tokens: bound of the answer; ``None``: by task type.
-        output_path: a new file for the whole result, which grows as that comes; the answer then has
-            only its beginning.
+        decision_id: an earlier decision on the same task; ``None``: route it now.
+        max_output_tokens: limit of the answer; ``None``: by task type.
+        output_path: a new file for the whole result, which grows as text arrives; the answer then has
+            only the beginning.
         session: the budget session; ``None``: the default one.
     """
 
@@ -49,16 +49,16 @@ class DelegationRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Assignment(msgspec.Struct, frozen=True, kw_only=True):
-    """A request that was checked, with its files read.
+    """A validated request, with its files read.
 
     Attributes:
         prompt: what to do.
         task_type: normalised to lower snake case.
-        material: the files it is about.
+        material: its files.
         instructions: how to do it; ``None``: nothing beyond the prompt.
-        max_output_tokens: bound of the answer; ``None``: by task type.
-        output_file: a new file that takes the whole result, where one is wanted.
-        session: the budget session, checked.
+        max_output_tokens: limit of the answer; ``None``: by task type.
+        output_file: a new file for the whole result, if requested.
+        session: the budget session, validated.
     """
 
     prompt: str
@@ -71,10 +71,10 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def checked(request: DelegationRequest, allowed: Sequence[Path]) -> Assignment:
-    """Check a request and read its files.
+    """Validate a request and read its files.
 
     Args:
-        request: what is asked.
+        request: the request.
         allowed: folders and files that may be read and written.
 
     Raises:
@@ -84,8 +84,8 @@ async def checked(request: DelegationRequest, allowed: Sequence[Path]) -> Assign
     session = None if request.session is None else names.check_session_name(request.session)
     bound = request.max_output_tokens
     if bound is not None and not 1 <= bound <= MOST_OUTPUT_TOKENS:
-        takes = f"a whole number from 1 to {MOST_OUTPUT_TOKENS}"
-        raise InvalidInputError(Problem("max_output_tokens", bound, takes))
+        expected = f"a whole number from 1 to {MOST_OUTPUT_TOKENS}"
+        raise InvalidInputError(Problem("max_output_tokens", bound, expected))
     task_type = names.normalise_task_type(request.task_type)
     read = await anyio.to_thread.run_sync(material.read_material, request.paths, allowed)
     path = request.output_path
@@ -103,8 +103,8 @@ async def checked(request: DelegationRequest, allowed: Sequence[Path]) -> Assign
 def _check_texts(request: DelegationRequest) -> None:
     prompt, instructions = request.prompt, request.instructions
     if not prompt.strip() or len(prompt) > LONGEST_PROMPT:
-        takes = f"1 to {LONGEST_PROMPT} characters that say what to do"
-        raise InvalidInputError(Problem("prompt", prompt[:60], takes))
+        expected = f"a task description of 1 to {LONGEST_PROMPT} characters"
+        raise InvalidInputError(Problem("prompt", prompt[:60], expected))
     if instructions is not None and len(instructions) > LONGEST_PROMPT:
-        takes = f"at most {LONGEST_PROMPT} characters"
-        raise InvalidInputError(Problem("instructions", instructions[:60], takes))
+        expected = f"at most {LONGEST_PROMPT} characters long"
+        raise InvalidInputError(Problem("instructions", instructions[:60], expected))

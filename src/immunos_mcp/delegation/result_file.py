@@ -1,4 +1,4 @@
-"""The file that takes a task's result while it comes."""
+"""The file that a task's result is written to as it arrives."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ if TYPE_CHECKING:
 
 
 class ResultFile:
-    """A new file that grows with a result: what came is there, whatever becomes of the rest.
+    """A new file that grows with a result, so that what arrived is kept even if the task fails.
 
     Raises:
-        OSError: the file is there already, or cannot be made.
+        OSError: the file exists or cannot be created.
     """
 
     def __init__(self, path: Path) -> None:
@@ -22,7 +22,7 @@ class ResultFile:
         self._has_begun = False
 
     def add(self, text: str) -> None:
-        """Take the next piece, for everybody to read; blanks before the first word are left out."""
+        """Append a piece and flush it; leading whitespace of the result is dropped."""
         if not self._has_begun:
             text = text.lstrip()
             self._has_begun = bool(text)
@@ -30,19 +30,19 @@ class ResultFile:
         self._file.flush()
 
     def complete(self, text: str) -> None:
-        """Leave the whole result, as it is handed back, in place of the pieces."""
+        """Replace the pieces with the final result."""
         with self._file:
             self._file.seek(0)
             self._file.write(text + "\n")
             self._file.truncate()
 
     def abandon(self, *, keep: bool) -> bool:
-        """Close a file whose result will not come; tell whether it stays.
+        """Close the file of a task that failed; return whether the file was kept.
 
         Args:
-            keep: whether what came is worth keeping, if anything did.
+            keep: keep the file if it is not empty.
         """
-        # Pieces that the disk did not take may be waiting still.
+        # Closing may fail to flush pieces that did not fit on the disk.
         with suppress(OSError):
             self._file.close()
         if keep and self.path.stat().st_size > 0:

@@ -1,6 +1,6 @@
-"""Handing a task over to a local model: material in, text out, exact counts to the ledger.
+"""Delegates a task to a local model: material in, text out, exact token counts to the ledger.
 
-The model's text is passed on as it came and never looked at for anything to do.
+The model's text is passed on unchanged and never interpreted as instructions.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from immunos_mcp.delegation import chunking
 from immunos_mcp.delegation.chat import Meter, TaskChat, limits_of
 from immunos_mcp.delegation.request import checked
 from immunos_mcp.delegation.result_file import ResultFile
-from immunos_mcp.domain import LocalModel, Outcome, Provider
+from immunos_mcp.domain import EngineState, LocalModel, Outcome, Provider
 from immunos_mcp.engines.ollama import (
     EngineBusyError,
     EngineUnreachableError,
@@ -41,11 +41,11 @@ if TYPE_CHECKING:
     Progress = Callable[[int, str], Awaitable[None]]
 
 LONGEST_OUTPUT = 30_000
-"""Characters of a result that are handed back; the rest is cut off, and that is said."""
+"""Characters of a result that are returned; a longer one is cut off and marked so."""
 
 LONGEST_SECONDS = 1_800.0
 MOST_WAITING = 8
-"""Tasks that may wait for the engine; it works on one at a time."""
+"""Tasks that may wait for the engine, which runs one at a time."""
 
 RESULTS_KEPT = 32
 SUMMARY_CHARACTERS = 500
@@ -59,7 +59,7 @@ class _State(StrEnum):
 
 
 class _Route(NamedTuple):
-    """Who does a task, by which decision."""
+    """Which model does a task, by which decision."""
 
     model: str
     provider: Provider
@@ -68,7 +68,7 @@ class _Route(NamedTuple):
 
 @dataclass(slots=True)
 class _Task:
-    """A task that was handed over, and how far it is."""
+    """A delegated task and its progress."""
 
     assignment: Assignment
     model: str
@@ -89,7 +89,7 @@ class _Task:
 
 
 class Delegations:
-    """The tasks that this process has handed over; ``run`` keeps them going."""
+    """The tasks that this process has delegated; ``run`` runs them."""
 
     def __init__(self, router: Router, engine: Ollama, watch: EngineWatch) -> None:
         self._router = router
@@ -101,7 +101,7 @@ class Delegations:
         self._started = anyio.Event()
 
     async def run(self) -> None:
-        """Work on tasks until cancelled."""
+        """Run tasks until cancelled."""
         async with anyio.create_task_group() as group:
             self._group = group
             self._started.set()
@@ -115,17 +115,17 @@ class Delegations:
         progress: Progress | None = None,
         on_text: OnText | None = None,
     ) -> DelegateAnswer:
-        """Have the routed local model do a task; if it is Claude's, say so and do nothing.
+        """Let the routed local model do a task; if it is routed to Claude, only return that.
 
         Args:
             request: the task.
             allowed: folders and files that may be read and written.
-            progress: is told the tokens so far, with a line of words.
-            on_text: is given the text as it comes.
+            progress: receives the number of tokens so far and a line of text.
+            on_text: receives the text as it arrives.
 
         Raises:
             InvalidInputError: an argument is invalid; nothing was routed or done.
-            DelegationError: the model cannot run, the task does not fit it, or it failed.
+            DelegationError: the model cannot run, the task does not fit its context, or it failed.
         """
         assignment = await checked(request, allowed)
         engine = await self._watch.fresh()
@@ -135,22 +135,22 @@ class Delegations:
         engine = await self._check(model, engine)
         if sum(task.state is not _State.DONE for task in self._tasks.values()) > MOST_WAITING:
             raise DelegationError(
-                f"{MOST_WAITING} tasks are waiting for {model} already; try again later, or do it yourself"
+                f"{MOST_WAITING} tasks are already waiting for {model}; try again later, or do it yourself"
             )
         task = _Task(assignment, model, decision_id)
         self._tasks[task.handle] = task
-        self._forget_old()
+        self._drop_old()
         await self._started.wait()
         assert self._group is not None
         self._group.start_soon(self._work, task, engine, on_text)
         return await self._wait(task, progress)
 
     async def collect(self, handle: str, progress: Progress | None = None) -> DelegateAnswer:
-        """Wait for a task that was handed over before, or return its result.
+        """Wait for an earlier task and return its result.
 
         Raises:
             InvalidInputError: there is no such handle.
-            DelegationError: the task failed, or its server has ended since.
+            DelegationError: the task failed, or its result is gone.
         """
         task = self._tasks.get(handle)
         if task is not None:
@@ -158,10 +158,11 @@ class Delegations:
         number = handle.removeprefix("d")
         if handle.startswith("d") and number.isascii() and number.isdigit() and len(number) < 19:
             outcome = await self._router.find_outcome(int(number))
-            became = "was lost" if outcome is None else f"ended ({outcome})"
+            ended = "was lost" if outcome is None else f"ended ({outcome})"
             raise DelegationError(
-                f"task {handle} {became} and its text is gone, as its server has ended or it is long"
-                " ago, but for what went into its output_path; delegate it again"
+                f"task {handle} {ended} and its text is no longer available: the server was restarted"
+                " or the task is too old. An output_path has what was written; otherwise delegate the"
+                " task again"
             )
         raise InvalidInputError(Problem("handle", handle, "the handle of a delegate_task answer"))
 
@@ -178,13 +179,13 @@ class Delegations:
         settings = await self._router.get_config()
         found = models.availability(model, engine, settings)
         if found.can_run is not True:
-            # It may have been started, or the model pulled, a moment ago.
+            # The engine may just have been started, or the model pulled.
             engine = await self._watch.refreshed()
             found = models.availability(model, engine, settings)
         if found.can_run is False:
-            why = engine.words or engine.state
+            why = "" if engine.state is EngineState.UP else f" ({engine.words or engine.state})"
             raise DelegationError(
-                f"{model} cannot run now ({why}); {found.remedy or 'look at Ollama'}, or do it yourself"
+                f"{model} is unavailable{why}; run `{found.remedy}`, or do the task yourself"
             )
         return engine
 
@@ -207,7 +208,7 @@ class Delegations:
             task.model, Provider.OLLAMA, task.decision_id, handle=task.handle, message=message
         )
 
-    def _forget_old(self) -> None:
+    def _drop_old(self) -> None:
         done = [handle for handle, task in self._tasks.items() if task.state is _State.DONE]
         for handle in done[: max(0, len(done) - RESULTS_KEPT)]:
             del self._tasks[handle]
@@ -248,7 +249,7 @@ class Delegations:
             task.error = DelegationError(f"{task.assignment.output_file}: {error.strerror}")
 
     async def _result(self, task: _Task, engine: Engine, on_text: OnText | None) -> Result:
-        # An engine too slow to be looked at may well do the task.
+        # An engine that was too slow to probe may still do the task.
         unseen = LocalModel(task.model)
         model = engine.models.get(names.canonical_model(task.model), unseen)
         limits = await limits_of(task.model, model, task.assignment, self._engine)
@@ -257,7 +258,7 @@ class Delegations:
 
     async def _record(self, task: _Task) -> None:
         try:
-            kept = await self._router.record_delegated(
+            kept_local = await self._router.record_delegated(
                 task.model,
                 task.meter.counts,
                 task.decision_id,
@@ -269,7 +270,7 @@ class Delegations:
             task.error = task.error or error
         else:
             if task.answer is not None:
-                task.answer = task.answer.with_kept_local(kept)
+                task.answer = task.answer.with_kept_local(kept_local)
 
 
 async def _until_done(task: _Task, progress: Progress | None) -> None:
@@ -282,24 +283,24 @@ async def _until_done(task: _Task, progress: Progress | None) -> None:
 
 
 def _both(on_text: OnText | None, add: OnText) -> OnText:
-    def take(text: str) -> None:
+    def both(text: str) -> None:
         add(text)
         if on_text is not None:
             on_text(text)
 
-    return take
+    return both
 
 
 def _abandon(file: ResultFile, task: _Task) -> None:
     is_left = file.abandon(keep=not task.scope.cancelled_caught)
     if is_left:
-        task.error = DelegationError(f"{task.error}; what came until then is in {file.path}")
+        task.error = DelegationError(f"{task.error}; the text up to then is in {file.path}")
 
 
 def _answer(task: _Task, result: Result) -> DelegateAnswer:
     text, is_complete, parts = result
     if not text:
-        raise DelegationError(f"{task.model} answered nothing; give it more max_output_tokens")
+        raise DelegationError(f"{task.model} returned an empty answer; raise max_output_tokens")
     shown = text
     if task.file is not None:
         task.file.complete(text)

@@ -1,6 +1,6 @@
-"""The local engine over HTTP: what it has, and one chat at a time. Nothing else speaks to Ollama.
+"""The client of the local engine (Ollama) over HTTP: its models, and chats. No other module talks to it.
 
-How it answers, and what to beware of, was recorded from real Ollama code (0.33); the recordings are in
+Its responses and quirks were recorded from real Ollama code (0.33); the recordings are in
 ``tests/golden/ollama``.
 """
 
@@ -27,27 +27,27 @@ if TYPE_CHECKING:
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 
 DEFAULT_PORT = 11434
-ADDRESS_TAKES = "an address as Ollama takes it, such as 127.0.0.1:11434 or https://host/path"
+EXPECTED_ADDRESS = "an address that Ollama accepts, such as 127.0.0.1:11434 or https://host/path"
 
 CONNECT_SECONDS = 0.5
-LOOK_SECONDS = 2.0
-"""How long a look at the engine may take; it never holds anything else up."""
+PROBE_SECONDS = 2.0
+"""Timeout of a probe of the engine; probes run in the background."""
 
 LARGEST_ANSWER = 8 * 2**20
-"""Bytes of a listing, or of one line of a chat, beyond which it is no Ollama that answers."""
+"""Bytes of a listing, or of one line of a chat; a larger response is not from Ollama."""
 
 FRESH_SECONDS = 5.0
-"""How long a look counts as the present."""
+"""How long the result of a probe counts as current."""
 
 _SCHEME = re.compile(r"^(https?)://", re.IGNORECASE)
 
 
 class EngineError(ImmunosError):
-    """The engine did not do what it was asked; the words say why and what to do."""
+    """The engine failed; the message has the reason and the fix."""
 
 
 class EngineUnreachableError(EngineError):
-    """Nothing at the address answers as Ollama does."""
+    """Nothing at the address responds like Ollama."""
 
 
 class ModelMissingError(EngineError):
@@ -55,18 +55,18 @@ class ModelMissingError(EngineError):
 
 
 class EngineBusyError(EngineError):
-    """The engine has more to do than it takes; later it may."""
+    """The engine has too much to do; try again later."""
 
 
 class ContextExceededError(EngineError):
-    """The task does not fit the context that was asked for.
+    """The task does not fit the requested context.
 
     Attributes:
-        needed_tokens: what the task takes, as the engine counted it; ``None``: it did not say.
+        needed_tokens: the tokens of the task by the engine's count; ``None``: not reported.
     """
 
-    def __init__(self, words: str, needed_tokens: int | None) -> None:
-        super().__init__(words)
+    def __init__(self, message: str, needed_tokens: int | None) -> None:
+        super().__init__(message)
         self.needed_tokens = needed_tokens
 
 
@@ -74,8 +74,8 @@ class EngineAddress(NamedTuple):
     """Where the engine is.
 
     Attributes:
-        url: its base, without credentials.
-        credentials: ``user`` and ``password`` out of the address, if any.
+        url: its base URL, without credentials.
+        credentials: user and password from the address, if any.
     """
 
     url: str
@@ -83,26 +83,26 @@ class EngineAddress(NamedTuple):
 
 
 def address(text: str, field: str = "OLLAMA_HOST") -> EngineAddress:
-    """Read an address in any form that Ollama's own client takes; empty is the default one.
+    """Parse an address in any form that Ollama's own client accepts; empty means the default address.
 
     Raises:
-        InvalidInputError: it is none; ``field`` names the option.
+        InvalidInputError: it is not an address; ``field`` names the option.
     """
     given = text.strip().strip("\"'").strip()
     scheme = match.group(1).lower() if (match := _SCHEME.match(given)) else ""
     rest = given[match.end() :] if match else given
     if "://" in rest:
-        raise InvalidInputError(Problem(field, text, ADDRESS_TAKES))
+        raise InvalidInputError(Problem(field, text, EXPECTED_ADDRESS))
     try:
         if re.fullmatch(r"[0-9a-fA-F:]*:[0-9a-fA-F:]*:[0-9a-fA-F:]*", rest):
             rest = f"[{rest}]"
         parts = urlsplit(f"//{rest}")
         host, port = parts.hostname or "127.0.0.1", parts.port
     except ValueError:
-        raise InvalidInputError(Problem(field, text, ADDRESS_TAKES)) from None
+        raise InvalidInputError(Problem(field, text, EXPECTED_ADDRESS)) from None
     if re.search(r"[\s<>\"\\^`{|}]", rest) or parts.query or parts.fragment:
-        raise InvalidInputError(Problem(field, text, ADDRESS_TAKES))
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # to be connected to
+        raise InvalidInputError(Problem(field, text, EXPECTED_ADDRESS))
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # an address to connect to
     if port is None:
         port = {"http": 80, "https": 443}.get(scheme, DEFAULT_PORT)
     shown = f"[{host}]" if ":" in host else host
@@ -114,11 +114,11 @@ def address(text: str, field: str = "OLLAMA_HOST") -> EngineAddress:
 
 
 class Piece(NamedTuple):
-    """A part of a chat's answer, as it comes.
+    """A part of a chat's answer, as it arrives.
 
     Attributes:
-        text: what was said; empty while the model thinks.
-        final: the counts, with the last piece.
+        text: empty while the model thinks.
+        final: the token counts, in the last piece only.
     """
 
     text: str
@@ -130,8 +130,8 @@ class ChatCounts(NamedTuple):
 
     Attributes:
         input_tokens: tokens of the prompt.
-        output_tokens: tokens made, thinking included.
-        is_complete: whether the model came to its end, rather than to the limit.
+        output_tokens: tokens generated, including thinking.
+        is_complete: whether the model finished, instead of reaching the limit.
     """
 
     input_tokens: int
@@ -142,7 +142,7 @@ class ChatCounts(NamedTuple):
 class Ollama:
     """A client of one engine; use it as an async context manager.
 
-    Nothing is opened before the first call, and loading the parts of HTTP waits until then too.
+    The HTTP client is created at the first call.
     """
 
     def __init__(self, where: EngineAddress) -> None:
@@ -156,11 +156,11 @@ class Ollama:
             self._opened = httpx2.AsyncClient(
                 base_url=self.where.url,
                 auth=self.where.credentials,
-                # A proxy that is set for the internet would swallow calls to this machine.
+                # A proxy for the internet would swallow calls to this machine.
                 trust_env=False,
-                # Plain HTTP has no certificates, and loading those there are takes a while.
+                # Plain HTTP needs no certificates, and loading them takes a while.
                 verify=self.where.url.startswith("https:"),
-                timeout=httpx2.Timeout(LOOK_SECONDS, connect=CONNECT_SECONDS),
+                timeout=httpx2.Timeout(PROBE_SECONDS, connect=CONNECT_SECONDS),
             )
         return self._opened
 
@@ -175,24 +175,24 @@ class Ollama:
         if self._opened is not None:
             await self._opened.aclose()
 
-    async def look(self) -> Engine:
-        """Look what is there; whatever is wrong with the engine becomes its state."""
+    async def probe(self) -> Engine:
+        """Return the state of the engine and its models; any failure becomes the state."""
         answers: dict[str, Json] = {}
 
         async def ask(path: str) -> None:
             answers[path] = await self._listing(path)
 
         try:
-            with anyio.fail_after(LOOK_SECONDS):
+            with anyio.fail_after(PROBE_SECONDS):
                 await ask("/api/version")
                 await ask("/api/tags")
                 await ask("/api/ps")
         except (TimeoutError, httpx2.TimeoutException):
-            return self._engine(EngineState.SLOW, f"no answer in {LOOK_SECONDS:g} s")
+            return self._engine(EngineState.SLOW, f"no response within {PROBE_SECONDS:g} s")
         except _RefusedError as refused:
             return self._engine(EngineState.REFUSED, str(refused))
         except (ValueError, httpx2.ProtocolError) as error:
-            return self._engine(EngineState.NOT_OLLAMA, str(error) or "no Ollama")
+            return self._engine(EngineState.NOT_OLLAMA, str(error) or "unexpected response")
         except httpx2.HTTPError as error:
             return self._engine(EngineState.DOWN, str(error) or "no connection")
         return Engine(
@@ -204,10 +204,10 @@ class Ollama:
         )
 
     async def context_length(self, model: LocalModel) -> int | None:
-        """Return the longest context a model takes, in tokens; ``None``: the engine does not say.
+        """Return a model's maximum context in tokens; ``None``: the engine does not report it.
 
         Raises:
-            EngineError: the engine cannot be asked.
+            EngineError: the engine cannot be queried.
         """
         if model.context_length is not None:
             return model.context_length
@@ -235,21 +235,21 @@ class Ollama:
         silence_seconds: float,
         think: bool | None = None,
     ) -> AsyncGenerator[Piece]:
-        """Have a model answer, piece by piece; closing the generator stops it.
+        """Stream a model's answer; closing the generator stops it.
 
         Args:
             model: an installed model.
             messages: the conversation, ``role`` and ``content`` each.
-            num_ctx: context in tokens, prompt and answer together.
-            num_predict: most tokens to make, at least 1.
-            silence_seconds: longest wait for the next piece, the first one's loading included.
-            think: whether a thinking model is to think; ``None``: as it likes.
+            num_ctx: context in tokens, for prompt and answer together.
+            num_predict: the most tokens to generate, at least 1.
+            silence_seconds: longest wait for the next piece, including loading the model.
+            think: whether a thinking model should think; ``None``: its default.
 
         Raises:
             ModelMissingError: it is not installed.
-            ContextExceededError: the conversation does not fit; nothing is ever cut off.
+            ContextExceededError: the conversation does not fit; it is never truncated.
             EngineBusyError: the engine is busy.
-            EngineError: it failed, or died while answering.
+            EngineError: it failed or died while answering.
         """
         request: dict[str, Json] = {
             "model": model,
@@ -267,15 +267,15 @@ class Ollama:
             ) as response:
                 if response.status_code != HTTPStatus.OK:
                     await response.aread()
-                    words = _error_of(response.text)
-                    if think is None or "does not support thinking" not in words:
+                    message = _error_of(response.text)
+                    if think is None or "does not support thinking" not in message:
                         _raise_for(response.status_code, response.text, model)
-                    refused_thinking = True
+                    cannot_think = True
                 else:
-                    refused_thinking = False
+                    cannot_think = False
                     async for piece in _pieces(response.aiter_lines(), model):
                         yield piece
-            if refused_thinking:
+            if cannot_think:
                 async for piece in self.chat(
                     model,
                     messages,
@@ -293,33 +293,31 @@ class Ollama:
             raise ValueError(f"HTTP {response.status_code} at {path}")
         parsed = _parsed(response.content)
         if not isinstance(parsed, dict):
-            raise ValueError(f"no object at {path}")  # noqa: TRY004  # of the answer
+            raise ValueError(f"not an object at {path}")  # noqa: TRY004  # the response, not an argument
         return parsed
 
-    def _engine(self, state: EngineState, words: str) -> Engine:
-        return Engine(state, self.where.url, words=words[:200], seen_at=datetime.now(UTC))
+    def _engine(self, state: EngineState, detail: str) -> Engine:
+        return Engine(state, self.where.url, words=detail[:200], seen_at=datetime.now(UTC))
 
     @asynccontextmanager
     async def _translated(self, model: str) -> AsyncGenerator[None]:
         try:
             yield
         except httpx2.TimeoutException:
-            raise EngineError(f"{model} was silent for too long at {self.where.url}") from None
+            raise EngineError(f"{model} at {self.where.url} sent nothing for too long") from None
         except httpx2.ConnectError:
-            words = f"no Ollama at {self.where.url}; start it: ollama serve"
-            raise EngineUnreachableError(words) from None
+            message = f"Ollama is not running at {self.where.url}; start it with `ollama serve`"
+            raise EngineUnreachableError(message) from None
         except httpx2.HTTPError as error:
-            words = str(error) or type(error).__name__
-            raise EngineError(
-                f"Ollama ended the answer of {model} in the middle: {words}"
-            ) from None
+            detail = str(error) or type(error).__name__
+            raise EngineError(f"Ollama broke off the answer of {model}: {detail}") from None
         except ValueError as error:
-            words = f"{self.where.url} does not answer as Ollama does: {error}"
-            raise EngineUnreachableError(words) from None
+            message = f"{self.where.url} does not respond like Ollama: {error}"
+            raise EngineUnreachableError(message) from None
 
 
 class _RefusedError(Exception):
-    """The engine wants credentials."""
+    """The engine requires credentials."""
 
 
 async def _pieces(lines: AsyncIterator[str], model: str) -> AsyncIterator[Piece]:
@@ -329,15 +327,15 @@ async def _pieces(lines: AsyncIterator[str], model: str) -> AsyncIterator[Piece]
         if len(line) > LARGEST_ANSWER:
             raise ValueError("a line is too long")
         entry = _parsed(line.encode())
-        words = _text(entry, "error")
-        if words:
-            raise EngineError(f"{model} failed in the middle of its answer: {words[:300]}")
+        failure = _text(entry, "error")
+        if failure:
+            raise EngineError(f"{model} failed while answering: {failure[:300]}")
         text = _text(_object(entry, "message"), "content")
         if isinstance(entry, dict) and entry.get("done") is True:
             yield Piece(text, _counts(entry))
             return
         yield Piece(text)
-    raise EngineError(f"{model} ended in the middle of its answer")
+    raise EngineError(f"{model} stopped before its answer was complete")
 
 
 def _counts(entry: dict[str, Json]) -> ChatCounts:
@@ -353,15 +351,17 @@ def _counts(entry: dict[str, Json]) -> ChatCounts:
 def _raise_for(status: int, body: str, model: str) -> None:
     if status == HTTPStatus.OK:
         return
-    words = _error_of(body)
+    failure = _error_of(body)
     if status == HTTPStatus.NOT_FOUND:
-        raise ModelMissingError(f"{model} is not installed: ollama pull {model}")
+        raise ModelMissingError(f"{model} is not installed; get it with `ollama pull {model}`")
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        raise EngineBusyError(f"Ollama is busy: {words[:200]}")
-    if "exceed_context_size_error" in words or "exceeds the available context" in words:
-        needed = re.search(r"n_prompt_tokens\W+(\d+)", words) or re.search(r"\((\d+) tokens", words)
-        raise ContextExceededError(words[:300], int(needed.group(1)) if needed else None)
-    raise EngineError(f"Ollama refused (HTTP {status}): {words[:300]}")
+        raise EngineBusyError(f"Ollama is busy: {failure[:200]}")
+    if "exceed_context_size_error" in failure or "exceeds the available context" in failure:
+        needed = re.search(r"n_prompt_tokens\W+(\d+)", failure) or re.search(
+            r"\((\d+) tokens", failure
+        )
+        raise ContextExceededError(failure[:300], int(needed.group(1)) if needed else None)
+    raise EngineError(f"Ollama returned an error (HTTP {status}): {failure[:300]}")
 
 
 def _error_of(body: str) -> str:
@@ -420,44 +420,44 @@ def _entries(listing: Json) -> list[Json]:
 
 
 class EngineWatch:
-    """Knows the engine as it lately was, without ever making its reader wait.
+    """Keeps a recent state of the engine, without making its readers wait.
 
-    ``run`` does the looking until it is cancelled; ``current`` may be read at any time.
+    ``run`` probes until it is cancelled; ``current`` may be called at any time.
     """
 
     def __init__(self, engine: Ollama) -> None:
         self._engine = engine
         self._current = Engine(EngineState.UNKNOWN, engine.where.url)
-        self._looked_at = float("-inf")
+        self._probed_at = float("-inf")
         self._wanted = anyio.Event()
 
     def current(self) -> Engine:
-        """Return what is known; a look that is old by now has a new one made meanwhile."""
-        if anyio.current_time() - self._looked_at > FRESH_SECONDS:
+        """Return the last known state; if it is old, a new probe starts in the background."""
+        if anyio.current_time() - self._probed_at > FRESH_SECONDS:
             self._wanted.set()
         return self._current
 
     async def fresh(self) -> Engine:
-        """Return what is known where that is the present, else look first."""
-        if anyio.current_time() - self._looked_at <= FRESH_SECONDS:
+        """Return the last known state if it is recent; otherwise probe first."""
+        if anyio.current_time() - self._probed_at <= FRESH_SECONDS:
             return self._current
         return await self.refreshed()
 
     async def refreshed(self) -> Engine:
-        """Look now, and return what is there.
+        """Probe now and return the state.
 
-        An engine that answered before and is slow now is taken to have what it had.
+        An engine that responded before and is slow now keeps its last known state.
         """
-        seen = await self._engine.look()
+        seen = await self._engine.probe()
         if seen.state is not EngineState.SLOW or self._current.state is not EngineState.UP:
             self._current = seen
-        self._looked_at = anyio.current_time()
+        self._probed_at = anyio.current_time()
         return self._current
 
     async def run(self, begin: anyio.Event | None = None) -> None:
-        """Look whenever somebody wants to know, and once at the start, or once ``begin`` is set.
+        """Probe at the start, or once ``begin`` is set, and then whenever a recent state is wanted.
 
-        What is needed for the first look takes a while to load.
+        The modules for the first probe take a while to load.
         """
         if begin is not None:
             await begin.wait()
@@ -467,14 +467,14 @@ class EngineWatch:
             await self._wanted.wait()
 
 
-def look_now(where: EngineAddress) -> Engine:
-    """Look what is there, for a command without an event loop."""
+def probe_now(where: EngineAddress) -> Engine:
+    """Return the state of an engine, for a command without an event loop."""
 
-    async def look() -> Engine:
+    async def probe() -> Engine:
         client = Ollama(where)
         try:
-            return await client.look()
+            return await client.probe()
         finally:
             await client.close()
 
-    return anyio.run(look)
+    return anyio.run(probe)

@@ -1,6 +1,6 @@
-"""Decisions: made and logged in one transaction, closed by their outcome, listed.
+"""Decisions: make and log them in one transaction, close them with their outcome, list them.
 
-Each function runs inside a transaction that its caller began, and ends none.
+Each function runs inside its caller's transaction and does not end it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 _NOT_LOGGED = {"decision_id", "projected_tokens", "projected_level", "remedy"}
-"""What of a decision has no column: its number is the row's, the rest follows from what is logged."""
+"""Fields of a decision without a column: the id is the row's, the rest follows from what is logged."""
 
 DECISION_COLUMNS = tuple(name for name in Decision.__struct_fields__ if name not in _NOT_LOGGED)
 
@@ -72,20 +72,20 @@ def decide(
     rule: Callable[[SessionSnapshot], Decision],
     engine: str | None = None,
 ) -> LoggedDecision:
-    """Let a pure rule decide a task on the session as it is, and log the decision with its inputs.
+    """Apply a pure rule to a task and the current session, and log the decision with its inputs.
 
-    The engine is the one that the rule sees, as ``engines.engine_text`` spells it.
+    ``engine`` is the engine that the rule uses, encoded by ``engines.engine_text``.
     """
-    # As it is logged, so that a replay judges by the same moment.
+    # At the stored precision, so that a replay decides with the same time.
     now = as_stored(now)
     settings, canonical = settings_in_force(connection)
     session = opened_session(connection, name, now, settings)
-    looks_at_plan = settings.plan_warning_percent or settings.plan_auto_switch_percent
-    plan = plan_usage(connection, now) if looks_at_plan else ()
-    asks_record = (
+    uses_plan = settings.plan_warning_percent or settings.plan_auto_switch_percent
+    plan = plan_usage(connection, now) if uses_plan else ()
+    uses_record = (
         settings.track_record is not Consultation.OFF and task.task_type in settings.task_mappings
     )
-    record = records.task_record(connection, task.task_type, now) if asks_record else None
+    record = records.task_record(connection, task.task_type, now) if uses_record else None
     decision = rule(SessionSnapshot(settings, session, plan, record=record))
     decision_id = connection.execute(
         _INSERT,
@@ -114,7 +114,7 @@ def decide(
 
 
 class ClosedDecision(Struct, frozen=True):
-    """A decision whose outcome is known: its task type, and the model whose record has the outcome."""
+    """A closed decision: its task type, and the model whose record has the outcome."""
 
     task_type: str
     model: str
@@ -127,10 +127,10 @@ def close_decision(
     seconds: float | None,
     now: datetime,
 ) -> ClosedDecision:
-    """Keep what became of a decision.
+    """Record the outcome of a decision.
 
     Raises:
-        InvalidInputError: the decision is unknown or closed otherwise.
+        InvalidInputError: the decision is unknown or closed with another outcome.
     """
     decided = find_decided(connection, decision_id)
     close_as(connection, decided, decided.model, outcome, now, is_judged=True)
@@ -144,7 +144,7 @@ def close_decision(
 
 
 class DecisionState(Struct, frozen=True):
-    """A decision's model, whose it is and what became of it (``None``: it is open)."""
+    """The model, provider and outcome of a decision (``None``: it is open)."""
 
     model: str
     provider: Provider
@@ -152,7 +152,7 @@ class DecisionState(Struct, frozen=True):
 
 
 def decision_state(connection: Connection, decision_id: int) -> DecisionState | None:
-    """Return how a decision stands; ``None``: there is none."""
+    """Return the state of a decision; ``None``: there is no such decision."""
     row = connection.execute(
         "SELECT model, provider, outcome FROM immunos_mcp_decision WHERE decision_id = ?",
         (decision_id,),
@@ -169,9 +169,9 @@ def newest_decisions(
     limit: int,
     up_to: int | None = None,
 ) -> tuple[LoggedDecision, ...]:
-    """Return the newest decisions of a session name, or of all up to an id, newest first."""
-    # Sessions of one name follow each other, so that the newest decisions are the last session's:
-    # with the join held in this order SQLite walks indexes backwards and sorts nothing.
+    """Return the newest decisions of a session name, or of all names up to an id, newest first."""
+    # Sessions of one name follow each other, so the newest decisions are in the last session: with
+    # this join order SQLite walks the indexes backwards and sorts nothing.
     if name is None:
         rows = connection.execute(
             f"SELECT {_LOGGED_COLUMNS} FROM immunos_mcp_decision"  # noqa: S608  # a constant
@@ -206,7 +206,7 @@ def logged_decision(connection: Connection, decision_id: int) -> LoggedDecision:
     """Return a decision.
 
     Raises:
-        InvalidInputError: there is none, or it was pruned.
+        InvalidInputError: it does not exist or was pruned.
     """
     found = newest_decisions(connection, None, 1, decision_id)
     if not found or found[0].decision_id != decision_id:
@@ -215,7 +215,7 @@ def logged_decision(connection: Connection, decision_id: int) -> LoggedDecision:
 
 
 class Decided(Struct, frozen=True):
-    """A decision, as far as its closing looks at it."""
+    """The fields of a decision that are needed to close it."""
 
     decision_id: int
     task_type: str
@@ -226,10 +226,10 @@ class Decided(Struct, frozen=True):
 
 
 def find_decided(connection: Connection, decision_id: int) -> Decided:
-    """Return what the closing of a decision looks at.
+    """Return the fields of a decision that are needed to close it.
 
     Raises:
-        InvalidInputError: there is no such decision.
+        InvalidInputError: it does not exist or was pruned.
     """
     row = connection.execute(
         "SELECT decision_id, task_type, model, outcome, closed_at, is_provisional"
@@ -243,15 +243,16 @@ def find_decided(connection: Connection, decision_id: int) -> Decided:
 
 
 def unknown_decision(connection: Connection, decision_id: int) -> InvalidInputError:
-    """Return the error for an id that no decision has, or none has any more."""
+    """Return the error for the id of a decision that never existed or was pruned."""
     pruned = connection.execute(
         "SELECT 1 FROM immunos_mcp_pruning WHERE ?1 BETWEEN 1 AND first_decision_id - 1",
         (decision_id,),
     ).fetchone()
-    takes = "the decision_id of a route_task answer"
     if pruned is not None:
-        takes = "a decision that was not pruned"
-    return InvalidInputError(Problem("decision_id", decision_id, takes))
+        message = f"decision_id: decision {decision_id} was pruned"
+        return InvalidInputError(Problem("decision_id", decision_id, message=message))
+    expected = "the decision_id of a route_task answer"
+    return InvalidInputError(Problem("decision_id", decision_id, expected))
 
 
 def close_as(
@@ -263,15 +264,15 @@ def close_as(
     *,
     is_judged: bool,
 ) -> None:
-    """Close a decision, unless it is, and add its outcome to the record of the model that did it.
+    """Close a decision if it is open, and add its outcome to the record of the model that did the task.
 
-    An outcome that somebody judged takes the place of one that nobody did.
+    A judged outcome replaces a provisional one.
     """
     is_closed = decided.outcome is not None
     may_change = bool(decided.is_provisional) and is_judged
     if is_closed and decided.outcome != outcome and not may_change:
-        takes = f"no other outcome: decision {decided.decision_id} is closed as {decided.outcome}"
-        raise InvalidInputError(Problem("outcome", outcome.value, takes))
+        message = f"outcome: decision {decided.decision_id} is already closed as {decided.outcome}"
+        raise InvalidInputError(Problem("outcome", outcome.value, message=message))
     if is_closed and decided.outcome == outcome:
         if may_change:
             connection.execute(
@@ -284,7 +285,7 @@ def close_as(
     key = record_key(model, settings)
     corrected_at = None
     if is_closed:
-        # It is the work that was looked at, whoever did it again.
+        # The judgement is of the original work, even if another model redid it.
         key = _correct(connection, decided) or own
         corrected_at = decided.closed_at
     connection.execute(
@@ -315,7 +316,7 @@ def close_as(
 
 
 def _correct(connection: Connection, decided: Decided) -> str | None:
-    """Let the log keep what was known of an outcome that changes; return whose record it was in."""
+    """Store the previous outcome in the log; return the model whose record had it."""
     row = connection.execute(
         "UPDATE immunos_mcp_outcome SET outcome = ?, known_at = ? WHERE decision_id = ?"
         " RETURNING model",

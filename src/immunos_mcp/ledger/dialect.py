@@ -1,6 +1,6 @@
-"""Where the SQL of one database differs from another's: the connection and a few named fragments.
+"""What differs between databases: the connection and a few named SQL fragments.
 
-Operations use what is here and standard SQL besides.
+Otherwise, operations use standard SQL.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ if TYPE_CHECKING:
 
 
 class Connection(sqlite3.Connection):
-    """What an operation runs on: a connection in the transaction that the ledger began for it.
+    """A connection inside the transaction that the ledger began for an operation.
 
-    A class of its own because ``sqlite3.Connection`` cannot be referred to weakly.
+    A subclass because ``sqlite3.Connection`` does not support weak references.
     """
 
 
 IN_LIST = "IN (SELECT value FROM json_each(?))"
-"""A condition: the value is one of those that ``list_parameter`` put into one parameter."""
+"""A condition: the value is in the list that ``list_parameter`` encodes as one parameter."""
 
 
 def list_parameter(values: Iterable[str | None]) -> str:
-    """Return the parameter of ``IN_LIST``; as many values as there are take one statement."""
+    """Encode values as the parameter of ``IN_LIST``; one statement handles any number of them."""
     return json.dumps([*values])
 
 
 def foreign_changes(connection: Connection) -> int:
-    """Return a number that differs from the last one if another connection committed since."""
+    """Return a number that changes whenever another connection commits."""
     (version,) = connection.execute("PRAGMA data_version").fetchone()
     return int(version)

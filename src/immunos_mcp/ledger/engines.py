@@ -1,4 +1,4 @@
-"""How the ledger spells the local engine: what the policy looks at, and nothing else."""
+"""How the ledger encodes the local engine: only what the policy uses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FIT = "completion"
 
 
 def engine_text(engine: Engine) -> str:
-    """Spell an engine as one canonical line of JSON: equal in the policy's eyes, equal lines."""
+    """Encode an engine as one canonical line of JSON; engines that the policy treats alike are equal."""
     models = {
         canonical: [model.name, model.size_bytes, _is_fit(model)]
         for canonical, model in engine.models.items()
@@ -25,19 +25,19 @@ def engine_text(engine: Engine) -> str:
 
 
 def engine_of(text: str) -> Engine:
-    """Build the engine that a line stands for; what the policy does not look at is left out."""
-    spelled = json.loads(text)
+    """Decode an engine; fields that the policy does not use are missing."""
+    decoded = json.loads(text)
     models = {
         canonical: LocalModel(
             name, size_bytes=size_bytes, capabilities=frozenset({_FIT} if is_fit else ())
         )
-        for canonical, (name, size_bytes, is_fit) in spelled["models"].items()
+        for canonical, (name, size_bytes, is_fit) in decoded["models"].items()
     }
-    return Engine(EngineState(spelled["state"]), models=models)
+    return Engine(EngineState(decoded["state"]), models=models)
 
 
 def engine_id(connection: Connection, text: str) -> int:
-    """Return the number of an engine's line, storing it if it is new."""
+    """Return the id of an encoded engine, storing it if it is new."""
     row = connection.execute(
         "SELECT engine_id FROM immunos_mcp_engine WHERE engine = ?", (text,)
     ).fetchone()

@@ -1,7 +1,7 @@
-"""Looking a ledger over without opening it for use: nothing is made, migrated or written.
+"""Inspects a ledger read-only: nothing is created, migrated or written.
 
-Only where a program was killed while it had the ledger open does SQLite make its ``-shm`` file anew: what
-lies in the ``-wal`` file cannot be read without.
+One exception: after a program was killed with the ledger open, SQLite recreates the ``-shm`` file,
+which it needs to read the ``-wal`` file.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ BUSY_TIMEOUT_SECONDS = 5.0
 
 
 class Examination(NamedTuple):
-    """What a ledger looks like from outside.
+    """What an inspection of a ledger found.
 
     Attributes:
-        version: of its tables; 0 where ours are not in the file yet.
-        damage: what SQLite finds wrong with the file.
-        settings: the settings in force; ``None`` where they cannot be read.
-        settings_problem: why its settings cannot be used.
+        version: its schema version; 0: the file does not have our tables yet.
+        damage: what SQLite reports as corrupt.
+        settings: the current settings; ``None``: they cannot be read.
+        settings_problem: why the settings cannot be used.
         began: when the latest session began.
         measured: when the latest measured response was written.
-        unread_lines: lines of transcripts that should carry usage and could not be read.
+        unread_lines: transcript lines with usage that could not be read.
     """
 
     version: int
@@ -47,23 +47,23 @@ class Examination(NamedTuple):
 
     @property
     def is_older(self) -> bool:
-        """Whether an earlier program wrote it; the next call brings it up to date."""
+        """Whether an older version wrote it; the next call migrates it."""
         return 0 < self.version < schema.LATEST
 
     @property
     def is_newer(self) -> bool:
-        """Whether a later program than this one wrote it."""
+        """Whether a newer version than this one wrote it."""
         return self.version > schema.LATEST
 
 
 def examine(path: Path) -> Examination:
-    """Look a ledger over.
+    """Inspect a ledger.
 
     Raises:
-        LedgerError: it cannot be read at all, or lacks what its version has.
+        LedgerError: it cannot be read, or its tables do not match its version.
     """
-    # Without a WAL nobody has the file open, and reading it as one that does not change keeps SQLite
-    # from making one.
+    # Without a WAL no other program has the file open; opening it as immutable keeps SQLite from
+    # creating a WAL.
     has_wal = path.with_name(f"{path.name}-wal").exists()
     place = f"{path.absolute().as_uri()}?{'mode=ro' if has_wal else 'immutable=1'}"
     try:
@@ -73,7 +73,7 @@ def examine(path: Path) -> Examination:
         ):
             return _examination(connection)
     except sqlite3.DatabaseError as error:
-        raise LedgerError(f"ledger {path} is not as this program makes it ({error})") from error
+        raise LedgerError(f"ledger {path} has unexpected tables or columns ({error})") from error
 
 
 def _examination(connection: sqlite3.Connection) -> Examination:
@@ -110,5 +110,5 @@ def _moment(text: str | None) -> datetime | None:
         return None
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
-        raise ValueError(f"{text} has no zone")
+        raise ValueError(f"{text} has no time zone")
     return moment

@@ -1,6 +1,6 @@
-"""The whole ledger for other programs: its tables under public names, in batches of rows.
+"""Exports the ledger for other programs: its tables under public names, in batches of rows.
 
-The names are a contract; the tables' own may change with a version of the ledger.
+The public names are a contract; the internal table names may change between ledger versions.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from immunos_mcp.errors import InvalidInputError, Problem
+from immunos_mcp.errors import InvalidInputError, Problem, nearest
 from immunos_mcp.ledger.moments import utc_text
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class ExportedRows(NamedTuple):
     Attributes:
         table: its public name.
         columns: their public names.
-        rows: a value for each column; the first batch of a table has none.
+        rows: one value per column; the first batch of a table is empty.
     """
 
     table: str
@@ -45,14 +45,14 @@ class ExportedRows(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """What is exported of a table.
+    """How a table is exported.
 
     Attributes:
-        stored: the table's own name.
-        columns: public names; one that the table spells otherwise follows as (public, expression).
-        order: columns that tell rows apart.
-        since: which rows belong to a time; empty: all rows are exported whatever the time.
-        has_session: whether rows are joined with their session, for its name.
+        stored: the internal table name.
+        columns: public names; (public, expression) where the column has another name in the table.
+        order: the columns to sort by, which identify a row.
+        since: the condition for a start time; empty: all rows are exported whatever the time.
+        has_session: whether to join each row with its session, for the session name.
     """
 
     stored: str
@@ -70,7 +70,7 @@ class _Table:
             f"exported.{column}" if isinstance(column, str) else column[1]
             for column in self.columns
         )
-        # No row may be lost, be it of a session that somebody else deleted.
+        # A left join, so that no row is lost even if another program deleted its session.
         join = " LEFT JOIN immunos_mcp_session AS session USING (session_id)"
         where = f" WHERE {self.since}" if is_limited and self.since else ""
         return (
@@ -283,20 +283,22 @@ _TABLES = {
 }
 
 TABLES: tuple[str, ...] = tuple(_TABLES)
-"""Public names of all tables."""
+"""The public names of all tables."""
 
 
 def chosen_tables(names: Sequence[str]) -> Sequence[str]:
-    """Return the tables that were named, or all of them.
+    """Return the named tables, or all of them.
 
     Raises:
-        InvalidInputError: there is no such table, or it is named twice.
+        InvalidInputError: a table does not exist or is named twice.
     """
     for place, table in enumerate(names):
         if table not in TABLES:
-            raise InvalidInputError(Problem("table", table, f"one of {', '.join(TABLES)}"))
+            expected = f"one of {', '.join(TABLES)}"
+            raise InvalidInputError(Problem("table", table, expected, nearest(table, TABLES)))
         if table in names[:place]:
-            raise InvalidInputError(Problem("table", table, "each table once"))
+            message = f"table: {table} is named twice"
+            raise InvalidInputError(Problem("table", table, message=message))
     return names or TABLES
 
 
@@ -306,13 +308,13 @@ def export(
     since: datetime | None,
     sink: Callable[[ExportedRows], None],
 ) -> None:
-    """Give every row of some tables to ``sink``, once, as they all were at one moment.
+    """Pass every row of some tables to ``sink``, all from one snapshot.
 
     Args:
-        connection: in an open transaction, which keeps that moment.
+        connection: in an open transaction, which provides the snapshot.
         tables: public names.
-        since: rows that belong to an earlier time are left out; ``None``: none are.
-        sink: is called with an empty batch at the beginning of each table, then with its rows.
+        since: skip rows from before this time; ``None``: export all.
+        sink: called with an empty batch at the beginning of each table, then with its rows.
     """
     parameters = {} if since is None else {"since": utc_text(since)}
     for name in tables:

@@ -1,4 +1,4 @@
-"""The past, read for a replay: every statement streams, so that a long log takes no memory."""
+"""Reads the log for a replay: every statement streams, so that a long log needs no memory."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 BEYOND_ALL = 2**63 - 1
-"""Larger than any decision's number."""
+"""Larger than any decision id."""
 
 _DECISION_COLUMNS = """
     decision_id, session_id, policy_id, engine_id, decided_at, task_type, classification,
@@ -53,10 +53,10 @@ def replay(
     name: str | None = None,
     since: datetime | None = None,
     newest: int | None = None,
-    alone: int | None = None,
+    only: int | None = None,
 ) -> Result:
-    """Let a pure function go through the past; the arguments are those of ``history``."""
-    return work(history(connection, name, since, newest, alone))
+    """Run a pure function over the history; the other arguments are those of ``history``."""
+    return work(history(connection, name, since, newest, only))
 
 
 def history(
@@ -64,21 +64,21 @@ def history(
     name: str | None = None,
     since: datetime | None = None,
     newest: int | None = None,
-    alone: int | None = None,
+    only: int | None = None,
 ) -> History:
-    """Return the past of a session name, or of all, to be read in the transaction that is open.
+    """Return the history of one session name, or of all, to be read within the open transaction.
 
     Args:
-        connection: in a transaction, which outlasts the reading.
-        name: the sessions whose decisions are replayed; what was learned elsewhere counts all the same.
-        since: decisions before this moment are not replayed.
-        newest: no more than so many decisions are.
-        alone: only this decision is.
+        connection: in a transaction that stays open while the history is read.
+        name: replay only decisions of this session name; outcomes of all sessions still count.
+        since: replay only decisions from this time on.
+        newest: replay at most this many decisions.
+        only: replay only this decision.
 
     Raises:
         InvalidStoredSettingsError: the ledger holds settings that cannot be used.
     """
-    wanted = _wanted(connection, name, since, newest, alone)
+    wanted = _wanted(connection, name, since, newest, only)
     return History(
         current=stored_settings.effective_settings(connection),
         policies={
@@ -107,18 +107,18 @@ class _Wanted(NamedTuple):
     """Which decisions are replayed, as the parameters of ``_REPLAYED``.
 
     Attributes:
-        first: the first decision of which nothing was pruned.
-        from_decision: the first that is replayed.
-        since: the moment of the earliest that is replayed, as it is stored; empty: any.
+        first: the first decision whose details are complete (nothing was pruned).
+        from_decision: the first decision to replay.
+        since: the earliest time to replay from, as stored; empty: any.
         name: the session name; ``None``: all.
-        alone: the only one; ``None``: all.
+        only: the only decision to replay; ``None``: all.
     """
 
     first: int
     from_decision: int
     since: str
     name: str | None
-    alone: int | None
+    only: int | None
 
 
 def _wanted(
@@ -126,7 +126,7 @@ def _wanted(
     name: str | None,
     since: datetime | None,
     newest: int | None,
-    alone: int | None,
+    only: int | None,
 ) -> _Wanted:
     (first,) = connection.execute(
         "SELECT coalesce(max(first_decision_id), 0) FROM immunos_mcp_pruning"
@@ -135,11 +135,11 @@ def _wanted(
     if newest is not None:
         found = newest_decisions(connection, name, newest)
         from_decision = max(first, found[-1].decision_id) if found else BEYOND_ALL
-    return _Wanted(first, from_decision, "" if since is None else utc_text(since), name, alone)
+    return _Wanted(first, from_decision, "" if since is None else utc_text(since), name, only)
 
 
 def _decisions(connection: Connection, wanted: _Wanted) -> Iterable[PastDecision]:
-    """Return what is replayed, and the trials beside it, which took a turn each."""
+    """Return the decisions to replay, and other trials in between, since each used up a turn."""
     rows = connection.execute(
         f"SELECT 1, {_DECISION_COLUMNS} FROM immunos_mcp_decision"  # noqa: S608  # constants
         f" WHERE {_REPLAYED}"

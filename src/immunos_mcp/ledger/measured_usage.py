@@ -1,6 +1,6 @@
-"""Usage that a client wrote down itself: its transcripts' and its telemetry's.
+"""Usage that the client itself recorded, in transcripts and telemetry.
 
-Each function runs inside a transaction that its caller began, and ends none.
+Each function runs inside its caller's transaction and does not end it.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ _MEASURED_COLUMNS = """
 
 
 class ReadingState(NamedTuple):
-    """What has to be read of transcripts, and how far each was.
+    """From when usage matters, and how far each transcript has been read.
 
     Attributes:
-        since: usage before this moment belongs to no session; ``None``: there is no session yet.
-        positions: how far each transcript was read, by path.
+        since: usage before this time belongs to no session; ``None``: there is no session yet.
+        positions: how far each transcript has been read, by path.
     """
 
     since: datetime | None
@@ -46,9 +46,9 @@ class ReadingState(NamedTuple):
 
 
 def reading_state(connection: Connection, now: datetime) -> ReadingState:
-    """Return what has to be read of transcripts: back to the oldest session that may still grow.
+    """Return how far transcripts have been read, and back to when they matter: the oldest session that may grow.
 
-    A session may grow for a day after it was closed: responses are written down late.
+    A closed session may still grow for a day, because responses can be written late.
     """
     (since,) = connection.execute(
         "SELECT min(started_at) FROM immunos_mcp_session WHERE ended_at IS NULL OR ended_at > ?",
@@ -66,11 +66,11 @@ def ingest(
     measured: Sequence[MeasuredUsage],
     positions: Sequence[TranscriptPosition] = (),
 ) -> int:
-    """Take over measured usage and how far its transcripts were read; return what was new of it.
+    """Store measured usage and the transcript positions; return the number of new or grown responses.
 
-    Each response counts once in every session that was open when it was written down (and is bound
-    to its folder, if to any). A response that is known already changes nothing unless its numbers
-    have grown; then the totals grow by the difference.
+    Each response counts once in every session that was open when it was written (and that is bound
+    to its folder, or to none). A known response changes nothing unless its numbers have grown; then
+    the totals grow by the difference.
     """
     settings = effective_settings(connection)
     oldest = _pruned_before(connection)
@@ -92,7 +92,7 @@ def ingest(
     new = len(fresh) + len(additions)
     additions += _take_back_requests(connection, fresh)
     _add_measured(connection, fresh.values(), settings)
-    # History that no session covers, as a first import finds it, adds to nothing.
+    # On a first import, most history falls in no session and adds to no total.
     if additions or _is_covered(connection, fresh.values()):
         additions += (_addition(usage, settings) for usage in fresh.values())
     distribute(connection, additions, settings)
@@ -106,13 +106,13 @@ def ingest(
 
 
 def ingest_requests(connection: Connection, requests: Sequence[RequestUsage]) -> int:
-    """Take over usage that telemetry reported; return what was new of it.
+    """Store usage that telemetry reported; return the number of new or grown requests.
 
-    A request whose response a transcript carries counts there, with the larger numbers of the two.
-    Any other counts by itself, in every session that was open when it had finished and is bound to
-    no folder, until a transcript brings it.
+    A request whose response is in a transcript counts as that response, with the larger of the two
+    numbers. Any other request counts on its own until a transcript reports it, in every session that
+    was open when it finished and is not bound to a folder.
     """
-    # Only this join needs the index; who has no telemetry is spared its space.
+    # Only this query needs the index, so it takes no space where telemetry is off.
     connection.execute(
         "CREATE INDEX IF NOT EXISTS immunos_mcp_measured_usage_request"
         " ON immunos_mcp_measured_usage (request_id) WHERE request_id IS NOT NULL"
@@ -153,13 +153,13 @@ def ingest_requests(connection: Connection, requests: Sequence[RequestUsage]) ->
 
 
 def _pruned_before(connection: Connection) -> datetime | None:
-    """Return the moment from which on usage is taken; what is older was summed up, and is known."""
+    """Return the time before which usage is ignored because it was pruned into totals."""
     row = connection.execute("SELECT before FROM immunos_mcp_pruning").fetchone()
     return None if row is None else datetime.fromisoformat(row[0])
 
 
 def side_request_tokens(connection: Connection, session: Session) -> TokenCounts:
-    """Return the tokens of a session that telemetry alone reported."""
+    """Return the tokens of a session that only telemetry reported."""
     if session.started_at is None or session.folder is not None:
         return TokenCounts()
     row = connection.execute(
@@ -172,7 +172,7 @@ def side_request_tokens(connection: Connection, session: Session) -> TokenCounts
 
 
 def unread_lines(connection: Connection) -> int:
-    """Return how many lines of transcripts should carry usage and could not be read."""
+    """Return the number of transcript lines with usage that could not be read."""
     (lines,) = connection.execute(
         "SELECT coalesce(sum(unread_lines), 0) FROM immunos_mcp_transcript WHERE unread_lines > 0"
     ).fetchone()
@@ -200,7 +200,7 @@ def _add_measured(
         " folder, request_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
             (usage[0], utc_text(usage.at), usage.model, providers[usage.model], *usage[3:])
-            # In the order of their ids, which are random: neighbours share a page.
+            # Sorted by id, because ids are random and neighbours share a page.
             for usage in sorted(fresh)
         ],
     )
@@ -234,9 +234,9 @@ def _grow(connection: Connection, known: tuple[Any, ...], counts: TokenCounts) -
 
 
 def _take_back_requests(connection: Connection, fresh: dict[str, MeasuredUsage]) -> list[Addition]:
-    """Remove what telemetry reported of requests whose responses are about to count instead.
+    """Remove telemetry requests whose responses are about to count instead.
 
-    Where telemetry had the larger numbers, the response takes them over.
+    If telemetry had the larger numbers, the response gets them.
     """
     if connection.execute("SELECT 1 FROM immunos_mcp_request_usage LIMIT 1").fetchone() is None:
         return []

@@ -1,4 +1,4 @@
-"""How the ledger spells a moment: ISO 8601, UTC, milliseconds, sortable as text."""
+"""How the ledger stores times: ISO 8601, UTC, milliseconds, sortable as text."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from datetime import UTC, datetime
 
 
 def utc_now() -> datetime:
-    """Return the time, aware."""
+    """Return the current time, with its time zone."""
     return datetime.now(UTC)
 
 
 def utc_text(moment: datetime) -> str:
-    """Spell a moment as it is stored."""
+    """Format a time as the ledger stores it."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def as_stored(moment: datetime) -> datetime:
-    """Return the moment that is read back after storing this one."""
+    """Return a time at the precision that the ledger stores."""
     return datetime.fromisoformat(utc_text(moment))
 
 
 def moment_of(text: str | None) -> datetime | None:
-    """Read a moment that was stored."""
+    """Parse a stored time."""
     return None if text is None else datetime.fromisoformat(text)

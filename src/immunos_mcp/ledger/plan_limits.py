@@ -1,6 +1,6 @@
-"""The subscription's own limits, as they were last reported.
+"""The subscription's limits as last reported.
 
-Each function runs inside a transaction that its caller began, and ends none.
+Each function runs inside its caller's transaction and does not end it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def record_plan_usage(connection: Connection, plan: Sequence[PlanUsage], now: datetime) -> None:
-    """Keep what the subscription's limits were last reported as; a repeat writes nothing."""
+    """Store the subscription's limits as reported; a repeated report writes nothing."""
     connection.executemany(
         "INSERT INTO immunos_mcp_plan_usage (plan_window, used_percentage, resets_at, reported_at)"
         " VALUES (?, ?, ?, ?) ON CONFLICT (plan_window) DO UPDATE SET"
@@ -33,7 +33,7 @@ def record_plan_usage(connection: Connection, plan: Sequence[PlanUsage], now: da
 
 
 def plan_usage(connection: Connection, now: datetime) -> tuple[PlanUsage, ...]:
-    """Return the subscription's limits as last reported, without windows that have ended."""
+    """Return the subscription's limits as last reported, without expired windows."""
     rows = connection.execute(
         "SELECT plan_window, used_percentage, resets_at FROM immunos_mcp_plan_usage"
         " WHERE resets_at > ? ORDER BY plan_window",

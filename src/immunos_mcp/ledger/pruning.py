@@ -1,6 +1,6 @@
-"""Retention: rows older than some day give way to sums that keep every total exact.
+"""Retention: compacts rows older than some day into daily totals, so that every total stays exact.
 
-Sessions and records carry their own totals and are left alone, as is the history of the settings.
+Sessions and records have their own totals and stay, as does the history of the settings.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 LONGEST_RESPONSE = timedelta(days=1)
-"""How much longer what a client wrote down itself is kept: a response is written down over some time,
-and one of which a later line comes back, in a copy of its transcript, has to be known still."""
+"""How much longer measured usage stays: a response is written over some time, and must still be known
+when a later line of it turns up in a copy of its transcript."""
 
-_USAGE_SUMS = """
+_USAGE_TOTALS = """
     INSERT INTO immunos_mcp_pruned_usage (day, provider, model, source, counted, input_tokens,
         output_tokens, cache_creation_input_tokens, cache_read_input_tokens, usage_records)
     SELECT substr({moment}, 1, 10), provider, model, {source}, {counted}, sum(input_tokens),
@@ -51,10 +51,10 @@ _OLD_DECISIONS = """
 
 
 def prune(connection: Connection, before: datetime) -> Pruned:
-    """Replace rows older than a midnight (UTC) by their sums by day.
+    """Compact rows older than a midnight (UTC) into daily totals.
 
-    The newest decision stays, so that no id is given twice, and with it whatever a replay of those
-    that stay needs: outcomes that became known among them, and what was known when the first came.
+    The newest decision stays, so that no id is used twice, and so does everything needed to replay the
+    remaining decisions: later outcomes, and the records before the first of them.
     """
     moment = utc_text(before)
     first = _first_decision(connection, moment)
@@ -70,7 +70,7 @@ def prune(connection: Connection, before: datetime) -> Pruned:
 
 
 def preview_prune(connection: Connection, before: datetime) -> Pruned:
-    """Say what ``prune`` would do, without doing it; it needs a transaction that may write."""
+    """Return what ``prune`` would do, without doing it; needs a transaction that may write."""
     connection.execute("SAVEPOINT preview")
     pruned = prune(connection, before)
     connection.execute("ROLLBACK TO preview")
@@ -78,9 +78,9 @@ def preview_prune(connection: Connection, before: datetime) -> Pruned:
 
 
 def _first_decision(connection: Connection, moment: str) -> int | None:
-    """Return the decision from which on all stay: the first that is young enough, or the newest.
+    """Return the first decision to keep: the first one recent enough, or the newest.
 
-    It is never before the one of an earlier pruning: what was known by then is summed up.
+    It is never before that of an earlier pruning, whose older records are already compacted.
     """
     (first,) = connection.execute(
         "SELECT max(coalesce("
@@ -116,7 +116,7 @@ def _prune_usage(connection: Connection, before: datetime, first: int) -> int:
             "measured_at < ?",
             utc_text(before - LONGEST_RESPONSE),
         ),
-        # An open session still says what telemetry alone brought.
+        # The status of an open session still shows what only telemetry reported.
         (
             "immunos_mcp_request_usage",
             "finished_at",
@@ -126,10 +126,10 @@ def _prune_usage(connection: Connection, before: datetime, first: int) -> int:
             min(moment, open_since or moment),
         ),
     ):
-        sums = _USAGE_SUMS.format(
+        totals = _USAGE_TOTALS.format(
             table=table, moment=column, source=source, counted=counted, is_old=is_old
         )
-        connection.execute(sums, (oldest,))
+        connection.execute(totals, (oldest,))
         pruned += connection.execute(
             f"DELETE FROM {table} WHERE {is_old}",  # noqa: S608  # constants and a number
             (oldest,),
@@ -138,7 +138,7 @@ def _prune_usage(connection: Connection, before: datetime, first: int) -> int:
 
 
 def _prune_decisions(connection: Connection, first: int) -> int:
-    known = records_before(history.history(connection, alone=first))
+    known = records_before(history.history(connection, only=first))
     _keep_records(connection, known)
     connection.execute(
         "INSERT INTO immunos_mcp_pruned_decision"  # noqa: S608  # a constant
@@ -150,7 +150,7 @@ def _prune_decisions(connection: Connection, first: int) -> int:
         " successes = successes + excluded.successes, failures = failures + excluded.failures",
         (first,),
     )
-    # Without it every row that goes would be looked for among all usage that may refer to it.
+    # Without this index, every deleted row would cause a scan of all usage for references to it.
     connection.execute("CREATE INDEX immunos_mcp_pruning_usage ON immunos_mcp_usage (decision_id)")
     pruned = connection.execute(
         f"DELETE FROM immunos_mcp_decision WHERE {_OLD_DECISIONS}",  # noqa: S608  # a constant

@@ -1,8 +1,8 @@
-"""What outcomes say of each model, kept beside the log: reading it costs the same however long that is.
+"""The track record of each model, stored beside the log so that reading it does not slow as the log grows.
 
-Each function runs inside a transaction that its caller began, and ends none. What was read is kept
-for the connection until somebody writes a record: reading takes a tenth of a decision's time, and
-outcomes are rarer than decisions. So nothing but this module may write to the records.
+Each function runs inside its caller's transaction and does not end it. Records are cached per
+connection until one is written: reading them takes a tenth of a decision's time, and outcomes are
+rarer than decisions. So only this module may write records.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 EVERYWHERE = ""
-"""Stands for all task types together; no task type is spelled so."""
+"""The key for all task types together; no task type has this name."""
 
 EVIDENCE_COLUMNS = "faded_successes, faded_failures, newest_at, newest_succeeded, tried_at"
 
@@ -50,36 +50,36 @@ def evidence(row: Sequence[Any]) -> Evidence:
     )
 
 
-class _Read(Struct):
-    """What a connection read of the records, by task type, and when."""
+class _Cache(Struct):
+    """The records that a connection has cached, by task type, and the change counter at that time."""
 
     foreign_changes: int
     models: dict[str, dict[str, ModelRecord]]
 
 
-_read: WeakKeyDictionary[Connection, _Read] = WeakKeyDictionary()
+_caches: WeakKeyDictionary[Connection, _Cache] = WeakKeyDictionary()
 
 
 def task_record(connection: Connection, task_type: str, now: datetime) -> TaskRecord:
-    """Return what is known of every model at a task type."""
+    """Return the record of every model for a task type."""
     changes = foreign_changes(connection)
-    read = _read.get(connection)
-    if read is None or read.foreign_changes != changes:
-        read = _read[connection] = _Read(changes, {})
-    models = read.models.get(task_type)
+    cache = _caches.get(connection)
+    if cache is None or cache.foreign_changes != changes:
+        cache = _caches[connection] = _Cache(changes, {})
+    models = cache.models.get(task_type)
     if models is None:
-        models = read.models[task_type] = _models(connection, task_type)
+        models = cache.models[task_type] = _models(connection, task_type)
     return TaskRecord(models, now)
 
 
 def _forget(connection: Connection) -> None:
-    """Read anew from now on: the connection itself writes."""
-    _read.pop(connection, None)
+    """Drop the cache: the connection is about to write."""
+    _caches.pop(connection, None)
 
 
 def _models(connection: Connection, task_type: str) -> dict[str, ModelRecord]:
     models: dict[str, ModelRecord] = {}
-    # In order of the key: what is known of all task types together comes first.
+    # Ordered by key, so the records for all task types together come first.
     for kind, model, *columns in connection.execute(_SELECT_TASK_RECORD, (EVERYWHERE, task_type)):
         known = evidence(columns)
         if kind:
@@ -99,9 +99,9 @@ def learn(
     settings: Settings,
     corrected_at: datetime | None = None,
 ) -> None:
-    """Add an outcome to a model's record at a task type and at all.
+    """Add an outcome to a model's record for a task type and to its record for all task types.
 
-    With ``corrected_at`` it takes the place of its opposite, which was added at that moment.
+    With ``corrected_at`` it replaces the opposite outcome, which was added at that time.
     """
     _forget(connection)
     succeeded = outcome is Outcome.SUCCESS
@@ -140,7 +140,7 @@ def learn(
 
 
 def remember_trial(connection: Connection, task_type: str, model: str, now: datetime) -> None:
-    """Keep that a task was given to a model as a trial, so that its outcome is awaited."""
+    """Record that a model got a task as a trial, so that no other trial starts before its outcome."""
     _forget(connection)
     connection.execute(
         "INSERT INTO immunos_mcp_record (task_type, model, tried_at) VALUES (?, ?, ?)"
@@ -152,7 +152,7 @@ def remember_trial(connection: Connection, task_type: str, model: str, now: date
 def add_work(
     connection: Connection, task_type: str, model: str, tokens: int, seconds: float
 ) -> None:
-    """Add what a decision's task took to its model's figures at the task type and at all."""
+    """Add a task's tokens and seconds to its model's figures, for the task type and for all of them."""
     connection.executemany(
         "INSERT INTO immunos_mcp_record (task_type, model, tokens, seconds) VALUES (?, ?, ?, ?)"
         " ON CONFLICT DO UPDATE SET tokens = tokens + excluded.tokens,"

@@ -1,7 +1,7 @@
-"""What a report counts, as one operation: sums are made by SQLite, however long the log is.
+"""The figures of a report, as one operation; SQLite does the adding, however long the log is.
 
-What was pruned is in them: its sums are kept by day, and the detail that is left adds up with them
-to all there ever was.
+Pruned usage is included: its totals are stored by day, and together with the remaining details they
+add up to all usage ever recorded.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Key = TypeVar("Key")
 
 REPORTED_SESSIONS = 20
 REPORTED_RECORDS = 200
-"""How many a report has at most; the estimate of a record takes a millisecond."""
+"""The most records in a report; each estimate takes a millisecond."""
 
 _LONGEST_BY_HOURS = timedelta(days=2)
 _HOUR_CHARACTERS, _DAY_CHARACTERS = len("2026-11-01T09"), len("2026-11-01")
@@ -60,19 +60,19 @@ _DECISIONS = """
 """
 
 
-class UsageSum(Struct, frozen=True):
-    """Tokens of several responses, and how many there were."""
+class UsageTotal(Struct, frozen=True):
+    """The tokens of several responses, and the number of responses."""
 
     counts: TokenCounts = TokenCounts()
     usage_records: int = 0
 
-    def plus(self, counts: TokenCounts, usage_records: int) -> UsageSum:
-        """Return the sum with more responses in it."""
-        return UsageSum(self.counts + counts, self.usage_records + usage_records)
+    def plus(self, counts: TokenCounts, usage_records: int) -> UsageTotal:
+        """Return the total with more responses added."""
+        return UsageTotal(self.counts + counts, self.usage_records + usage_records)
 
 
-class KeptRecord(Struct, frozen=True):
-    """What became of decisions for one model at one task type, as the ledger keeps it."""
+class StoredRecord(Struct, frozen=True):
+    """The outcomes and work of one model at one task type, as stored."""
 
     task_type: str
     model: str
@@ -84,46 +84,46 @@ class KeptRecord(Struct, frozen=True):
 
 
 class ReportFigures(Struct, frozen=True):
-    """What the ledger counts for a report, all at one moment.
+    """The figures of a report, all from one snapshot.
 
     Attributes:
-        settings: those in force.
-        is_hourly: whether the periods are hours (UTC); else they are days.
-        periods: tokens by the beginning of the period and by provider.
+        settings: the current settings.
+        is_hourly: whether the periods are hours (UTC); otherwise they are days.
+        periods: tokens by start of the period and provider.
         models: tokens by provider and model.
-        sources: tokens by provider and by who said so.
-        decisions: every reason, with the most decisions first.
-        records: models at task types, those with the most outcomes first.
-        records_left_out: how many more there are.
-        priors: what is known of a model at all task types together.
+        sources: tokens by provider and source.
+        decisions: one per reason, most decisions first.
+        records: models at task types, most outcomes first.
+        records_left_out: how many more records there are.
+        priors: the evidence on each model at all task types together.
         sessions: newest first.
     """
 
     settings: Settings
     is_hourly: bool
-    periods: Mapping[tuple[datetime, Provider], UsageSum]
-    models: Mapping[tuple[Provider, str], UsageSum]
-    sources: Mapping[tuple[Provider, str], UsageSum]
+    periods: Mapping[tuple[datetime, Provider], UsageTotal]
+    models: Mapping[tuple[Provider, str], UsageTotal]
+    sources: Mapping[tuple[Provider, str], UsageTotal]
     decisions: tuple[DecisionSum, ...]
-    records: tuple[KeptRecord, ...]
+    records: tuple[StoredRecord, ...]
     records_left_out: int
     priors: Mapping[str, Evidence]
     sessions: tuple[SessionRecord, ...]
 
 
 def report_figures(connection: Connection, since: datetime | None) -> ReportFigures:
-    """Return what a report counts.
+    """Return the figures of a report.
 
     Args:
         connection: in an open transaction.
-        since: detail from this moment on and pruned days from its UTC day on; ``None``: all.
+        since: count details from this time on, and pruned days from its UTC day on; ``None``: all.
     """
     text = "" if since is None else utc_text(since)
     span = {"since": text, "day": text[:_DAY_CHARACTERS]}
     is_hourly = _is_hourly(connection, span)
-    periods: dict[tuple[datetime, Provider], UsageSum] = {}
-    models: dict[tuple[Provider, str], UsageSum] = {}
-    sources: dict[tuple[Provider, str], UsageSum] = {}
+    periods: dict[tuple[datetime, Provider], UsageTotal] = {}
+    models: dict[tuple[Provider, str], UsageTotal] = {}
+    sources: dict[tuple[Provider, str], UsageTotal] = {}
     rows = connection.execute(
         f"SELECT substr(at, 1, :characters), provider, model, source, sum(input_tokens),"  # noqa: S608  # a constant
         " sum(output_tokens), sum(cache_creation_input_tokens), sum(cache_read_input_tokens),"
@@ -156,8 +156,8 @@ def report_figures(connection: Connection, since: datetime | None) -> ReportFigu
     )
 
 
-def _add(sums: dict[Key, UsageSum], key: Key, counts: TokenCounts, usage_records: int) -> None:
-    sums[key] = sums.get(key, UsageSum()).plus(counts, usage_records)
+def _add(totals: dict[Key, UsageTotal], key: Key, counts: TokenCounts, usage_records: int) -> None:
+    totals[key] = totals.get(key, UsageTotal()).plus(counts, usage_records)
 
 
 def _is_hourly(connection: Connection, span: dict[str, str]) -> bool:
@@ -165,7 +165,7 @@ def _is_hourly(connection: Connection, span: dict[str, str]) -> bool:
         f"SELECT min(at), max(at), min(length(at)) FROM ({_USAGE})",  # noqa: S608  # a constant
         span,
     ).fetchone()
-    # Of a pruned day, which is spelled without an hour, none is known.
+    # Pruned usage has a day but no hour.
     if first is None or fewest_characters == _DAY_CHARACTERS:
         return False
     return datetime.fromisoformat(last) - datetime.fromisoformat(first) <= _LONGEST_BY_HOURS
@@ -181,7 +181,7 @@ def _decisions(connection: Connection, span: dict[str, str]) -> tuple[DecisionSu
     return tuple(DecisionSum(*row) for row in rows)
 
 
-def _records(connection: Connection) -> tuple[tuple[KeptRecord, ...], int]:
+def _records(connection: Connection) -> tuple[tuple[StoredRecord, ...], int]:
     (known,) = connection.execute(
         "SELECT count(*) FROM immunos_mcp_record WHERE task_type <> ''"
     ).fetchone()
@@ -192,7 +192,7 @@ def _records(connection: Connection) -> tuple[tuple[KeptRecord, ...], int]:
         (REPORTED_RECORDS,),
     )
     records = tuple(
-        KeptRecord(task_type, model, good, bad, tokens, seconds, _evidence(*evidence))
+        StoredRecord(task_type, model, good, bad, tokens, seconds, _evidence(*evidence))
         for task_type, model, good, bad, tokens, seconds, *evidence in rows
     )
     return records, known - len(records)

@@ -1,6 +1,6 @@
-"""Usage that a client reported, and the decisions it closes.
+"""Usage that a client reports, and the decisions it closes.
 
-Each function runs inside a transaction that its caller began, and ends none.
+Each function runs inside its caller's transaction and does not end it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from immunos_mcp.domain import Provider, Session, TokenCounts
-from immunos_mcp.errors import InvalidInputError, Problem
+from immunos_mcp.errors import InvalidInputError, Problem, shown
 from immunos_mcp.ledger import records
 from immunos_mcp.ledger.decisions import close_as, find_decided
 from immunos_mcp.ledger.moments import utc_text
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Recorded(Struct, frozen=True):
-    """A session around one usage record, whether the record was a repeat and whether it counts."""
+    """A session before and after one usage record, and whether that was repeated and counts."""
 
     settings: Settings
     before: Session
@@ -48,12 +48,12 @@ def record_usage(
 ) -> Recorded:
     """Add a usage record to the session and its totals, and close the decision it belongs to.
 
-    A request id that was recorded before changes nothing. Claude's tokens of a client whose usage
-    is measured are kept without being counted.
+    A request id that was already recorded changes nothing. If the client's usage is measured, Claude's
+    tokens are stored but not counted.
 
     Raises:
-        InvalidInputError: the decision is unknown or closed otherwise, or the request id stands for
-            other usage.
+        InvalidInputError: the decision is unknown or closed with another outcome, or the request id was
+            recorded with different usage.
     """
     settings = effective_settings(connection)
     was_counted = _recorded_before(connection, name, usage)
@@ -93,7 +93,7 @@ def record_usage(
 
 
 def _recorded_before(connection: Connection, name: str, usage: Usage) -> bool | None:
-    """Tell whether an earlier record of the same request counted; ``None``: there is none."""
+    """Return whether the earlier record of the same request counted; ``None``: there is none."""
     if usage.request_id is None:
         return None
     row = connection.execute(
@@ -110,18 +110,21 @@ def _recorded_before(connection: Connection, name: str, usage: Usage) -> bool | 
         return None if pruned is None else bool(pruned[0])
     recorded = (row[1], row[2], TokenCounts(*row[3:]))
     if recorded != (name, usage.model, usage.counts):
-        takes = "an id of its own for each response; this one was recorded with other usage"
-        raise InvalidInputError(Problem("request_id", usage.request_id, takes))
+        message = (
+            f"request_id: {shown(usage.request_id)} was already recorded with different usage;"
+            " each response needs its own id"
+        )
+        raise InvalidInputError(Problem("request_id", usage.request_id, message=message))
     return bool(row[0])
 
 
 def _attribute(connection: Connection, usage: Usage, now: datetime) -> None:
-    """Add usage to the figures of the decision it belongs to, and close that if it says so."""
+    """Add usage to the figures of its decision, and close the decision if the usage has an outcome."""
     if usage.decision_id is None:
         return
     decided = find_decided(connection, usage.decision_id)
     if usage.outcome is not None:
-        # Whoever did the task has the outcome, whatever the decision had said.
+        # The outcome belongs to the model that did the task, even if the decision chose another.
         close_as(connection, decided, usage.model, usage.outcome, now, is_judged=usage.is_judged)
     key = record_key(usage.model, effective_settings(connection))
     seconds = usage.seconds or 0.0

@@ -1,8 +1,8 @@
-"""The ledger's tables, as numbered steps; each is applied once, in one transaction with its mark.
+"""The ledger's tables, as numbered migrations; each is applied once, in one transaction with its version mark.
 
 The file may hold tables of other programs. Ours are named ``immunos_mcp_*``; the one exception is
-``settings``, whose shape and keys are shared with earlier IMMUNOS scripts. The version is kept in
-a table, since the file's header belongs to whoever made the file.
+``settings``, whose shape and keys are shared with earlier IMMUNOS scripts. The version is stored in
+a table, because the file's header belongs to whichever program created the file.
 """
 
 from __future__ import annotations
@@ -332,7 +332,7 @@ _VERSION_4 = (
 )
 
 STEPS: tuple[tuple[str, ...], ...] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
-"""The statements of each step; step N (from 1) brings a ledger of version N - 1 to version N."""
+"""The statements of each migration; number N (from 1) migrates version N - 1 to version N."""
 
 LATEST = len(STEPS)
-"""The version of ledgers that this program writes."""
+"""The ledger version that this program writes."""

@@ -1,6 +1,6 @@
-"""A session with all that belongs to it, as a status sees it.
+"""A session with everything that a status shows.
 
-Each function runs inside a transaction that its caller began, and ends none.
+Each function runs inside its caller's transaction and does not end it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def session_snapshot(connection: Connection, name: str, now: datetime) -> SessionSnapshot:
-    """Return a session as it is; nothing is opened or written."""
+    """Return a snapshot of a session without opening or writing anything."""
     settings = effective_settings(connection)
     session = current_session(connection, name, now, settings)
     return SessionSnapshot(

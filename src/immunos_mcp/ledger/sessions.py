@@ -1,6 +1,6 @@
-"""Budget sessions: opened, closed, bound to folders, listed.
+"""Budget sessions: open, close, list them and bind them to folders.
 
-Each function runs inside a transaction that its caller began, and ends none.
+Each function runs inside its caller's transaction and does not end it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 WINDOW_REASON = "session window"
-"""What a session that outlived its window was closed for."""
+"""Why a session was closed whose window had passed."""
 
 SESSION_COLUMNS = """
     session_id, name, started_at,
@@ -39,7 +39,7 @@ _SELECT_OPEN_SESSION = (
 
 
 class Reset(Struct, frozen=True):
-    """The session that was closed, if one was open, with its decisions, and the next one's id."""
+    """The closed session, if one was open, its number of decisions, and the id of the new session."""
 
     settings: Settings
     closed: Session | None
@@ -48,14 +48,14 @@ class Reset(Struct, frozen=True):
 
 
 def open_session(connection: Connection, name: str, now: datetime) -> None:
-    """Open a session under a name unless one is open."""
+    """Open a session with this name unless one is open."""
     opened_session(connection, name, now, effective_settings(connection))
 
 
 def bind_session(connection: Connection, name: str, folder: str | None) -> None:
-    """Let a session name count one project folder's measured usage alone, or (``None``) all again.
+    """Make a session name count measured usage of one project folder only, or (``None``) of all.
 
-    It holds from the name's next session on, so that every session's total means one thing.
+    This applies from the next session of that name, so that a total always means one thing.
     """
     if folder is None:
         connection.execute("DELETE FROM immunos_mcp_binding WHERE session_name = ?", (name,))
@@ -68,7 +68,7 @@ def bind_session(connection: Connection, name: str, folder: str | None) -> None:
 
 
 def reset_session(connection: Connection, name: str, now: datetime, reason: str | None) -> Reset:
-    """Close the open session of a name, if there is one, and open the next."""
+    """Close the open session of a name, if there is one, and open a new one."""
     settings = effective_settings(connection)
     session = find_open(connection, name)
     closed_decisions = 0
@@ -79,14 +79,14 @@ def reset_session(connection: Connection, name: str, now: datetime, reason: str 
 
 
 class NewestSessions(Struct, frozen=True):
-    """The newest sessions, newest first, and the settings in force."""
+    """The newest sessions, newest first, and the current settings."""
 
     settings: Settings
     sessions: tuple[SessionRecord, ...]
 
 
 def newest_sessions(connection: Connection, name: str | None, limit: int) -> NewestSessions:
-    """Return the settings in force and the newest sessions of a name, or of all, newest first."""
+    """Return the current settings and the newest sessions, of one name or all, newest first."""
     settings = effective_settings(connection)
     rows = connection.execute(
         f"SELECT {SESSION_COLUMNS}, ended_at, end_reason,"  # noqa: S608  # two constants
@@ -106,11 +106,11 @@ def newest_sessions(connection: Connection, name: str | None, limit: int) -> New
 
 
 class Revisions(Struct, frozen=True):
-    """What tells whether a status or the settings changed.
+    """Figures to compare, to detect a change of a status or the settings.
 
     Attributes:
-        settings: those in force.
-        sessions: for each open session's name, figures that change with its status.
+        settings: the current settings.
+        sessions: by name of each open session, figures that change with its status.
     """
 
     settings: Settings
@@ -118,7 +118,7 @@ class Revisions(Struct, frozen=True):
 
 
 def session_revisions(connection: Connection) -> Revisions:
-    """Return the settings and, for each open session, figures that change with its status."""
+    """Return the current settings and, for each open session, figures that change with its status."""
     settings = effective_settings(connection)
     rows = connection.execute(
         "SELECT name, session.session_id, usage_records, coalesce(sum(decisions), 0),"
@@ -153,7 +153,7 @@ def find_open(connection: Connection, name: str) -> Session | None:
     return None if row is None else session_of(row)
 
 
-def _outlived(session: Session, settings: Settings, now: datetime) -> bool:
+def _is_past_window(session: Session, settings: Settings, now: datetime) -> bool:
     if not settings.session_window_minutes or session.started_at is None:
         return False
     return now - session.started_at >= timedelta(minutes=settings.session_window_minutes)
@@ -179,17 +179,17 @@ def _close(connection: Connection, session: Session, now: datetime, reason: str 
 def current_session(
     connection: Connection, name: str, now: datetime, settings: Settings
 ) -> Session:
-    """Return the session of a name as it stands, without opening one."""
+    """Return the current session of a name, without opening one."""
     session = find_open(connection, name)
-    if session is None or _outlived(session, settings, now):
+    if session is None or _is_past_window(session, settings, now):
         return Session(None, name)
     return session
 
 
 def opened_session(connection: Connection, name: str, now: datetime, settings: Settings) -> Session:
-    """Return the session of a name, opened now if none is or the last one has outlived its window."""
+    """Return the open session of a name; open one if there is none or its window has passed."""
     session = find_open(connection, name)
-    if session is not None and _outlived(session, settings, now):
+    if session is not None and _is_past_window(session, settings, now):
         _close(connection, session, now, WINDOW_REASON)
         session = None
     if session is None:
@@ -200,7 +200,7 @@ def opened_session(connection: Connection, name: str, now: datetime, settings: S
 
 
 def decisions_by_reason(connection: Connection, session_id: int | None) -> dict[Reason, int]:
-    """Return how many decisions of a session each reason accounts for."""
+    """Return the number of a session's decisions for each reason."""
     rows = connection.execute(
         "SELECT reason, decisions FROM immunos_mcp_session_reason WHERE session_id = ?",
         (session_id,),

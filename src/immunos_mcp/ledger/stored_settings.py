@@ -1,6 +1,6 @@
-"""The settings in the ledger: what is in force, who changed what.
+"""The settings in the ledger: current values, and who changed what.
 
-Each function runs inside a transaction that its caller began, and ends none.
+Each function runs inside its caller's transaction and does not end it.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ _SELECT_SETTINGS = "SELECT key, value FROM settings"
 
 
 class SettingsChanged(Struct, frozen=True):
-    """The settings in force before and after a change."""
+    """The current settings before and after a change."""
 
     before: Settings
     after: Settings
 
 
 def stored_settings(connection: Connection) -> dict[str, str]:
-    """Return the settings that somebody set, as stored."""
+    """Return the settings that differ from the defaults, as stored."""
     return dict(connection.execute(_SELECT_SETTINGS).fetchall())
 
 
 class InForce(NamedTuple):
-    """The settings in force, and the line that ``stored_form`` spells them in."""
+    """The current settings, and the line that ``stored_form`` encodes them as."""
 
     settings: Settings
     line: str
@@ -61,15 +61,15 @@ def _parsed_settings(rows: tuple[tuple[str, str], ...]) -> InForce:
 
 
 def settings_in_force(connection: Connection) -> InForce:
-    """Return the settings in force, in both forms."""
+    """Return the current settings, in both forms."""
     return _parsed_settings(tuple(connection.execute(_SELECT_SETTINGS)))
 
 
 def effective_settings(connection: Connection) -> Settings:
-    """Return the settings in force, freshly read.
+    """Return the current settings, read from the ledger.
 
     Raises:
-        InvalidStoredSettingsError: the ledger holds settings that cannot be used.
+        InvalidStoredSettingsError: the ledger holds invalid settings.
     """
     return settings_in_force(connection).settings
 
@@ -80,11 +80,11 @@ def change_settings(
     client: str,
     now: datetime,
 ) -> SettingsChanged:
-    """Apply changes to the settings in force and keep what was changed, when and by which client.
+    """Change the settings, and record what was changed, when and by which client.
 
     Raises:
-        InvalidInputError: it names every field that cannot be taken.
-        InvalidStoredSettingsError: the ledger's other settings cannot be used.
+        InvalidInputError: some values are invalid; the error names every one.
+        InvalidStoredSettingsError: other settings in the ledger are invalid.
     """
     stored = stored_settings(connection)
     changed, updated = _changed(stored, changes)
@@ -95,7 +95,7 @@ def change_settings(
 def preview_settings(
     connection: Connection, changes: Mapping[str, SettingChangeValue]
 ) -> SettingsChanged:
-    """Say what ``change_settings`` would do, without doing it; it raises the same."""
+    """Return what ``change_settings`` would change, without changing it; raises the same errors."""
     return _changed(stored_settings(connection), changes)[0]
 
 
@@ -117,13 +117,13 @@ def _changed(
 def unset_settings(
     connection: Connection, names: tuple[str, ...], client: str, now: datetime
 ) -> SettingsChanged:
-    """Forget what was set under some names, so that their defaults hold again.
+    """Restore the defaults of some settings.
 
     A name such as ``task_mappings.debug`` removes that one mapping.
 
     Raises:
-        InvalidInputError: there is no such setting.
-        InvalidStoredSettingsError: what would be left in the ledger cannot be used.
+        InvalidInputError: a setting does not exist.
+        InvalidStoredSettingsError: the settings left in the ledger would be invalid.
     """
     stored = stored_settings(connection)
     prefix = f"{MAPPINGS}."
@@ -179,7 +179,7 @@ def _store(
 
 
 def setting_changes(connection: Connection, limit: int) -> tuple[SettingChange, ...]:
-    """Return the newest changes of settings, newest first."""
+    """Return the newest setting changes, newest first."""
     rows = connection.execute(
         "SELECT changed_at, client, setting, value_before, value_after"
         " FROM immunos_mcp_setting_change ORDER BY change_id DESC LIMIT ?",
@@ -192,7 +192,7 @@ def setting_changes(connection: Connection, limit: int) -> tuple[SettingChange, 
 
 
 def policy_id(connection: Connection, canonical: str, now: datetime) -> int:
-    """Return the number of settings that decisions refer to, spelled as ``InForce.line``."""
+    """Return the id of a set of settings (an ``InForce.line``) that decisions refer to."""
     row = connection.execute(
         "SELECT policy_id FROM immunos_mcp_policy WHERE settings = ?", (canonical,)
     ).fetchone()

@@ -1,6 +1,6 @@
-"""Sessions' totals, kept beside the log in the transaction of each record.
+"""Session totals, updated in the same transaction as each record.
 
-Each function runs inside a transaction that its caller began, and ends none.
+Each function runs inside its caller's transaction and does not end it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def distribute(connection: Connection, additions: Sequence[Addition], settings: Settings) -> None:
-    """Add tokens to every session that they count in."""
+    """Add tokens to every session they count in."""
     if not additions:
         return
     moments = [addition.at for addition in additions]
@@ -33,7 +33,7 @@ def distribute(connection: Connection, additions: Sequence[Addition], settings: 
 
 
 class Addition(NamedTuple):
-    """Tokens to be added to totals: a record's, what one has grown by, or (negative) one taken back."""
+    """Tokens to add to totals: a new record, the growth of one, or (negative) the removal of one."""
 
     counts: TokenCounts
     provider: Provider
@@ -102,7 +102,7 @@ def by_kind(counts: TokenCounts) -> tuple[int, int, int, int]:
 def sessions_between(
     connection: Connection, first: datetime, last: datetime
 ) -> list[tuple[Session, datetime | None]]:
-    """Return the sessions that were open at some time between two moments, and when each ended."""
+    """Return the sessions open at any time between two moments, and when each ended."""
     rows = connection.execute(
         f"SELECT {SESSION_COLUMNS}, ended_at FROM immunos_mcp_session"  # noqa: S608  # a constant
         " WHERE (ended_at IS NULL OR ended_at > ?) AND started_at <= ?",

@@ -1,1 +1,1 @@
-"""The log decided again."""
+"""Replays the log: decides logged tasks again, with other settings."""

@@ -1,4 +1,4 @@
-"""The settings of the time of each decision, with changes. Pure."""
+"""The settings of each past decision, with changes applied. Pure."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 def changed_settings(
     past: History, changes: Mapping[str, SettingChangeValue]
 ) -> Callable[[int], Settings]:
-    """Return what gives the settings of a decision's policy with changes.
+    """Return a function from a ``policy_id`` to its settings with the changes applied.
 
-    Where these do not fit together with the others of that time, those in force now are changed.
+    If the changes conflict with the settings of that time, they are applied to the current settings.
     """
 
     @cache

@@ -1,4 +1,4 @@
-"""When sessions reached their thresholds, and when they would have under other settings."""
+"""When sessions reached their thresholds, and when they would have with other settings."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ END_OF_TIME = "9999"
 CROSSED_LEVELS = (WarningLevel.WARNING, WarningLevel.CRITICAL)
 
 Moves = list[tuple[str, int]]
-"""Budget tokens that came to a session, or left it (negative), with the moment; in order of time."""
+"""Budget tokens added to a session, or removed (negative), each with its time, in order of time."""
 
 
 class ThresholdTracker:
-    """A session's total as its usage arrives, and when it reached its thresholds."""
+    """Tracks a session's total over time and when it reached its thresholds."""
 
     def __init__(self, session: PastSession, settings: Settings, moves: Moves) -> None:
         self.session = session
@@ -35,25 +35,25 @@ class ThresholdTracker:
         self._thousandths = 0
 
     def start_from(self, counts: TokenCounts, moment: str) -> None:
-        """Start from tokens of which no more is known than that they were there by a moment."""
+        """Start from a total whose details are gone, as of a given time."""
         self._add(counts)
         self._check_thresholds(moment)
 
     def may_reach(self) -> bool:
-        """Tell whether the session can have reached a threshold at all."""
+        """Return whether the session could have reached a threshold."""
         most = policy.budget_tokens(self.session.claude, self.settings)
         most += sum(max(0, tokens) for _, tokens in self._moves)
         return most >= self.settings.token_warning_threshold
 
     def apply_moves(self, until: str) -> None:
-        """Add what was moved up to a moment."""
+        """Apply the moves up to a given time."""
         while self._moves and self._moves[-1][0] <= until:
             at, tokens = self._moves.pop()
             self._moved += tokens
             self._check_thresholds(at)
 
     def add(self, usage: PastUsage) -> None:
-        """Add usage, and what was moved before it."""
+        """Add usage, after the moves before it."""
         self.apply_moves(usage.at)
         self._add(usage)
         self._check_thresholds(usage.at)
@@ -77,7 +77,7 @@ class ThresholdTracker:
 
 
 class _Comparison(NamedTuple):
-    """A session as it was, and as it would have been."""
+    """A session as it was and as it would have been."""
 
     session: PastSession
     before: ThresholdTracker
@@ -97,14 +97,14 @@ def crossings(
     last_policies: Mapping[int, int],
     moves: Mapping[int, Moves],
 ) -> Iterator[Crossing]:
-    """Yield the thresholds that sessions reached or would have, with the moments.
+    """Yield the thresholds that sessions reached or would have reached, with the times.
 
     Args:
-        history: the past.
-        settings_of: the settings before and after, by a ``policy_id`` of the time; ``None``: those
-            in force.
-        last_policies: the ``policy_id`` of each session's last decision that was replayed.
-        moves: of each session.
+        history: the logged past.
+        settings_of: the settings before and after the change, by ``policy_id``; ``None``: the current
+            ones.
+        last_policies: the ``policy_id`` of each session's last replayed decision.
+        moves: the moves of each session.
     """
     compared: list[_Comparison] = []
     for session in history.sessions():
@@ -137,7 +137,7 @@ def _track(compared: Sequence[_Comparison], history: History) -> None:
 def _start_from_pruned(
     compared: Sequence[_Comparison], history: History, pruned_before: str
 ) -> None:
-    """Start every session from the tokens of which the detail is gone."""
+    """Start every session from its tokens that were pruned."""
     left = {each.session.session_id: TokenCounts() for each in compared}
     for used, counting in _arrivals(compared, history.usage()):
         for each in counting:
@@ -152,7 +152,7 @@ def _start_from_pruned(
 def _arrivals(
     compared: Sequence[_Comparison], usage: Iterable[PastUsage]
 ) -> Iterator[tuple[PastUsage, Sequence[_Comparison]]]:
-    """Yield usage and the sessions that count it; the sessions are in order of their starts."""
+    """Yield each usage with the sessions that count it; ``compared`` is in order of start."""
     by_session = {each.session.session_id: each for each in compared}
     waiting = list(reversed(compared))
     current: list[_Comparison] = []

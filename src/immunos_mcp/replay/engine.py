@@ -1,9 +1,8 @@
-"""Logged tasks run through the policy again, in their order: pure functions of a history.
+"""Applies the policy to logged tasks again, in order: pure functions of a history.
 
-Under the settings of the time every decision comes out as it was logged: the history holds everything
-a decision was made from, including the state of the local engine and the order in which outcomes
-became known. Under other settings, tasks that would have gone elsewhere take their tokens along: later
-decisions of the session are made at the total that would have been.
+With the original settings, every decision is as logged: the history has all its inputs, including the
+state of the local engine and the order in which outcomes became known. With other settings, a task that
+goes elsewhere takes its tokens along, so later decisions of the session see the total it would have had.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Replayed(NamedTuple):
-    """A logged decision and what would have been decided, at which total of its session."""
+    """A logged decision, the new choice, and the session total it was made at."""
 
     past: PastDecision
     case: Case
@@ -38,7 +37,7 @@ class Replayed(NamedTuple):
 
 
 class DecisionInputs(NamedTuple):
-    """What a decision was made from, as ``explanation.explain`` takes it."""
+    """The inputs of a decision, as arguments of ``explanation.explain``."""
 
     settings: Settings
     circumstances: Circumstances
@@ -46,7 +45,7 @@ class DecisionInputs(NamedTuple):
 
 
 class _FirstChoice(NamedTuple):
-    """A choice before any record was consulted, and whether one is to be."""
+    """A choice before the track record, and whether the record is to be consulted."""
 
     case: Case
     choice: Choice
@@ -56,16 +55,15 @@ class _FirstChoice(NamedTuple):
 def replay(
     history: History, settings_of: Callable[[int], Settings], shifts: Shifts | None = None
 ) -> Iterator[Replayed]:
-    """Decide each logged task again, with what was known when it came.
+    """Decide each logged task again, with the information available at the time.
 
     Args:
-        history: the past.
-        settings_of: the settings to decide with, by the ``policy_id`` of those of the time.
-        shifts: is told of every move, and says by how much totals differ; ``None``: totals are as
-            logged.
+        history: the logged past.
+        settings_of: the settings to decide with, by the ``policy_id`` of the logged decision.
+        shifts: records every move and how much totals differ; ``None``: totals stay as logged.
     """
     records = RecordsSoFar(history.records)
-    # Cases that differ in nothing that rows look at have one choice, unless a record is consulted.
+    # Cases with the same inputs to the policy table share a choice, unless a record is consulted.
     known: dict[tuple[object, ...], _FirstChoice] = {}
     same_weights: dict[int, bool] = {}
     for past in _learning(history, records, settings_of):
@@ -95,14 +93,14 @@ def replay(
 
 
 def records_before(history: History) -> dict[tuple[str, str], Evidence]:
-    """Return what was known of every model, by task type, when the first decision to replay came."""
+    """Return the evidence on every model, by task type, just before the first decision to replay."""
     records = RecordsSoFar(history.records)
     next(iter(_learning(history, records, history.policies.__getitem__)), None)
     return records.evidence()
 
 
 def inputs_of(history: History) -> DecisionInputs | None:
-    """Return what the history's first decision to replay was made from; ``None``: there is none."""
+    """Return the inputs of the first decision to replay; ``None``: there is none."""
     records = RecordsSoFar(history.records)
     for past in _learning(history, records, history.policies.__getitem__):
         engine = _engine_of(past, history.engines)
@@ -118,7 +116,7 @@ def inputs_of(history: History) -> DecisionInputs | None:
 def _learning(
     history: History, records: RecordsSoFar, settings_of: Callable[[int], Settings]
 ) -> Iterator[PastDecision]:
-    """Yield the decisions to replay, each when the records hold what was known by then."""
+    """Yield the decisions to replay; by then, the records have the evidence of that time."""
     outcomes = iter(history.outcomes())
     outcome = next(outcomes, None)
     for past in history.decisions():

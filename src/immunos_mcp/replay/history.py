@@ -1,4 +1,4 @@
-"""What a replay reads of the past, as the ledger keeps it."""
+"""The logged past that a replay reads, as stored in the ledger."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 
 class PastDecision(NamedTuple):
-    """A decision as the ledger keeps it, with the numbers of what it was made from.
+    """A logged decision, with references to its inputs.
 
     Attributes:
-        is_replayed: false where it only counts as the trial that it was.
+        is_replayed: false: it only counts as a trial.
         policy_id: the settings it was made with.
-        engine_id: the local engine it was made in; ``None``: models were taken for granted.
+        engine_id: the state of the local engine; ``None``: models were assumed to be available.
         decided_at: UTC, ISO 8601.
         session_tokens: budget tokens of the session.
-        input_tokens: of Claude in the session, like the three after it; ``None``: not known.
+        input_tokens: Claude tokens of the session, as are the next three; ``None``: unknown.
     """
 
     is_replayed: int
@@ -47,12 +47,12 @@ class PastDecision(NamedTuple):
 
 
 class PastOutcome(NamedTuple):
-    """An outcome, with the newest decision that was made without knowing it.
+    """An outcome, with the newest decision made before it was known.
 
     Attributes:
-        model: the name its record is kept under; ``None``: that of the decision's model.
+        model: the name of its track record; ``None``: that of the decision's model.
         known_at: UTC, ISO 8601.
-        corrected_at: when the opposite had become known, whose place it takes.
+        corrected_at: when the opposite outcome that it replaces became known.
     """
 
     after_decision_id: int
@@ -66,7 +66,7 @@ class PastOutcome(NamedTuple):
 
 
 class PastWork(NamedTuple):
-    """The tokens of the responses that belong to one decision, by whose they were."""
+    """The tokens of the responses to one decision, by provider."""
 
     decision_id: int
     claude: TokenCounts
@@ -74,12 +74,12 @@ class PastWork(NamedTuple):
 
 
 class PastUsage(NamedTuple):
-    """Tokens of Claude that count in sessions.
+    """Claude tokens that count in sessions.
 
     Attributes:
         at: UTC, ISO 8601.
-        session_id: the one session that it counts in; ``None``: all that were open then.
-        folder: its project folder, where that is known.
+        session_id: the only session that it counts in; ``None``: all that were open then.
+        folder: its project folder, if known.
     """
 
     at: str
@@ -93,7 +93,7 @@ class PastUsage(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PastSession:
-    """A session as it stands, with times in UTC, ISO 8601."""
+    """A session, with times in UTC, ISO 8601."""
 
     session_id: int
     name: str
@@ -105,19 +105,19 @@ class PastSession:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What a ledger holds of the past; what is a function is read when it is called, from the start.
+    """The logged past; each call of an attribute that is a function reads it from the start.
 
     Attributes:
-        current: the settings in force.
+        current: the current settings.
         policies: the settings of each ``policy_id``.
         engines: the local engine of each ``engine_id``.
-        records: the evidence, by task type (empty: all) and model, before everything that follows.
+        records: the evidence before all of the following, by task type (empty: all) and model.
         decisions: in the order they were made.
         outcomes: in the order they became known.
-        work: of decisions that responses belong to, by ``decision_id``, ascending.
-        sessions: those that the replay is about.
-        usage: that counts in any session, by time.
-        pruned_before: where detail before that moment may be gone; ``None``: none is.
+        work: the tokens of decisions that have responses, by ascending ``decision_id``.
+        sessions: the replayed sessions.
+        usage: all usage that counts in a session, by time.
+        pruned_before: details before this time may be gone; ``None``: all are there.
     """
 
     current: Settings

@@ -1,4 +1,4 @@
-"""What was known of each model at any point of a history."""
+"""The track record of each model at any point of a history."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NO_EVIDENCE = Evidence()
 
 
 class _ModelRecords(Mapping[str, ModelRecord]):
-    """A view of the records for one task type; each is put together when it is looked up."""
+    """A view of the records for one task type; each is built on lookup."""
 
     def __init__(self, here: dict[str, Evidence], everywhere: dict[str, Evidence]) -> None:
         self._here = here
@@ -51,7 +51,7 @@ class RecordsSoFar:
         self._everywhere = self._by_task_type.setdefault("", {})
 
     def evidence(self) -> dict[tuple[str, str], Evidence]:
-        """Return the evidence as it stands, by task type (empty: all task types) and model."""
+        """Return the current evidence, by task type (empty: all task types) and model."""
         return {
             (task_type, model): known
             for task_type, models in self._by_task_type.items()
@@ -73,12 +73,12 @@ class RecordsSoFar:
             kind[model] = track_record.add(known, succeeded=succeeded, at=at, settings=settings)
 
     def remember_trial(self, task_type: str, model: str, at: datetime) -> None:
-        """Note that a model was tried at a task type."""
+        """Record that a model got a trial at a task type."""
         here = self._by_task_type.setdefault(task_type, {})
         here[model] = track_record.tried(here.get(model, _NO_EVIDENCE), at)
 
     def at(self, task_type: str, now: datetime) -> TaskRecord:
-        """Return the record that a decision on a task type would consult now."""
+        """Return the record for a decision on a task type at a given time."""
         return TaskRecord(
             _ModelRecords(self._by_task_type.get(task_type, {}), self._everywhere), now
         )

@@ -1,4 +1,4 @@
-"""How far session totals drift from the logged ones as tasks move between providers."""
+"""How far session totals differ from the logged ones when tasks move between providers."""
 
 from __future__ import annotations
 
@@ -17,15 +17,14 @@ if TYPE_CHECKING:
 class Shifts:
     """The differences from the logged totals of all sessions, from the first decision on.
 
-    A task that leaves Claude takes along the budget tokens of its responses; one that comes to Claude
-    brings those of its local responses. Where no response names the decision, the estimate that was
-    given stands in.
+    A task that moves away from Claude takes the budget tokens of its responses along; one that moves to
+    Claude adds those of its local responses. If the decision has no responses, its estimate is used.
 
     Attributes:
-        totals: budget tokens to add to each session's total from here on.
-        moves: what was added when, by session.
-        kept_tokens: budget tokens that left Claude.
-        spent_tokens: tokens that came to it.
+        totals: budget tokens to add to each session's logged total from now on.
+        moves: the tokens added and when, by session.
+        kept_tokens: budget tokens moved away from Claude.
+        spent_tokens: tokens moved to Claude.
     """
 
     def __init__(self, history: History) -> None:
@@ -57,7 +56,7 @@ class Shifts:
 
 
 class _WorkByDecision:
-    """The tokens of decisions, looked up in ascending order; nothing is read before the first."""
+    """Looks up the tokens of decisions in ascending order; reads nothing before the first lookup."""
 
     def __init__(self, read: Callable[[], Iterable[PastWork]]) -> None:
         self._read = read

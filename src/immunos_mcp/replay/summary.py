@@ -1,4 +1,4 @@
-"""What a replay comes to: figures for a dry run, and tables of what differs."""
+"""Summarizes a replay: figures for a dry run, and tables of the differences."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def dry_run_summary(history: History, settings_of: Callable[[int], Settings]) -> Rehearsal:
-    """Return in figures what other settings would have made of the history."""
+    """Return the figures of a replay with other settings."""
     return _tallied(history, settings_of, most=0).figures()
 
 
@@ -31,13 +31,13 @@ def replay_summary(
     change: Callable[[Settings], Settings],
     most: int,
 ) -> ReplayAnswer:
-    """Return what other settings would have made of the history, with what differs.
+    """Return the figures and differences of a replay with other settings.
 
     Args:
-        history: the past.
-        settings_of: the settings to decide with, by the ``policy_id`` of those of the time.
-        change: changes the settings in force, for sessions without a decision.
-        most: how many differing decisions are listed.
+        history: the logged past.
+        settings_of: the settings to decide with, by the ``policy_id`` of the logged decision.
+        change: applies the changes to the current settings, for sessions without a decision.
+        most: the maximum number of differing decisions to list.
     """
 
     def compared(policy_id: int | None) -> tuple[Settings, Settings]:
@@ -64,9 +64,9 @@ class _Tally:
     """Counts of replayed decisions, and the first ones that differ.
 
     Attributes:
-        shifts: what moved between providers.
+        shifts: the tokens moved between providers.
         last_policies: the ``policy_id`` of each session's last decision.
-        differing: the first decisions that would have named another model.
+        differing: the first decisions that would have chosen another model.
     """
 
     def __init__(self, shifts: Shifts, most: int) -> None:
@@ -128,7 +128,7 @@ def _tallied(history: History, settings_of: Callable[[int], Settings], most: int
 
 
 def _logged_model(past: PastDecision) -> str:
-    # Early ledgers do not hold the engine that changed a choice: what the table chose is compared.
+    # Early ledgers did not store the engine that changed a choice, so compare the table's choice.
     if past.engine_id is None and past.changed_by == ChangedBy.AVAILABILITY:
         return past.table_model or past.model
     return past.model

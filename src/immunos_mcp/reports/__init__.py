@@ -1,1 +1,1 @@
-"""Reports: how an answer is put together, and how it looks as text, table and page. No I/O."""
+"""Reports: the figures, and their formats as text, CSV and HTML page. No I/O."""

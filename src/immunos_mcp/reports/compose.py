@@ -1,4 +1,4 @@
-"""A report's answer out of what the ledger counts: weighed, priced and estimated. Pure."""
+"""Builds a report from the ledger's figures: adds weights, prices and estimates. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from immunos_mcp.answers.report import (
     UsagePeriod,
 )
 from immunos_mcp.domain import Provider, TokenCounts, Weights
-from immunos_mcp.ledger.report_figures import UsageSum
+from immunos_mcp.ledger.report_figures import UsageTotal
 from immunos_mcp.rules import policy, track_record
 from immunos_mcp.rules.track_record import Evidence, ModelRecord
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from immunos_mcp.domain import SessionRecord
-    from immunos_mcp.ledger.report_figures import KeptRecord, ReportFigures
+    from immunos_mcp.ledger.report_figures import ReportFigures, StoredRecord
     from immunos_mcp.reports.prices import Prices
     from immunos_mcp.rules.settings import Settings
 
 CLAUDE = "claude"
-"""The model that stands for all of Claude's in records."""
+"""The name that stands for all Claude models in track records."""
 
 
 def compose(
@@ -37,7 +37,7 @@ def compose(
     prices: Prices,
     now: datetime,
 ) -> ReportAnswer:
-    """Return a report of figures that were counted from ``since`` on (``None``: all)."""
+    """Return a report of the figures from ``since`` on (``None``: all)."""
     settings = figures.settings
     claude, local = _total(figures, Provider.CLAUDE), _total(figures, Provider.OLLAMA)
     models = _models(figures, prices)
@@ -73,16 +73,16 @@ def compose(
 
 
 def _total(figures: ReportFigures, provider: Provider) -> TokenCounts:
-    sums = (usage.counts for (whose, _), usage in figures.sources.items() if whose is provider)
-    return sum(sums, TokenCounts())
+    counts = (usage.counts for (whose, _), usage in figures.sources.items() if whose is provider)
+    return sum(counts, TokenCounts())
 
 
 def _periods(figures: ReportFigures) -> tuple[UsagePeriod, ...]:
     starts = sorted({start for start, _ in figures.periods})
     periods: list[UsagePeriod] = []
     for start in starts:
-        claude = figures.periods.get((start, Provider.CLAUDE), UsageSum()).counts
-        local = figures.periods.get((start, Provider.OLLAMA), UsageSum()).counts
+        claude = figures.periods.get((start, Provider.CLAUDE), UsageTotal()).counts
+        local = figures.periods.get((start, Provider.OLLAMA), UsageTotal()).counts
         budget_tokens = policy.budget_tokens(claude, figures.settings)
         periods.append(UsagePeriod(start, budget_tokens, claude, local.total, local))
     return tuple(periods)
@@ -138,7 +138,7 @@ def _usd_if_any(amount: Decimal | None) -> float | None:
     return None if amount is None else _usd(amount)
 
 
-def _record(record: KeptRecord, figures: ReportFigures, now: datetime) -> RecordLine:
+def _record(record: StoredRecord, figures: ReportFigures, now: datetime) -> RecordLine:
     known = ModelRecord(record.evidence, figures.priors.get(record.model, Evidence()))
     estimate_of = (
         track_record.estimate_claude if record.model == CLAUDE else track_record.estimate_local

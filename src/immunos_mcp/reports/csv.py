@@ -1,4 +1,4 @@
-"""A report as one long table of comma-separated values: a figure a line. Pure.
+"""A report as CSV in long format: one figure per line. Pure.
 
 ``docs/guides/reports.md`` describes the columns; they are a contract.
 """
@@ -23,15 +23,15 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 class Line(NamedTuple):
-    """A figure; columns that say nothing of it are empty.
+    """One figure; columns that do not apply are empty.
 
     Attributes:
         section: the part of the report.
-        key: what it is of: a period's beginning, a reason, a task type, a session's number.
+        key: what it is about: the start of a period, a reason, a task type, a session id.
         provider: ``claude`` or ``ollama``.
         model: the model.
-        detail: who said so, what changed the choice, or the session's name.
-        measure: which figure.
+        detail: the source, what changed the choice, or the session name.
+        measure: the name of the figure.
         value: the figure.
     """
 
@@ -49,12 +49,12 @@ def long_table(answer: ReportAnswer) -> str:
     written = io.StringIO()
     rows = csv.writer(written, lineterminator="\n")
     rows.writerow(Line._fields)
-    rows.writerows([_harmless(cell) for cell in line] for line in _lines(answer))
+    rows.writerows([_escaped(cell) for cell in line] for line in _lines(answer))
     return written.getvalue().removesuffix("\n")
 
 
-def _harmless(cell: str) -> str:
-    """Keep a spreadsheet from taking a name that somebody chose for a formula."""
+def _escaped(cell: str) -> str:
+    """Keep a spreadsheet from interpreting a user-chosen name as a formula."""
     return f"'{cell}" if cell.startswith(_FORMULA) else cell
 
 

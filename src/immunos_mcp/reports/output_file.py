@@ -1,4 +1,4 @@
-"""A file that a command is told to write: private, whole or not there, and never somebody's work."""
+"""Output files of commands: private, written completely or not at all, never overwriting other files."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _ENDING = tuple(
 
 
 class Output:
-    """Where bytes go; a failure to write them is put in words."""
+    """A stream of bytes whose write failures become ``OutputError``."""
 
     def __init__(self, stream: BinaryIO, name: str) -> None:
         self._stream = stream
         self._name = name
 
     def write(self, content: bytes) -> None:
-        """Write all of it.
+        """Write the whole content.
 
         Raises:
             OutputError: it cannot be written.
@@ -37,13 +37,13 @@ class Output:
             self._stream.write(content)
 
     def flush(self) -> None:
-        """Let nothing wait to be written; it raises the same."""
+        """Flush the stream; raises the same error."""
         with _translated(self._name):
             self._stream.flush()
 
 
 class _EndedError(BaseException):
-    """The process was told to end."""
+    """The process received a signal to end."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -53,19 +53,19 @@ class _EndedError(BaseException):
 def written(
     path: Path, option: str, *, may_replace: Callable[[bytes], bool] | None = None
 ) -> Generator[Output]:
-    """Write a file of mode 0600 that is there when the block is done, and only then.
+    """Write a file of mode 0600 that appears only when the block completes.
 
-    Whatever ends the block early leaves what was there before. A process that is killed outright can
-    leave a file whose name begins with ``.immunos-mcp-`` beside it.
+    If the block ends early, the earlier file stays. A process that is killed outright can leave a
+    temporary file whose name begins with ``.immunos-mcp-`` in the same folder.
 
     Args:
         path: the file.
-        option: what the user named it with, for messages.
-        may_replace: says by its first bytes whether a file that is there may be replaced; ``None``:
-            none may.
+        option: the option that named it, for messages.
+        may_replace: decides from its first bytes whether an existing file may be replaced; ``None``:
+            never.
 
     Raises:
-        InvalidInputError: something is there that must stay, or the folder is missing.
+        InvalidInputError: the file exists and must stay, or its folder is missing.
         OutputError: the file cannot be written.
     """
     with _translated(str(path)):
@@ -78,7 +78,7 @@ def written(
                 output = Output(stream, str(path))
                 yield output
                 output.flush()
-            # Nobody may have put anything else there in the meantime.
+            # Another program may have created the file in the meantime.
             with _translated(str(path)):
                 _check(path, option, may_replace)
                 unfinished.replace(path)
@@ -93,17 +93,17 @@ def written(
 
 
 def _check(path: Path, option: str, may_replace: Callable[[bytes], bool] | None) -> None:
-    takes = None
+    expected = None
     if path.is_symlink() or path.exists():
-        known = may_replace is not None and path.is_file() and not path.is_symlink()
+        is_plain = path.is_file() and not path.is_symlink()
         if may_replace is None:
-            takes = "a new file; this one is there already"
-        elif not known or not may_replace(_beginning(path)):
-            takes = "a new file or an earlier report; this one is there already and is none"
+            expected = "a new file; this one exists"
+        elif not is_plain or not may_replace(_beginning(path)):
+            expected = "a new file or an earlier report; this file exists and is not a report"
     elif not path.parent.is_dir():
-        takes = "a file in a folder that exists"
-    if takes is not None:
-        raise InvalidInputError(Problem(option, str(path), takes))
+        expected = "a file in an existing folder"
+    if expected is not None:
+        raise InvalidInputError(Problem(option, str(path), expected))
 
 
 def _beginning(path: Path) -> bytes:
@@ -117,7 +117,7 @@ def _translated(name: str) -> Generator[None]:
         yield
     except OSError as error:
         raise OutputError(
-            f"{name} cannot be written ({error.strerror}); free some space or name another file"
+            f"{name} cannot be written ({error.strerror}); free some space or choose another file"
         ) from error
 
 

@@ -1,7 +1,7 @@
-"""List prices of Claude's models, out of the table that comes with ``genai-prices``; no network.
+"""List prices of Claude models, from the table in the ``genai-prices`` package; no network.
 
-That table is data of the installed package. Its ability to fetch a newer one is never used: a new
-version of the package brings it.
+The table is part of the installed package. Its option to download a newer table is never used; a new
+version of the package has one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 PACKAGE = "genai-prices"
 MILLION = 1_000_000
 
-# Its literal of some thousand prices takes a type checker minutes to infer.
+# A type checker would take minutes to infer its literal of thousands of prices.
 _providers: list[Provider] = import_module("genai_prices.data").providers
 _CLAUDE = next(provider for provider in _providers if provider.id == "anthropic")
 _NOT_OF_THE_VERSION = re.compile(r"\[[^]]*\]$|[-@]\d{8}(?!\d)|[-@]\d{4}-\d{2}-\d{2}(?!\d)")
@@ -37,14 +37,14 @@ _NUMBER = re.compile(r"\d+")
 
 
 class ListPrice(Struct, frozen=True):
-    """What a provider asks for a million tokens of each kind.
+    """The price of a million tokens of each kind.
 
     Attributes:
-        model: what the price table calls the model.
+        model: the name of the model in the price table.
         input_usd: for input.
         output_usd: for output.
-        cache_creation_usd: for writing to the cache for five minutes; ``None``: the table has none.
-        cache_read_usd: for reading from it, likewise.
+        cache_creation_usd: for writing to the five-minute cache; ``None``: the table has no price.
+        cache_read_usd: for reading from the cache, likewise.
     """
 
     model: str
@@ -54,7 +54,7 @@ class ListPrice(Struct, frozen=True):
     cache_read_usd: Decimal | None
 
     def cost(self, counts: TokenCounts) -> Decimal | None:
-        """Return what tokens cost; ``None``: there is no price for a kind that they have."""
+        """Return the cost of tokens; ``None``: one of their kinds has no price."""
         total = Decimal(0)
         for tokens, price in (
             (counts.input_tokens, self.input_usd),
@@ -69,14 +69,14 @@ class ListPrice(Struct, frozen=True):
 
 
 class Prices(Struct, frozen=True):
-    """List prices: the table and a way to look a model up; no price is ever guessed."""
+    """The price table and a function to look up a model; prices are never guessed."""
 
     table: PriceTable
     find: Callable[[str], ListPrice | None]
 
 
 def list_prices(now: datetime) -> Prices:
-    """Return the prices that hold at a moment."""
+    """Return the prices at a given time."""
     today = now.astimezone(UTC).date()
     newest = max((day for day in _dates() if day <= today), default=None)
     table = PriceTable(PACKAGE, version(PACKAGE), None if newest is None else newest.isoformat())
@@ -110,10 +110,10 @@ def _find(name: str, now: datetime) -> ListPrice | None:
 
 
 def _versions(name: str) -> tuple[int, ...]:
-    """Return the numbers of a model's version, 4 being the same as 4.0.
+    """Return the numbers of a model's version, where 4 equals 4.0.
 
-    The table takes names by their beginning, so that a model that is newer than it, such as a 4.10,
-    would get the price of a 4.1.
+    The table matches names by prefix, so a model newer than the table, such as a 4.10, would get the
+    price of a 4.1.
     """
     numbers = [int(digits) for digits in _NUMBER.findall(_NOT_OF_THE_VERSION.sub("", name))]
     while numbers and not numbers[-1]:
@@ -122,6 +122,6 @@ def _versions(name: str) -> tuple[int, ...]:
 
 
 def _base(prices: ModelPrice, kind: str) -> Decimal | None:
-    """Return what a million tokens cost in a request of ordinary length: sums know no requests."""
+    """Return the price in requests of ordinary length, because totals do not have single requests."""
     price: Decimal | TieredPrices | None = getattr(prices, kind)
     return price.base if isinstance(price, TieredPrices) else price

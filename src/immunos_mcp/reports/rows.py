@@ -1,4 +1,4 @@
-"""Exported rows as JSON lines or as comma-separated values, a batch at a time."""
+"""Formats exported rows as JSON lines or CSV, one batch at a time."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 def sink(form: str, output: Output) -> Callable[[ExportedRows], None]:
-    """Return what writes batches of rows to an output as ``jsonl`` or ``csv``."""
+    """Return a function that writes batches of rows to an output as ``jsonl`` or ``csv``."""
     return _csv_sink(output) if form == "csv" else _json_sink(output)
 
 
 def _json_sink(output: Output) -> Callable[[ExportedRows], None]:
     encoder = msgspec.json.Encoder()
 
-    def take(batch: ExportedRows) -> None:
+    def write(batch: ExportedRows) -> None:
         lines = (
             {
                 "table": batch.table,
@@ -37,15 +37,15 @@ def _json_sink(output: Output) -> Callable[[ExportedRows], None]:
         )
         output.write(encoder.encode_lines(lines))
 
-    return take
+    return write
 
 
 def _csv_sink(output: Output) -> Callable[[ExportedRows], None]:
-    def take(batch: ExportedRows) -> None:
+    def write(batch: ExportedRows) -> None:
         written = io.StringIO()
         rows = csv.writer(written, lineterminator="\n")
-        # A table begins with an empty batch.
+        # The first batch of a table is empty.
         rows.writerows(batch.rows or (batch.columns,))
         output.write(written.getvalue().encode())
 
-    return take
+    return write

@@ -1,4 +1,4 @@
-"""Usage over time, in spans that are few enough to be looked at: hours, days, weeks and so on."""
+"""Usage over time, grouped into few enough spans to show: hours, days, weeks and so on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Span(NamedTuple):
-    """The tokens of a span of time that begins at a moment (UTC)."""
+    """The tokens of a span of time, which begins at ``start`` (UTC)."""
 
     start: datetime
     budget_tokens: int = 0
@@ -25,32 +25,32 @@ class Spans:
     """Spans of one length without gaps, oldest first.
 
     Attributes:
-        unit: what one is called, such as ``day``.
-        spans: each that lies between the first and the last with usage.
-        written: how the beginning of a span is spelled, for ``strftime``.
-        written_short: the same where there is little room.
+        unit: the name of a span, such as ``day``.
+        spans: all spans from the first to the last with usage.
+        label_format: the ``strftime`` format of a span's label.
+        short_format: the same where there is little room.
     """
 
     unit: str
     spans: tuple[Span, ...]
-    written: str
-    written_short: str
+    label_format: str
+    short_format: str
 
     def label(self, span: Span) -> str:
-        """Spell the beginning of a span."""
-        return span.start.strftime(self.written)
+        """Format the start of a span."""
+        return span.start.strftime(self.label_format)
 
     def short_label(self, span: Span) -> str:
-        """Spell it where there is little room."""
-        return span.start.strftime(self.written_short)
+        """Format the start of a span where there is little room."""
+        return span.start.strftime(self.short_format)
 
 
 class _Unit(NamedTuple):
-    """A length of time, either hours of a day, days or months of a year."""
+    """A length of time, in hours, days or months."""
 
     name: str
-    written: str
-    written_short: str
+    label_format: str
+    short_format: str
     hours: int = 0
     days: int = 0
     months: int = 0
@@ -85,45 +85,45 @@ def _next(unit: _Unit, start: datetime) -> datetime:
     return start + timedelta(hours=unit.hours, days=unit.days)
 
 
-def gathered(usage: Sequence[UsagePeriod], period: str, most: int) -> Spans:
-    """Return usage in the shortest spans of which there are at most ``most``, else in years.
+def grouped_usage(usage: Sequence[UsagePeriod], period: str, most: int) -> Spans:
+    """Group usage into the shortest spans that number at most ``most``, or else into years.
 
     Args:
         usage: in order of time.
-        period: what each of it covers: ``hour`` or ``day``.
-        most: how many spans can be looked at.
+        period: the period of each usage: ``hour`` or ``day``.
+        most: the maximum number of spans.
     """
     units = _UNITS[_FINEST[period] :]
     for unit in units:
         spans = _in_units(usage, unit, most)
         if spans is not None:
-            return Spans(unit.name, spans, unit.written, unit.written_short)
+            return Spans(unit.name, spans, unit.label_format, unit.short_format)
     last = units[-1]
     whole = _in_units(usage, last, None)
     assert whole is not None
-    return Spans(last.name, whole, last.written, last.written_short)
+    return Spans(last.name, whole, last.label_format, last.short_format)
 
 
 def _in_units(
     usage: Sequence[UsagePeriod], unit: _Unit, most: int | None
 ) -> tuple[Span, ...] | None:
-    sums: dict[datetime, Span] = {}
+    totals: dict[datetime, Span] = {}
     for each in usage:
         start = _begin(unit, each.start)
-        so_far = sums.get(start, Span(start))
-        sums[start] = Span(
+        so_far = totals.get(start, Span(start))
+        totals[start] = Span(
             start,
             so_far.budget_tokens + each.budget_tokens,
             so_far.kept_local_tokens + each.kept_local_tokens,
         )
-        if most is not None and len(sums) > most:
+        if most is not None and len(totals) > most:
             return None
-    if not sums:
+    if not totals:
         return ()
     spans: list[Span] = []
-    start, last = min(sums), max(sums)
+    start, last = min(totals), max(totals)
     while most is None or len(spans) < most:
-        spans.append(sums.get(start, Span(start)))
+        spans.append(totals.get(start, Span(start)))
         if start >= last:
             return tuple(spans)
         start = _next(unit, start)

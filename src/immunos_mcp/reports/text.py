@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from immunos_mcp.domain import Provider, WarningLevel
-from immunos_mcp.reports.spans import gathered
+from immunos_mcp.reports.spans import grouped_usage
 from immunos_mcp.rules.formatting import (
     NOTHING_SINCE,
     NOTHING_YET,
@@ -34,8 +34,8 @@ _LEVEL_MARKS = {WarningLevel.NORMAL: "", WarningLevel.WARNING: "!", WarningLevel
 
 
 def text(answer: ReportAnswer) -> str:
-    """Lay a report out over lines of at most ``COLUMNS`` columns."""
-    since = "all there is" if answer.since is None else f"since {minute(answer.since)} UTC"
+    """Format a report in lines of at most ``COLUMNS`` columns."""
+    since = "all time" if answer.since is None else f"since {minute(answer.since)} UTC"
     head = f"immunos-mcp report, {minute(answer.report_at)} UTC: {since}"
     if answer.is_empty:
         nothing = NOTHING_YET if answer.since is None else NOTHING_SINCE
@@ -74,7 +74,7 @@ def _padded(shown: str, width: int, *, right: bool) -> str:
 
 
 def _wrapped(words: Iterable[str], label: str, indent: str) -> list[str]:
-    """Set words behind a label, and further lines behind blanks of its width."""
+    """Wrap words after a label, with the following lines indented."""
     lines: list[str] = []
     line = label
     for word in words:
@@ -92,14 +92,14 @@ def _labelled(label: str, phrases: Iterable[str]) -> list[str]:
 
 
 class _Column(NamedTuple):
-    """A column of a table; numbers are set to the right, and only text is ever shortened."""
+    """A column of a table; numbers are right-aligned, and only text is ever shortened."""
 
     header: str
     is_number: bool = False
 
 
 def _table(columns: Sequence[_Column], rows: Sequence[Sequence[str | int]]) -> list[str]:
-    """Tabulate rows: numbers in full if names stay readable, else numbers of three digits."""
+    """Format a table: numbers in full if names stay readable, otherwise to three digits."""
     for number, least in ((grouped, _ROOMY_CELLS), (compact, _LEAST_CELLS)):
         shown = [
             [printable(cell) if isinstance(cell, str) else number(cell) for cell in row]
@@ -163,7 +163,7 @@ def _summary(answer: ReportAnswer) -> list[str]:
             [
                 f"{decided:,}: {to_claude:,} to Claude, {decided - to_claude:,} to local models;",
                 f"{successes:,} succeeded, {failures:,} failed,",
-                f"{decided - successes - failures:,} not known",
+                f"{decided - successes - failures:,} unknown",
             ],
         ),
         *_labelled(
@@ -171,7 +171,7 @@ def _summary(answer: ReportAnswer) -> list[str]:
             [
                 f"warning {answer.token_warning_threshold:,},",
                 f"auto-switch {answer.token_auto_switch_threshold:,},",
-                f"limit {answer.session_limit:,} budget tokens of a session",
+                f"limit {answer.session_limit:,} budget tokens per session",
             ],
         ),
     ]
@@ -180,31 +180,31 @@ def _summary(answer: ReportAnswer) -> list[str]:
 def _cost_phrases(prices: PricesAnswer) -> list[str]:
     phrases: list[str] = []
     if prices.claude_cost_usd is not None:
-        phrases.append(f"Claude's tokens {usd(prices.claude_cost_usd)}")
+        phrases.append(f"Claude {usd(prices.claude_cost_usd)}")
         if prices.models_without_price:
             count = len(prices.models_without_price)
             phrases.append(
-                f"without {count} {'model' if count == 1 else 'models'} of no known price"
+                f"(excluding {count} {'model' if count == 1 else 'models'} without a known price)"
             )
         phrases[-1] += ";"
     elif prices.models_without_price:
-        phrases.append("Claude's tokens unknown: no price for its models;")
+        phrases.append("Claude unknown (no known price for its models);")
     model = _shortened(prices.model, 40)
     if prices.kept_local_cost_usd is None:
-        phrases.append(f"no price is known for {model}, so none for what was kept local.")
+        phrases.append(f"kept local unknown (no known price for {model}).")
     else:
         phrases += [
             f"kept local {usd(prices.kept_local_cost_usd)} at",
-            f"{_shortened(prices.priced_as or prices.model, 40)}.",
+            f"{_shortened(prices.priced_as or prices.model, 40)} prices.",
         ]
-    phrases.append(f"Prices: {prices_of(prices)}")
+    phrases.append(f"Source: {prices_of(prices)}")
     return phrases
 
 
 def _usage(answer: ReportAnswer) -> list[str]:
     if not answer.usage:
         return []
-    spans = gathered(answer.usage, answer.period, _MOST_SPANS)
+    spans = grouped_usage(answer.usage, answer.period, _MOST_SPANS)
     largest = max(max(span.budget_tokens, span.kept_local_tokens) for span in spans.spans)
     rows = [
         (
@@ -218,8 +218,8 @@ def _usage(answer: ReportAnswer) -> list[str]:
     width = _BAR_CELLS // 2
     table = _table(
         (
-            _Column("from (UTC)"),
-            _Column("Claude, budget", is_number=True),
+            _Column("start (UTC)"),
+            _Column("budget tokens", is_number=True),
             _Column("kept local", is_number=True),
             _Column(f"{'# Claude':<{width}}{'+ local':<{width}}"),
         ),
@@ -259,8 +259,8 @@ def _models(answer: ReportAnswer) -> list[str]:
             _Column("provider"),
             _Column("input", is_number=True),
             _Column("output", is_number=True),
-            _Column("cached", is_number=True),
-            _Column("reads", is_number=True),
+            _Column("cache new", is_number=True),
+            _Column("cache read", is_number=True),
             _Column("list price", is_number=True),
         ),
         rows,
@@ -307,8 +307,8 @@ def _records(answer: ReportAnswer) -> list[str]:
             record.failures,
             record.tokens,
             round(record.seconds),
-            f"{100 * record.expected_success_rate:.0f} %",
-            f"{100 * record.rate_at_least:.0f}-{100 * record.rate_at_most:.0f} %",
+            f"{100 * record.expected_success_rate:.0f}%",
+            f"{100 * record.rate_at_least:.0f}-{100 * record.rate_at_most:.0f}%",
         )
         for record in answer.records[:_MOST_RECORDS]
     ]
@@ -316,18 +316,18 @@ def _records(answer: ReportAnswer) -> list[str]:
         (
             _Column("task type"),
             _Column("model"),
-            _Column("good", is_number=True),
-            _Column("bad", is_number=True),
+            _Column("ok", is_number=True),
+            _Column("failed", is_number=True),
             _Column("tokens", is_number=True),
             _Column("seconds", is_number=True),
             _Column("expected", is_number=True),
-            _Column("90 % sure", is_number=True),
+            _Column("90% interval", is_number=True),
         ),
         rows,
     )
     left_out = len(answer.records) - _MOST_RECORDS
     return [
-        "Record of models: how often they succeeded, and are expected to",
+        "Track record of models",
         *table,
         *_more(max(left_out, 0) + (answer.records_left_out or 0)),
     ]
@@ -357,14 +357,14 @@ def _sessions(answer: ReportAnswer) -> list[str]:
         (
             _Column("id", is_number=True),
             _Column("session"),
-            _Column("from (UTC)"),
-            _Column("to"),
+            _Column("start (UTC)"),
+            _Column("end"),
             _Column("tokens", is_number=True),
             _Column("used", is_number=True),
             _Column("local", is_number=True),
-            _Column("dec.", is_number=True),
+            _Column("routed", is_number=True),
         ),
         rows,
     )
-    marks = "(! past the warning threshold, !! past the auto-switch threshold)"
-    return ["Sessions, the newest first", *table, marks]
+    marks = "(! warning threshold reached, !! auto-switch threshold reached)"
+    return ["Newest sessions", *table, marks]

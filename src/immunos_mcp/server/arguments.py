@@ -53,7 +53,7 @@ def _checked_model(name: str) -> str:
         return names.check_model_name(name)
     except InvalidInputError as refused:
         raise PydanticCustomError(
-            "refused", "{takes}", {"takes": refused.problems[0].takes}
+            "refused", "{expected}", {"expected": refused.problems[0].expected}
         ) from None
 
 
@@ -65,10 +65,10 @@ def _refusing(name: str, kind: Number | TaskMappings) -> Callable[[object], obje
             return kind.check(name, value)
         except InvalidInputError as refused:
             expected = ", ".join(
-                f"for {each.field} {each.takes}" if each.field != name else each.takes
+                f"for {each.field} {each.expected}" if each.field != name else each.expected
                 for each in refused.problems[:5]
             )
-            raise PydanticCustomError("refused", "{takes}", {"takes": expected}) from None
+            raise PydanticCustomError("refused", "{expected}", {"expected": expected}) from None
 
     return check
 

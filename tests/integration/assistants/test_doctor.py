@@ -85,23 +85,23 @@ def test_a_machine_that_is_set_up_is_in_order(home: Path, program: Path) -> None
     wire.run(home, "route", "--task-type", "x", "--classification", "routine")
     findings = diagnose(home)
     assert {each["verdict"] for each in findings} == {"ok"}
-    assert found(findings, "hooks") == [("ok", "in place")]
-    assert found(findings, "transcripts") == [("ok", "1, all readable")]
+    assert found(findings, "hooks") == [("ok", "installed")]
+    assert found(findings, "transcripts") == [("ok", "1 found, all readable")]
     ((_, telemetry),) = found(findings, "telemetry")
-    assert telemetry == "off: titles and compaction, which are in no transcript, are not counted"
+    assert telemetry == "off: requests outside transcripts (titles, compaction) are not counted"
 
 
 def test_the_report_for_people_has_a_line_a_finding_and_its_remedy_below(home: Path) -> None:
     (home / ".cursor").mkdir()
     ran = wire.run(home, "doctor", variables={"PATH": "/usr/bin:/bin"})
-    assert "warn  cursor          found, not set up\n" in ran.stdout
+    assert "warn  cursor          installed but not set up\n" in ran.stdout
     assert f"{'':<21} -> immunos-mcp install cursor\n" in ran.stdout
 
 
 def test_an_entry_that_starts_no_program_is_a_failure(home: Path, program: Path) -> None:
     set_up(home, program, command="/gone/immunos-mcp")
     findings = diagnose(home, code=1)
-    assert ("fail", "its entry starts '/gone/immunos-mcp', no program") in found(
+    assert ("fail", "its entry starts '/gone/immunos-mcp', which was not found") in found(
         findings, "claude-code"
     )
     assert "immunos-mcp install claude-code" in remedies(findings, "claude-code")
@@ -122,7 +122,7 @@ def test_plugin_and_entry_together_are_one_too_many(home: Path, program: Path) -
     settings = set_up(home, program)
     change(settings, enabledPlugins={"immunos@immunos": True})
     assert found(diagnose(home), "claude-code") == [
-        ("warn", "set up twice, as a plugin and by hand")
+        ("warn", "set up twice, as a plugin and in its configuration")
     ]
     change(home / ".claude.json", mcpServers={})
     assert found(diagnose(home), "claude-code") == [("ok", "set up as a plugin")]
@@ -151,7 +151,9 @@ def test_telemetry_that_is_switched_on_in_part_is_seen(home: Path, program: Path
     assert verdict == "warn"
     assert "OTEL_LOGS_EXPORTER" in seen
     wire.run(home, "install", "claude-code", "--yes", "--telemetry")
-    assert found(diagnose(home), "telemetry") == [("ok", "on: side requests count too")]
+    assert found(diagnose(home), "telemetry") == [
+        ("ok", "on: requests outside transcripts count too")
+    ]
 
 
 def test_a_configuration_that_cannot_be_read_hides_nothing_else(home: Path) -> None:
@@ -179,7 +181,7 @@ def test_a_ledger_that_is_none_is_a_failure_and_an_empty_one_is_not(
     findings = diagnose(home, code=0 if words is None else 1)
     ((verdict, seen),) = found(findings, "ledger")
     assert verdict == ("ok" if words is None else "fail")
-    assert (words or "is sound") in seen
+    assert (words or "is intact") in seen
     assert file.read_bytes() == content
 
 
@@ -190,25 +192,25 @@ def test_a_ledger_that_is_none_is_a_failure_and_an_empty_one_is_not(
             "INSERT INTO immunos_mcp_schema_version VALUES (99, 'x')",
             "ledger",
             "fail",
-            "of a newer immunos-mcp",
+            "written by a newer immunos-mcp",
         ),
         (
             "INSERT INTO settings VALUES ('session_limit', 'many', 'x')",
             "settings",
             "fail",
-            "session_limit: got 'many'",
+            "(got 'many')",
         ),
         (
             "INSERT INTO immunos_mcp_transcript VALUES ('/x', 1, 1, 1, 1, 1, 7, '')",
             "transcripts",
             "warn",
-            "7 lines of transcripts with usage could not be read",
+            "7 transcript lines with usage could not be read",
         ),
         (
             "UPDATE immunos_mcp_session SET started_at = '2999-01-01T00:00:00.000Z'",
             "clock",
             "warn",
-            "2999-01-01 00:00 UTC, which is to come",
+            "a session began in the future, at 2999-01-01 00:00 UTC",
         ),
     ],
 )
@@ -224,7 +226,7 @@ def test_what_is_wrong_in_a_ledger_is_said(
 def test_a_ledger_that_others_may_read_is_said(home: Path) -> None:
     wire.run(home, "route", "--task-type", "x", "--classification", "routine")
     wire.ledger_path(home).chmod(0o644)
-    assert found(diagnose(home), "ledger file") == [("warn", "others may read it")]
+    assert found(diagnose(home), "ledger file") == [("warn", "other users can read it")]
 
 
 def test_a_clock_that_is_behind_the_transcripts_is_said(home: Path) -> None:
@@ -232,7 +234,7 @@ def test_a_clock_that_is_behind_the_transcripts_is_said(home: Path) -> None:
     append(file, Answer("m1", 1, at=datetime.now(UTC) + timedelta(days=2)))
     later = time.time() + 86_400
     os.utime(file, (later, later))
-    assert found(diagnose(home), "clock") == [("warn", "transcripts are from the future")]
+    assert found(diagnose(home), "clock") == [("warn", "some transcripts are dated in the future")]
 
 
 def test_the_engine_is_looked_at_with_what_is_mapped_and_missing(home: Path) -> None:
@@ -240,14 +242,16 @@ def test_the_engine_is_looked_at_with_what_is_mapped_and_missing(home: Path) -> 
     with scripted_ollama(script) as where:
         findings = diagnose(home, IMMUNOS_OLLAMA_CHECK="on", OLLAMA_HOST=where)
         assert found(findings, "ollama") == [
-            ("ok", f"0.33.0-rc2 at http://{where}, 2 models"),
-            ("warn", "deepseek-r1:14b is mapped and cannot run"),
-            ("warn", "qwen2.5:1.5b is mapped and cannot run"),
+            ("ok", f"Ollama 0.33.0-rc2 at http://{where}, 2 models"),
+            ("warn", "deepseek-r1:14b is configured but unavailable"),
+            ("warn", "qwen2.5:1.5b is configured but unavailable"),
         ]
         assert "ollama pull qwen2.5:1.5b" in remedies(findings, "ollama")
         script.manner = Manner.LOCKED
         findings = diagnose(home, IMMUNOS_OLLAMA_CHECK="on", OLLAMA_HOST=where)
-        assert found(findings, "ollama") == [("warn", f"http://{where}: refused (HTTP 401)")]
+        assert found(findings, "ollama") == [
+            ("warn", f"Ollama refuses access (http://{where}: HTTP 401)")
+        ]
 
 
 def test_transcripts_that_are_switched_off_are_said(home: Path) -> None:
@@ -259,8 +263,8 @@ def test_transcripts_that_are_switched_off_are_said(home: Path) -> None:
 @pytest.mark.parametrize(
     ("mode", "words"),
     [
-        (0o755, "others may look into its folder"),
-        (0o777, "others may write to its folder"),
+        (0o755, "other users can open its folder"),
+        (0o777, "other users can write to its folder"),
         (0o700, None),
     ],
 )
@@ -313,7 +317,7 @@ def test_a_ledger_that_somebody_tampered_with_is_a_failure_and_hides_nothing(
     wire.ledger_path(home).chmod(0o644)
     findings = diagnose(home, code=1)
     assert [verdict for verdict, _ in found(findings, "ledger")] == ["fail"]
-    assert found(findings, "ledger file") == [("warn", "others may read it")]
+    assert found(findings, "ledger file") == [("warn", "other users can read it")]
 
 
 def test_an_older_ledger_is_sound(home: Path) -> None:
@@ -322,7 +326,7 @@ def test_an_older_ledger_is_sound(home: Path) -> None:
     ((verdict, seen),) = found(diagnose(home), "ledger")
     assert (verdict, seen.partition(" is ")[2]) == (
         "ok",
-        "sound, of version 1; the next call brings it up to date",
+        "intact (version 1); the next call migrates it",
     )
 
 
@@ -333,10 +337,10 @@ def looked_at(
     monkeypatch.setenv("HOME", str(home))
     chosen = Options(database or home / "shop" / "immunos.db", "default", ollama_check=False)
 
-    def understood(_arguments: Sequence[str], _environment: Mapping[str, str]) -> Options:
+    def parse_options(_arguments: Sequence[str], _environment: Mapping[str, str]) -> Options:
         return chosen
 
-    findings = doctor.diagnose(DoctorContext(chosen, {}, understood))
+    findings = doctor.diagnose(DoctorContext(chosen, {}, parse_options))
     return [(each.verdict.value, each.seen) for each in findings if each.check == check]
 
 
@@ -347,7 +351,7 @@ def test_a_ledger_that_cannot_be_written_is_a_failure(
         return place != home or mode != os.W_OK
 
     monkeypatch.setattr(os, "access", access)
-    assert looked_at(home, monkeypatch, "ledger file") == [("fail", f"{home} cannot be written")]
+    assert looked_at(home, monkeypatch, "ledger file") == [("fail", f"{home} is not writable")]
 
 
 def test_a_disk_that_is_nearly_full_is_said(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -355,7 +359,7 @@ def test_a_disk_that_is_nearly_full_is_said(home: Path, monkeypatch: pytest.Monk
         return SimpleNamespace(free=5 * 2**20)
 
     monkeypatch.setattr(shutil, "disk_usage", disk_usage)
-    assert looked_at(home, monkeypatch, "ledger file") == [("warn", "5 MB are free on its disk")]
+    assert looked_at(home, monkeypatch, "ledger file") == [("warn", "only 5 MB free on its disk")]
 
 
 MOUNTS = """\
@@ -393,7 +397,9 @@ def test_a_ledger_on_a_network_is_a_failure(home: Path, monkeypatch: pytest.Monk
         return "nfs4"
 
     monkeypatch.setattr(doctor, "file_system", file_system)
-    assert looked_at(home, monkeypatch, "ledger file") == [("fail", "it is on a network, nfs4")]
+    assert looked_at(home, monkeypatch, "ledger file") == [
+        ("fail", "it is on a network file system (nfs4)")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -401,10 +407,10 @@ def test_a_ledger_on_a_network_is_a_failure(home: Path, monkeypatch: pytest.Monk
     [
         ({"args": ["--nonsense"]}, "unrecognized arguments: --nonsense"),
         ({"args": ["--db"]}, "argument --db: expected one argument"),
-        ({"args": ["status"]}, "takes no command: without one it serves"),
+        ({"args": ["status"]}, "no command: without one it serves"),
         ({"args": ["--help"]}, "this ends at once"),
-        ({"args": ["--session", "a\nb"]}, "--session: got"),
-        ({"env": {"IMMUNOS_TRANSCRIPTS": "maybe"}}, "IMMUNOS_TRANSCRIPTS: got 'maybe'"),
+        ({"args": ["--session", "a\nb"]}, "--session: must be"),
+        ({"env": {"IMMUNOS_TRANSCRIPTS": "maybe"}}, "IMMUNOS_TRANSCRIPTS: must be"),
     ],
 )
 def test_arguments_that_the_server_would_refuse_are_a_failure(
@@ -413,7 +419,7 @@ def test_arguments_that_the_server_would_refuse_are_a_failure(
     set_up(home, program, **more)
     findings = diagnose(home, code=1)
     (said,) = (seen for verdict, seen in found(findings, "claude-code") if verdict == "fail")
-    assert said.startswith("its entry is refused: ")
+    assert said.startswith("its entry is invalid: ")
     assert words in said
 
 
@@ -422,10 +428,10 @@ def test_a_client_that_counts_elsewhere_is_said_with_how_to_look_there(
 ) -> None:
     set_up(home, program, args=["--session", "shop"], env={"IMMUNOS_DB": str(home / "x.db")})
     findings = diagnose(home)
-    assert ("ok", f"counts in session shop of {home / 'x.db'}, not what is looked at here") in (
+    assert ("ok", f"uses session shop in {home / 'x.db'}, not the one checked here") in (
         found(findings, "claude-code")
     )
-    assert f"to look there: immunos-mcp doctor --db {home / 'x.db'} --session shop" in (
+    assert f"check it: immunos-mcp doctor --db {home / 'x.db'} --session shop" in (
         remedies(findings, "claude-code")
     )
 
@@ -435,7 +441,7 @@ def test_another_programs_entry_of_our_name_is_a_failure(home: Path, program: Pa
     ((verdict, seen),) = found(diagnose(home, code=1), "claude-code")
     assert (verdict, seen) == (
         "fail",
-        f"mcpServers.immunos in {home / '.claude.json'} is another program's",
+        f"mcpServers.immunos in {home / '.claude.json'} belongs to another program",
     )
 
 
@@ -462,9 +468,9 @@ def test_hooks_count_in_whatever_group_they_are(home: Path, program: Path) -> No
 @pytest.mark.parametrize(
     ("variables", "verdict", "words"),
     [
-        ({}, "ok", "on: side requests count too"),
+        ({}, "ok", "on: requests outside transcripts count too"),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4999"}, "ok", "on"),
-        ({"OTEL_LOGS_EXPORTER": "console"}, "warn", "goes elsewhere: OTEL_LOGS_EXPORTER=console"),
+        ({"OTEL_LOGS_EXPORTER": "console"}, "warn", "sent elsewhere: OTEL_LOGS_EXPORTER=console"),
         ({"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, "warn", "OTEL_EXPORTER_OTLP_PROTOCOL=grpc"),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": None}, "warn", "ENDPOINT not set"),
     ],
@@ -483,4 +489,6 @@ def test_telemetry_may_be_switched_on_in_the_servers_own_entry(home: Path, progr
     settings = set_up(home, program, args=["--telemetry", "on"])
     exported = {name: text for name, text in TELEMETRY.items() if name != "IMMUNOS_TELEMETRY"}
     change(settings, env=exported)
-    assert found(diagnose(home), "telemetry") == [("ok", "on: side requests count too")]
+    assert found(diagnose(home), "telemetry") == [
+        ("ok", "on: requests outside transcripts count too")
+    ]

@@ -159,7 +159,7 @@ def test_what_is_there_is_kept_and_backed_up(home: Path) -> None:
     file.write_text(json.dumps(mine), encoding="utf-8")
     file.chmod(0o640)
     ran = run(home, "claude-code", "--yes")
-    assert "statusLine is set already and stays as it is" in ran.stdout
+    assert "statusLine is already set and stays unchanged" in ran.stdout
     held = read(file)
     assert held["statusLine"] == mine["statusLine"]
     assert held["hooks"]["Stop"] == [stop, hook_group("Stop")]
@@ -204,10 +204,10 @@ def test_another_programs_entry_of_our_name_is_not_touched(home: Path, client: s
     text = file.read_text(encoding="utf-8").replace(command, '"/usr/bin/other"')
     file.write_text(text, encoding="utf-8")
     refused = run(home, client, "--yes", code=1)
-    assert "immunos is another program's; rename or remove it first" in refused.stderr
+    assert "immunos belongs to another program; rename or remove it first" in refused.stderr
     assert file.read_text(encoding="utf-8") == text
     refused = run(home, client, "--uninstall", "--yes", code=1)
-    assert "immunos is another program's; rename or remove it first" in refused.stderr
+    assert "immunos belongs to another program; rename or remove it first" in refused.stderr
     assert file.read_text(encoding="utf-8") == text
 
 
@@ -299,7 +299,7 @@ def test_telemetry_is_switched_on_only_when_asked_and_taken_out_again(home: Path
     file.parent.mkdir()
     file.write_text('{"env": {"OTEL_LOGS_EXPORTER": "console"}}', encoding="utf-8")
     shown = run(home, "claude-code", "--yes", "--telemetry").stdout
-    assert "OTEL_LOGS_EXPORTER is set already and stays as it is" in shown
+    assert "OTEL_LOGS_EXPORTER is already set and stays unchanged" in shown
     assert read(file)["env"] == {**TELEMETRY, "OTEL_LOGS_EXPORTER": "console"}
     held = read(file)
     file.write_text(json.dumps({**held, "model": "opus"}), encoding="utf-8")
@@ -334,7 +334,7 @@ def test_a_file_that_changes_between_the_plan_and_its_writing_is_not_overwritten
     files[0].file.parent.mkdir(exist_ok=True)
     files[0].file.write_text("{}", encoding="utf-8")
     before = tree(home)
-    with pytest.raises(InstallError, match="just been changed by someone else"):
+    with pytest.raises(InstallError, match="just changed by another program"):
         install.apply(plan)
     assert tree(home) == before
     assert before[".cursor/mcp.json"] == b"{}"
@@ -380,7 +380,7 @@ def test_where_the_plugin_is_only_the_status_line_is_added(home: Path) -> None:
     mine = {"enabledPlugins": {"immunos@immunos": True}}
     file.write_text(json.dumps(mine), encoding="utf-8")
     ran = run(home, "claude-code", "--yes")
-    assert "The plugin is installed and brings the server and its hooks" in ran.stdout
+    assert "The plugin is installed and provides the server and its hooks" in ran.stdout
     held = read(file)
     assert held.pop("statusLine")["command"].endswith("immunos-mcp statusline")
     assert held == mine

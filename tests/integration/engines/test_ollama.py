@@ -173,7 +173,7 @@ def test_a_model_that_leaves_the_machine_is_known_by_its_tag(name: str, leaves: 
 
 @pytest.mark.anyio
 async def test_a_look_finds_what_is_installed_and_loaded(engine: Ollama) -> None:
-    seen = await engine.look()
+    seen = await engine.probe()
     assert (seen.state, seen.version) == (EngineState.UP, "0.33.0-rc2")
     assert {
         name: (model.context_length, model.is_loaded) for name, model in seen.models.items()
@@ -198,7 +198,7 @@ async def test_what_is_wrong_with_an_engine_becomes_its_state(
     script: Script, engine: Ollama, manner: Manner, state: EngineState
 ) -> None:
     script.manner = manner
-    seen = await engine.look()
+    seen = await engine.probe()
     assert (seen.state, dict(seen.models)) == (state, {})
     assert seen.words
 
@@ -207,11 +207,11 @@ async def test_what_is_wrong_with_an_engine_becomes_its_state(
 async def test_an_engine_that_never_answers_is_slow_and_one_that_is_not_there_is_down(
     script: Script, engine: Ollama, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ollama, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(ollama, "PROBE_SECONDS", 0.05)
     script.manner = Manner.HANGING
-    assert (await engine.look()).state is EngineState.SLOW
+    assert (await engine.probe()).state is EngineState.SLOW
     nobody = Ollama(address("127.0.0.1:1"))
-    assert (await nobody.look()).state is EngineState.DOWN
+    assert (await nobody.probe()).state is EngineState.DOWN
     await nobody.close()
 
 
@@ -277,11 +277,11 @@ async def test_what_does_not_fit_is_refused_with_the_numbers_and_never_cut(engin
     [
         (Manner.WELL, "nosuch:1b", ModelMissingError, "ollama pull nosuch:1b"),
         (Manner.BUSY, MODEL, EngineBusyError, "busy"),
-        (Manner.DYING, MODEL, EngineError, "in the middle"),
+        (Manner.DYING, MODEL, EngineError, "broke off the answer|before its answer was complete"),
         (Manner.FAILING, MODEL, EngineError, "the runner has crashed"),
-        (Manner.ANOTHER_SERVICE, MODEL, EngineError, "does not answer as Ollama does"),
+        (Manner.ANOTHER_SERVICE, MODEL, EngineError, "does not respond like Ollama"),
         (Manner.LOCKED, MODEL, EngineError, "HTTP 401"),
-        (Manner.BROKEN, MODEL, EngineError, "does not answer as Ollama does"),
+        (Manner.BROKEN, MODEL, EngineError, "does not respond like Ollama"),
     ],
 )
 async def test_a_chat_that_fails_says_why(
@@ -295,7 +295,7 @@ async def test_a_chat_that_fails_says_why(
 @pytest.mark.anyio
 async def test_an_engine_that_falls_silent_is_given_up(script: Script, engine: Ollama) -> None:
     script.gate = threading.Event()
-    with pytest.raises(EngineError, match="silent for too long"):
+    with pytest.raises(EngineError, match="sent nothing for too long"):
         await said(engine, silence_seconds=0.1)
     assert await anyio.to_thread.run_sync(lambda: script.stopped.acquire(timeout=20))
 
@@ -316,7 +316,7 @@ async def test_the_context_length_comes_from_the_listing_or_else_is_asked_for_on
     script: Script, engine: Ollama
 ) -> None:
     script.models = {"tiny:latest": 777}
-    listed = (await engine.look()).models["tiny:latest"]
+    listed = (await engine.probe()).models["tiny:latest"]
     assert await engine.context_length(listed) == 777
     unlisted = LocalModel("tiny:latest", "digest")
     assert await engine.context_length(unlisted) == 777
@@ -356,6 +356,6 @@ async def test_an_engine_that_was_up_and_is_slow_has_what_it_had(
 ) -> None:
     watch = EngineWatch(engine)
     await watch.refreshed()
-    monkeypatch.setattr(ollama, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(ollama, "PROBE_SECONDS", 0.05)
     script.manner = Manner.HANGING
     assert MODEL in (await watch.refreshed()).models

@@ -182,15 +182,15 @@ def put_newer(file: Path) -> Mend:
 
 
 BROKEN: dict[str, tuple[Break, str]] = {
-    "a folder": (put_folder, "is a folder; name a file with --db or IMMUNOS_DB"),
+    "a folder": (put_folder, "is a folder; choose a file with --db or IMMUNOS_DB"),
     "not a database": (
         put_text,
-        "is not a SQLite database; name another with --db or IMMUNOS_DB",
+        "is not a SQLite database; choose another file with --db or IMMUNOS_DB",
     ),
-    "in a folder that is a file": (put_folder_that_is_a_file, "cannot be made or opened"),
+    "in a folder that is a file": (put_folder_that_is_a_file, "cannot be created or opened"),
     "newer than the program": (
         put_newer,
-        f"has version {schema.LATEST + 1} and this program knows {schema.LATEST}",
+        f"was written by a newer immunos-mcp (ledger version {schema.LATEST + 1}, ",
     ),
 }
 
@@ -334,7 +334,7 @@ def test_a_server_that_ends_after_a_failed_opening_ends_without_a_traceback(home
     assert (done.returncode, done.stderr) == (0, "")
 
 
-DAMAGED = "is damaged; move it away or restore a copy, a new one is made"
+DAMAGED = "is damaged; restore a backup, or move it away to start a new one"
 
 
 def damage_a_page(file: Path) -> None:
@@ -439,7 +439,7 @@ def held(file: Path, *, readers_too: bool = False) -> Generator[sqlite3.Connecti
         yield connection
 
 
-LOCKED = "is locked by another program; try again, or end what holds it"
+LOCKED = "is locked by another program; try again, or stop that program"
 
 
 @pytest.mark.anyio
@@ -628,7 +628,7 @@ READ_ONLY = pytest.mark.parametrize(
         (0o555, 0o444, NO_ACCESS),
         (0o777, 0o444, "cannot be written; give this user write access to it and its folder"),
         (0o777, 0o000, NO_ACCESS),
-        (0o000, 0o444, r"cannot be made or opened \(Permission denied\); name another"),
+        (0o000, 0o444, r"cannot be created or opened \(Permission denied\); choose another"),
     ],
     ids=["read-only folder", "read-only file", "unreadable file", "unreadable folder"],
 )
@@ -688,7 +688,7 @@ async def test_a_write_that_finds_the_disk_full_says_so_and_changes_nothing(
         except LedgerError as error:
             refused = str(error)
             break
-    words = f"ledger {ledger_file} cannot grow: the disk is full; free some space and call again"
+    words = f"ledger {ledger_file} cannot grow: the disk is full; free some space and try again"
     one_line(refused or "", words)
     assert wire.dump(ledger_file) == before
     await ledger.read(session_snapshot, "default", NOW)
@@ -697,7 +697,7 @@ async def test_a_write_that_finds_the_disk_full_says_so_and_changes_nothing(
     wire.assert_sound(ledger_file)
 
 
-NO_SPACE = "cannot be read or written (disk full or failing); free space and retry"
+NO_SPACE = "cannot be read or written; check the disk and its free space, then retry"
 
 
 def test_a_command_on_a_full_disk_fails_with_one_clear_line(home: Path, ledger_file: Path) -> None:

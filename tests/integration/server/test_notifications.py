@@ -353,7 +353,7 @@ def test_a_watching_server_lives_through_a_broken_ledger_and_tells_again_once_it
     file.mkdir(parents=True)
     server = subscribed_wire()
     error = server.request("resources/subscribe", {"uri": STATUS})["error"]
-    assert error["message"].startswith(f"ledger {file} is a folder; name a file with --db")
+    assert error["message"].startswith(f"ledger {file} is a folder; choose a file with --db")
     file.rmdir()
     assert server.request("resources/subscribe", {"uri": STATUS})["result"] == {}
     wire.execute(file, "INSERT INTO settings VALUES ('session_limit', 'plenty', 'now')")

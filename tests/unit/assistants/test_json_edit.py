@@ -103,7 +103,7 @@ def test_what_is_no_json_is_refused_with_its_place(text: str, place: str) -> Non
 
 
 def test_something_that_is_no_object_on_the_way_is_not_overwritten() -> None:
-    with pytest.raises(DocumentError, match="takes an object around immunos"):
+    with pytest.raises(DocumentError, match="immunos must be inside an object"):
         put('{"mcpServers": [1]}', PATH, ENTRY)
 
 

@@ -189,11 +189,11 @@ def test_a_table_without_an_end_of_line_is_updated(end: str) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("a =\n", "no TOML: .*line 1, column 4"),
-        ("a = 1\na = 2\n", "no TOML"),
-        ('mcp_servers = "x"\n', "takes an object around immunos"),
-        ("[[mcp_servers]]\n", "takes an object around immunos"),
-        ("mcp_servers.immunos = 3\n", "takes a table at mcp_servers.immunos"),
+        ("a =\n", "invalid TOML: .*line 1, column 4"),
+        ("a = 1\na = 2\n", "invalid TOML"),
+        ('mcp_servers = "x"\n', "immunos must be inside an object"),
+        ("[[mcp_servers]]\n", "immunos must be inside an object"),
+        ("mcp_servers.immunos = 3\n", "mcp_servers.immunos must be a table"),
     ],
 )
 def test_what_cannot_be_edited_is_refused_in_words(text: str, words: str) -> None:

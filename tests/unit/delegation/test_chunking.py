@@ -113,10 +113,10 @@ async def test_a_result_is_incomplete_if_any_part_was_cut_off() -> None:
         (
             Model(),
             assignment(LINES, "code_review"),
-            r"takes about [0-9]+ tokens and m at most 1000",
+            r"needs about [0-9]+ tokens, but m has a context of 1000",
         ),
-        (Model(text="more " * 2000), assignment(LINES), "m does not make the material shorter"),
-        (Model(), assignment(LINES * 50), f"more than {MOST_PARTS} parts for m"),
+        (Model(text="more " * 2000), assignment(LINES), "m does not shorten the material"),
+        (Model(), assignment(LINES * 50), f"more than {MOST_PARTS} parts with m"),
     ],
     ids=["indivisible", "never shorter", "too many parts"],
 )

@@ -43,7 +43,7 @@ def refusal(project: Path, *paths: str) -> str:
         read_material(paths, (project,))
     (problem,) = refused.value.problems
     assert problem.field == f"paths[{len(paths) - 1}]"
-    return problem.takes
+    return str(problem)
 
 
 def test_files_are_named_relative_to_the_project_or_in_full(project: Path) -> None:
@@ -73,9 +73,9 @@ def test_lines_have_their_numbers(project: Path) -> None:
         ("../outside.txt", "inside an allowed folder"),
         ("/etc/passwd", "inside an allowed folder"),
         ("~/.ssh/id_rsa", "inside an allowed folder"),
-        ("missing.py", "a file that exists"),
-        ("src", "a file that exists"),
-        ("*.nothing", "a pattern that finds files"),
+        ("missing.py", "an existing file or a pattern"),
+        ("src", "an existing file or a pattern"),
+        ("*.nothing", "a pattern that matches files"),
         ("../*.txt", "a pattern inside an allowed folder"),
         ("/**", "a pattern inside an allowed folder"),
         ("src/../../*", "a pattern inside an allowed folder"),
@@ -92,7 +92,7 @@ def test_a_link_is_what_it_leads_to(project: Path) -> None:
     (project / "key.txt").symlink_to(project / ".env")
     assert "inside an allowed folder" in refusal(project, "link.txt")
     assert "secrets" in refusal(project, "key.txt")
-    assert "a pattern that finds files" in refusal(project, "link*")
+    assert "a pattern that matches files" in refusal(project, "link*")
 
 
 def test_a_file_that_was_allowed_by_itself_may_hold_anything_but_bytes(project: Path) -> None:
@@ -106,7 +106,7 @@ def test_too_much_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert "at most" in refusal(project, "src/one.py")
     monkeypatch.undo()
     monkeypatch.setattr(material, "MOST_FILES", 1)
-    assert "at most 1 files" in refusal(project, "src/**/*.py")
+    assert "the limit is 1 files" in refusal(project, "src/**/*.py")
 
 
 def test_text_in_another_encoding_is_refused(project: Path) -> None:
@@ -117,10 +117,10 @@ def test_text_in_another_encoding_is_refused(project: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "words"),
     [
-        ("README.md", "there already"),
-        ("../new.md", "in an allowed folder"),
-        ("/etc/new.md", "in an allowed folder"),
-        ("nowhere/new.md", "a folder that exists"),
+        ("README.md", "this one exists"),
+        ("../new.md", "inside an allowed folder"),
+        ("/etc/new.md", "inside an allowed folder"),
+        ("nowhere/new.md", "an existing folder"),
     ],
 )
 def test_a_result_goes_to_a_new_file_in_an_allowed_folder(

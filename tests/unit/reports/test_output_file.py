@@ -30,6 +30,6 @@ def test_what_somebody_puts_there_while_it_is_written_stays(
             output.write(b"report")
             file.write_bytes(b"theirs")
 
-    with pytest.raises(InvalidInputError, match="this one is there already"):
+    with pytest.raises(InvalidInputError, match="this file exists and is not a report"):
         write_it()
     assert {each.name: each.read_bytes() for each in tmp_path.iterdir()} == {"out": b"theirs"}

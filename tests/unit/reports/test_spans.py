@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from immunos_mcp.answers.report import UsagePeriod
 from immunos_mcp.domain import TokenCounts
-from immunos_mcp.reports.spans import gathered
+from immunos_mcp.reports.spans import grouped_usage
 
 LENGTHS = {
     "hour": {timedelta(hours=1)},
@@ -53,7 +53,7 @@ def test_spans_follow_each_other_and_hold_all_tokens(
     given_usage: tuple[str, list[UsagePeriod]], most: int
 ) -> None:
     kind, usage = given_usage
-    found = gathered(usage, kind, most)
+    found = grouped_usage(usage, kind, most)
     assert len(found.spans) <= most or found.unit == "year"
     for tokens in ("budget_tokens", "kept_local_tokens"):
         assert sum(getattr(span, tokens) for span in found.spans) == sum(
@@ -84,5 +84,5 @@ def test_the_shortest_spans_that_are_few_enough_are_taken(
     last: datetime, most: int, unit: str, first_label: str
 ) -> None:
     usage = [period(datetime(2026, 11, 4, 7, tzinfo=UTC), 1, 2), period(last, 3, 4)]
-    found = gathered(usage, "hour", most)
+    found = grouped_usage(usage, "hour", most)
     assert (found.unit, found.label(found.spans[0])) == (unit, first_label)

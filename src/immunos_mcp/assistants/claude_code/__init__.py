@@ -1,1 +1,1 @@
-"""Claude Code: its transcripts and its telemetry."""
+"""Claude Code: its setup, transcripts and telemetry."""

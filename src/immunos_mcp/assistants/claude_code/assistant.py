@@ -1,4 +1,4 @@
-"""Claude Code as the registry names it."""
+"""The registry entry of Claude Code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Claude Code's two files have to hold for the router, as they were seen in 2026. Pure."""
+"""The entries that Claude Code's two configuration files need, in their format of 2026. Pure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TELEMETRY: dict[str, str] = {
 
 
 def configurations(setup: Setup) -> tuple[Configuration, ...]:
-    """Return its files: the one with the servers, and the settings."""
+    """Return its files: the one with the MCP servers, and the settings."""
     own_folder = setup.environment.get("CLAUDE_CONFIG_DIR")
     folder = Path(own_folder).absolute() if own_folder else Path.home() / ".claude"
     top = folder if own_folder else folder.parent
@@ -45,25 +45,25 @@ def _settings(setup: Setup) -> Iterator[Entry]:
     if not setup.telemetry:
         return
     for name, text in TELEMETRY.items():
-        # Without ours, another program's export may be what the other variables are for.
+        # Without our variable, the others may belong to another program's export.
         yield Entry(("env", name), text, yields=True, marker=("env", "IMMUNOS_TELEMETRY"))
 
 
 def status_line(launch: Launch) -> Entry:
-    """Return the entry that shows the budget under the prompt, where nothing else is."""
+    """Return the status line entry, which shows the budget unless another status line is set."""
     command = shlex.join([launch.command, *launch.arguments, "statusline"])
     value: Json = {"type": "command", "command": command}
     return Entry(("statusLine",), value, yields=True, recognise=_is_our_status_line)
 
 
-def _is_our_status_line(there: Json) -> bool:
-    command = there.get("command") if isinstance(there, dict) else None
+def _is_our_status_line(entry: Json) -> bool:
+    command = entry.get("command") if isinstance(entry, dict) else None
     words = words_of(command) if isinstance(command, str) else []
     return starts_program(words) and "statusline" in words
 
 
 def has_plugin(documents: Sequence[Json]) -> bool:
-    """Tell whether the settings switch our plugin on."""
+    """Return whether the settings enable our plugin."""
     return any(_enables_plugin(document) for document in documents)
 
 

@@ -1,4 +1,4 @@
-"""What the doctor finds about Claude Code beyond its server's entry."""
+"""The doctor's checks of Claude Code, other than its server's entry."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TELEMETRY_PLACES = frozenset({"OTEL_EXPORTER_OTLP_ENDPOINT", "IMMUNOS_TELEMETRY
 
 
 def findings(state: AssistantState) -> Iterator[Finding]:
-    """Look at the hooks, the status line and the export, where the server is set up at all."""
+    """Check the hooks, the status line and the telemetry export, if the server is set up."""
     settings = state.documents[1]
     if state.is_ours:
         yield from _always_load(state)
@@ -34,7 +34,7 @@ def findings(state: AssistantState) -> Iterator[Finding]:
 
 def _always_load(state: AssistantState) -> Iterator[Finding]:
     if member(state.server, ("alwaysLoad",)) is not True:
-        seen = "alwaysLoad is not set: the model sees names instead of tools"
+        seen = "not set, so the model sees only the names of the tools"
         yield Finding("alwaysLoad", Verdict.WARN, seen, state.install)
 
 
@@ -45,8 +45,8 @@ def _hooks(settings: Json, install: str) -> Finding:
         if not _has_hook(items(member(settings, ("hooks", event))), event)
     ]
     if not missing:
-        return Finding("hooks", Verdict.OK, "in place")
-    seen = f"missing for {', '.join(missing)}: the model hears of the budget only when it asks"
+        return Finding("hooks", Verdict.OK, "installed")
+    seen = f"missing for {', '.join(missing)}: the model learns about the budget only when it asks"
     return Finding("hooks", Verdict.WARN, seen, install)
 
 
@@ -65,47 +65,47 @@ def _status_line(settings: Json, install: str) -> Finding:
     if status_line(Launch(PROGRAM)).is_ours(line):
         return Finding(name, Verdict.OK, str(member(line, ("command",))))
     if line is None:
-        seen = "not set: the budget is not in view, and the plan's limits stay unknown"
+        seen = "not set: the budget is not visible, and the plan's limits are unknown"
         return Finding(name, Verdict.WARN, seen, install)
-    remedy = f"have it run {PROGRAM} statusline too, if the plan's limits should be known"
-    return Finding(name, Verdict.WARN, "another program's", remedy)
+    remedy = f"make it run {PROGRAM} statusline too, so that the plan's limits are known"
+    return Finding(name, Verdict.WARN, "set to another program", remedy)
 
 
 def _exported(state: AssistantState) -> dict[str, Json]:
-    """Return what the export's variables are for the server, its flag among them."""
+    """Return the export's variables as the server gets them, including its flag."""
     variables: dict[str, Json] = dict(state.context.environment)
     for each in (member(state.documents[1], ("env",)), member(state.server, ("env",))):
         variables |= each if isinstance(each, dict) else {}
-    told = {name: variables.get(name) for name in TELEMETRY}
+    exported = {name: variables.get(name) for name in TELEMETRY}
     if "--telemetry" in items(member(state.server, ("args",))):
-        told["IMMUNOS_TELEMETRY"] = "on"
-    return told
+        exported["IMMUNOS_TELEMETRY"] = "on"
+    return exported
 
 
-def _telemetry(told: dict[str, Json], install: str) -> Finding:
+def _telemetry(exported: dict[str, Json], install: str) -> Finding:
     name = "telemetry"
-    unset = [each for each, text in told.items() if not text]
-    if len(unset) == len(told):
-        seen = "off: titles and compaction, which are in no transcript, are not counted"
+    unset = [each for each, text in exported.items() if not text]
+    if len(unset) == len(exported):
+        seen = "off: requests outside transcripts (titles, compaction) are not counted"
         return Finding(name, Verdict.OK, seen, f"to count them: {install} --telemetry")
     if unset:
-        seen = f"not complete, nothing arrives: {', '.join(unset)} not set"
+        seen = f"incomplete, so nothing arrives: {', '.join(unset)} not set"
         return Finding(name, Verdict.WARN, seen, f"{install} --telemetry")
-    # Where it goes may be another port, on both sides alike.
+    # Another port is fine if both sides use it.
     others = [
-        f"{each}={told[each]}"
+        f"{each}={exported[each]}"
         for each, wanted in TELEMETRY.items()
-        if told[each] != wanted and each not in _TELEMETRY_PLACES
+        if exported[each] != wanted and each not in _TELEMETRY_PLACES
     ]
     if others:
-        seen = f"goes elsewhere: {', '.join(others)}"
+        seen = f"sent elsewhere: {', '.join(others)}"
         wanted = ", ".join(f"{each}={text}" for each, text in TELEMETRY.items())
-        return Finding(name, Verdict.WARN, seen, f"what the router takes in: {wanted}")
-    return Finding(name, Verdict.OK, "on: side requests count too")
+        return Finding(name, Verdict.WARN, seen, f"the router needs {wanted}")
+    return Finding(name, Verdict.OK, "on: requests outside transcripts count too")
 
 
 def log_findings(context: DoctorContext) -> Iterator[Finding]:
-    """Look at the transcripts: whether they are read, can be read, and are not of the future."""
+    """Check that transcripts are read, are readable, and are not dated in the future."""
     name = "transcripts"
     if not context.options.read_transcripts:
         yield Finding(name, Verdict.WARN, "not read: IMMUNOS_TRANSCRIPTS is off", "unset it")
@@ -114,7 +114,9 @@ def log_findings(context: DoctorContext) -> Iterator[Finding]:
 
     folders = transcript_folders(context.options, context.environment)
     if folders is None or not folders.exist():
-        yield Finding(name, Verdict.OK, "none on this machine: usage is what clients report")
+        yield Finding(
+            name, Verdict.OK, "none on this machine; only usage that clients report is counted"
+        )
         return
     found = folders.changed({}, None)
     closed = [transcript.path for transcript in found if not os.access(transcript.path, os.R_OK)]
@@ -122,7 +124,9 @@ def log_findings(context: DoctorContext) -> Iterator[Finding]:
         seen = f"{len(closed)} of {len(found)} cannot be read, such as {closed[0]}"
         yield Finding(name, Verdict.FAIL, seen, "give this user read access to them")
     else:
-        yield Finding(name, Verdict.OK, f"{len(found)}, all readable")
+        yield Finding(name, Verdict.OK, f"{len(found)} found, all readable")
     now_ns = time.time_ns() + int(CLOCK_TOLERANCE.total_seconds()) * 10**9
     if any(transcript.modified_ns > now_ns for transcript in found):
-        yield Finding("clock", Verdict.WARN, "transcripts are from the future", CLOCK_REMEDY)
+        yield Finding(
+            "clock", Verdict.WARN, "some transcripts are dated in the future", CLOCK_REMEDY
+        )

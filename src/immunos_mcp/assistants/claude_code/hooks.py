@@ -1,4 +1,4 @@
-"""The hooks that Claude Code's settings have to hold: calls of a tool of the running server. Pure."""
+"""The hooks in Claude Code's settings, which call a tool of the running server. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from immunos_mcp.assistants.documents import Json
 
 HOOK_TOOL = "claude_code_hook"
-"""The tool that the hooks call; not listed, so that it costs no context."""
+"""The tool that the hooks call; it is not listed, so it costs no context."""
 
 HOOK_SECONDS = 5
 HOOK_MATCHERS: dict[str, str | None] = {
@@ -22,11 +22,11 @@ HOOK_MATCHERS: dict[str, str | None] = {
     "SubagentStop": None,
     "Stop": None,
 }
-"""The events of Claude Code that call the router, and the tools that an event is limited to."""
+"""The Claude Code events that call the router, and the tools that an event is limited to."""
 
 
 def hook_group(event: str, server: str = NAME) -> dict[str, Json]:
-    """Return what an event has to hold: one call of the running server."""
+    """Return the hook group of an event: one call of the running server."""
     hook: dict[str, Json] = {
         "type": "mcp_tool",
         "server": server,
@@ -40,7 +40,7 @@ def hook_group(event: str, server: str = NAME) -> dict[str, Json]:
 
 
 def without_our_hooks(groups: Sequence[Json]) -> list[Json]:
-    """Return an event's groups of hooks without ours; groups that held nothing else are gone."""
+    """Return an event's hook groups without our hooks; groups with no other hooks are dropped."""
     left: list[Json] = []
     for group in groups:
         hooks = group.get("hooks") if isinstance(group, dict) else None
@@ -54,5 +54,5 @@ def without_our_hooks(groups: Sequence[Json]) -> list[Json]:
 
 
 def _is_ours(hook: Json) -> bool:
-    """Tell whether a hook calls the server that was set up under our name."""
+    """Return whether a hook calls our server."""
     return isinstance(hook, dict) and (hook.get("server"), hook.get("tool")) == (NAME, HOOK_TOOL)

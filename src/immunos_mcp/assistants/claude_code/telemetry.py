@@ -1,8 +1,8 @@
-"""What Claude Code's OpenTelemetry export says of each API request, taken in over loopback HTTP.
+"""Receives Claude Code's OpenTelemetry export of API requests over loopback HTTP.
 
-Transcripts leave out what the client asks beside the conversation (titles, compaction). Where its
-user switches the export on, every finished request arrives here as an ``api_request`` event in
-OTLP/HTTP JSON. Of each event only the counts, the model, the time and the request's id are kept.
+Transcripts do not have the client's requests outside the conversation (titles, compaction). If the
+export is on, every finished request arrives here as an ``api_request`` event in OTLP/HTTP JSON. Only
+the counts, the model, the time and the request id of an event are stored.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | Non
 EVENT = "api_request"
 LOGS_PATH = b"/v1/logs"
 OTHER_PATHS = frozenset({b"/v1/metrics", b"/v1/traces"})
-"""Signals that the same setting of the client may send; they are answered and not read."""
+"""Signals that the same client setting may also send; they are acknowledged and ignored."""
 
 LARGEST_BODY = 8 * 2**20
 LARGEST_HEADERS = 16 * 2**10
 REQUEST_SECONDS = 30.0
 MOST_CONNECTIONS = 32
 RETRY_SECONDS = 2.0
-"""How often a server tries for the address while another one has it."""
+"""How long a server waits between attempts to bind an address that is in use."""
 
 _LONGEST_NAME = 200
 _LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
@@ -48,17 +48,17 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """The requests that one export tells of, and how many of its events could not be read."""
+    """The requests in one export, and the number of events that could not be read."""
 
     requests: tuple[RequestUsage, ...]
     unread: int
 
 
 def read_export(body: bytes) -> Export:
-    """Read the ``api_request`` events out of an OTLP ``ExportLogsServiceRequest`` in JSON.
+    """Parse the ``api_request`` events of an OTLP ``ExportLogsServiceRequest`` in JSON.
 
     Raises:
-        ValueError: the body is no such request.
+        ValueError: the body is not such a request.
     """
     try:
         export: Json = json.loads(body)
@@ -79,7 +79,7 @@ def read_export(body: bytes) -> Export:
 
 def _records(export: Json) -> Iterator[Json]:
     if not isinstance(export, dict):
-        raise ValueError("not an object")  # noqa: TRY004  # of the text, not of the program
+        raise ValueError("not an object")  # noqa: TRY004  # the content, not an argument
     for resource in _list(export, "resourceLogs"):
         for scope in _list(resource, "scopeLogs"):
             yield from _list(scope, "logRecords")
@@ -103,7 +103,7 @@ def _attributes(record: Json) -> dict[str, Json]:
 def _request(attributes: dict[str, Json]) -> RequestUsage:
     finished = datetime.fromisoformat(_text(attributes, "event.timestamp"))
     if finished.tzinfo is None:
-        raise ValueError("a timestamp has no zone")
+        raise ValueError("a timestamp has no time zone")
     return RequestUsage(
         request_id=_text(attributes, "request_id"),
         at=finished.astimezone(UTC),
@@ -121,42 +121,42 @@ def _text(attributes: dict[str, Json], name: str) -> str:
     value = attributes.get(name)
     if isinstance(value, str) and 0 < len(value) <= _LONGEST_NAME:
         return value
-    raise ValueError(f"{name} is no name")
+    raise ValueError(f"{name} is not a name")
 
 
 def _count(attributes: dict[str, Json], name: str) -> int:
     value = attributes.get(name)
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
-        # OTLP spells 64-bit numbers as text; Claude Code's exporter does not.
+        # OTLP encodes 64-bit numbers as text; Claude Code's exporter does not.
         value = int(value)
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAXIMUM_TOKENS:
         return value
-    raise ValueError(f"{name} is no count")
+    raise ValueError(f"{name} is not a count")
 
 
-Take: TypeAlias = "Callable[[Sequence[RequestUsage]], Awaitable[object]]"
+Store: TypeAlias = "Callable[[Sequence[RequestUsage]], Awaitable[object]]"
 
 
-async def serve(address: Address, take: Take) -> None:
-    """Take in exports at a loopback address until cancelled.
+async def serve(address: Address, store: Store) -> None:
+    """Receive exports at a loopback address until cancelled.
 
-    Several servers may be told the same address: one has it, the others try again until it is free.
+    Several servers may have the same address: one binds it, the others retry until it is free.
 
     Args:
-        address: where to listen; its host is a loopback one.
-        take: stores requests before they are acknowledged; an ``ImmunosError`` of it is answered as
-            a failure after which the client sends again.
+        address: where to listen, on a loopback host.
+        store: stores requests before they are acknowledged; if it raises ``ImmunosError``, the client
+            gets a failure and sends them again.
     """
-    refused = False
+    is_logged = False
     while True:
         try:
             listener = await anyio.create_tcp_listener(
                 local_host=address.host, local_port=address.port
             )
         except OSError as error:
-            if not refused:
+            if not is_logged:
                 logger.info("telemetry: %s:%s: %s", address.host, address.port, error.strerror)
-            refused = True
+            is_logged = True
             await anyio.sleep(RETRY_SECONDS)
             continue
         async with listener:
@@ -166,7 +166,7 @@ async def serve(address: Address, take: Take) -> None:
                 stream: SocketStream, places: anyio.CapacityLimiter = places
             ) -> None:
                 async with places, stream:
-                    await _Conversation(stream, take).run()
+                    await _Conversation(stream, store).run()
 
             await listener.serve(converse)
 
@@ -180,9 +180,9 @@ class _Reply:
 class _Conversation:
     """One connection of a client: requests and replies in turn, until either side closes it."""
 
-    def __init__(self, stream: SocketStream, take: Take) -> None:
+    def __init__(self, stream: SocketStream, store: Store) -> None:
         self._stream = stream
-        self._take = take
+        self._store = store
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=LARGEST_HEADERS)
 
     async def run(self) -> None:
@@ -228,16 +228,16 @@ class _Conversation:
         try:
             export = read_export(body)
         except ValueError as error:
-            return _Reply(400, {"message": f"no OTLP logs in JSON: {error}"})
+            return _Reply(400, {"message": f"not OTLP logs in JSON: {error}"})
         if export.requests:
             try:
-                await self._take(export.requests)
+                await self._store(export.requests)
             except ImmunosError as error:
                 logger.warning("telemetry: %s", error)
                 return _Reply(503, {"message": str(error)})
         if export.unread:
-            words = f"{EVENT} events without a request id, a model, a time or counts"
-            rejected: Json = {"rejectedLogRecords": str(export.unread), "errorMessage": words}
+            message = f"{EVENT} events without a request id, a model, a time or counts"
+            rejected: Json = {"rejectedLogRecords": str(export.unread), "errorMessage": message}
             return _Reply(200, {"partialSuccess": rejected})
         return _Reply(200, {})
 
@@ -265,7 +265,7 @@ class _Conversation:
 
 
 def _refusal(request: h11.Request) -> _Reply | None:
-    """Refuse what is no export, and whatever a web page may have made a browser send."""
+    """Reject requests that are not exports, and requests that a web page may have sent."""
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers}
     host = headers.get("host", "")
     name = host if host.endswith("]") else host.rpartition(":")[0] or host
@@ -273,11 +273,11 @@ def _refusal(request: h11.Request) -> _Reply | None:
         return _Reply(403, {"message": "only programs on this machine may send telemetry"})
     path = request.target.partition(b"?")[0]
     if path != LOGS_PATH and path not in OTHER_PATHS:
-        return _Reply(404, {"message": "logs are taken at /v1/logs"})
+        return _Reply(404, {"message": "send logs to /v1/logs"})
     if request.method != b"POST":
-        return _Reply(405, {"message": "POST alone"})
+        return _Reply(405, {"message": "use POST"})
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json" or headers.get("content-encoding", "identity") != "identity":
-        words = "set OTEL_EXPORTER_OTLP_PROTOCOL=http/json, and no compression"
-        return _Reply(415, {"message": words})
+        message = "set OTEL_EXPORTER_OTLP_PROTOCOL=http/json and no compression"
+        return _Reply(415, {"message": message})
     return None

@@ -1,4 +1,4 @@
-"""Claude Code's transcripts: where they lie, and what in them carries usage."""
+"""Claude Code's transcripts: their folders and format."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ FORMAT = TranscriptFormat(client="claude-code", mark=b'"usage":', usage_of=usage
 def transcript_folders(
     options: Options, environment: Mapping[str, str] = os.environ
 ) -> TranscriptFolders | None:
-    """Return where Claude Code keeps its transcripts: ``CLAUDE_CONFIG_DIR``, else the usual places.
+    """Return Claude Code's transcript folders: in ``CLAUDE_CONFIG_DIR``, or else the usual ones.
 
-    ``None`` where the options say that transcripts are not to be read.
+    ``None``: the options disable reading transcripts.
     """
     if not options.read_transcripts:
         return None
@@ -39,6 +39,6 @@ def transcript_folders(
 def transcript_follower(
     ledger: SqliteLedger, options: Options, environment: Mapping[str, str] = os.environ
 ) -> Follower | None:
-    """Return what takes over Claude Code's transcripts into a ledger, unless options say not to."""
+    """Return a follower of Claude Code's transcripts; ``None``: the options disable it."""
     folders = transcript_folders(options, environment)
     return None if folders is None else Follower(ledger, folders)

@@ -1,4 +1,4 @@
-"""The usage that one line of a transcript carries."""
+"""The usage in one line of a transcript."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from msgspec.json import Decoder
 from immunos_mcp.domain import MAXIMUM_TOKENS, MeasuredUsage
 
 SYNTHETIC_MODEL = "<synthetic>"
-"""The model of what the client itself puts into a conversation, an API error for one."""
+"""The model of messages that the client itself inserts, such as API errors."""
 
 LONGEST_NAME = 200
 
@@ -48,17 +48,17 @@ _decode_kind = Decoder(_Kind).decode
 
 
 def usage_of(line: bytes | bytearray) -> MeasuredUsage | None:
-    """Return the usage that a line carries, or ``None`` for a line of another kind.
+    """Return the usage in a line; ``None``: it is a line of another kind.
 
-    Of the line only what is wanted is decoded; the conversation itself is passed over.
+    Only the needed fields are decoded; the conversation itself is skipped.
 
     Raises:
-        ValueError: the line is an answer with usage, but cannot be read.
+        ValueError: the line is a response with usage, but cannot be read.
     """
     try:
         entry = _decode(line)
     except DecodeError as error:
-        if _is_answer(line):
+        if _is_response(line):
             raise ValueError(str(error)) from None
         return None
     message = entry.message
@@ -80,8 +80,8 @@ def usage_of(line: bytes | bytearray) -> MeasuredUsage | None:
     )
 
 
-def _is_answer(line: bytes | bytearray) -> bool:
-    """Tell whether a line that cannot be read was meant as an answer, as far as can be told."""
+def _is_response(line: bytes | bytearray) -> bool:
+    """Return whether an unreadable line is probably a response."""
     try:
         return _decode_kind(line).type == "assistant"
     except DecodeError:
@@ -97,8 +97,8 @@ def _name(text: str) -> str:
 def _moment(text: str) -> datetime:
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
-        raise ValueError("a timestamp has no zone")
+        raise ValueError("a timestamp has no time zone")
     try:
         return moment.astimezone(UTC)
     except OverflowError:
-        raise ValueError("a timestamp lies outside the calendar") from None
+        raise ValueError("a timestamp is out of range") from None

@@ -1,1 +1,1 @@
-"""Claude Desktop: how it is set up."""
+"""Claude Desktop: its setup."""

@@ -1,4 +1,4 @@
-"""Claude Desktop's file and the entry in it, as its documentation of 2026 has them."""
+"""Claude Desktop's configuration file and entry, in its documented format of 2026."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def configurations(setup: Setup) -> tuple[Configuration, ...]:
-    """Return its file with what the router needs there."""
+    """Return its configuration file with our entry."""
     folder = application_folder(setup.environment) / "Claude"
     entry = Entry(("mcpServers", NAME), setup.launch.server())
     return (Configuration(folder / "claude_desktop_config.json", (entry,)),)

@@ -1,1 +1,1 @@
-"""Codex: how it is set up."""
+"""Codex: its setup."""

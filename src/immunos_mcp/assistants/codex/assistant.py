@@ -1,4 +1,4 @@
-"""Codex's file and the entry in it, as they were seen in 2026."""
+"""Codex's configuration file and entry, in its format of 2026."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def configurations(setup: Setup) -> tuple[Configuration, ...]:
-    """Return its file with what the router needs there."""
+    """Return its configuration file with our entry."""
     folder = Path(setup.environment.get("CODEX_HOME") or Path.home() / ".codex").absolute()
     # Codex sends its first request after a second without a server that is not required.
     entry = Entry(("mcp_servers", NAME), {**setup.launch.server(), "required": True})

@@ -1,1 +1,1 @@
-"""Cursor: how it is set up."""
+"""Cursor: its setup."""

@@ -1,4 +1,4 @@
-"""Cursor's file and the entry in it, as its documentation of 2026 has them."""
+"""Cursor's configuration file and entry, in its documented format of 2026."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def configurations(setup: Setup) -> tuple[Configuration, ...]:
-    """Return its file with what the router needs there."""
+    """Return its configuration file with our entry."""
     entry = Entry(("mcpServers", NAME), setup.launch.server())
     return (Configuration(Path.home() / ".cursor" / "mcp.json", (entry,)),)
 

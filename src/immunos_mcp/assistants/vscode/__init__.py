@@ -1,1 +1,1 @@
-"""Visual Studio Code: how it is set up."""
+"""Visual Studio Code: its setup."""

@@ -1,4 +1,4 @@
-"""Visual Studio Code's file and the entry in it, as its documentation of 2026 has them."""
+"""Visual Studio Code's configuration file and entry, in its documented format of 2026."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def configurations(setup: Setup) -> tuple[Configuration, ...]:
-    """Return its file with what the router needs there."""
+    """Return its configuration file with our entry."""
     file = application_folder(setup.environment) / "Code" / "User" / "mcp.json"
     entry = Entry(("servers", NAME), {"type": "stdio", **setup.launch.server()})
     return (Configuration(file, (entry,)),)

@@ -1,4 +1,4 @@
-"""How a ledger is opened, runs its transactions and reports failures, for each way to reach one.
+"""Opens ledgers, runs their transactions and translates their failures.
 
-Operations know none of this; importing one of these modules does not load the others.
+Operations do not depend on any of this. Importing one of these modules does not load the others.
 """

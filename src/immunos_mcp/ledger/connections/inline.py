@@ -21,7 +21,7 @@ Result = TypeVar("Result")
 
 
 class InlineSqliteLedger(SqliteLedger):
-    """A ledger whose operations never wait for anything but SQLite; close it after use."""
+    """A ledger whose operations wait only for SQLite; close it after use."""
 
     def __init__(self, path: Path, busy_timeout_seconds: float = BUSY_TIMEOUT_SECONDS) -> None:
         super().__init__(path, busy_timeout_seconds)
@@ -40,7 +40,7 @@ class InlineSqliteLedger(SqliteLedger):
             self._connection = None
 
     async def _run(self, work: Callable[[Connection], Result]) -> Result:
-        """Run ``work`` here and now."""
+        """Run ``work`` on the calling thread."""
         if self._connection is None:
             self._connection = connect(self.path, self.busy_timeout_seconds)
         try:
@@ -51,14 +51,14 @@ class InlineSqliteLedger(SqliteLedger):
 
 
 def run_sync(use_case: Coroutine[Any, Any, Result]) -> Result:
-    """Run a use case on an inline ledger to its end, without an event loop.
+    """Run a use case on an inline ledger to completion, without an event loop.
 
     Raises:
-        RuntimeError: the use case waited for something other than an inline ledger.
+        RuntimeError: the use case awaited something other than an inline ledger.
     """
     try:
         use_case.send(None)
     except StopIteration as done:
         return done.value
     use_case.close()
-    raise RuntimeError("a use case on an inline ledger must not wait")
+    raise RuntimeError("a use case on an inline ledger must not await anything else")

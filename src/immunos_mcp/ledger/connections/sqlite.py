@@ -1,7 +1,7 @@
 """A ledger in one SQLite file: runs operations, each in one transaction.
 
-Transactions of several processes wait for each other in SQLite. How an operation gets to the file is
-the subclass's: ``threaded.py`` for a server, ``inline.py`` for a command.
+SQLite makes transactions of several processes wait for each other. Subclasses decide which thread an
+operation runs on: ``threaded.py`` for a server, ``inline.py`` for a command.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 BUSY_TIMEOUT_SECONDS = 30.0
-"""How long a transaction waits for other programs that are writing to the ledger."""
+"""How long a transaction waits for other programs writing to the ledger."""
 
 
 class SqliteLedger(ABC):
-    """A ledger in one SQLite file, opened when it is first used.
+    """A ledger in one SQLite file, opened on first use.
 
-    Every method raises ``LedgerError`` when the file cannot be used, and whatever its operation
-    raises; nothing was changed then, and a later call tries anew.
+    Every method raises ``LedgerError`` if the file cannot be used, and whatever its operation raises.
+    In both cases nothing has changed, and a later call tries again.
     """
 
     def __init__(self, path: Path, busy_timeout_seconds: float = BUSY_TIMEOUT_SECONDS) -> None:
@@ -42,7 +42,7 @@ class SqliteLedger(ABC):
         *arguments: Parameters.args,
         **named: Parameters.kwargs,
     ) -> Result:
-        """Run an operation that only reads; all it reads is of one moment."""
+        """Run a read-only operation on one snapshot."""
         return await self._run(
             lambda connection: self._transact(
                 connection, "BEGIN", lambda: operation(connection, *arguments, **named)
@@ -56,7 +56,7 @@ class SqliteLedger(ABC):
         *arguments: Parameters.args,
         **named: Parameters.kwargs,
     ) -> Result:
-        """Run an operation that may write: all of it is stored, or nothing."""
+        """Run an operation that may write; either all of its changes are stored or none."""
         return await self._run(
             lambda connection: self._transact(
                 connection, "BEGIN IMMEDIATE", lambda: operation(connection, *arguments, **named)
@@ -64,7 +64,7 @@ class SqliteLedger(ABC):
         )
 
     async def compact(self) -> None:
-        """Give the space of rows that are gone back to the disk."""
+        """Return the space of deleted rows to the file system."""
 
         def vacuum(connection: Connection) -> None:
             with translated(self.path):

@@ -1,4 +1,4 @@
-"""A SQLite file made ready: created privately, switched to WAL, migrated; failures put in words."""
+"""Prepares a SQLite file: private permissions, WAL mode, migrations; translates its failures."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _RETRY_SECONDS = 0.01
 
 
 def connect(path: Path, busy_timeout_seconds: float) -> Connection:
-    """Open a ledger, making the file, its folder and its tables where they are missing.
+    """Open a ledger; create the file, its folder and its tables if they are missing.
 
-    The connection is in autocommit mode, may be used from one thread other than the caller's, and
-    waits ``busy_timeout_seconds`` for other writers.
+    The connection is in autocommit mode, may be used from another thread, and waits
+    ``busy_timeout_seconds`` for other writers.
 
     Raises:
-        LedgerError: the file cannot be used; the text says why and what to do.
+        LedgerError: the file cannot be used; the message has the reason and the fix.
     """
     with translated(path):
         _make_private(path)
@@ -51,7 +51,7 @@ def connect(path: Path, busy_timeout_seconds: float) -> Connection:
 
 def _make_private(path: Path) -> None:
     if path.is_dir():
-        raise LedgerError(f"ledger {path} is a folder; name a file with --db or IMMUNOS_DB")
+        raise LedgerError(f"ledger {path} is a folder; choose a file with --db or IMMUNOS_DB")
     if not path.exists():
         missing = [folder for folder in path.parents if not folder.exists()]
         for folder in reversed(missing):
@@ -66,15 +66,15 @@ def _configure(connection: Connection, busy_timeout_seconds: float) -> None:
         try:
             (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
         except sqlite3.OperationalError as error:
-            # SQLite does not wait here by itself: several processes may be making the same file.
+            # SQLite does not wait here by itself when several processes create the same file.
             busy = _primary_code(error) == sqlite3.SQLITE_BUSY
             if not busy or time.monotonic() >= deadline:
                 raise
             time.sleep(_RETRY_SECONDS)
         else:
             break
-    # In WAL mode this survives any crash of the process, and never corrupts; only a power cut can
-    # take back the last commits. A full sync would add the disk's own time to every call.
+    # In WAL mode this survives a crash of the process and never corrupts the file; only a power cut
+    # can lose the last commits. A full sync would add the disk's latency to every call.
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("PRAGMA foreign_keys = ON")
 
@@ -110,14 +110,14 @@ def _migrate(connection: Connection, path: Path) -> None:
 def _refuse_newer(version: int, path: Path) -> None:
     if version > schema.LATEST:
         raise LedgerError(
-            f"ledger {path} has version {version} and this program knows {schema.LATEST}: "
-            "it was written by a newer immunos-mcp; upgrade this one"
+            f"ledger {path} was written by a newer immunos-mcp (ledger version {version}, this "
+            f"program supports {schema.LATEST}); upgrade immunos-mcp"
         )
 
 
 @contextmanager
 def transaction(connection: Connection, begin: str) -> Generator[None]:
-    """Run a block in one transaction: all of it is stored, or none."""
+    """Run a block in one transaction; either all of its changes are stored or none."""
     connection.execute(begin)
     try:
         yield
@@ -133,24 +133,24 @@ def _primary_code(error: sqlite3.Error) -> int:
 
 
 _REMEDIES: dict[int, str] = {
-    sqlite3.SQLITE_BUSY: "is locked by another program; try again, or end what holds it",
-    sqlite3.SQLITE_LOCKED: "is locked by another program; try again, or end what holds it",
+    sqlite3.SQLITE_BUSY: "is locked by another program; try again, or stop that program",
+    sqlite3.SQLITE_LOCKED: "is locked by another program; try again, or stop that program",
     sqlite3.SQLITE_READONLY: "cannot be written; give this user write access to it and its folder",
     sqlite3.SQLITE_PERM: "cannot be written; give this user write access to it and its folder",
     sqlite3.SQLITE_CANTOPEN: "cannot be opened; give this user access to it and its folder",
-    sqlite3.SQLITE_FULL: "cannot grow: the disk is full; free some space and call again",
-    sqlite3.SQLITE_IOERR: "cannot be read or written (disk full or failing); free space and retry",
-    sqlite3.SQLITE_NOTADB: "is not a SQLite database; name another with --db or IMMUNOS_DB",
-    sqlite3.SQLITE_CORRUPT: "is damaged; move it away or restore a copy, a new one is made",
+    sqlite3.SQLITE_FULL: "cannot grow: the disk is full; free some space and try again",
+    sqlite3.SQLITE_IOERR: "cannot be read or written; check the disk and its free space, then retry",
+    sqlite3.SQLITE_NOTADB: "is not a SQLite database; choose another file with --db or IMMUNOS_DB",
+    sqlite3.SQLITE_CORRUPT: "is damaged; restore a backup, or move it away to start a new one",
 }
 
 
 @contextmanager
 def translated(path: Path) -> Generator[None]:
-    """Turn failures of the file into a ``LedgerError``; every other error passes.
+    """Turn failures of the file into a ``LedgerError``; all other errors pass through.
 
-    A value that is not what its column holds is damage too: text that is no UTF-8, for which SQLite's
-    error has no code, or a word or a time that nobody could have stored, which is a ``ValueError``.
+    A value that cannot be right for its column counts as damage too: text that is not UTF-8, for
+    which SQLite's error has no code, or an unknown word or malformed time (a ``ValueError``).
     """
     try:
         yield
@@ -167,6 +167,6 @@ def translated(path: Path) -> Generator[None]:
         raise LedgerError(f"ledger {path} {remedy} ({error})") from error
     except OSError as error:
         raise LedgerError(
-            f"ledger {path} cannot be made or opened ({error.strerror}); "
-            "name another with --db or IMMUNOS_DB"
+            f"ledger {path} cannot be created or opened ({error.strerror}); "
+            "choose another file with --db or IMMUNOS_DB"
         ) from error

@@ -1,7 +1,7 @@
-"""The ledger of a server: SQLite on a thread of its own, through aiosqlite.
+"""The ledger of a server: SQLite on its own thread, through aiosqlite.
 
-An operation is one trip to that thread, since a trip costs about as much as all of an operation's
-SQL. Operations queue there.
+An operation is one trip to that thread, because a trip costs about as much as all of its SQL.
+Operations queue there.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ Result = TypeVar("Result")
 class _ConnectionThread(aiosqlite.Connection):
     """An aiosqlite connection that can run a whole function in its thread.
 
-    aiosqlite offers this to its subclasses only, and without types.
+    aiosqlite offers this only to subclasses, and untyped.
     """
 
     async def in_thread(self, work: Callable[[Connection], Result]) -> Result:
-        """Run ``work`` on the SQLite connection, in turn with all other calls."""
+        """Run ``work`` on the SQLite connection, after all earlier calls."""
         result = await self._execute(work, self._conn)  # pyright: ignore[reportUnknownMemberType]
         return cast("Result", result)
 
 
 class ThreadedSqliteLedger(SqliteLedger):
-    """A ledger whose operations may be called from several tasks at once; close it after use."""
+    """A ledger whose operations several tasks may call at once; close it after use."""
 
     def __init__(self, path: Path, busy_timeout_seconds: float = BUSY_TIMEOUT_SECONDS) -> None:
         super().__init__(path, busy_timeout_seconds)
@@ -58,12 +58,12 @@ class ThreadedSqliteLedger(SqliteLedger):
             await connection.close()
 
     async def _run(self, work: Callable[[Connection], Result]) -> Result:
-        """Run ``work`` in the connection's thread, after what was called before."""
+        """Run ``work`` in the connection's thread, after all earlier calls."""
         connection = self._connection or await self._open()
         try:
             return await connection.in_thread(work)
         except LedgerError:
-            # Whatever is mended may be another file by then; the next call opens it anew.
+            # The fix may be a new file at the same path, so the next call opens it again.
             if self._connection is connection:
                 await self.close()
             raise
@@ -75,20 +75,20 @@ class ThreadedSqliteLedger(SqliteLedger):
             return self._connection
 
     async def _opened(self) -> _ConnectionThread:
-        refused: list[LedgerError] = []
+        failures: list[LedgerError] = []
 
         def opener() -> sqlite3.Connection:
             try:
                 return connect(self.path, self.busy_timeout_seconds)
             except LedgerError as error:
-                # aiosqlite lets its thread outlive the event loop when opening fails, but not when
-                # a connection is closed.
-                refused.append(error)
+                # If opening fails, aiosqlite leaves its thread running past the event loop; closing an
+                # open connection ends it.
+                failures.append(error)
                 return sqlite3.connect(":memory:", check_same_thread=False)
 
         opening = _ConnectionThread(opener, iter_chunk_size=64)
         connection = cast("_ConnectionThread", await opening)
-        if refused:
+        if failures:
             await connection.close()
-            raise refused[0]
+            raise failures[0]
         return connection

@@ -1,6 +1,6 @@
-"""Bar charts with thresholds, as SVG that takes its colours from the page around it. Pure.
+"""Bar charts with thresholds, as SVG that inherits its colours from the page. Pure.
 
-pygal lays them out; its style sheet and its script stay out of the page.
+pygal draws them; its style sheet and script are not used.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from immunos_mcp.rules.formatting import compact
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# pygal leaves a finder for its maps behind, of a kind that Python warns of at every further import.
+# pygal installs an import finder for its maps, of a kind that makes Python warn at each later import.
 sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__module__ != "pygal"]
 
 _NAMESPACE = "http://www.w3.org/2000/svg"
@@ -25,11 +25,11 @@ _FONT_SIZE = 12
 
 
 class Series(NamedTuple):
-    """What a chart shows.
+    """One series of values in a chart.
 
     Attributes:
-        title: what the numbers are.
-        values: one for each label.
+        title: its name.
+        values: one per label.
     """
 
     title: str
@@ -37,7 +37,7 @@ class Series(NamedTuple):
 
 
 class _BarsBelowLines(pygal.Bar):
-    """Bars for the first series, and a level line for each of the others."""
+    """Bars for the first series, and a horizontal line for each of the others."""
 
     bar_series = 1
 
@@ -61,14 +61,14 @@ def bar_chart(
     thresholds: Sequence[int],
     size: tuple[int, int],
 ) -> str:
-    """Return a chart as an SVG element that is one image to a screen reader.
+    """Return a chart as an SVG element that screen readers treat as one image.
 
     Args:
-        described: what it shows, in words.
-        labels: below the bars; there is room for some of them.
+        described: a description of the chart.
+        labels: below the bars, as many as fit.
         series: bars, side by side for each label.
-        thresholds: a line across the chart for each.
-        size: width and height, whose ratio it keeps.
+        thresholds: one line across the chart for each.
+        size: width and height; the chart keeps their ratio.
     """
     width, height = size
     chart = _BarsBelowLines(
@@ -116,7 +116,7 @@ def _image(drawn: str, described: str, series: Sequence[Series], labels: Sequenc
         for child in list(parent):
             name = child.tag.removeprefix(f"{{{_NAMESPACE}}}")
             classes = child.get("class", "").split()
-            # What pygal's script would move about, and titles that would repeat what is drawn.
+            # Elements for pygal's script, and titles that repeat what is drawn.
             if name in {"defs", "title", "desc"} or "tooltip-overlay" in classes:
                 parent.remove(child)
     plot = root.find(f".//{{{_NAMESPACE}}}g[@class='plot']")

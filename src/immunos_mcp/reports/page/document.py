@@ -1,6 +1,6 @@
 """A report as an HTML document, rendered from the templates beside this module. Pure.
 
-The page's policy forbids everything but its own style sheet, so that nothing it shows could act.
+The page's content policy allows only its own style sheet, so that no content can run.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from immunos_mcp.answers.report import ReportAnswer
 
 BEGINNING = "<!doctype html>\n<!-- immunos-mcp report -->\n"
-"""What every page begins with, by which an earlier report is known."""
+"""The beginning of every page, which identifies an earlier report."""
 
 _LINE_BREAKS = re.compile(r"(?<=[>}])\n\s*|\n\s*(?=<|\{[%#])")
 _LONGEST_FIGURE = 10**10
@@ -50,9 +50,9 @@ class Tile(NamedTuple):
     """One of the figures at the top of the page.
 
     Attributes:
-        kind: whose it is, for its colour.
-        title: what it is.
-        figure: spelled out.
+        kind: the kind of tile, for its colour.
+        title: the name of the figure.
+        figure: the formatted figure.
         note: what it counts.
     """
 
@@ -88,7 +88,7 @@ def page(answer: ReportAnswer) -> str:
 
 @cache
 def style_sheet() -> str:
-    """Return the style sheet as it is in the page, byte for byte, since the policy has its hash."""
+    """Return the style sheet byte for byte as in the page, because the policy has its hash."""
     return "\n" + (files("immunos_mcp.reports.page") / "templates" / "style.css").read_text(
         encoding="utf-8"
     )
@@ -97,23 +97,25 @@ def style_sheet() -> str:
 def _tiles(answer: ReportAnswer) -> Iterator[Tile]:
     prices = answer.prices
     yield Tile(
-        "claude", "Budget tokens", _short(answer.budget_tokens), "Claude's, each kind by its weight"
+        "claude", "Budget tokens", _short(answer.budget_tokens), "Claude's tokens, weighted by kind"
     )
-    yield Tile("local", "Kept local", _short(answer.kept_local_tokens), "tokens of local models")
+    yield Tile(
+        "local", "Kept local", _short(answer.kept_local_tokens), "tokens used by local models"
+    )
     if prices.claude_cost_usd is None:
-        yield Tile("claude", "Claude's cost", "unknown", "no price is known for its models")
+        yield Tile("claude", "Claude's cost", "unknown", "no known price for its models")
     else:
-        note = "at list price, all four kinds"
+        note = "at list prices, all four kinds"
         unpriced = len(prices.models_without_price)
         if unpriced:
             models = "models" if unpriced > 1 else "model"
-            note = f"at list price, without {unpriced} {models} of no known price"
+            note = f"at list prices, excluding {unpriced} {models} without a known price"
         yield Tile("claude", "Claude's cost", usd(prices.claude_cost_usd), note)
     if prices.kept_local_cost_usd is None:
-        yield Tile("local", "Cost avoided", "unknown", f"no price is known for {prices.model}")
+        yield Tile("local", "Cost avoided", "unknown", f"no known price for {prices.model}")
     else:
         avoided = usd(prices.kept_local_cost_usd)
-        yield Tile("local", "Cost avoided", avoided, f"at {prices.priced_as}'s list price")
+        yield Tile("local", "Cost avoided", avoided, f"at {prices.priced_as} list prices")
     decided = sum(each.decisions for each in answer.decisions)
     local = sum(each.decisions for each in answer.decisions if each.provider == Provider.OLLAMA)
     yield Tile("plain", "Decisions", _short(decided), f"{local:,} to local models")
@@ -136,14 +138,14 @@ def _period_start(moment: datetime) -> str:
 
 
 def _escaped(shown: object) -> Markup:
-    """Return text as markup, whatever it holds; control characters become question marks."""
+    """Escape any text as markup; control characters become question marks."""
     if isinstance(shown, Markup):
         return shown
     return Markup(html.escape(printable(str(shown))))  # noqa: S704  # escaped here
 
 
 class _UnbrokenLines(Extension):
-    """Takes line breaks and indentation beside tags out of a template: they are not of the page."""
+    """Removes line breaks and indentation next to tags from a template."""
 
     def preprocess(self, source: str, name: str | None, filename: str | None = None) -> str:  # noqa: ARG002  # overrides
         return _LINE_BREAKS.sub("", source)

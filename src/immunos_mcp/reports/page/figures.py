@@ -1,4 +1,4 @@
-"""The figures of the page: usage over time and sessions, each drawn for wide and narrow screens. Pure."""
+"""The charts of the page: usage over time and sessions, each for wide and narrow screens. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from markupsafe import Markup
 
 from immunos_mcp.reports.page.charts import Series, bar_chart
-from immunos_mcp.reports.spans import gathered
+from immunos_mcp.reports.spans import grouped_usage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,10 +35,10 @@ class Figure(NamedTuple):
     Attributes:
         series: the titles of its bars.
         thresholds: its lines.
-        wide: the chart for a wide screen, as SVG.
-        narrow: the same for a narrow one, with fewer bars.
-        wide_unit: the span of time of a bar, where the chart is over time.
-        narrow_unit: likewise.
+        wide: the chart for wide screens, as SVG.
+        narrow: the chart for narrow screens, with fewer bars.
+        wide_unit: the time span of a bar, in a chart over time.
+        narrow_unit: the same for the narrow chart.
     """
 
     series: tuple[str, ...]
@@ -55,16 +55,16 @@ class _Bars(NamedTuple):
 
 
 def usage_figure(answer: ReportAnswer) -> Figure:
-    """Return tokens over time, in spans that are few enough to be looked at."""
-    wide = gathered(answer.usage, answer.period, _MOST_BARS)
-    narrow = gathered(answer.usage, answer.period, _MOST_NARROW_BARS)
+    """Return the chart of tokens over time."""
+    wide = grouped_usage(answer.usage, answer.period, _MOST_BARS)
+    narrow = grouped_usage(answer.usage, answer.period, _MOST_NARROW_BARS)
     warning, auto_switch, _ = _thresholds(answer)
     most = max(wide.spans, key=lambda span: span.budget_tokens)
     most_local = max(wide.spans, key=lambda span: span.kept_local_tokens)
     described = (
-        f"Bar chart of tokens by {wide.unit}, UTC. Claude's budget tokens: at most "
-        f"{most.budget_tokens:,}, from {wide.label(most)}. Kept local: at most "
-        f"{most_local.kept_local_tokens:,}, from {wide.label(most_local)}. Lines at the warning "
+        f"Bar chart of tokens by {wide.unit}, UTC. Claude's budget tokens: highest "
+        f"{most.budget_tokens:,}, {wide.label(most)}. Kept local: highest "
+        f"{most_local.kept_local_tokens:,}, {wide.label(most_local)}. Lines at the warning "
         f"threshold, {warning.tokens:,}, and the auto-switch threshold, {auto_switch.tokens:,}. "
         "The numbers are in the table below."
     )
@@ -73,14 +73,14 @@ def usage_figure(answer: ReportAnswer) -> Figure:
 
 
 def sessions_figure(answer: ReportAnswer) -> Figure:
-    """Return the budget tokens of the newest sessions, oldest first."""
+    """Return the chart of the newest sessions' budget tokens, oldest first."""
     sessions = answer.sessions[::-1]
     thresholds = _thresholds(answer)
     warning, auto_switch, limit = thresholds
     most = max(sessions, key=lambda session: session.session_tokens)
     described = (
-        f"Bar chart of the budget tokens of {len(sessions)} sessions, oldest first. The most are "
-        f"{most.session_tokens:,}, of session {most.session_id}. Lines at the warning threshold, "
+        f"Bar chart of the budget tokens of {len(sessions)} sessions, oldest first. Highest: "
+        f"{most.session_tokens:,}, session {most.session_id}. Lines at the warning threshold, "
         f"{warning.tokens:,}, the auto-switch threshold, {auto_switch.tokens:,}, and the limit, "
         f"{limit.tokens:,}. The numbers are in the table below."
     )
@@ -100,7 +100,7 @@ def _figure(
     described: str, wide: _Bars, narrow: _Bars, thresholds: tuple[Threshold, ...]
 ) -> Figure:
     lines = [each.tokens for each in thresholds]
-    # The chart is XML that was written by a serializer, so it is markup already.
+    # The chart is serialized XML, so it is already markup.
     drawn = [
         Markup(bar_chart(described, *bars, lines, size))  # noqa: S704
         for bars, size in ((wide, _WIDE), (narrow, _NARROW))
@@ -128,7 +128,7 @@ def _bars_of(sessions: Sequence[ReportedSession]) -> _Bars:
 
 
 def _centred(bars: list[Bar], blank: Bar) -> list[Bar]:
-    """Add blanks around few bars: one alone would be as wide as the chart."""
+    """Pad few bars with blanks, because a single bar would be as wide as the chart."""
     blanks = max(0, _LEAST_BARS - len(bars))
     before = blanks // 2
     return [*[blank] * before, *bars, *[blank] * (blanks - before)]
