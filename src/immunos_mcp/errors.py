@@ -38,7 +38,8 @@ class Problem(NamedTuple):
         if self.message is not None:
             return self.message
         if self.got is None:
-            return f"{self.field}: is required; must be {self.expected}"
+            rest = f"; must be {self.expected}" if self.expected else ""
+            return f"{self.field}: is required{rest}"
         hint = "" if self.nearest is None else f"; did you mean {self.nearest!r}?"
         return f"{self.field}: must be {self.expected} (got {shown(self.got)}{hint})"
 
@@ -101,6 +102,21 @@ def shown(value: object) -> str:
     if len(text) > _SHOWN_CHARACTERS:
         return f"{text[:_SHOWN_CHARACTERS]}... ({length} characters)"
     return text
+
+
+def any_of(accepted: Iterable[str]) -> str:
+    """Join accepted words into the end of "must be ...": ``on, advise or off``."""
+    *most, last = accepted
+    return f"{', '.join(most)} or {last}" if most else last
+
+
+def unknown(field: str, kind: str, got: str, accepted: Iterable[str]) -> Problem:
+    """Return the problem of a name that does not exist, with the nearest one that does."""
+    known = [*accepted]
+    close = nearest(got, known)
+    hint = f"known: {', '.join(known)}" if close is None else f"did you mean {close}?"
+    message = f"unknown {kind} {shown(got)} ({hint})"
+    return Problem(field, got, f"one of {', '.join(known)}", close, message)
 
 
 def nearest(got: object, accepted: Iterable[str]) -> str | None:

@@ -150,8 +150,8 @@ def read(environment: Mapping[str, str], flags: Flags = NO_FLAGS) -> Options:
         database_flag = flags.get(DATABASE.name) or None
         database = DATABASE.settle({DATABASE.name: database_flag}, environment)
     except RuntimeError:
-        given, takes = environment.get(DATABASE.variable), "a file, where there is no home"
-        raise InvalidInputError(Problem(DATABASE.variable, given, takes)) from None
+        message = f"{DATABASE.variable}: is required, since there is no home folder"
+        raise InvalidInputError(Problem(DATABASE.variable, None, message=message)) from None
     return Options(
         database,
         session,
@@ -178,7 +178,7 @@ def expanded(text: str, field: str) -> Path:
     try:
         return Path(text).expanduser()
     except RuntimeError:
-        raise InvalidInputError(Problem(field, text, "a path below a home that exists")) from None
+        raise InvalidInputError(Problem(field, text, "a path in an existing home folder")) from None
 
 
 def _database(text: str, field: str) -> Path:
@@ -208,8 +208,8 @@ def _address(text: str, field: str) -> Address | None:
     bare_host = host.removeprefix("[").removesuffix("]")
     if bare_host in _LOOPBACK_HOSTS and re.fullmatch("[0-9]{1,5}", port) and int(port) < 2**16:
         return Address(bare_host, int(port))
-    takes = "on, off, or a loopback address such as 127.0.0.1:4318"
-    raise InvalidInputError(Problem(field, text, takes))
+    expected = "on, off or a loopback address such as 127.0.0.1:4318"
+    raise InvalidInputError(Problem(field, text, expected))
 
 
 DATABASE = Option(

@@ -321,8 +321,8 @@ class Router:
         if found is None:
             raise inputs.unknown_decision(decision_id)
         if found.outcome is not None:
-            takes = f"a decision that is open; this one is closed as {found.outcome}"
-            raise InvalidInputError(Problem("decision_id", decision_id, takes))
+            message = f"decision {decision_id} is already closed as {found.outcome}"
+            raise InvalidInputError(Problem("decision_id", decision_id, message=message))
         return found
 
     async def find_outcome(self, decision_id: int) -> Outcome | None:
@@ -333,8 +333,8 @@ class Router:
         """
         found = await self._decision(decision_id)
         if found is None:
-            takes = "the handle of a delegate_task answer"
-            raise InvalidInputError(Problem("handle", f"d{decision_id}", takes))
+            expected = "the handle of a delegate_task answer"
+            raise InvalidInputError(Problem("handle", f"d{decision_id}", expected))
         return found.outcome
 
     async def _decision(self, decision_id: int) -> DecisionState | None:

@@ -133,66 +133,81 @@ def test_flags_win_over_variables_and_work_before_and_after_the_command(home: Pa
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nonsense"], "invalid choice: 'nonsense'"),
-        (["route", "--task-type", "x"], "--classification"),
-        (["route", "--task-type", "x", "--classification", "urgent"], "invalid choice: 'urgent'"),
-        (["route", "--task-type", "!", "--classification", "routine"], "task_type: got '!'"),
+        (["nonsense"], "unknown command 'nonsense' (known: route, "),
+        (["route", "--task-type", "x"], "--classification: is required; must be routine, creative"),
+        (
+            ["route", "--task-type", "x", "--classification", "urgent"],
+            "--classification: must be routine, creative or critical (got 'urgent')",
+        ),
+        (
+            ["route", "--task-type", "!", "--classification", "routine"],
+            "task_type: must be a task type of 1 to 64",
+        ),
         (
             ["route", "--task-type", "x", "--classification", "routine", "--tokens", "1.5"],
-            "got '1.5', takes a whole number",
+            "--tokens: must be a whole number (got '1.5')",
         ),
-        (["record", "--model", "m", "--input", "-1", "--output", "0"], "input_tokens: got -1"),
+        (
+            ["record", "--model", "m", "--input", "-1", "--output", "0"],
+            "input_tokens: must be a whole number from 0 to",
+        ),
         (
             ["record", "--model", "m", "--input", "1", "--output", "0", "--outcome", "success"],
-            "outcome: got 'success', takes a decision_id with it",
+            "outcome: needs a decision_id, the decision that it belongs to",
         ),
         (
             ["record", "--model", "m", "--input", "1", "--output", "0", "--decision-id", "9"],
-            "decision_id: got 9, takes the decision_id of a route_task answer",
+            "decision_id: must be the decision_id of a route_task answer (got 9)",
         ),
-        (["config", "set", "session_limit"], "got 'session_limit', takes NAME=VALUE"),
-        (["config", "set", "nonsense=1"], "setting: got 'nonsense', takes one of"),
-        (["config", "set", "session_limit.x=1"], "takes session_limit without a part"),
-        (["config", "set", "session_limit=x"], "session_limit: got 'x'"),
+        (["config", "set", "session_limit"], "setting: must be NAME=VALUE (got 'session_limit')"),
+        (["config", "set", "nonsense=1"], "unknown setting 'nonsense' (known: token_warning"),
+        (
+            ["config", "set", "session_limit.x=1"],
+            "session_limit has no entries; only task_mappings does (got 'session_limit.x')",
+        ),
+        (["config", "set", "session_limit=x"], "session_limit: must be a whole number"),
         (
             ["config", "set", "warning_threshold=5", "token_warning_threshold=6"],
-            "setting: got 'token_warning_threshold=6', takes each setting once",
+            "setting 'token_warning_threshold' is given more than once",
         ),
         (
             ["config", "set", "task_mappings.a=m:1", "task_mappings.a=m:2"],
-            "setting: got 'task_mappings.a=m:2', takes each setting once",
+            "setting 'task_mappings.a' is given more than once",
         ),
         (
             ["replay", "--set", "task_mappings.a=m:1", "--set", "task_mappings.A=m:2"],
-            "task_mappings.A: got 'm:2', takes what was given for a before",
+            "task_mappings.A: conflicts with another entry for the task type a",
         ),
-        (["config", "get", "task_mappings.none"], "takes a task type that is mapped"),
-        (["config", "unset", "nonsense"], "setting: got 'nonsense'"),
-        (["--session", "", "status"], "--session: got ''"),
-        (["history", "--limit", "0"], "got 0, takes a whole number from 1"),
+        (["config", "get", "task_mappings.none"], "unknown mapped task type 'none'"),
+        (["config", "unset", "nonsense"], "unknown setting 'nonsense'"),
+        (["--session", "", "status"], "--session: must be 1 to 64 printable"),
+        (
+            ["history", "--limit", "0"],
+            "--limit: must be a whole number from 1 to 1000000 (got '0')",
+        ),
         (["sync"], "--since"),
-        (["sync", "--since", "yesterday"], "got 'yesterday', takes a date or time"),
-        (["sync", "--since", "0001-01-01T00:00:00+14:00"], "takes a date or time such as"),
-        (["report", "--since", "9999-12-31T23:59:59-14:00"], "takes a date or time such as"),
-        (["report", "--output", "~nobody-here/x"], "takes a path below a home that exists"),
-        (["bind", "~nobody-here/x"], "takes a path below a home that exists"),
+        (["sync", "--since", "yesterday"], "--since: must be a date or time, such as"),
+        (["sync", "--since", "0001-01-01T00:00:00+14:00"], "must be a date or time, such as"),
+        (["report", "--since", "9999-12-31T23:59:59-14:00"], "must be a date or time, such as"),
+        (["report", "--output", "~nobody-here/x"], "must be a path in an existing home folder"),
+        (["bind", "~nobody-here/x"], "must be a path in an existing home folder"),
         (
             ["--allow-path", "~nobody-here/x", "status"],
-            "--allow-path: got '~nobody-here/x', takes a path below a home that exists",
+            "--allow-path: must be a path in an existing home folder (got '~nobody-here/x')",
         ),
         (
             ["delegate", "x", "--task-type", "x", "--path", "~nobody-here/x"],
-            "--path: got '~nobody-here/x', takes a path below a home that exists",
+            "--path: must be a path in an existing home folder (got '~nobody-here/x')",
         ),
         (
             ["record", "--model", "m", "--input", "1", "--output", "0", "--seconds", "7"],
-            "seconds: got 7.0, takes a decision_id with it",
+            "seconds: needs a decision_id",
         ),
         (
             ["replay", "--set", 'task_mappings={"debug": ["a,b,c,d,e,f,g,h", "i"]}'],
-            "takes a model name, up to 8 in order",
+            "must be a model name, up to 8 in order",
         ),
-        (["bind", "/does/not/exist"], "takes a folder that exists"),
+        (["bind", "/does/not/exist"], "must be an existing folder"),
     ],
 )
 def test_wrong_usage_exits_with_2_and_says_what_is_taken(
@@ -201,10 +216,93 @@ def test_wrong_usage_exits_with_2_and_says_what_is_taken(
     assert message in refused(home, *arguments)
 
 
+def test_a_wrong_command_line_is_two_lines_without_the_usage(home: Path) -> None:
+    urgent = ("route", "--task-type", "x", "--classification", "urgent")
+    assert refused(home, *urgent) == (
+        "immunos-mcp route: --classification: must be routine, creative or critical (got 'urgent')\n"
+        "Try 'immunos-mcp route --help'.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "error"),
+    [
+        (
+            ["route", "--task-type", "x", "--classification", "critcal"],
+            2,
+            {
+                "message": (
+                    "--classification: must be routine, creative or critical "
+                    "(got 'critcal'; did you mean 'critical'?)"
+                ),
+                "problems": [
+                    {
+                        "field": "--classification",
+                        "got": "critcal",
+                        "expected": "routine, creative or critical",
+                        "nearest": "critical",
+                    }
+                ],
+            },
+        ),
+        (
+            ["record", "--model", "m", "--input", "-1", "--output", str(2**129)],
+            2,
+            {
+                "message": "input_tokens: must be a whole number from 0 to 1000000000000 (got -1)",
+                "problems": [
+                    {
+                        "field": "input_tokens",
+                        "got": -1,
+                        "expected": "a whole number from 0 to 1000000000000",
+                    }
+                ],
+            },
+        ),
+        (
+            ["history", "--session", "x" * 300],
+            2,
+            {
+                "message": (
+                    "--session: must be 1 to 64 printable characters "
+                    f"(got '{'x' * 59}... (300 characters))"
+                ),
+                "problems": [
+                    {
+                        "field": "--session",
+                        "got": f"'{'x' * 59}... (300 characters)",
+                        "expected": "1 to 64 printable characters",
+                    }
+                ],
+            },
+        ),
+        (
+            ["config"],
+            1,
+            {"message": "ledger / is a folder; name a file with --db or IMMUNOS_DB"},
+        ),
+    ],
+)
+def test_with_json_an_error_is_one_line_of_json(
+    home: Path, arguments: list[str], code: int, error: dict[str, object]
+) -> None:
+    folder = ("--db", "/") if code == 1 else ()
+    written = refused(home, "--json", *folder, *arguments, code=code)
+    assert written.count("\n") == 1
+    assert json.loads(written) == {"error": error}
+
+
+def test_with_json_an_answer_that_cannot_be_written_is_an_error_in_json(home: Path) -> None:
+    done = through_shell(home, SILENT, "status", "--json")
+    assert done.returncode == 1
+    assert list(json.loads(done.stderr)) == ["error"]
+    assert "standard output cannot be written" in json.loads(done.stderr)["error"]["message"]
+
+
 def test_a_bad_variable_is_wrong_usage_too(home: Path) -> None:
     done = wire.run(home, "status", variables={"IMMUNOS_TRANSCRIPTS": "maybe"})
     assert done.returncode == 2
-    assert "IMMUNOS_TRANSCRIPTS: got 'maybe', takes on or off" in done.stderr
+    assert "IMMUNOS_TRANSCRIPTS: must be on or off (got 'maybe')" in done.stderr
 
 
 def test_a_ledger_that_cannot_be_used_exits_with_1(home: Path) -> None:
@@ -225,7 +323,8 @@ def test_help_has_examples_and_the_version_is_told(home: Path) -> None:
 def test_commands_about_all_sessions_take_no_session(home: Path, command: tuple[str, ...]) -> None:
     done = wire.run(home, *command, "--session", "shop")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "--session: got 'shop', takes nothing with this command" in done.stderr
+    message = f"--session cannot be used with `{command[0]}`, which covers all sessions"
+    assert done.stderr == f"immunos-mcp: {message}\n"
     assert not wire.ledger_path(home).exists()
 
 
@@ -292,7 +391,11 @@ def test_an_answer_that_cannot_be_written_is_a_failure_told_in_a_line(
     words = (
         "free some space or name another file" if arguments[0] == "export" else "all else is done"
     )
-    assert done.stderr == f"immunos-mcp: standard output cannot be written ({why}); {words}\n"
+    message = f"standard output cannot be written ({why}); {words}"
+    if "--json" in arguments:
+        assert json.loads(done.stderr) == {"error": {"message": message}}
+    else:
+        assert done.stderr == f"immunos-mcp: {message}\n"
 
 
 @pytest.mark.parametrize("command", ["status", "statusline"])
@@ -373,7 +476,10 @@ def test_a_preset_maps_the_default_task_types_to_other_models(home: Path) -> Non
     said(home, "config", "preset", "default")
     assert said(home, "config", "get", "task_mappings.debug") == "qwen2.5-coder:7b"
     refused = wire.run(home, "config", "preset", "1gb")
-    assert (refused.returncode, "takes one of default, 8gb" in refused.stderr) == (2, True)
+    assert (refused.returncode, "unknown preset '1gb' (did you mean " in refused.stderr) == (
+        2,
+        True,
+    )
 
 
 Ran = tuple[int, str, str]
@@ -545,7 +651,7 @@ def test_one_bad_setting_refuses_all_with_2(
 ) -> None:
     code, out, err = typed("config", "set", *words)
     assert (code, out) == (2, "")
-    assert err.startswith(f"immunos-mcp: {field}: got ")
+    assert field in err
     assert parsed(typed("config", "get", "--json")) == setting_values(Settings())
 
 
@@ -567,7 +673,7 @@ def test_a_mapping_is_shown_by_its_task_type_in_any_spelling(typed: Callable[...
 def test_a_setting_that_has_no_parts_is_not_shown_by_one(typed: Callable[..., Ran]) -> None:
     code, out, err = typed("config", "get", "session_limit.debug")
     assert (code, out) == (2, "")
-    assert err.startswith("immunos-mcp: setting: got 'session_limit.debug', takes ")
+    assert err.startswith("immunos-mcp: session_limit has no entries; ")
 
 
 def test_what_was_unset_is_the_default_again(typed: Callable[..., Ran]) -> None:
@@ -742,15 +848,19 @@ def test_what_cannot_be_taken_ends_with_2_in_words_and_makes_no_session(
 
 def test_a_number_of_too_many_digits_is_refused_in_a_short_line(typed: Callable[..., Ran]) -> None:
     _, _, err = typed("route", *TASK, "--tokens", "9" * 5000)
-    assert err.splitlines()[-1] == (
-        f"immunos-mcp route: error: argument --tokens: got '{'9' * 60}', takes a whole number"
-    )
+    assert err.splitlines() == [
+        f"immunos-mcp route: --tokens: must be a whole number (got '{'9' * 59}... (5000 characters))",
+        "Try 'immunos-mcp route --help'.",
+    ]
 
 
 def test_the_home_of_somebody_unknown_is_wrong_usage(typed: Callable[..., Ran]) -> None:
     code, out, err = typed("status", "--db", "~nobody_of_this_name/a.db")
     assert (code, out) == (2, "")
-    assert err.startswith("immunos-mcp: --db: got '~nobody_of_this_name/a.db', takes ")
+    assert err == (
+        "immunos-mcp: --db: must be a path in an existing home folder "
+        "(got '~nobody_of_this_name/a.db')\n"
+    )
 
 
 def test_a_folder_whose_name_is_no_text_does_not_count_as_a_damaged_ledger(
@@ -784,7 +894,7 @@ def test_a_broken_setting_in_the_ledger_ends_with_1_until_it_is_mended(
     )
     code, out, err = typed("status")
     assert (code, out) == (1, "")
-    assert "session_limit: got 'many'" in err
+    assert "session_limit: must be a whole number" in err
     assert typed("config", "unset", "session_limit")[0] == 0
     assert parsed(typed("status", "--json"))["session_limit"] == 200_000
 

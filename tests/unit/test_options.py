@@ -156,8 +156,8 @@ def test_telemetry_from_beyond_this_machine_is_refused(given: str) -> None:
     ):
         with pytest.raises(InvalidInputError) as refused:
             read(environment, {"telemetry": flag})
-        takes = "on, off, or a loopback address such as 127.0.0.1:4318"
-        assert refused.value.problems == (Problem(field, given, takes),)
+        expected = "on, off or a loopback address such as 127.0.0.1:4318"
+        assert refused.value.problems == (Problem(field, given, expected),)
 
 
 def test_an_empty_flag_for_the_database_leaves_it_to_the_variable() -> None:
@@ -202,8 +202,8 @@ def test_an_allowed_path_below_no_home_is_named_by_where_it_was_given(
 ) -> None:
     with pytest.raises(InvalidInputError) as refused:
         read(environment, flags)
-    takes = "a path below a home that exists"
-    assert refused.value.problems == (Problem(field, "~nobody_/a", takes),)
+    expected = "a path in an existing home folder"
+    assert refused.value.problems == (Problem(field, "~nobody_/a", expected),)
 
 
 def test_where_there_is_no_home_a_file_has_to_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,8 +213,7 @@ def test_where_there_is_no_home_a_file_has_to_be_named(monkeypatch: pytest.Monke
     monkeypatch.setattr(Path, "home", no_home)
     with pytest.raises(InvalidInputError) as refused:
         read({})
-    takes = "a file, where there is no home"
-    assert refused.value.problems == (Problem("IMMUNOS_DB", None, takes),)
+    assert str(refused.value) == "IMMUNOS_DB: is required, since there is no home folder"
     assert read({"IMMUNOS_DB": "/a.db"}).database == Path("/a.db")
 
 

@@ -6,7 +6,7 @@ import io
 import os
 import shutil
 import sys
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,9 +71,9 @@ def _installed_in_json(given: Namespace, plan: Plan, backups: Sequence[Path]) ->
 
 def _is_agreed(given: Namespace) -> bool:
     if given.json or not sys.stdin.isatty():
-        where = "with --json" if given.json else "where nobody can be asked"
-        takes = f"--yes to apply it or --print only to see it, {where}"
-        raise InvalidInputError(Problem("install", "neither", takes))
+        where = "with --json" if given.json else "without a terminal to ask on"
+        message = f"install needs --yes to apply the changes, or --print to show them, {where}"
+        raise InvalidInputError(Problem("install", None, message=message))
     try:
         return input("Apply? [y/N] ").strip().lower() in {"y", "yes"}
     except EOFError:
@@ -126,17 +126,15 @@ def _understood(arguments: Sequence[str], environment: Mapping[str, str]) -> Opt
     Raises:
         InvalidInputError: it would not serve.
     """
-    said = io.StringIO()
     try:
-        with redirect_stderr(said), redirect_stdout(said):
+        with redirect_stdout(io.StringIO()):
             given = program.parse(arguments)
     except SystemExit:
-        reason = said.getvalue().strip().rpartition("\n")[2].partition("error: ")[2]
-        takes = f"what {PROGRAM} serves with ({reason or 'this ends at once'})"
-        raise InvalidInputError(Problem("args", " ".join(arguments), takes)) from None
+        message = f"args: {PROGRAM} {' '.join(arguments)} prints something and exits"
+        raise InvalidInputError(Problem("args", " ".join(arguments), message=message)) from None
     if given.command is not None:
-        takes = "no command: without one it serves"
-        raise InvalidInputError(Problem("args", " ".join(arguments), takes))
+        message = f"args: {PROGRAM} serves only without a command (got {given.command.name})"
+        raise InvalidInputError(Problem("args", " ".join(arguments), message=message))
     return options.read(environment, vars(given))
 
 

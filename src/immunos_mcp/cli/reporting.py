@@ -31,7 +31,7 @@ async def _report(archive: Archive, given: Namespace) -> Answered | None:
     from immunos_mcp.reports import prices
 
     if given.open and given.format not in {None, "html"}:
-        raise InvalidInputError(Problem("--format", given.format, "html, where --open shows it"))
+        raise InvalidInputError(Problem("--format", given.format, "html with --open"))
     form = "html" if given.open else _form(given, "text", "json")
     path = _report_path(given)
     answer = await archive.report(given.since, prices.list_prices(datetime.now(UTC)))
@@ -68,7 +68,7 @@ def _form(given: Namespace, default: str, of_json: str) -> str:
     if not given.json:
         return given.format or default
     if given.format not in {None, of_json}:
-        raise InvalidInputError(Problem("--format", given.format, f"{of_json}, beside --json"))
+        raise InvalidInputError(Problem("--format", given.format, f"{of_json} with --json"))
     return of_json
 
 
@@ -81,8 +81,8 @@ def _report_path(given: Namespace) -> Path | None:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        takes = f"--output FILE, since {folder} cannot be made ({error.strerror})"
-        raise InvalidInputError(Problem("--open", "no file", takes)) from error
+        message = f"--open: cannot create {folder} ({error.strerror}); name a file with --output"
+        raise InvalidInputError(Problem("--open", str(folder), message=message)) from error
     return folder / "report.html"
 
 
@@ -132,8 +132,9 @@ async def _export(archive: Archive, given: Namespace) -> Answered | None:
     form = _form(given, "jsonl", "jsonl")
     tables: list[str] = given.table
     if form == "csv" and len(tables) != 1:
-        got = ", ".join(tables) or "none"
-        raise InvalidInputError(Problem("--table", got, "exactly one table with --format csv"))
+        got = ", ".join(tables)
+        message = f"--format csv: needs exactly one --table (got {got or 'none'})"
+        raise InvalidInputError(Problem("--table", got, message=message))
     if given.output is None:
         output = output_file.Output(sys.stdout.buffer, "standard output")
         await archive.export(tables, given.since, rows.sink(form, output))

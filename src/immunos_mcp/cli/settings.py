@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from immunos_mcp.cli import terminal
-from immunos_mcp.cli.assignments import assignments, split
+from immunos_mcp.cli.assignments import assignments, split, without_entries
 from immunos_mcp.cli.command import Command
 from immunos_mcp.cli.console import CLIENT, Answered, limit, on_archive, on_ledger
-from immunos_mcp.errors import InvalidInputError, Problem
+from immunos_mcp.errors import InvalidInputError, unknown
 from immunos_mcp.rules import setting_changes, settings
 from immunos_mcp.rules.names import normalise_task_type
 from immunos_mcp.server import text
@@ -29,10 +29,10 @@ async def _get(router: Router, given: Namespace) -> Answered:
     value = values[name]
     if entry is not None:
         if not isinstance(value, dict):
-            raise InvalidInputError(Problem("setting", given.name, f"{name} without a part"))
+            raise InvalidInputError(without_entries(given.name, name))
         task_type = normalise_task_type(entry, given.name)
         if task_type not in value:
-            raise InvalidInputError(Problem("setting", given.name, "a task type that is mapped"))
+            raise InvalidInputError(unknown("setting", "mapped task type", task_type, value))
         value = value[task_type]
     shown = terminal.settings(value) if isinstance(value, dict) else setting_changes.to_text(value)
     return Answered({given.name: value}, shown)

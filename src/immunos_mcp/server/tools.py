@@ -137,7 +137,8 @@ async def delegate_task(call: ToolCall, given: DelegateTaskArguments) -> Reply:
         return Reply(text.delegated(answer), answer)
     if given.prompt is None or given.task_type is None:
         missing = "prompt" if given.prompt is None else "task_type"
-        raise InvalidInputError(Problem(missing, None, "text, unless a handle is given"))
+        message = f"{missing}: is required unless a handle is given"
+        raise InvalidInputError(Problem(missing, None, message=message))
     asked = DelegationRequest(
         prompt=given.prompt,
         task_type=given.task_type,

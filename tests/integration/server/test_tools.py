@@ -392,7 +392,6 @@ async def test_a_decision_is_closed_once(tmp_path: Path) -> None:
         await answer(client, "record_usage", **closing, outcome="success")
         before = wire.dump(file)
         result = await client.call_tool("record_usage", {**closing, "outcome": "failure"})
-        words = f"takes no other outcome: decision {decision_id} is closed as success"
         assert result.is_error
-        assert text_of(result) == f"outcome: got 'failure', {words}"
+        assert "closed as success" in text_of(result)
         assert wire.dump(file) == before

@@ -31,100 +31,130 @@ if TYPE_CHECKING:
 ROUTE = {"task_type": "debug", "classification": "routine"}
 RECORD = {"model": "m", "input_tokens": 1, "output_tokens": 2}
 
+COUNT = "estimated_tokens: must be a whole number from 0 to 1000000000000"
+
 BAD: list[tuple[type[arguments.Arguments], dict[str, Any], str]] = [
-    (arguments.RouteTaskArguments, {}, "task_type: got nothing, takes 1 to 64"),
-    (arguments.RouteTaskArguments, {**ROUTE, "task_type": 5}, "task_type: got 5, takes 1 to 64"),
+    (arguments.RouteTaskArguments, {}, "task_type: is required; must be a task type of 1 to 64"),
+    (
+        arguments.RouteTaskArguments,
+        {**ROUTE, "task_type": 5},
+        "task_type: must be a task type of 1 to 64 printable characters, such as code_review (got 5)",
+    ),
     (
         arguments.RouteTaskArguments,
         {**ROUTE, "classification": "urgent"},
-        "classification: got 'urgent', takes routine, creative or critical",
+        "classification: must be routine, creative or critical (got 'urgent')",
     ),
     (
         arguments.RouteTaskArguments,
-        {**ROUTE, "estimated_tokens": -1},
-        "estimated_tokens: got -1, takes a whole number from 0 to 1000000000000",
+        {**ROUTE, "classification": "Critcal"},
+        "must be routine, creative or critical (got 'Critcal'; did you mean 'critical'?)",
     ),
-    (arguments.RouteTaskArguments, {**ROUTE, "estimated_tokens": 1.5}, "estimated_tokens: got 1.5"),
-    (arguments.RouteTaskArguments, {**ROUTE, "estimated_tokens": "5"}, "estimated_tokens: got '5'"),
-    (
-        arguments.RouteTaskArguments,
-        {**ROUTE, "estimated_tokens": True},
-        "estimated_tokens: got true",
-    ),
-    (
-        arguments.RouteTaskArguments,
-        {**ROUTE, "estimated_tokens": 2**63},
-        "estimated_tokens: got 9223372036854775808",
-    ),
-    (
-        arguments.RouteTaskArguments,
-        {**ROUTE, "estimated_tokens": 10**400},
-        "estimated_tokens: got a whole number of 1329 bits",
+    *(
+        (arguments.RouteTaskArguments, {**ROUTE, "estimated_tokens": value}, f"{COUNT} (got {got})")
+        for value, got in (
+            (-1, "-1"),
+            (1.5, "1.5"),
+            ("5", "'5'"),
+            (True, "true"),
+            (2**63, "9223372036854775808"),
+            (10**400, "a whole number of 1329 bits"),
+        )
     ),
     (
         arguments.RouteTaskArguments,
         {**ROUTE, "priority": 1},
-        "priority: got 1, takes no such argument; there are task_type, classification",
+        (
+            "priority: no such argument (the arguments are task_type, classification, estimated_tokens, "
+            "explain, session)"
+        ),
     ),
-    (arguments.RouteTaskArguments, {**ROUTE, "a\nb": 1}, "'a\\nb': got 1, takes no such argument"),
-    (arguments.RecordUsageArguments, {"model": "m"}, "output_tokens: got nothing"),
+    (
+        arguments.RouteTaskArguments,
+        {**ROUTE, "estimated_token": 1},
+        "estimated_token: no such argument (did you mean estimated_tokens?)",
+    ),
+    (
+        arguments.RouteTaskArguments,
+        {**ROUTE, "a\nb": 1},
+        "'a\\nb': no such argument (the arguments",
+    ),
+    (arguments.RecordUsageArguments, {"model": "m"}, "output_tokens: is required; must be a whole"),
     (
         arguments.RecordUsageArguments,
         {**RECORD, "outcome": "meh"},
-        "outcome: got 'meh', takes success",
+        "outcome: must be success or failure (got 'meh')",
     ),
-    (arguments.RecordUsageArguments, {**RECORD, "decision_id": "7"}, "decision_id: got '7'"),
-    (arguments.ResetSessionArguments, {"reason": ["x"]}, "reason: got ['x'], takes text"),
+    (
+        arguments.RecordUsageArguments,
+        {**RECORD, "outcome": "failed"},
+        "outcome: must be success or failure (got 'failed'; did you mean 'failure'?)",
+    ),
+    (
+        arguments.RecordUsageArguments,
+        {**RECORD, "decision_id": "7"},
+        "decision_id: must be the decision_id of a route_task answer (got '7')",
+    ),
+    (arguments.ResetSessionArguments, {"reason": ["x"]}, "reason: must be text (got ['x'])"),
     (
         arguments.UpdateConfigArguments,
         {"dry_run": "yes"},
-        "dry_run: got 'yes', takes true or false",
+        "dry_run: must be true or false (got 'yes')",
     ),
     (
         arguments.UpdateConfigArguments,
         {"input_weight": float("nan")},
-        "input_weight: got nan, takes a number from 0 to 100",
+        "input_weight: must be a number from 0 to 100 in steps of 0.001 (got nan)",
     ),
-    (arguments.UpdateConfigArguments, {"warning_threshold": 0}, "warning_threshold: got 0, takes"),
+    (
+        arguments.UpdateConfigArguments,
+        {"warning_threshold": 0},
+        "warning_threshold: must be a whole",
+    ),
     (
         arguments.UpdateConfigArguments,
         {"task_mappings": {"debug": 5}},
-        "task_mappings: got {'debug': 5}, takes an object of task type",
+        "task_mappings: must be an object that maps each task type to a model",
     ),
     (
         arguments.UpdateConfigArguments,
         {"task_mappings": {"!": "m"}},
-        "task_mappings: got {'!': 'm'}, takes for task_mappings.! 1 to 64",
+        "task_mappings.!: must be a task type of 1 to 64",
     ),
     (
         arguments.UpdateConfigArguments,
         {"task_mappings": {"!": "m", "debug": "a b", "plan": "m:1"}},
         (
-            "takes for task_mappings.! 1 to 64 printable characters, such as code_review, "
-            "for task_mappings.debug a model name"
+            "task_mappings.!: must be a task type of 1 to 64 printable characters, such as "
+            "code_review (got '!'); task_mappings.debug: must be a model name of 1 to 200 ASCII "
+            "characters without spaces (got 'a b')"
         ),
     ),
     (
         arguments.UpdateConfigArguments,
         {"token_warning_threshold": 5, "warning_threshold": 6},
-        "warning_threshold: got 6, takes nothing beside token_warning_threshold, which is the same",
+        "warning_threshold: cannot be used with token_warning_threshold, its full name",
     ),
     (
         arguments.UpdateConfigArguments,
         {"task_mappings": {"debug": "m:1", "Debug": "m:2"}},
-        "takes for task_mappings.Debug what was given for debug before",
+        "task_mappings.Debug: conflicts with another entry for the task type debug",
     ),
     (
         arguments.RouteTaskArguments,
         {**ROUTE, "priority": None},
-        "priority: got nothing, takes no such argument",
+        "priority: no such argument",
     ),
-    (arguments.UpdateConfigArguments, {"claude_model": "a b"}, "claude_model: got 'a b', takes"),
+    (
+        arguments.UpdateConfigArguments,
+        {"claude_model": "a b"},
+        "claude_model: must be a model name",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("model", "sent", "message"), BAD)
-def test_a_bad_argument_is_named_with_what_it_got_and_what_it_takes(
+def test_a_bad_argument_is_named_with_what_it_must_be_and_what_was_sent(
     model: type[arguments.Arguments], sent: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(InvalidInputError) as refused:
@@ -418,12 +448,12 @@ def test_every_argument_is_taken_as_it_is_and_every_field_is_tried(
     assert set(GOOD[model]) == set(model.model_fields)
 
 
-@pytest.mark.parametrize(("model", "field", "takes", "bad"), NUMBERS)
+@pytest.mark.parametrize(("model", "field", "expected", "bad"), NUMBERS)
 def test_a_number_that_cannot_be_taken_is_named_with_what_it_got(
-    model: type[arguments.Arguments], field: str, takes: str, bad: tuple[Any, ...]
+    model: type[arguments.Arguments], field: str, expected: str, bad: tuple[Any, ...]
 ) -> None:
     found = [problems(model, {**GOOD[model], field: value}) for value in bad]
-    assert found == [(Problem(field, value, takes),) for value in bad]
+    assert found == [(Problem(field, value, expected),) for value in bad]
 
 
 @pytest.mark.parametrize(("model", "field"), FIELDS)
@@ -469,10 +499,10 @@ def test_an_unknown_argument_is_named_with_those_there_are(
 ) -> None:
     (problem,) = problems(model, {**GOOD[model], name: "x"})
     assert problem.field.isprintable()
-    assert (problem.got, problem.takes) == (
-        "x",
-        f"no such argument; there are {', '.join(model.model_fields)}",
-    )
+    known = ", ".join(model.model_fields)
+    assert (problem.got, problem.expected) == ("x", f"one of {known}")
+    hint = f"did you mean {problem.nearest}?" if problem.nearest else f"the arguments are {known}"
+    assert str(problem) == f"{problem.field}: no such argument ({hint})"
 
 
 def test_an_unknown_argument_with_half_a_character_is_named_too() -> None:
@@ -482,7 +512,8 @@ def test_an_unknown_argument_with_half_a_character_is_named_too() -> None:
 
 def test_a_number_too_long_to_be_written_is_named_inside_an_object_too() -> None:
     (problem,) = problems(arguments.UpdateConfigArguments, {"task_mappings": {"debug": 10**5000}})
-    assert "task_mappings: got " in str(problem)
+    assert str(problem).startswith("task_mappings: must be ")
+    assert len(str(problem)) < 300
 
 
 def test_a_setting_given_under_both_its_names_is_refused() -> None:
@@ -513,7 +544,8 @@ def test_a_word_outside_the_closed_ones_is_refused_with_all_of_them(
     model: type[arguments.Arguments], field: str, words: str
 ) -> None:
     for value in ("", "Routine", "SUCCESS", "stop ", 1, False):
-        assert problems(model, {**GOOD[model], field: value}) == (Problem(field, value, words),)
+        (problem,) = problems(model, {**GOOD[model], field: value})
+        assert problem._replace(nearest=None) == Problem(field, value, words)
     for word in words.replace(" or ", ", ").split(", "):
         assert getattr(arguments.parse(model, {**GOOD[model], field: word}), field) == word
 
