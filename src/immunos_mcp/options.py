@@ -182,7 +182,20 @@ def expanded(text: str, field: str) -> Path:
 
 
 def _database(text: str, field: str) -> Path:
-    return (expanded(text, field) if text else default_database()).absolute()
+    """Return the ledger's file; only the default one's folders are created where they are missing."""
+    if not text:
+        return default_database().absolute()
+    file = expanded(text, field).absolute()
+    if os.path.isdir(file.parent) or _is_default(file):  # noqa: PTH112  # never raises
+        return file
+    raise InvalidInputError(Problem(field, text, "a file in an existing folder"))
+
+
+def _is_default(file: Path) -> bool:
+    try:
+        return file == default_database().absolute()
+    except RuntimeError:
+        return False
 
 
 def _absolute(text: str, field: str) -> Path:

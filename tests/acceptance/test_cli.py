@@ -16,6 +16,7 @@ import wire
 
 from immunos_mcp import __version__
 from immunos_mcp.cli import main
+from immunos_mcp.errors import shown
 from immunos_mcp.rules.settings import Settings
 from immunos_mcp.rules.settings import values as setting_values
 
@@ -309,6 +310,18 @@ def test_a_ledger_that_cannot_be_used_exits_with_1(home: Path) -> None:
     assert refused(home, "status", "--db", str(home), code=1) == (
         f"immunos-mcp: ledger {home} is a folder; name a file with --db or IMMUNOS_DB\n"
     )
+
+
+@pytest.mark.parametrize("command", [("status",), ("install", "codex", "--yes"), ()])
+def test_a_mistyped_folder_of_the_ledger_is_wrong_usage_and_is_not_created(
+    home: Path, command: tuple[str, ...]
+) -> None:
+    file = home / "nowher" / "x.db"
+    message = f"must be a file in an existing folder (got {shown(str(file))})"
+    assert refused(home, "--db", str(file), *command) == f"immunos-mcp: --db: {message}\n"
+    done = wire.run(home, *command, variables={"IMMUNOS_DB": str(file)})
+    assert (done.returncode, done.stderr) == (2, f"immunos-mcp: IMMUNOS_DB: {message}\n")
+    assert list(home.iterdir()) == []
 
 
 def test_help_has_examples_and_the_version_is_told(home: Path) -> None:

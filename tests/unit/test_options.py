@@ -92,6 +92,23 @@ def test_the_home_of_somebody_unknown_is_refused(
         read(environment, {"db": flag})
 
 
+@pytest.mark.parametrize("where", ["--db", "IMMUNOS_DB"])
+def test_a_file_in_a_folder_that_does_not_exist_is_refused_and_nothing_is_created(
+    own_home: Path, where: str
+) -> None:
+    file = str(own_home / "nowher" / "x.db")
+    environment, flag = ({}, file) if where == "--db" else ({"IMMUNOS_DB": file}, None)
+    with pytest.raises(InvalidInputError) as refused:
+        read(environment, {"db": flag})
+    assert refused.value.problems == (Problem(where, file, "a file in an existing folder"),)
+    assert list(own_home.iterdir()) == []
+
+
+def test_the_default_file_may_be_named_before_its_folder_exists(own_home: Path) -> None:
+    assert read({"IMMUNOS_DB": "~/.immunos/db/immunos.db"}).database == default_database()
+    assert list(own_home.iterdir()) == []
+
+
 @pytest.mark.parametrize(("text", "is_on"), [("on", True), ("off", False)])
 def test_transcripts_are_read_unless_they_are_switched_off(text: str, is_on: bool) -> None:
     assert read({"IMMUNOS_TRANSCRIPTS": text}, {"db": "/a.db", "session": "s"}) == Options(

@@ -119,7 +119,7 @@ def test_folders_that_are_made_are_private(home: Path) -> None:
 
 def test_where_nobody_can_be_asked_nothing_is_applied_unasked(home: Path) -> None:
     refused = run(home, "cursor", code=2)
-    assert "--yes to apply it or --print only to see it" in refused.stderr
+    assert "install needs --yes to apply the changes, or --print to show them" in refused.stderr
     assert tree(home) == {}
 
 
