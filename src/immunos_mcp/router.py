@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from immunos_mcp.answers.routing import RouteAnswer, answered
+from immunos_mcp.answers.routing import RoutedTask, answered
 from immunos_mcp.answers.sessions import BindAnswer, ResetAnswer
 from immunos_mcp.answers.settings import ConfigAnswer
 from immunos_mcp.answers.usage import OutcomeAnswer
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from immunos_mcp.answers.models import ModelsAnswer
-    from immunos_mcp.answers.routing import Explanation
+    from immunos_mcp.answers.routing import Explanation, RouteAnswer
     from immunos_mcp.answers.status import StatusAnswer
     from immunos_mcp.answers.usage import RecordAnswer
     from immunos_mcp.assistants.follower import Follower
@@ -123,7 +123,22 @@ class Router:
         *,
         explain: bool = False,
     ) -> RouteAnswer:
-        """Decide which model does a task, log the decision, and tell how it came about if asked."""
+        """Decide which model does a task, log the decision, and explain it if asked."""
+        routed = await self.decide_task(
+            task_type, classification, estimated_tokens, session, explain=explain
+        )
+        return routed.answer
+
+    async def decide_task(
+        self,
+        task_type: str,
+        classification: str,
+        estimated_tokens: int | None = None,
+        session: str | None = None,
+        *,
+        explain: bool = False,
+    ) -> RoutedTask:
+        """Do what ``route_task`` does, and return the logged decision beside its answer."""
         name = self._session_name(session)
         task = Task(
             names.normalise_task_type(task_type),
@@ -151,7 +166,7 @@ class Router:
         logged = await self._ledger.write(
             decide, name, self._clock(), task, rule, self._engine_text(engine)
         )
-        return answered(logged, explanations[0] if explanations else None)
+        return RoutedTask(answered(logged, explanations[0] if explanations else None), logged)
 
     async def record_usage(
         self,

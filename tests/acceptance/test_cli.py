@@ -40,7 +40,8 @@ def refused(home: Path, *arguments: str, code: int = 2) -> str:
 
 def test_a_day_at_the_command_line(home: Path) -> None:
     assert said(home, "route", "--task-type", "Code Review", "--classification", "routine") == (
-        "Use qwen2.5-coder:7b (ollama): task_optimized. Session 0 tokens, normal. decision_id 1"
+        "qwen2.5-coder:7b (local) does this task: code_review is mapped to it.\n"
+        "Budget: 0 of 200,000 tokens (normal). Decision 1; explain it with `immunos-mcp explain 1`."
     )
     usage = ("record", "--model", "claude-sonnet-4.5", "--output", "0", "--input")
     assert said(home, *usage, "150000", "--decision-id", "1", "--outcome", "success") == (
@@ -48,8 +49,10 @@ def test_a_day_at_the_command_line(home: Path) -> None:
     )
     essay = ("route", "--classification", "routine", "--task-type", "essay", "--tokens", "5")
     assert said(home, *essay) == (
-        "Use qwen2.5-coder:7b (ollama): token_budget_warning. Session 150000 tokens, warning. "
-        "decision_id 2. After it: 150000, warning"
+        "qwen2.5-coder:7b (local) does this task: the budget has reached the warning threshold "
+        "(150,000 of 150,000 tokens), and from there routine tasks stay local.\n"
+        "Budget: 150,000 of 200,000 tokens (warning), 150,000 after this task. "
+        "Decision 2; explain it with `immunos-mcp explain 2`."
     )
     said(home, *usage, "30000", "--request-id", "r1", "--cache-read", "7", "--cache-creation", "1")
     repeated = said(
@@ -57,7 +60,7 @@ def test_a_day_at_the_command_line(home: Path) -> None:
     )
     assert repeated.startswith("Already recorded, nothing changed. Session 180001 tokens, critical")
     assert said(home, "route", "--task-type", "x", "--classification", "critical").startswith(
-        "Use qwen2.5-coder:7b (ollama): token_budget_exceeded."
+        "qwen2.5-coder:7b (local) does this task: the budget has reached the auto-switch threshold"
     )
     shown = said(home, "status").splitlines()
     assert shown[1].startswith("[##################--] 90 %  180,001 of 200,000 budget tokens")
@@ -532,10 +535,13 @@ def parsed(done: Ran) -> Any:
 
 
 TASK = ("--task-type", "debug", "--classification", "routine")
-ROUTED = "Use qwen2.5-coder:7b (ollama): task_optimized. Session 0 tokens, normal. decision_id 1\n"
+ROUTED = (
+    "qwen2.5-coder:7b (local) does this task: debug is mapped to it.\n"
+    "Budget: 0 of 200,000 tokens (normal). Decision 1; explain it with `immunos-mcp explain 1`.\n"
+)
 
 
-def test_a_command_prints_one_line_and_ends_with_0(typed: Callable[..., Ran]) -> None:
+def test_a_command_prints_its_answer_and_ends_with_0(typed: Callable[..., Ran]) -> None:
     assert typed("route", *TASK) == (0, ROUTED, "")
 
 

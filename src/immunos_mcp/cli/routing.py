@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 
 async def _route(router: Router, given: Namespace) -> Answered:
-    answer = await router.route_task(given.task_type, given.classification, given.tokens)
-    return Answered(answer, text.routed(answer))
+    routed = await router.decide_task(given.task_type, given.classification, given.tokens)
+    settings = await router.get_config()
+    return Answered(routed.answer, terminal.routed(routed.logged, settings))
 
 
 def _add_route_arguments(parser: ArgumentParser) -> None:

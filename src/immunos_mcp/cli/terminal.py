@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from immunos_mcp.domain import ChangedBy, Provider, Reason
 from immunos_mcp.rules.formatting import minute, second
+from immunos_mcp.rules.obstacles import obstacle
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -16,8 +18,9 @@ if TYPE_CHECKING:
     from immunos_mcp.answers.routing import ExplainAnswer
     from immunos_mcp.answers.sessions import SessionSummary
     from immunos_mcp.answers.status import StatusAnswer
-    from immunos_mcp.domain import PlanUsage
+    from immunos_mcp.domain import Decision, PlanUsage, Task
     from immunos_mcp.rules.setting_kinds import SettingValue
+    from immunos_mcp.rules.settings import Settings
 
 BAR_CELLS = 20
 NEWEST_CROSSINGS = 20
@@ -84,6 +87,91 @@ def _measured(answer: StatusAnswer) -> str:
 def _plan(usage: PlanUsage) -> str:
     window = usage.window.replace("_", "-")
     return f"{window} {usage.used_percentage:g} % used (until {minute(usage.resets_at)} UTC)"
+
+
+def routed(logged: LoggedDecision, settings: Settings) -> str:
+    """Explain who does a task and why, and below it how much of the budget is used."""
+    decision = logged.decision
+    by_claude = decision.provider is Provider.CLAUDE
+    who = f"Claude ({decision.model})" if by_claude else f"{decision.model} (local)"
+    sentences = [
+        f"{who} does this task: {_reason(decision, logged.task, settings)}.",
+        *_remarks(logged),
+    ]
+    budget = (
+        f"Budget: {decision.session_tokens:,} of {settings.session_limit:,} tokens "
+        f"({decision.warning_level}){_projection(decision)}. Decision {logged.decision_id}; "
+        f"explain it with `immunos-mcp explain {logged.decision_id}`."
+    )
+    return f"{' '.join(sentences)}\n{budget}"
+
+
+def _reason(decision: Decision, task: Task, settings: Settings) -> str:
+    match decision.reason:
+        case Reason.TASK_CRITICAL:
+            return "critical tasks stay with Claude"
+        case Reason.TASK_OPTIMIZED:
+            return f"{task.task_type} is mapped to {_mapped(decision)}"
+        case Reason.DEFAULT_COMPLEX:
+            return f"{task.task_type} is not mapped to a local model"
+        case Reason.TOKEN_BUDGET_EXCEEDED | Reason.TOKEN_BUDGET_WARNING:
+            return _budget_reason(decision, settings)
+        case Reason.PLAN_LIMIT_EXCEEDED | Reason.PLAN_LIMIT_WARNING:
+            return _plan_reason(decision, settings)
+
+
+def _budget_reason(decision: Decision, settings: Settings) -> str:
+    tokens = f"{decision.session_tokens:,}"
+    if decision.reason is Reason.TOKEN_BUDGET_EXCEEDED:
+        threshold = settings.token_auto_switch_threshold
+        return (
+            f"the budget has reached the auto-switch threshold ({tokens} of {threshold:,} tokens)"
+        )
+    threshold = settings.token_warning_threshold
+    return (
+        f"the budget has reached the warning threshold ({tokens} of {threshold:,} tokens), "
+        "and from there routine tasks stay local"
+    )
+
+
+def _plan_reason(decision: Decision, settings: Settings) -> str:
+    used = f"{decision.plan_used_percent or 0:g}% of your plan's limit is used"
+    if decision.reason is Reason.PLAN_LIMIT_EXCEEDED:
+        return f"{used}, and from {settings.plan_auto_switch_percent}% all tasks stay local"
+    return f"{used}, and from {settings.plan_warning_percent}% routine tasks stay local"
+
+
+def _mapped(decision: Decision) -> str:
+    if decision.table_model is None:
+        return "it"
+    if decision.changed_by is ChangedBy.AVAILABILITY and decision.remedy is not None:
+        return f"{decision.table_model}, {obstacle(decision.remedy).clause}"
+    if decision.trial:
+        return f"{decision.table_model}, but another model is being tried"
+    return f"{decision.table_model}, which has failed too often at it"
+
+
+def _remarks(logged: LoggedDecision) -> Iterable[str]:
+    decision, outcome = logged.decision, f"immunos-mcp outcome {logged.decision_id}"
+    if decision.remedy is not None:
+        found = obstacle(decision.remedy)
+        if decision.available is False:
+            yield f"{found.sentence}."
+        is_enough = found.is_fixed and decision.changed_by is not None
+        then = " and tasks like this go to the local model" if is_enough else ""
+        yield f"{found.advice} `{decision.remedy}`{then}."
+    if decision.trial:
+        yield f"This is a trial: record its outcome with `{outcome} success` or `{outcome} failure`."
+    if decision.advised_model is not None:
+        yield f"The track record suggests {decision.advised_model} instead."
+
+
+def _projection(decision: Decision) -> str:
+    if decision.projected_tokens is None:
+        return ""
+    level = decision.projected_level
+    changed = "" if level is None or level is decision.warning_level else f" ({level})"
+    return f", {decision.projected_tokens:,} after this task{changed}"
 
 
 def settings(values: Mapping[str, SettingValue]) -> str:

@@ -5,42 +5,54 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from immunos_mcp.domain import ChangedBy
+from immunos_mcp.domain import ChangedBy, Provider
+from immunos_mcp.rules.obstacles import obstacle
 
 if TYPE_CHECKING:
     from immunos_mcp.answers.delegation import DelegateAnswer
-    from immunos_mcp.answers.routing import Explanation, RouteAnswer
+    from immunos_mcp.answers.history import LoggedDecision
+    from immunos_mcp.answers.routing import Explanation, RoutedTask
     from immunos_mcp.answers.sessions import ResetAnswer
     from immunos_mcp.answers.settings import ConfigAnswer
     from immunos_mcp.answers.status import StatusAnswer
     from immunos_mcp.answers.usage import OutcomeAnswer, RecordAnswer
 
 
-def routed(answer: RouteAnswer) -> str:
-    """Say which model to use and why."""
+def routed(task: RoutedTask) -> str:
+    """Return who does a task and why."""
+    answer = task.answer
+    by_claude = answer.provider is Provider.CLAUDE
+    who = "Do it yourself (Claude)" if by_claude else f"Use {answer.model} ({answer.provider})"
     line = (
-        f"Use {answer.model} ({answer.provider}): {answer.reason}. "
+        f"{who}: {_unlike_mapping(task.logged)}{answer.reason}. "
         f"Session {answer.session_tokens} tokens, {answer.warning_level}. "
         f"decision_id {answer.decision_id}"
     )
-    if answer.changed_by is ChangedBy.TRACK_RECORD and answer.trial:
-        line += ". Not the mapped model, to learn how this one does"
-    elif answer.changed_by is ChangedBy.TRACK_RECORD:
-        line += ". Not the mapped model: its track record at this task type is poor"
-    elif answer.changed_by is not None:
-        line += f". Not the mapped model: {answer.remedy}"
-    elif answer.available is False:
-        line += f". It cannot run now: {answer.remedy}"
+    if answer.available is False and answer.remedy is not None:
+        line += f". {obstacle(answer.remedy).sentence} ({answer.remedy})"
     if answer.trial:
         line += ". A trial: report its outcome"
     if answer.advised_model is not None:
-        line += f". Its track record advises {answer.advised_model}"
+        line += f". The track record advises {answer.advised_model}"
     if answer.plan_used_percent is not None:
-        line += f". Plan limit {answer.plan_used_percent:g} % used"
+        line += f". Plan limit {answer.plan_used_percent:g}% used"
     if answer.projected_tokens is not None:
         level = answer.projected_level or answer.warning_level
         line += f". After it: {answer.projected_tokens}, {level}"
     return line if answer.explanation is None else f"{line}. {explained(answer.explanation)}"
+
+
+def _unlike_mapping(logged: LoggedDecision) -> str:
+    """Return why the mapped model was not chosen, or nothing if it was or none is mapped."""
+    decision = logged.decision
+    if decision.table_model is None:
+        return ""
+    mapped = f"{logged.task.task_type} is mapped to {decision.table_model}"
+    if decision.changed_by is ChangedBy.AVAILABILITY and decision.remedy is not None:
+        return f"{mapped}, {obstacle(decision.remedy).clause} ({decision.remedy}). "
+    if decision.trial:
+        return f"{mapped}, and this one is tried instead. "
+    return f"{mapped}, which fails too often. "
 
 
 def explained(explanation: Explanation) -> str:

@@ -79,14 +79,14 @@ class Reply(NamedTuple):
 
 async def route_task(call: ToolCall, given: RouteTaskArguments) -> Reply:
     """Decide which model does a task."""
-    answer = await call.router.route_task(
+    routed = await call.router.decide_task(
         given.task_type,
         given.classification,
         given.estimated_tokens,
         given.session,
         explain=given.explain or False,
     )
-    return Reply(text.routed(answer), answer)
+    return Reply(text.routed(routed), routed.answer)
 
 
 async def record_usage(call: ToolCall, given: RecordUsageArguments) -> Reply:

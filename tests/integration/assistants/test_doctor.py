@@ -404,7 +404,10 @@ def test_a_ledger_on_a_network_is_a_failure(home: Path, monkeypatch: pytest.Monk
         ({"args": ["status"]}, "serves only without a command (got status)"),
         ({"args": ["--help"]}, "prints something and exits"),
         ({"args": ["--session", "a\nb"]}, "--session: must be 1 to 64"),
-        ({"env": {"IMMUNOS_TRANSCRIPTS": "maybe"}}, "IMMUNOS_TRANSCRIPTS: must be on or off (got 'maybe')"),
+        (
+            {"env": {"IMMUNOS_TRANSCRIPTS": "maybe"}},
+            "IMMUNOS_TRANSCRIPTS: must be on or off (got 'maybe')",
+        ),
     ],
 )
 def test_arguments_that_the_server_would_refuse_are_a_failure(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -12,6 +13,7 @@ from immunos_mcp.answers.history import LoggedDecision, SettingChange
 from immunos_mcp.answers.sessions import SessionSummary
 from immunos_mcp.cli import terminal
 from immunos_mcp.domain import (
+    ChangedBy,
     Classification,
     Decision,
     Outcome,
@@ -108,6 +110,185 @@ def test_a_project_and_what_could_not_be_read_come_last(
 def test_the_bar_fills_with_the_budget_and_never_overflows(tokens: int, cells: int) -> None:
     bar = terminal.status(replace(FRESH, session_tokens=tokens)).splitlines()[1].split(" ")[0]
     assert bar == f"[{'#' * cells}{'-' * (20 - cells)}]"
+
+
+def sentences(
+    model: str,
+    reason: Reason,
+    task: Task | None = None,
+    settings: Settings | None = None,
+    **more: Any,
+) -> list[str]:
+    provider = Provider.CLAUDE if model.startswith("claude") else Provider.OLLAMA
+    figures = {"warning_level": WarningLevel.NORMAL, "session_tokens": 0, **more}
+    decision = Decision(model, provider, reason, **figures)
+    logged = LoggedDecision(
+        7, "work", NOON, task or Task("code_review", Classification.ROUTINE), decision, None
+    )
+    return terminal.routed(logged, settings or Settings()).splitlines()
+
+
+CLAUDE, CODER = "claude-sonnet-4.5", "qwen2.5-coder:7b"
+BY_CLAUDE, BY_CODER = f"Claude ({CLAUDE}) does this task: ", f"{CODER} (local) does this task: "
+UNAVAILABLE = {"changed_by": ChangedBy.AVAILABILITY, "table_model": CODER}
+POOR = {"changed_by": ChangedBy.TRACK_RECORD, "table_model": CODER}
+TRIAL = (
+    "This is a trial: record its outcome with `immunos-mcp outcome 7 success` or "
+    "`immunos-mcp outcome 7 failure`."
+)
+
+
+@pytest.mark.parametrize(
+    ("model", "reason", "more", "line"),
+    [
+        (CODER, Reason.TASK_OPTIMIZED, {}, f"{BY_CODER}code_review is mapped to it."),
+        (CLAUDE, Reason.TASK_OPTIMIZED, {}, f"{BY_CLAUDE}code_review is mapped to it."),
+        (CLAUDE, Reason.TASK_CRITICAL, {}, f"{BY_CLAUDE}critical tasks stay with Claude."),
+        (
+            CLAUDE,
+            Reason.DEFAULT_COMPLEX,
+            {},
+            f"{BY_CLAUDE}code_review is not mapped to a local model.",
+        ),
+        (
+            CLAUDE,
+            Reason.TASK_OPTIMIZED,
+            {**UNAVAILABLE, "remedy": "ollama serve"},
+            (
+                f"{BY_CLAUDE}code_review is mapped to {CODER}, but Ollama is not running. Start it with "
+                "`ollama serve` and tasks like this go to the local model."
+            ),
+        ),
+        (
+            CLAUDE,
+            Reason.TASK_OPTIMIZED,
+            {**UNAVAILABLE, "remedy": f"ollama pull {CODER}"},
+            (
+                f"{BY_CLAUDE}code_review is mapped to {CODER}, which is not installed. Get it with "
+                f"`ollama pull {CODER}` and tasks like this go to the local model."
+            ),
+        ),
+        (
+            CLAUDE,
+            Reason.TASK_OPTIMIZED,
+            {**UNAVAILABLE, "remedy": "immunos-mcp doctor"},
+            (
+                f"{BY_CLAUDE}code_review is mapped to {CODER}, but Ollama does not respond as expected. "
+                "Find out why with `immunos-mcp doctor`."
+            ),
+        ),
+        (
+            CLAUDE,
+            Reason.TASK_OPTIMIZED,
+            {**UNAVAILABLE, "remedy": "immunos-mcp models"},
+            (
+                f"{BY_CLAUDE}code_review is mapped to {CODER}, which does not generate text. "
+                "See which models do with `immunos-mcp models`."
+            ),
+        ),
+        (
+            CLAUDE,
+            Reason.TASK_OPTIMIZED,
+            {**UNAVAILABLE, "remedy": "immunos-mcp config set cloud_models=on"},
+            (
+                f"{BY_CLAUDE}code_review is mapped to {CODER}, which runs in the cloud. Allow cloud "
+                "models with `immunos-mcp config set cloud_models=on` and tasks like this go to the "
+                "local model."
+            ),
+        ),
+        (
+            CLAUDE,
+            Reason.TASK_OPTIMIZED,
+            POOR,
+            f"{BY_CLAUDE}code_review is mapped to {CODER}, which has failed too often at it.",
+        ),
+        (
+            CLAUDE,
+            Reason.TASK_OPTIMIZED,
+            {**POOR, "trial": True},
+            f"{BY_CLAUDE}code_review is mapped to {CODER}, but another model is being tried. {TRIAL}",
+        ),
+        (
+            CODER,
+            Reason.TASK_OPTIMIZED,
+            {"trial": True},
+            f"{BY_CODER}code_review is mapped to it. {TRIAL}",
+        ),
+        (
+            CODER,
+            Reason.TASK_OPTIMIZED,
+            {"advised_model": CLAUDE},
+            f"{BY_CODER}code_review is mapped to it. The track record suggests {CLAUDE} instead.",
+        ),
+        (
+            CODER,
+            Reason.TOKEN_BUDGET_EXCEEDED,
+            {"session_tokens": 181_000, "available": True},
+            (
+                f"{BY_CODER}the budget has reached the auto-switch threshold "
+                "(181,000 of 180,000 tokens)."
+            ),
+        ),
+        (
+            CODER,
+            Reason.TOKEN_BUDGET_EXCEEDED,
+            {"session_tokens": 181_000, "available": False, "remedy": f"ollama pull {CODER}"},
+            (
+                f"{BY_CODER}the budget has reached the auto-switch threshold "
+                f"(181,000 of 180,000 tokens). The model is not installed. Get it with `ollama pull {CODER}`."
+            ),
+        ),
+        (
+            CODER,
+            Reason.TOKEN_BUDGET_WARNING,
+            {"session_tokens": 151_000},
+            (
+                f"{BY_CODER}the budget has reached the warning threshold (151,000 of 150,000 tokens), "
+                "and from there routine tasks stay local."
+            ),
+        ),
+        (
+            CODER,
+            Reason.PLAN_LIMIT_EXCEEDED,
+            {"plan_used_percent": 96.5},
+            f"{BY_CODER}96.5% of your plan's limit is used, and from 95% all tasks stay local.",
+        ),
+        (
+            CODER,
+            Reason.PLAN_LIMIT_WARNING,
+            {"plan_used_percent": 80.0},
+            f"{BY_CODER}80% of your plan's limit is used, and from 80% routine tasks stay local.",
+        ),
+    ],
+)
+def test_a_decision_is_explained_to_a_newcomer(
+    model: str, reason: Reason, more: dict[str, Any], line: str
+) -> None:
+    limits = Settings(plan_warning_percent=80, plan_auto_switch_percent=95)
+    assert sentences(model, reason, settings=limits, **more)[0] == line
+
+
+@pytest.mark.parametrize(
+    ("more", "used"),
+    [
+        ({}, "0 of 200,000 tokens (normal)"),
+        ({"projected_tokens": 5}, "0 of 200,000 tokens (normal), 5 after this task"),
+        (
+            {"projected_tokens": 150_000, "projected_level": WarningLevel.WARNING},
+            "0 of 200,000 tokens (normal), 150,000 after this task (warning)",
+        ),
+        (
+            {"projected_tokens": 5, "projected_level": WarningLevel.NORMAL},
+            "0 of 200,000 tokens (normal), 5 after this task",
+        ),
+    ],
+)
+def test_below_a_decision_is_how_much_of_the_budget_is_used(
+    more: dict[str, Any], used: str
+) -> None:
+    assert sentences(CODER, Reason.TASK_OPTIMIZED, **more)[1:] == [
+        f"Budget: {used}. Decision 7; explain it with `immunos-mcp explain 7`."
+    ]
 
 
 def test_settings_are_listed_one_a_line() -> None:

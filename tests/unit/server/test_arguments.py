@@ -12,6 +12,7 @@ import strategies
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
+from routed_tasks import routed
 
 from immunos_mcp.answers.encoding import to_json, to_object
 from immunos_mcp.answers.routing import RouteAnswer
@@ -263,7 +264,7 @@ ANSWERS: list[tuple[Struct, str]] = [
             WarningLevel.WARNING,
         ),
         (
-            "Use claude-x (claude): task_critical. Session 5 tokens, normal. decision_id 9. "
+            "Do it yourself (Claude): task_critical. Session 5 tokens, normal. decision_id 9. "
             "After it: 15, warning"
         ),
     ),
@@ -325,7 +326,7 @@ def test_an_answer_fits_its_schema_and_has_no_nulls(answer: Struct) -> None:
 @pytest.mark.parametrize(("answer", "line"), ANSWERS)
 def test_an_answer_is_said_in_one_line(answer: Struct, line: str) -> None:
     say: dict[type[Struct], Any] = {
-        RouteAnswer: text.routed,
+        RouteAnswer: routed,
         RecordAnswer: text.recorded,
         StatusAnswer: text.status,
         ResetAnswer: text.reset,
