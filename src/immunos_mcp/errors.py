@@ -45,10 +45,10 @@ class Problem(NamedTuple):
 
 
 class InvalidInputError(ImmunosError):
-    """The caller's input was refused, and nothing was changed.
+    """The caller's input is invalid; nothing was changed.
 
     Attributes:
-        problems: every field that was refused, in the order found.
+        problems: what is wrong, in the order found.
     """
 
     def __init__(self, *problems: Problem) -> None:
@@ -74,7 +74,9 @@ class OutputError(ImmunosError):
     @classmethod
     def of_standard_output(cls, error: OSError) -> OutputError:
         """Return the error for an answer that nobody can read, though its work is done."""
-        return cls(f"standard output cannot be written ({error.strerror}); all else is done")
+        return cls(
+            f"standard output cannot be written ({error.strerror}); everything else was done"
+        )
 
 
 def shown(value: object) -> str:

@@ -230,7 +230,7 @@ DATABASE = Option(
     _database,
     flag="--db",
     metavar="FILE",
-    about="the ledger",
+    about="ledger file",
     shown_default="~/.immunos/db/immunos.db",
     is_path=True,
 )
@@ -240,7 +240,7 @@ SESSION = Option(
     "default",
     flag="--session",
     metavar="NAME",
-    about="the budget session",
+    about="budget session",
     shown_default="default",
 )
 TRANSCRIPTS = Option("IMMUNOS_TRANSCRIPTS", _is_on, "on")
@@ -249,7 +249,7 @@ OLLAMA_HOST = Option(
     _unchanged,
     flag="--ollama-host",
     metavar="ADDRESS",
-    about="the local engine",
+    about="address of Ollama",
     shown_default="127.0.0.1:11434",
 )
 OLLAMA_CHECK = Option(
@@ -258,7 +258,7 @@ OLLAMA_CHECK = Option(
     "on",
     flag="--ollama-check",
     metavar="on|off",
-    about="whether decisions look at what the engine has",
+    about="whether decisions check which models Ollama has",
     shown_default="on",
 )
 TELEMETRY = Option(
@@ -267,7 +267,7 @@ TELEMETRY = Option(
     "off",
     flag="--telemetry",
     metavar="ADDRESS",
-    about="while serving, take in Claude Code's OpenTelemetry export there: on, off or HOST:PORT",
+    about="receive Claude Code's OpenTelemetry export while serving: on, off or HOST:PORT",
     shown_default=f"off; on is 127.0.0.1:{TELEMETRY_PORT}",
 )
 DELEGATE = Option(
@@ -275,7 +275,7 @@ DELEGATE = Option(
     _is_on,
     "on",
     flag="--no-delegate",
-    about="while serving, leave delegate_task out",
+    about="serve without the tool delegate_task",
     stands_for="off",
 )
 ALLOWED_PATHS = Option(
@@ -283,7 +283,7 @@ ALLOWED_PATHS = Option(
     _absolute,
     flag="--allow-path",
     metavar="PATH",
-    about="while serving, a folder or file that delegated tasks may read, beside the project's",
+    about="folder or file that delegated tasks may read, besides the project's; may be repeated",
     repeats=True,
     is_path=True,
 )

@@ -63,7 +63,7 @@ def test_a_day_at_the_command_line(home: Path) -> None:
         "qwen2.5-coder:7b (local) does this task: the budget has reached the auto-switch threshold"
     )
     shown = said(home, "status").splitlines()
-    assert shown[1].startswith("[##################--] 90 %  180,001 of 200,000 budget tokens")
+    assert shown[1].startswith("[##################--] 90%  180,001 of 200,000 budget tokens")
     assert "Decisions    task_optimized 1, token_budget_exceeded 1, token_budget_warning 1" in shown
     assert said(home, "reset", "--reason", "new day") == (
         "Session 2 opened. Session 1 closed at 180001 tokens, 0 kept local, 3 decisions"
@@ -103,7 +103,7 @@ def test_settings_are_set_shown_and_unset(home: Path) -> None:
     dry = said(home, "config", "set", "--dry-run", "auto_switch_threshold=2000")
     assert dry == (
         "Would change: token_auto_switch_threshold 180000 -> 2000. Of the last 0 decisions "
-        "0 would differ: 0 to Ollama, 0 to Claude"
+        "0 would change: 0 to Ollama, 0 to Claude"
     )
     assert said(home, "config", "set", "task_mappings.Translate=m:1", "cache_read_weight=0.1") == (
         "Changed: cache_read_weight 0 -> 0.1, task_mappings.translate none -> m:1"
@@ -405,7 +405,9 @@ def test_an_answer_that_cannot_be_written_is_a_failure_told_in_a_line(
     done = through_shell(home, script, *arguments)
     assert done.returncode == 1
     words = (
-        "free some space or name another file" if arguments[0] == "export" else "all else is done"
+        "free some space or name another file"
+        if arguments[0] == "export"
+        else "everything else was done"
     )
     message = f"standard output cannot be written ({why}); {words}"
     if "--json" in arguments:
@@ -461,7 +463,7 @@ def test_serving_on_a_terminal_says_how_to_add_it_to_a_client(home: Path) -> Non
     finally:
         os.close(controller)
         os.close(terminal)
-    assert b"waits for a client" in first
+    assert b"waits for JSON-RPC" in first
 
 
 def test_the_status_of_a_bound_session_with_unreadable_lines_says_so(home: Path) -> None:
@@ -472,9 +474,9 @@ def test_the_status_of_a_bound_session_with_unreadable_lines_says_so(home: Path)
     transcript.write_text('{"type":"assistant","message":{"usage":\n', encoding="utf-8")
     shown = said(home, "status").splitlines()
     assert f"Project      {home}" in shown
-    assert "Not readable 1 lines, 0 files of Claude Code's transcripts" in shown
+    assert "Unreadable   1 lines, 0 files of Claude Code's transcripts" in shown
     assert said(home, "sync", "--since", "2020-01-01") == (
-        "Read 0 transcripts, 0 responses were new; not readable: 1 lines, 0 files"
+        "Read 0 transcripts: 0 new responses; unreadable: 1 lines, 0 files"
     )
     assert json.loads(said(home, "status", "--json"))["unread_lines"] == 1
 

@@ -322,7 +322,7 @@ def test_an_outcome_is_kept_by_a_command(home: Path) -> None:
     done = wire.run(home, "outcome", "1", "failure", "--seconds", "2.5")
     assert (done.returncode, done.stdout) == (
         0,
-        "Decision 1 is a failure: qwen2.5-coder:7b at debug\n",
+        "Recorded failure of decision 1: qwen2.5-coder:7b at debug\n",
     )
     assert wire.run_json(home, "outcome", "1", "failure") == {
         "decision_id": 1,

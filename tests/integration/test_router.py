@@ -124,7 +124,7 @@ def test_the_plans_own_limit_routes_once_a_setting_looks_at_it_until_its_window_
     over = bench.route("essay", "critical")
     assert (over.model, over.reason) == (CODER, Reason.PLAN_LIMIT_EXCEEDED)
     assert (over.warning_level, over.plan_used_percent) == (WarningLevel.NORMAL, 96.5)
-    assert bench.status().message == "Plan limit near: all tasks go to Ollama."
+    assert bench.status().message == "Plan limit is almost reached: all tasks go to Ollama."
     bench.clock.move(hours=3)
     routine = bench.route("essay")
     assert (routine.reason, routine.plan_used_percent) == (Reason.PLAN_LIMIT_WARNING, 40.0)

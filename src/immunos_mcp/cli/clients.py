@@ -1,4 +1,4 @@
-"""Setting clients up for the router, and looking for what may be wrong."""
+"""Commands that set up clients and diagnose problems."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def _install(given: Namespace) -> int:
-    # A client is not set up with options that its server would refuse.
+    # Reject options that the client's server would reject.
     chosen_options(given)
     client = given.client
     assistant = registry.assistant(client)
@@ -48,10 +48,10 @@ def _install(given: Namespace) -> int:
     if given.json:
         print(_installed_in_json(given, plan, backups))
     elif not plan.changes:
-        print(f"{client} is {'not set up' if given.uninstall else 'set up already'}")
+        print(f"{client} is {'not set up' if given.uninstall else 'already set up'}")
     elif not given.print:
         for backup in backups:
-            print(f"As it was before: {backup}")
+            print(f"Backup: {backup}")
         print(f"{client} is {'no longer set up' if given.uninstall else 'set up'}; restart it")
     return EXIT_FINE
 
@@ -102,14 +102,16 @@ def _passed_on(given: Namespace, rows: Sequence[Row]) -> tuple[str, ...]:
 
 def _add_install_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("client", choices=registry.NAMES)
-    parser.add_argument("--print", action="store_true", help="only show what would change")
-    parser.add_argument("--yes", action="store_true", help="apply it without asking")
-    parser.add_argument("--uninstall", action="store_true", help="take it out again")
+    parser.add_argument(
+        "--print", action="store_true", help="show the changes without applying them"
+    )
+    parser.add_argument("--yes", action="store_true", help="apply the changes without asking")
+    parser.add_argument("--uninstall", action="store_true", help="undo the setup")
     parser.add_argument(
         "--telemetry",
         dest="telemetry_export",
         action="store_true",
-        help="claude-code: also switch on its OpenTelemetry export to the router",
+        help="claude-code: also send its OpenTelemetry export to the router",
     )
 
 
@@ -141,10 +143,10 @@ def _understood(arguments: Sequence[str], environment: Mapping[str, str]) -> Opt
 COMMANDS = (
     Command(
         "install",
-        "set a client up for the router, or undo it",
+        "set up a client, or undo its setup",
         "install claude-code --print",
         _install,
         _add_install_arguments,
     ),
-    Command("doctor", "look for what may be wrong, and say how to mend it", "doctor", _doctor),
+    Command("doctor", "diagnose problems and suggest fixes", "doctor", _doctor),
 )

@@ -1,4 +1,4 @@
-"""Reports for people, and rows for other programs."""
+"""Commands that report to people and export rows for other programs."""
 
 from __future__ import annotations
 
@@ -105,9 +105,7 @@ def _show(page: Path) -> None:
 
 
 def _add_report_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--since", type=moment, metavar="TIME", help="leave out what was before this moment"
-    )
+    parser.add_argument("--since", type=moment, metavar="TIME", help="leave out anything earlier")
     parser.add_argument(
         "--format",
         choices=["text", "json", "csv", "html"],
@@ -117,12 +115,12 @@ def _add_report_arguments(parser: ArgumentParser) -> None:
         "--output",
         type=file,
         metavar="FILE",
-        help="write it to a new file, or in the place of an earlier report",
+        help="write to a new file, or replace an earlier report",
     )
     parser.add_argument(
         "--open",
         action="store_true",
-        help="show it as a page in the browser (default file: reports/report.html beside the ledger)",
+        help="open the report in the browser (default file: reports/report.html beside the ledger)",
     )
 
 
@@ -153,25 +151,23 @@ def _add_export_arguments(parser: ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="NAME",
-        help="these tables alone; csv takes exactly one",
+        help="export only these tables; csv needs exactly one",
     )
-    parser.add_argument(
-        "--since", type=moment, metavar="TIME", help="leave out rows of an earlier time"
-    )
-    parser.add_argument("--output", type=file, metavar="FILE", help="a new file for the rows")
+    parser.add_argument("--since", type=moment, metavar="TIME", help="leave out earlier rows")
+    parser.add_argument("--output", type=file, metavar="FILE", help="new file for the rows")
 
 
 COMMANDS = (
     Command(
         "report",
-        "report on all tokens, costs, decisions, models and sessions of the ledger",
+        "report tokens, costs, decisions, models and sessions",
         "report --since 2026-11-01 --open",
         on_archive(_report, covers_all_sessions=True),
         _add_report_arguments,
     ),
     Command(
         "export",
-        "write the rows of the ledger for other programs",
+        "export the ledger's rows for other programs",
         "export --table decision usage --since 2026-11-01 > rows.jsonl",
         on_archive(_export, covers_all_sessions=True),
         _add_export_arguments,

@@ -1,4 +1,4 @@
-"""The settings: ``config`` and its actions."""
+"""The command ``config`` and its actions."""
 
 from __future__ import annotations
 
@@ -84,7 +84,9 @@ def _add_history_arguments(parser: ArgumentParser) -> None:
 
 
 def _add_dry_run(parser: ArgumentParser) -> None:
-    parser.add_argument("--dry-run", action="store_true", help="only show what it would do")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="show the effect without changing anything"
+    )
 
 
 def _show_all_by_default(parser: ArgumentParser) -> None:
@@ -101,28 +103,28 @@ _ACTIONS = (
     ),
     Command(
         "set",
-        "change settings, all or none",
+        "change settings (all or none)",
         "config set token_warning_threshold=100000 task_mappings.translate=qwen2.5:7b",
         on_ledger(_set),
         _add_set_arguments,
     ),
     Command(
         "unset",
-        "return settings to their defaults, or remove task mappings",
+        "reset settings to their defaults, or remove task mappings",
         "config unset session_limit task_mappings.debug",
         on_ledger(_unset),
         _add_unset_arguments,
     ),
     Command(
         "preset",
-        "map the default task types to models for your memory, or list what there is",
+        "map the default task types to models that fit your memory, or list the presets",
         "config preset 16gb --dry-run",
         on_ledger(_preset),
         _add_preset_arguments,
     ),
     Command(
         "history",
-        "show who changed what and when",
+        "show who changed which setting, and when",
         "config history",
         on_archive(_history),
         _add_history_arguments,
@@ -132,7 +134,7 @@ _ACTIONS = (
 COMMANDS = (
     Command(
         "config",
-        "show and change the settings",
+        "show and change settings",
         "config get",
         on_ledger(_get),
         _show_all_by_default,

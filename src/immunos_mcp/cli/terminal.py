@@ -1,4 +1,4 @@
-"""How answers look on a terminal. Pure; light to import."""
+"""Answers as text for a terminal. Pure, and quick to import."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ NEWEST_CROSSINGS = 20
 
 
 def status(answer: StatusAnswer) -> str:
-    """Lay out a session's status over a few lines."""
-    since = "not begun" if answer.started_at is None else f"since {minute(answer.started_at)} UTC"
+    """Format a session's status."""
+    since = "not started" if answer.started_at is None else f"since {minute(answer.started_at)} UTC"
     used = min(1.0, answer.session_tokens / answer.session_limit)
     percent = f"{answer.percent_used:,}".removesuffix(".0")
     cells = int(used * BAR_CELLS)
@@ -48,27 +48,27 @@ def status(answer: StatusAnswer) -> str:
             f"cache creation {claude.cache_creation_input_tokens:,}, "
             f"cache reads {claude.cache_read_input_tokens:,}"
         )),
-        ("Made of", f"{_measured(answer)}, {answer.reported_tokens:,} reported"),
+        ("Sources", f"{_measured(answer)}, {answer.reported_tokens:,} reported"),
         ("Kept local", f"{answer.kept_local_tokens:,} tokens"),
         ("Thresholds", thresholds),
-        ("Decisions", decisions or "none yet"),
+        ("Decisions", decisions or "none"),
         ("Recommended", f"{answer.recommended_model}. {answer.message}"),
     ]  # fmt: skip
     if answer.ollama is not None:
         missing = ", ".join(answer.ollama.missing or ())
-        rows.append(("Ollama", answer.ollama.state + (f", lacks {missing}" if missing else "")))
+        rows.append(("Ollama", answer.ollama.state + (f", missing {missing}" if missing else "")))
     if answer.plan:
         rows.append(("Plan limits", ", ".join(_plan(usage) for usage in answer.plan)))
     if answer.folder is not None:
         rows.append(("Project", answer.folder))
     if answer.unread_lines or answer.unread_files:
         unread = f"{answer.unread_lines or 0} lines, {answer.unread_files or 0} files"
-        rows.append(("Not readable", f"{unread} of Claude Code's transcripts"))
+        rows.append(("Unreadable", f"{unread} of Claude Code's transcripts"))
     return "\n".join(
         [
             f"Session {answer.session} ({since})",
             (
-                f"[{bar}] {percent} %  {answer.session_tokens:,} of "
+                f"[{bar}] {percent}%  {answer.session_tokens:,} of "
                 f"{answer.session_limit:,} budget tokens  {answer.warning_level}"
             ),
             *(f"{name:<12} {text}" for name, text in rows),
@@ -86,7 +86,7 @@ def _measured(answer: StatusAnswer) -> str:
 
 def _plan(usage: PlanUsage) -> str:
     window = usage.window.replace("_", "-")
-    return f"{window} {usage.used_percentage:g} % used (until {minute(usage.resets_at)} UTC)"
+    return f"{window} {usage.used_percentage:g}% used (resets {minute(usage.resets_at)} UTC)"
 
 
 def routed(logged: LoggedDecision, settings: Settings) -> str:
@@ -186,30 +186,30 @@ def settings(values: Mapping[str, SettingValue]) -> str:
 
 
 def explanation(answer: ExplainAnswer) -> str:
-    """Lay out how a decision came about, a line for each row, step and alternative."""
-    told = answer.explanation
+    """Format the explanation of a decision, a line for each row, step and alternative."""
+    found = answer.explanation
     lines = [
         (
             f"Decision {answer.decision_id} ({answer.session}, {second(answer.decided_at)} UTC): "
-            f"{answer.classification} {answer.task_type} to {answer.model}, {answer.reason}"
+            f"{answer.classification} {answer.task_type} -> {answer.model} ({answer.reason})"
         ),
-        *(f"{'yes' if row.applies else 'no':<4} {row.reason:<22} {row.why}" for row in told.rows),
-        *(f"then {step}" for step in told.steps),
-        *(f"else, if {each.when}: {each.model} ({each.reason})" for each in told.alternatives),
+        *(f"{'yes' if row.applies else 'no':<4} {row.reason:<22} {row.why}" for row in found.rows),
+        *(f"then {step}" for step in found.steps),
+        *(f"if {each.when}: {each.model} ({each.reason})" for each in found.alternatives),
     ]
     return "\n".join(lines)
 
 
 def replayed(answer: ReplayAnswer) -> str:
-    """Lay out what other settings would have made of the past."""
+    """Format what other settings would have changed."""
     lines = [
         (
-            f"{answer.decisions:,} decisions, {answer.changed:,} would have named another model: "
+            f"{answer.decisions:,} decisions, {answer.changed:,} would change: "
             f"{answer.moved_to_ollama:,} from Claude to Ollama, "
             f"{answer.moved_to_claude:,} from Ollama to Claude"
         ),
         (
-            f"Claude would have kept {answer.kept_tokens:,} budget tokens "
+            f"Claude would have saved {answer.kept_tokens:,} budget tokens "
             f"and spent {answer.spent_tokens:,} more"
         ),
     ]
@@ -218,7 +218,7 @@ def replayed(answer: ReplayAnswer) -> str:
             (model, f"{share.before:,}", f"{share.after:,}")
             for model, share in answer.models.items()
         )
-        lines += ["", _table(("model", "decisions", "would have been"), rows)]
+        lines += ["", _table(("model", "decisions", "with changes"), rows)]
     if answer.crossings:
         newest = answer.crossings[-NEWEST_CROSSINGS:]
         rows = (
@@ -230,9 +230,9 @@ def replayed(answer: ReplayAnswer) -> str:
             )
             for each in newest
         )
-        lines += ["", _table(("session", "level", "reached (UTC)", "would have been"), rows)]
+        lines += ["", _table(("session", "level", "reached (UTC)", "with changes"), rows)]
         if len(newest) < len(answer.crossings):
-            lines.append(f"and {len(answer.crossings) - len(newest):,} earlier; --json has all")
+            lines.append(f"and {len(answer.crossings) - len(newest):,} earlier (--json lists all)")
     if answer.differing:
         rows = (
             (
@@ -245,20 +245,20 @@ def replayed(answer: ReplayAnswer) -> str:
             )
             for each in answer.differing
         )
-        lines += ["", _table(("id", "task", "class", "was", "would be", "reason"), rows)]
+        lines += ["", _table(("id", "task", "class", "before", "after", "reason"), rows)]
         left = answer.changed - len(answer.differing)
         if left:
-            lines.append(f"and {left:,} more; --limit lists more")
+            lines.append(f"and {left:,} more (raise --limit to list them)")
     return "\n".join(lines)
 
 
 def models(answer: ModelsAnswer) -> str:
-    """Tabulate the local models below a line on the engine."""
+    """Format the local models as a table, below a line about the engine."""
     head = f"Ollama {answer.version or ''} at {answer.address}: {answer.state}".replace("  ", " ")
     if answer.words is not None:
         head += f" ({answer.words})"
     return f"{head}\n" + _table(
-        ("model", "there", "size", "context", "for", "to do"),
+        ("model", "status", "size", "context", "task types", "fix"),
         (
             (
                 line.model,
@@ -276,15 +276,15 @@ def models(answer: ModelsAnswer) -> str:
 
 
 def presets(known: Mapping[str, tuple[str, str, str]]) -> str:
-    """Tabulate the presets of the task mappings."""
+    """Format the presets as a table."""
     rows = ((name, *models) for name, models in known.items())
     return _table(("preset", "code", "reasoning", "short tasks"), rows)
 
 
 def setting_changes(changes: Sequence[SettingChange]) -> str:
-    """Tabulate the history of the settings."""
+    """Format changes of settings as a table."""
     return _table(
-        ("when (UTC)", "client", "setting", "from", "to"),
+        ("time (UTC)", "client", "setting", "before", "after"),
         (
             (
                 second(change.changed_at),
@@ -299,9 +299,9 @@ def setting_changes(changes: Sequence[SettingChange]) -> str:
 
 
 def decisions(logged: Sequence[LoggedDecision]) -> str:
-    """Tabulate decisions."""
+    """Format decisions as a table."""
     return _table(
-        ("id", "when (UTC)", "session", "task", "class", "model", "reason", "at tokens", "outcome"),
+        ("id", "time (UTC)", "session", "task", "class", "model", "reason", "tokens", "outcome"),
         (
             (
                 str(entry.decision_id),
@@ -320,9 +320,18 @@ def decisions(logged: Sequence[LoggedDecision]) -> str:
 
 
 def sessions(summaries: Sequence[SessionSummary]) -> str:
-    """Tabulate sessions."""
+    """Format sessions as a table."""
     return _table(
-        ("id", "session", "from (UTC)", "to (UTC)", "tokens", "kept local", "decisions", "why"),
+        (
+            "id",
+            "session",
+            "start (UTC)",
+            "end (UTC)",
+            "tokens",
+            "kept local",
+            "decisions",
+            "reason",
+        ),
         (
             (
                 str(summary.session_id),

@@ -48,13 +48,13 @@ USED = replace(
 
 def test_the_status_of_a_session_that_nobody_used_is_laid_out() -> None:
     assert terminal.status(FRESH).splitlines() == [
-        "Session default (not begun)",
-        "[--------------------] 0 %  0 of 200,000 budget tokens  normal",
+        "Session default (not started)",
+        "[--------------------] 0%  0 of 200,000 budget tokens  normal",
         "Claude       input 0, output 0, cache creation 0, cache reads 0",
-        "Made of      0 measured, 0 reported",
+        "Sources      0 measured, 0 reported",
         "Kept local   0 tokens",
         "Thresholds   warning 150,000, auto-switch 180,000",
-        "Decisions    none yet",
+        "Decisions    none",
         "Recommended  claude-sonnet-4.5. Budget is fine.",
     ]
 
@@ -62,9 +62,9 @@ def test_the_status_of_a_session_that_nobody_used_is_laid_out() -> None:
 def test_the_status_of_a_session_in_use_is_laid_out_in_utc() -> None:
     assert terminal.status(USED).splitlines() == [
         "Session default (since 2026-01-15 12:00 UTC)",
-        "[###############-----] 77.5 %  155,000 of 200,000 budget tokens  warning",
+        "[###############-----] 77.5%  155,000 of 200,000 budget tokens  warning",
         "Claude       input 100,000, output 50,000, cache creation 5,000, cache reads 9,000,000",
-        "Made of      150,000 measured, 5,000 reported",
+        "Sources      150,000 measured, 5,000 reported",
         "Kept local   1,234 tokens",
         "Thresholds   warning 150,000, auto-switch 180,000 (in 20 min) at 1,250 tokens/min",
         "Decisions    task_critical 2, default_complex 12",
@@ -84,8 +84,8 @@ def test_a_pace_below_both_thresholds_tells_both_times() -> None:
 def test_the_plans_limits_are_shown_with_their_end() -> None:
     plan = (PlanUsage("five_hour", 12.5, NOON), PlanUsage("seven_day", 40.0, NOON))
     assert terminal.status(replace(FRESH, plan=plan)).splitlines()[-1] == (
-        "Plan limits  five-hour 12.5 % used (until 2026-01-15 12:00 UTC), "
-        "seven-day 40 % used (until 2026-01-15 12:00 UTC)"
+        "Plan limits  five-hour 12.5% used (resets 2026-01-15 12:00 UTC), "
+        "seven-day 40% used (resets 2026-01-15 12:00 UTC)"
     )
 
 
@@ -99,7 +99,7 @@ def test_a_project_and_what_could_not_be_read_come_last(
     bound = replace(FRESH, folder="/code/shop", unread_lines=lines, unread_files=files)
     assert terminal.status(bound).splitlines()[-2:] == [
         "Project      /code/shop",
-        f"Not readable {told} of Claude Code's transcripts",
+        f"Unreadable   {told} of Claude Code's transcripts",
     ]
 
 
@@ -331,7 +331,7 @@ def test_changes_of_settings_are_tabled_with_what_was_not_set() -> None:
         SettingChange(NOON, "cli", "task_mappings.plan", "m:1", None),
     )
     assert terminal.setting_changes(changes).splitlines() == [
-        "when (UTC)           client      setting              from       to",
+        "time (UTC)           client      setting              before     after",
         "2026-01-15 12:00:05  vscode 1.2  session_limit        (default)  300000",
         "2026-01-15 12:00:05  cli         claude_model         claude-x   (default)",
         "2026-01-15 12:00:05  cli         task_mappings.debug  (none)     m:1",
@@ -352,9 +352,9 @@ LOGGED = LoggedDecision(
 def test_decisions_are_tabled_with_their_outcome() -> None:
     closed = replace(LOGGED, decision_id=3, outcome=Outcome.FAILURE)
     assert terminal.decisions((LOGGED, closed)).splitlines() == [
-        "id  when (UTC)           session  task   class    model  reason          at tokens  outcome",
-        "12  2026-01-15 12:00:05  work     debug  routine  m:1    task_optimized  1,500      -",
-        "3   2026-01-15 12:00:05  work     debug  routine  m:1    task_optimized  1,500      failure",
+        "id  time (UTC)           session  task   class    model  reason          tokens  outcome",
+        "12  2026-01-15 12:00:05  work     debug  routine  m:1    task_optimized  1,500   -",
+        "3   2026-01-15 12:00:05  work     debug  routine  m:1    task_optimized  1,500   failure",
     ]
 
 
@@ -365,7 +365,7 @@ def test_sessions_are_tabled_with_how_they_ended() -> None:
         SessionSummary(1, "work", NOON, 180_001, 1_000, 12, 9, ended, "new day"),
     )
     assert terminal.sessions(summaries).splitlines() == [
-        "id  session  from (UTC)           to (UTC)             tokens   kept local  decisions  why",
+        "id  session  start (UTC)          end (UTC)            tokens   kept local  decisions  reason",
         "2   work     2026-01-15 13:00:05  open                 0        0           0          -",
         "1   work     2026-01-15 12:00:05  2026-01-15 13:00:05  180,001  1,000       12         new day",
     ]
@@ -375,19 +375,18 @@ def test_a_table_of_nothing_is_its_header() -> None:
     assert terminal.decisions(()).split() == (
         [
             "id",
-            "when",
+            "time",
             "(UTC)",
             "session",
             "task",
             "class",
             "model",
             "reason",
-            "at",
             "tokens",
             "outcome",
         ]
     )
     assert terminal.sessions(()) == (
-        "id  session  from (UTC)  to (UTC)  tokens  kept local  decisions  why"
+        "id  session  start (UTC)  end (UTC)  tokens  kept local  decisions  reason"
     )
-    assert terminal.setting_changes(()) == "when (UTC)  client  setting  from  to"
+    assert terminal.setting_changes(()) == "time (UTC)  client  setting  before  after"

@@ -282,17 +282,17 @@ ANSWERS: list[tuple[Struct, str]] = [
     ),
     (
         RecordAnswer(5, 0, WarningLevel.NORMAL, counted=False),
-        "Kept, not counted: your usage is measured. Session 5 tokens, normal. Kept local 0",
+        "Stored, not counted: your usage is already measured. Session 5 tokens, normal. Kept local 0",
     ),
     (
         STATUS,
         (
-            "Session default: 5 of 200000 tokens (0.0 %), normal. Budget is fine. Recommended: "
-            "claude-sonnet-4.5. Kept local 7. Thresholds 150000, 180000. 10 tokens a minute: warning in "
+            "Session default: 5 of 200000 tokens (0.0%), normal. Budget is fine. Recommended: "
+            "claude-sonnet-4.5. Kept local 7. Thresholds 150000, 180000. 10 tokens/min: warning in "
             "15000 min, auto-switch in 18000 min"
         ),
     ),
-    (ResetAnswer(4), "Session 4 opened; none was open"),
+    (ResetAnswer(4), "Session 4 opened; no session was open"),
     (
         ResetAnswer(4, 3, 10, 20, 30),
         "Session 4 opened. Session 3 closed at 10 tokens, 20 kept local, 30 decisions",
@@ -310,7 +310,7 @@ ANSWERS: list[tuple[Struct, str]] = [
     (
         ConfigAnswer({}, {"session_limit": 9}, dry_run=True, rehearsal=Rehearsal(9, 3, 2, 1)),
         (
-            "Would change: nothing. Of the last 9 decisions 3 would differ: 2 to Ollama, 1 to Claude. "
+            "Would change: nothing. Of the last 9 decisions 3 would change: 2 to Ollama, 1 to Claude. "
             "In force: session_limit 9"
         ),
     ),

@@ -41,7 +41,7 @@ STATUS = statuses.status(
     kept_local_tokens=7,
 )
 STANDS = (
-    "Session work: 5 of 10 tokens (50.0 %), normal. Fine. Recommended: claude-x. Kept local 7. "
+    "Session work: 5 of 10 tokens (50.0%), normal. Fine. Recommended: claude-x. Kept local 7. "
     "Thresholds 8, 9"
 )
 
@@ -93,10 +93,10 @@ def test_a_record_says_what_became_of_it(answer: RecordAnswer, line: str) -> Non
     ("per_minute", "to_warning", "to_auto_switch", "pace"),
     [
         (None, None, None, ""),
-        (0, None, None, ". 0 tokens a minute"),
-        (10, None, None, ". 10 tokens a minute"),
-        (10, None, 4, ". 10 tokens a minute: auto-switch in 4 min"),
-        (10, 3, 4, ". 10 tokens a minute: warning in 3 min, auto-switch in 4 min"),
+        (0, None, None, ". 0 tokens/min"),
+        (10, None, None, ". 10 tokens/min"),
+        (10, None, 4, ". 10 tokens/min: auto-switch in 4 min"),
+        (10, 3, 4, ". 10 tokens/min: warning in 3 min, auto-switch in 4 min"),
     ],
 )
 def test_a_status_says_as_much_of_the_pace_as_is_known(
@@ -130,7 +130,7 @@ def test_changed_settings_are_told_without_those_in_force() -> None:
 def test_a_rehearsal_that_differs_nowhere_says_so() -> None:
     answer = ConfigAnswer({}, {}, dry_run=True, rehearsal=Rehearsal(0, 0, 0, 0))
     assert text.changed(answer) == (
-        "Would change: nothing. Of the last 0 decisions 0 would differ: 0 to Ollama, 0 to Claude"
+        "Would change: nothing. Of the last 0 decisions 0 would change: 0 to Ollama, 0 to Claude"
     )
 
 
