@@ -150,8 +150,8 @@ def read(environment: Mapping[str, str], flags: Flags = NO_FLAGS) -> Options:
         database_flag = flags.get(DATABASE.name) or None
         database = DATABASE.settle({DATABASE.name: database_flag}, environment)
     except RuntimeError:
-        given, takes = environment.get(DATABASE.variable), "a file, where there is no home"
-        raise InvalidInputError(Problem(DATABASE.variable, given, takes)) from None
+        message = f"{DATABASE.variable}: is required, since there is no home folder"
+        raise InvalidInputError(Problem(DATABASE.variable, None, message=message)) from None
     return Options(
         database,
         session,
@@ -178,11 +178,24 @@ def expanded(text: str, field: str) -> Path:
     try:
         return Path(text).expanduser()
     except RuntimeError:
-        raise InvalidInputError(Problem(field, text, "a path below a home that exists")) from None
+        raise InvalidInputError(Problem(field, text, "a path in an existing home folder")) from None
 
 
 def _database(text: str, field: str) -> Path:
-    return (expanded(text, field) if text else default_database()).absolute()
+    """Return the ledger's file; only the default one's folders are created where they are missing."""
+    if not text:
+        return default_database().absolute()
+    file = expanded(text, field).absolute()
+    if os.path.isdir(file.parent) or _is_default(file):  # noqa: PTH112  # never raises
+        return file
+    raise InvalidInputError(Problem(field, text, "a file in an existing folder"))
+
+
+def _is_default(file: Path) -> bool:
+    try:
+        return file == default_database().absolute()
+    except RuntimeError:
+        return False
 
 
 def _absolute(text: str, field: str) -> Path:
@@ -208,8 +221,8 @@ def _address(text: str, field: str) -> Address | None:
     bare_host = host.removeprefix("[").removesuffix("]")
     if bare_host in _LOOPBACK_HOSTS and re.fullmatch("[0-9]{1,5}", port) and int(port) < 2**16:
         return Address(bare_host, int(port))
-    takes = "on, off, or a loopback address such as 127.0.0.1:4318"
-    raise InvalidInputError(Problem(field, text, takes))
+    expected = "on, off or a loopback address such as 127.0.0.1:4318"
+    raise InvalidInputError(Problem(field, text, expected))
 
 
 DATABASE = Option(
@@ -217,7 +230,7 @@ DATABASE = Option(
     _database,
     flag="--db",
     metavar="FILE",
-    about="the ledger",
+    about="ledger file",
     shown_default="~/.immunos/db/immunos.db",
     is_path=True,
 )
@@ -227,7 +240,7 @@ SESSION = Option(
     "default",
     flag="--session",
     metavar="NAME",
-    about="the budget session",
+    about="budget session",
     shown_default="default",
 )
 TRANSCRIPTS = Option("IMMUNOS_TRANSCRIPTS", _is_on, "on")
@@ -236,7 +249,7 @@ OLLAMA_HOST = Option(
     _unchanged,
     flag="--ollama-host",
     metavar="ADDRESS",
-    about="the local engine",
+    about="address of Ollama",
     shown_default="127.0.0.1:11434",
 )
 OLLAMA_CHECK = Option(
@@ -245,7 +258,7 @@ OLLAMA_CHECK = Option(
     "on",
     flag="--ollama-check",
     metavar="on|off",
-    about="whether decisions look at what the engine has",
+    about="whether decisions check which models Ollama has",
     shown_default="on",
 )
 TELEMETRY = Option(
@@ -254,7 +267,7 @@ TELEMETRY = Option(
     "off",
     flag="--telemetry",
     metavar="ADDRESS",
-    about="while serving, take in Claude Code's OpenTelemetry export there: on, off or HOST:PORT",
+    about="receive Claude Code's OpenTelemetry export while serving: on, off or HOST:PORT",
     shown_default=f"off; on is 127.0.0.1:{TELEMETRY_PORT}",
 )
 DELEGATE = Option(
@@ -262,7 +275,7 @@ DELEGATE = Option(
     _is_on,
     "on",
     flag="--no-delegate",
-    about="while serving, leave delegate_task out",
+    about="serve without the tool delegate_task",
     stands_for="off",
 )
 ALLOWED_PATHS = Option(
@@ -270,7 +283,7 @@ ALLOWED_PATHS = Option(
     _absolute,
     flag="--allow-path",
     metavar="PATH",
-    about="while serving, a folder or file that delegated tasks may read, beside the project's",
+    about="folder or file that delegated tasks may read, besides the project's; may be repeated",
     repeats=True,
     is_path=True,
 )

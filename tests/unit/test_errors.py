@@ -14,7 +14,9 @@ from immunos_mcp.errors import (
     InvalidStoredSettingsError,
     LedgerError,
     Problem,
+    nearest,
     shown,
+    unknown,
 )
 
 LONGEST_SHOWN = 60 + len("... (10000000 characters)")
@@ -72,17 +74,59 @@ def test_a_number_too_long_to_be_written_is_shown_inside_an_object_too() -> None
     assert len(text) <= LONGEST_SHOWN
 
 
-def test_a_problem_says_its_field_what_it_got_and_what_it_takes() -> None:
-    assert str(Problem("outcome", "meh", "success or failure")) == (
-        "outcome: got 'meh', takes success or failure"
+@pytest.mark.parametrize(
+    ("problem", "text"),
+    [
+        (
+            Problem("outcome", "meh", "success or failure"),
+            "outcome: must be success or failure (got 'meh')",
+        ),
+        (
+            Problem("outcome", "sucess", "success or failure", "success"),
+            "outcome: must be success or failure (got 'sucess'; did you mean 'success'?)",
+        ),
+        (
+            Problem("outcome", None, "success or failure"),
+            "outcome: is required; must be success or failure",
+        ),
+        (Problem("outcome", None), "outcome: is required"),
+        (Problem("outcome", "meh", message="decision 7 is closed"), "decision 7 is closed"),
+    ],
+)
+def test_a_problem_is_one_sentence(problem: Problem, text: str) -> None:
+    assert str(problem) == text
+
+
+def test_an_unknown_name_is_shown_with_the_nearest_or_with_all_that_exist() -> None:
+    known = ("session_limit", "claude_model")
+    assert str(unknown("setting", "setting", "session_limt", known)) == (
+        "unknown setting 'session_limt' (did you mean session_limit?)"
+    )
+    assert str(unknown("setting", "setting", "x", known)) == (
+        "unknown setting 'x' (known: session_limit, claude_model)"
     )
 
 
+@pytest.mark.parametrize(
+    ("got", "close"),
+    [
+        ("Rutine", "routine"),
+        ("critcal", "critical"),
+        ("x", None),
+        ("", None),
+        (5, None),
+        (None, None),
+    ],
+)
+def test_the_nearest_accepted_value_is_found(got: object, close: str | None) -> None:
+    assert nearest(got, ("routine", "creative", "critical")) == close
+
+
 def test_all_problems_are_said_in_the_order_found() -> None:
-    first, second = Problem("b", None, "text"), Problem("a", 5, "no number")
+    first, second = Problem("b", None, "text"), Problem("a", 5, "a name")
     refused = InvalidInputError(first, second)
     assert refused.problems == (first, second)
-    assert str(refused) == "b: got nothing, takes text; a: got 5, takes no number"
+    assert str(refused) == "b: is required; must be text; a: must be a name (got 5)"
 
 
 @pytest.mark.parametrize("kind", [InvalidInputError, InvalidStoredSettingsError, LedgerError])

@@ -7,17 +7,21 @@ a second.
 from __future__ import annotations
 
 import io
+import json
 import sys
 from typing import TYPE_CHECKING
 
 from immunos_mcp.cli import program
-from immunos_mcp.cli.command import PROGRAM
-from immunos_mcp.errors import ImmunosError, InvalidInputError
+from immunos_mcp.cli.command import PROGRAM, UsageError
+from immunos_mcp.errors import ImmunosError, InvalidInputError, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
+
+LONGEST_SENT = 200
+"""Characters of a rejected value that the JSON of an error repeats in full."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,16 +30,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             # A terminal that cannot show a letter shows its number.
             stream.reconfigure(errors="backslashreplace")
-    given = program.parse(arguments)
     try:
+        given = program.parse(arguments)
         if given.command is not None:
             return given.command.run(given)
         from immunos_mcp.cli.serving import serve
 
         return serve(given)
-    except InvalidInputError as error:
-        print(f"{PROGRAM}: {error}", file=sys.stderr)
-        return EXIT_USAGE
     except ImmunosError as error:
+        show_error(error, sys.argv[1:] if arguments is None else arguments)
+        return EXIT_USAGE if isinstance(error, InvalidInputError) else EXIT_FAILED
+
+
+def show_error(error: ImmunosError, arguments: Sequence[str]) -> None:
+    """Print an error on standard error: as text, or as a line of JSON if ``--json`` was given."""
+    if "--json" in arguments:
+        print(_in_json(error), file=sys.stderr)
+    elif isinstance(error, UsageError):
+        print(f"{error.prog}: {error}\nTry '{error.prog} --help'.", file=sys.stderr)
+    else:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
-        return EXIT_FAILED
+
+
+def _in_json(error: ImmunosError) -> str:
+    described: dict[str, object] = {"message": str(error)}
+    if isinstance(error, InvalidInputError):
+        described["problems"] = [
+            {
+                "field": problem.field,
+                **({} if problem.got is None else {"got": _sent(problem.got)}),
+                **({"expected": problem.expected} if problem.expected else {}),
+                **({} if problem.nearest is None else {"nearest": problem.nearest}),
+            }
+            for problem in error.problems
+        ]
+    return json.dumps({"error": described}, separators=(",", ":"))
+
+
+def _sent(value: object) -> str | int:
+    """Return a value as it was sent, or as messages show it where it is long or not a scalar."""
+    if isinstance(value, str) and len(value) <= LONGEST_SENT:
+        return value
+    return value if isinstance(value, int) and value.bit_length() <= 128 else shown(value)

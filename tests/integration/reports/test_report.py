@@ -115,7 +115,7 @@ def test_since_leaves_out_what_was_before(used: Path) -> None:
     assert wire.run_json(used, "report", "--since", future)["budget_tokens"] == 0
     said(used, "reset")
     assert wire.run_json(used, "report", "--since", "2020-01-01")["budget_tokens"] == 152_007
-    assert "a date or time" in refused(used, "report", "--since", "soon")
+    assert "--since: must be a date or time, such as" in refused(used, "report", "--since", "soon")
 
 
 def test_an_empty_ledger_gets_help_in_place_of_charts(home: Path) -> None:
@@ -186,16 +186,16 @@ def test_open_without_a_browser_names_the_page_that_was_written(used: Path) -> N
 
 def test_open_where_no_page_can_be_kept_says_what_to_give(used: Path) -> None:
     (used / ".immunos" / "db" / "reports").write_text("in the way", encoding="utf-8")
-    assert "--output FILE" in refused(used, "report", "--open")
+    assert "name a file with --output" in refused(used, "report", "--open")
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--open", "--format", "csv"], "--open"),
-        (["--json", "--format", "csv"], "--json"),
-        (["--format", "pdf"], "'pdf'"),
-        (["--output", ""], "a file of a printable name"),
+        (["--open", "--format", "csv"], "--format: must be html with --open (got 'csv')"),
+        (["--json", "--format", "csv"], "--format: must be json with --json (got 'csv')"),
+        (["--format", "pdf"], "--format: must be text, json, csv or html (got 'pdf')"),
+        (["--output", ""], "--output: must be a file with a printable name"),
     ],
 )
 def test_options_that_contradict_each_other_are_wrong_usage(
