@@ -82,6 +82,14 @@ def call(server: wire.ServerProcess, *, stateless: bool) -> dict[str, Any]:
     return result["structuredContent"]
 
 
+def call_stateless(server: wire.ServerProcess) -> None:
+    call(server, stateless=True)
+
+
+def call_after_handshake(server: wire.ServerProcess) -> None:
+    call(server, stateless=False)
+
+
 def discover(server: wire.ServerProcess) -> None:
     result = server.request("server/discover", {"_meta": ENVELOPE})["result"]
     assert "tools" in result["capabilities"]
@@ -99,15 +107,15 @@ def shake_hands(server: wire.ServerProcess) -> None:
         pytest.param((discover, shake_hands), id="both at once"),
         pytest.param((shake_hands, discover), id="both at once, the handshake first"),
         pytest.param(
-            (discover, lambda server: call(server, stateless=True), shake_hands),
+            (discover, call_stateless, shake_hands),
             id="a handshake after stateless calls",
         ),
         pytest.param(
             (
                 shake_hands,
-                lambda server: call(server, stateless=False),
+                call_after_handshake,
                 discover,
-                lambda server: call(server, stateless=True),
+                call_stateless,
             ),
             id="an envelope after calls of the handshake era",
         ),

@@ -31,7 +31,7 @@ from immunos_mcp.server.opening import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from mcp.server.lowlevel import Server
 
@@ -90,7 +90,7 @@ def listing_server(*, delegate: bool) -> Server[dict[str, Any]]:
 
 async def answers_of(server: Server[dict[str, Any]]) -> RecordedAnswers:
     """Return what a server answers to each opening; what it answers with an error is left out."""
-    openings = {
+    openings: dict[str, dict[str, Mapping[str, object]]] = {
         protocol: {
             "initialize": {"protocolVersion": protocol, "capabilities": {}, "clientInfo": CLIENT},
             **{method: {} for method in LISTS},
@@ -116,7 +116,7 @@ async def answers_of(server: Server[dict[str, Any]]) -> RecordedAnswers:
 
 
 async def results_of(
-    server: Server[dict[str, Any]], requests: Sequence[tuple[str, JsonObject]]
+    server: Server[dict[str, Any]], requests: Sequence[tuple[str, Mapping[str, object]]]
 ) -> list[JsonObject | None]:
     """Put requests to a server, one after the other, on a connection of their own.
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import anyio
 import mcp_types as mcp
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
     from mcp.server.lowlevel import Server
 
-    from immunos_mcp.server.opening import Json
+    from immunos_mcp.server.opening import Json, JsonObject
     from immunos_mcp.server.standard_streams import Line, StandardInput, StandardOutput
 
 RequestId: TypeAlias = int | str
@@ -148,14 +148,16 @@ class Wire:
         if isinstance(message, mcp.JSONRPCNotification):
             if message.method != ACKNOWLEDGED:
                 return False
-            request_id = ((message.params or {}).get("_meta") or {}).get(_SUBSCRIPTION)
+            meta = cast("JsonObject", (message.params or {}).get("_meta", {}))
+            request_id = meta.get(_SUBSCRIPTION)
         elif isinstance(message, mcp.JSONRPCResponse | mcp.JSONRPCError):
             request_id = message.id
-            self._owners.pop(request_id, None)
-            self._awaited.discard(request_id)
+            if request_id is not None:
+                self._owners.pop(request_id, None)
+                self._awaited.discard(request_id)
         else:
             return False
-        if request_id not in self._answered_before:
+        if not isinstance(request_id, int | str) or request_id not in self._answered_before:
             return False
         self._answered_before.remove(request_id)
         return True

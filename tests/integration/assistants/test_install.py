@@ -632,7 +632,7 @@ def test_codex_is_set_up_whichever_way_its_servers_are_spelled(
     held = tomllib.loads(before.decode("utf-8-sig"))["mcp_servers"]
     install.apply(install.plan_install(codex, files))
     written = files[0].file.read_bytes()
-    entry = {"command": "/bin/immunos-mcp", "args": [], "required": True}
+    entry: dict[str, Any] = {"command": "/bin/immunos-mcp", "args": [], "required": True}
     ours: dict[str, Any] = {**held.get("immunos", {}), **entry}
     there = tomllib.loads(written.decode("utf-8-sig"))["mcp_servers"]
     assert there == {**held, "immunos": ours}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from hypothesis import given, settings
@@ -207,9 +207,21 @@ def test_without_a_recording_everything_waits_for_the_server() -> None:
     assert Opening(None).handle(json.dumps(INITIALIZE).encode()) == LEFT_TO_SERVER
 
 
-values = st.sampled_from(
-    [None, True, 0, 1.5, "", "x", "2025-06-18", "2026-07-28", [], {}, {"x": {}}, CLIENT, ENVELOPE]
-)
+VALUES: list[Any] = [
+    None,
+    True,
+    0,
+    1.5,
+    "",
+    "x",
+    "2025-06-18",
+    "2026-07-28",
+    [],
+    {},
+    {"x": {}},
+    CLIENT,
+    ENVELOPE,
+]
 
 
 @st.composite
@@ -219,7 +231,9 @@ def changed(draw: st.DrawFn) -> Message:
     method = draw(st.sampled_from(["initialize", "server/discover", "ping", *LISTS]))
     message: Message = json.loads(json.dumps(request(method, params)))
     place = message
-    while inner := [value for value in place.values() if isinstance(value, dict) and value]:
+    while inner := [
+        cast("Message", value) for value in place.values() if value and isinstance(value, dict)
+    ]:
         if draw(st.booleans()):
             break
         place = draw(st.sampled_from(inner))
@@ -227,7 +241,7 @@ def changed(draw: st.DrawFn) -> Message:
     if draw(st.booleans()):
         place.pop(name, None)
     else:
-        place[name] = draw(values)
+        place[name] = draw(st.sampled_from(VALUES))
     return message
 
 
@@ -270,7 +284,11 @@ def test_a_damaged_recording_of_another_sdk_is_none(
     kept: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(opening, "installed_sdk", lambda _path: "9.9")
+
+    def installed(_search_path: object) -> str:
+        return "9.9"
+
+    monkeypatch.setattr(opening, "installed_sdk", installed)
     file = opening.cache_file("9.9", {"XDG_CACHE_HOME": str(tmp_path)})
     file.parent.mkdir()
     file.write_text(kept, encoding="utf-8")
