@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING
@@ -43,6 +44,11 @@ ENDINGS = [
 Ended = tuple[object, str, str]
 
 
+@cache
+def whole_parser() -> program.ProgramParser:
+    return program.ProgramParser(whole=True)
+
+
 @pytest.fixture
 def parsed(capsys: pytest.CaptureFixture[str]) -> Callable[[bool, tuple[str, ...]], Ended]:
     """Parse with the parser of all commands or of one; return how it ended and what it said."""
@@ -50,7 +56,8 @@ def parsed(capsys: pytest.CaptureFixture[str]) -> Callable[[bool, tuple[str, ...
     def parse(whole: bool, arguments: tuple[str, ...]) -> Ended:
         ended: object
         try:
-            ended = vars(program.ProgramParser(whole=whole).parse_args(arguments))
+            parser = whole_parser() if whole else program.ProgramParser()
+            ended = vars(parser.parse_args(arguments))
         except UsageError as error:
             ended = (error.prog, str(error))
         except SystemExit as stopped:
