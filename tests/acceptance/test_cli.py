@@ -283,7 +283,7 @@ def test_a_wrong_command_line_is_two_lines_without_the_usage(home: Path) -> None
         (
             ["config"],
             1,
-            {"message": "ledger / is a folder; name a file with --db or IMMUNOS_DB"},
+            {"message": "ledger / is a folder; choose a file with --db or IMMUNOS_DB"},
         ),
     ],
 )

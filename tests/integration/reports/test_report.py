@@ -151,7 +151,7 @@ def test_output_is_private_and_replaces_reports_alone(used: Path) -> None:
     link.symlink_to(file)
     assert "--output" in refused(used, "report", "--output", "link")
     assert "a file in an existing folder" in refused(used, "report", "--output", "no/where")
-    assert "a file of a printable name" in refused(used, "report", "--output", "a\nb")
+    assert "a file with a printable name" in refused(used, "report", "--output", "a\nb")
     assert sorted(path.name for path in used.iterdir()) == [".immunos", "diary", "link", "mine"]
 
 
