@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from immunos_mcp.answers.sessions import ResetAnswer
 
-SERVERS = 16
+SERVERS = 8
 ROUNDS = 10
 TASK = {"task_type": "debug", "classification": "routine"}
 CLAUDE, LOCAL = "claude-sonnet-4.5", "qwen2.5-coder:7b"
@@ -68,7 +68,7 @@ def use(server: wire.ServerProcess, number: int, barrier: Barrier) -> list[wire.
     return answers
 
 
-def test_sixteen_servers_on_one_ledger_lose_nothing_and_count_nothing_twice(home: Path) -> None:
+def test_eight_servers_on_one_ledger_lose_nothing_and_count_nothing_twice(home: Path) -> None:
     barrier = Barrier(SERVERS)
     with ExitStack() as stack, ThreadPoolExecutor(SERVERS) as pool:
         servers = [stack.enter_context(wire.ServerProcess(home)) for _ in range(SERVERS)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 from typing import Any
 
@@ -35,3 +36,14 @@ def test_every_page_that_is_written_is_compared() -> None:
 @pytest.mark.parametrize("reason", Reason)
 def test_every_reason_is_explained(reason: Reason) -> None:
     assert f"`{reason}`" in (DOCS / "explanation" / "policy.md").read_text(encoding="utf-8")
+
+
+def test_the_readmes_pictures_are_there_small_and_told_in_words() -> None:
+    readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    pictures = re.findall(r"!\[([^]]*)\]\((?!https:)([^)]+)\)", readme)
+    assert {picture for _, picture in pictures} == {
+        f"docs/pictures/{file.name}" for file in (DOCS / "pictures").iterdir()
+    }
+    for words, picture in pictures:
+        assert len(words) > 20
+        assert (DOCS.parent / picture).stat().st_size < 150_000

@@ -112,6 +112,7 @@ class Assistant:
 
     Attributes:
         name: its name for ``install``.
+        title: what people call it.
         configurations: returns its files and their entries; the file with the server's entry is first.
         program: the command whose presence shows that it is installed, if there is one.
         has_plugin: decides from the content of its files whether a plugin provides the server.
@@ -120,6 +121,7 @@ class Assistant:
     """
 
     name: str
+    title: str
     configurations: Callable[[Setup], tuple[Configuration, ...]]
     program: str = ""
     has_plugin: Callable[[Sequence[Json]], bool] = _has_no_plugin

@@ -65,8 +65,7 @@ def _assistants(context: DoctorContext) -> Iterator[Finding]:
     for name in registry.NAMES:
         assistant = registry.assistant(name)
         files = assistant.configurations(Setup(Launch(PROGRAM), context.environment))
-        folder = files[-1].file.parent
-        if not folder.is_dir() and shutil.which(assistant.program) is None:
+        if not registry.is_found(assistant, files):
             continue
         try:
             yield from _assistant(assistant, files, context)

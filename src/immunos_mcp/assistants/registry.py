@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
-    from immunos_mcp.assistants.configuration import Assistant
+    from collections.abc import Sequence
+
+    from immunos_mcp.assistants.configuration import Assistant, Configuration
 
 NAMES = ("claude-code", "claude-desktop", "vscode", "cursor", "codex")
 """All assistants, in the order of help and the doctor; folder names have underscores for hyphens."""
@@ -17,3 +20,8 @@ def assistant(name: str) -> Assistant:
     folder = name.replace("-", "_")
     module = import_module(f"immunos_mcp.assistants.{folder}.assistant")
     return cast("Assistant", module.ASSISTANT)
+
+
+def is_found(assistant: Assistant, files: Sequence[Configuration]) -> bool:
+    """Tell whether an assistant is on this machine: the folder of its settings, or its command."""
+    return files[-1].file.parent.is_dir() or shutil.which(assistant.program) is not None

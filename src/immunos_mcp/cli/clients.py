@@ -35,7 +35,7 @@ def _install(given: Namespace) -> int:
     client = given.client
     assistant = registry.assistant(client)
     telemetry = given.telemetry_export or given.uninstall
-    files = assistant.configurations(Setup(_own_launch(given), os.environ, telemetry=telemetry))
+    files = assistant.configurations(Setup(own_launch(given), os.environ, telemetry=telemetry))
     planned = install.plan_uninstall if given.uninstall else install.plan_install
     plan = planned(assistant, files)
     if not given.json:
@@ -81,7 +81,7 @@ def _is_agreed(given: Namespace) -> bool:
         return False
 
 
-def _own_launch(given: Namespace) -> Launch:
+def own_launch(given: Namespace) -> Launch:
     """Return how a client starts this program: in full, since desktop clients have no PATH."""
     here = Path(sys.argv[0])
     if here.stem == PROGRAM and here.parent != Path() and here.exists():
@@ -114,13 +114,13 @@ def _add_install_arguments(parser: ArgumentParser) -> None:
 
 
 def _doctor(given: Namespace) -> int:
-    context = DoctorContext(chosen_options(given), os.environ, _understood)
+    context = DoctorContext(chosen_options(given), os.environ, understood)
     findings = doctor.diagnose(context)
     print(to_json(findings) if given.json else doctor.report(findings))
     return EXIT_FAILED if doctor.has_failed(findings) else EXIT_FINE
 
 
-def _understood(arguments: Sequence[str], environment: Mapping[str, str]) -> Options:
+def understood(arguments: Sequence[str], environment: Mapping[str, str]) -> Options:
     """Return what a server that is started with these arguments is told.
 
     Raises:

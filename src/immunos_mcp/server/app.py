@@ -9,12 +9,11 @@ from __future__ import annotations
 import base64
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio
 import mcp_types as mcp
 from mcp.server.lowlevel import Server
-from mcp.server.stdio import stdio_server
 
 from immunos_mcp import __version__
 from immunos_mcp.assistants.claude_code.transcripts import transcript_follower
@@ -29,12 +28,13 @@ from immunos_mcp.server.notifications import StatusNotifier
 from immunos_mcp.server.resources import Resources
 from immunos_mcp.server.tool_call import Services
 from immunos_mcp.server.tools import Tools
-from immunos_mcp.server.wire import WireInput, WireOutput
+from immunos_mcp.server.wire import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
     from immunos_mcp.options import Options
+    from immunos_mcp.server.standard_streams import StandardInput, StandardOutput
 
 NAME = "immunos"
 TITLE = "immunos: token budget router"
@@ -125,11 +125,17 @@ def build_server(
     return BuiltServer(server, run_background)
 
 
-async def serve_stdio(options: Options) -> None:
-    """Serve one client over standard input and output until it closes the input."""
-    output = WireOutput()
-    wire_in = cast("anyio.AsyncFile[str]", WireInput(output))
-    wire_out = cast("anyio.AsyncFile[str]", output)
+async def serve_stdio(
+    options: Options, source: StandardInput, output: StandardOutput, *, is_recorded: bool
+) -> None:
+    """Serve one client over standard input and output until it closes the input.
+
+    Args:
+        options: what the run was told.
+        source: the client's messages, which are being read already.
+        output: where answers go.
+        is_recorded: whether the answers to an opening are known without the SDK.
+    """
     where = ollama_address(options.ollama_host)
     async with ThreadedSqliteLedger(options.database) as ledger, Ollama(where) as engine:
         watch = EngineWatch(engine)
@@ -143,19 +149,26 @@ async def serve_stdio(options: Options) -> None:
         server, run_background = build_server(
             router, options.session, delegations, (*_project_folders(), *options.allowed_paths)
         )
-        async with (
-            stdio_server(wire_in, wire_out) as (read_stream, write_stream),
-            anyio.create_task_group() as tasks,
-        ):
+        wire = Wire(source, output)
+        async with anyio.create_task_group() as tasks:
             tasks.start_soon(run_background)
             if options.ollama_check:
-                tasks.start_soon(watch.run, output.has_sent)
+                tasks.start_soon(watch.run, wire.has_sent)
             if options.telemetry is not None:
                 from immunos_mcp.assistants.claude_code import telemetry
 
                 tasks.start_soon(telemetry.serve, options.telemetry, router.record_requests)
-            await server.run(read_stream, write_stream, server.create_initialization_options())
+            if not is_recorded:
+                tasks.start_soon(_record_opening, wire.has_sent)
+            await wire.serve(server)
             tasks.cancel_scope.cancel()
+
+
+async def _record_opening(begin: anyio.Event) -> None:
+    await begin.wait()
+    from immunos_mcp.server import recording
+
+    await recording.record_for_next_start()
 
 
 def _project_folders() -> tuple[Path, ...]:

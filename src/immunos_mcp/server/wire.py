@@ -1,140 +1,188 @@
-"""Standard input and output as the protocol's wire, in place of the SDK's own two streams.
+"""Both eras of the protocol on one pair of standard streams.
 
-The SDK hands every line that it writes to a worker thread, and again to flush it, which costs more
-than the answer; and it drops a message that is no valid JSON, so that its sender waits for ever.
+One run of the SDK's server keeps to the era of its first request, and a client that is unsure sends
+both openings. So there is a run for each era, and one reader that gives each message to the one it
+is for.
+
+The SDK's own streams are not used: they hand every line to a worker thread, and again to flush it,
+which costs more than the answer; and they drop a message that is no valid JSON, so that its sender
+waits for ever.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import sys
-from contextlib import suppress
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
-from mcp_types import INVALID_REQUEST, PARSE_ERROR
+import mcp_types as mcp
+from mcp.shared.message import SessionMessage
+from pydantic import ValidationError
 from pydantic_core import from_json
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+from immunos_mcp.server.standard_streams import LONGEST_LINE
 
-Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+    from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+    from mcp.server.lowlevel import Server
+
+    from immunos_mcp.server.opening import Json
+    from immunos_mcp.server.standard_streams import Line, StandardInput, StandardOutput
+
+RequestId: TypeAlias = int | str
 
 GRACE_SECONDS = 5.0
 """How long requests under way may take when the client has closed the input."""
 
-_NOTIFICATION = re.compile(r'\{"jsonrpc":"2\.0","method"|\{"method"')
-_REQUEST_ID = re.compile(r'"id"\s*:\s*(-?[0-9]{1,18}|"[^"\\]{0,200}")')
+_REQUEST_ID = re.compile(rb'"id"\s*:\s*(-?[0-9]{1,18}|"[^"\\]{0,200}")')
+_CANCELLED = "notifications/cancelled"
+_VERSION = "io.modelcontextprotocol/protocolVersion"
 
 
-class WireOutput:
-    """Standard output for the protocol alone, written on the event loop's thread.
+Run: TypeAlias = "MemoryObjectSendStream[SessionMessage | Exception]"
+"""One run of the server, as where its client's messages go in."""
 
-    A client that stops reading blocks this server, which has nobody else to serve.
+
+class Wire:
+    """The messages of one client, and the runs of the server that answer them.
 
     Attributes:
-        unanswered: requests that were read and have no answer yet.
         has_sent: set once something was sent.
     """
 
-    def __init__(self) -> None:
-        self.unanswered = 0
+    def __init__(self, source: StandardInput, output: StandardOutput) -> None:
         self.has_sent = anyio.Event()
-        self._answered = anyio.Event()
-        self._file = os.fdopen(os.dup(1), "w", encoding="utf-8", newline="\n")
-        os.set_blocking(self._file.fileno(), True)
-        # Whatever else prints to standard output must not end up between two messages.
-        os.dup2(2, 1)
-
-    async def write(self, text: str) -> None:
-        """Take one line."""
-        if self._file.closed:
-            raise anyio.ClosedResourceError
-        self._file.write(text)
-        if not _NOTIFICATION.match(text):
-            self.unanswered -= 1
-            self._answered.set()
-
-    async def flush(self) -> None:
-        """Send what was taken; once the client is gone, the SDK is told so and stops writing."""
-        if self._file.closed:
-            raise anyio.ClosedResourceError
-        try:
-            self._file.flush()
-        except OSError:
-            # What it holds still would be tried again, and fail aloud, at the process's end.
-            with suppress(OSError):
-                self._file.close()
-            raise anyio.ClosedResourceError from None
-        self.has_sent.set()
-
-    async def all_answered(self) -> None:
-        """Wait until every request that was counted in ``unanswered`` has its answer."""
-        while self.unanswered > 0:
-            self._answered = anyio.Event()
-            await self._answered.wait()
-
-
-class WireInput:
-    """Lines of standard input that are messages; any other that asks for an answer gets an error."""
-
-    def __init__(self, output: WireOutput) -> None:
-        self._lines = anyio.wrap_file(
-            os.fdopen(sys.stdin.fileno(), encoding="utf-8", errors="replace", closefd=False)
-        )
+        if output.has_sent:
+            self.has_sent.set()
+        self._source = source
         self._output = output
+        self._owners: dict[RequestId, Run] = {}
+        self._awaited: set[RequestId] = set()
+        self._answered_before: set[RequestId] = set()
+        self._answered = anyio.Event()
 
-    async def __aiter__(self) -> AsyncIterator[str]:
-        """Read until the client closes the input, and then until its requests are answered.
+    async def serve(self, server: Server[dict[str, Any]]) -> None:
+        """Serve until the client closes its end, and what it asked for is answered.
 
-        The SDK cancels what is under way when the input ends, which would leave whoever pipes
+        The SDK cancels what is under way when its input ends, which would leave whoever pipes
         requests into the program without answers.
         """
-        async for line in self._lines:
-            try:
-                message: Json = from_json(line)
-            except ValueError as error:
-                if line.strip():
-                    found = _REQUEST_ID.search(line[:10_000]) or _REQUEST_ID.search(line[-10_000:])
-                    request_id = json.loads(found[1]) if found else None
-                    await self._refuse(request_id, PARSE_ERROR, f"Parse error: {str(error)[:200]}")
-                continue
-            if _is_message(message):
-                self._output.unanswered += _asks_for_an_answer(message)
-                yield line
-            else:
-                request_id = message.get("id") if isinstance(message, dict) else None
-                await self._refuse(request_id, INVALID_REQUEST, "Invalid request")
-        with anyio.move_on_after(GRACE_SECONDS):
-            await self._output.all_answered()
+        async with anyio.create_task_group() as tasks:
+            handshake, stateless = self._begin(server, tasks), self._begin(server, tasks)
+            async for line in self._source.lines():
+                message = self._message(line)
+                if message is not None:
+                    run = self._run_for(message, line, handshake, stateless)
+                    await run.send(SessionMessage(message))
+            with anyio.move_on_after(GRACE_SECONDS):
+                while self._awaited:
+                    self._answered = anyio.Event()
+                    await self._answered.wait()
+            for run in (handshake, stateless):
+                await run.aclose()
 
-    async def _refuse(self, request_id: Json, code: int, text: str) -> None:
-        known = isinstance(request_id, str | int) and not isinstance(request_id, bool)
-        message = {
-            "jsonrpc": "2.0",
-            "id": request_id if known else None,
-            "error": {"code": code, "message": text},
-        }
-        self._output.unanswered += 1
-        await self._output.write(json.dumps(message) + "\n")
-        await self._output.flush()
+    def _begin(self, server: Server[dict[str, Any]], tasks: TaskGroup) -> Run:
+        inbox, read = anyio.create_memory_object_stream[SessionMessage | Exception](0)
+        written, outbox = anyio.create_memory_object_stream[SessionMessage](0)
+        tasks.start_soon(server.run, read, written, server.create_initialization_options())
+        tasks.start_soon(self._send_all, outbox)
+        return inbox
+
+    def _message(self, line: Line) -> mcp.JSONRPCMessage | None:
+        """Return the message in a line; where there is none, its sender is told so."""
+        try:
+            if not line.is_whole:
+                raise ValueError(f"a message has at most {LONGEST_LINE} bytes")  # noqa: TRY301
+            value: Json = from_json(line.text.decode(errors="replace"))
+        except ValueError as error:
+            if line.text.strip():
+                found = _REQUEST_ID.search(line.text, 0, 10_000) or _REQUEST_ID.search(
+                    line.text[-10_000:]
+                )
+                request_id = json.loads(found[1]) if found else None
+                self._refuse(request_id, mcp.PARSE_ERROR, f"Parse error: {str(error)[:200]}")
+            return None
+        try:
+            if _is_message(value):
+                return mcp.jsonrpc_message_adapter.validate_python(value, by_name=False)
+        except ValidationError:
+            pass
+        request_id = value.get("id") if isinstance(value, dict) else None
+        self._refuse(request_id, mcp.INVALID_REQUEST, "Invalid request")
+        return None
+
+    def _run_for(
+        self, message: mcp.JSONRPCMessage, line: Line, handshake: Run, stateless: Run
+    ) -> Run:
+        """Return the run that a message is for, and remember it for the answer."""
+        if isinstance(message, mcp.JSONRPCRequest):
+            meta = (message.params or {}).get("_meta")
+            is_stateless = isinstance(meta, dict) and _VERSION in meta
+            run = stateless if is_stateless and message.method != "initialize" else handshake
+            self._owners[message.id] = run
+            if line.is_answered:
+                self._answered_before.add(message.id)
+            elif message.method != "subscriptions/listen":
+                self._awaited.add(message.id)
+            return run
+        if isinstance(message, mcp.JSONRPCNotification) and message.method == _CANCELLED:
+            request_id = (message.params or {}).get("requestId")
+            if isinstance(request_id, int | str):
+                self._awaited.discard(request_id)
+                return self._owners.get(request_id, handshake)
+        return handshake
+
+    async def _send_all(self, outbox: MemoryObjectReceiveStream[SessionMessage]) -> None:
+        async with outbox:
+            async for sent in outbox:
+                if not self._is_answered_before(sent.message):
+                    self._send(_encoded(sent.message))
+                self._answered.set()
+
+    def _is_answered_before(self, message: mcp.JSONRPCMessage) -> bool:
+        """Settle the request that a message answers; return whether it was answered early."""
+        if not isinstance(message, mcp.JSONRPCResponse | mcp.JSONRPCError):
+            return False
+        if message.id is None or message.id not in self._owners:
+            return False
+        del self._owners[message.id]
+        self._awaited.discard(message.id)
+        was_before = message.id in self._answered_before
+        self._answered_before.discard(message.id)
+        return was_before
+
+    def _refuse(self, request_id: Json, code: int, text: str) -> None:
+        is_known = isinstance(request_id, str | int | float) and not isinstance(request_id, bool)
+        error = {"code": code, "message": text}
+        message = {"jsonrpc": "2.0", "id": request_id if is_known else None, "error": error}
+        self._send(json.dumps(message).encode())
+
+    def _send(self, line: bytes) -> None:
+        self._output.send(line + b"\n")
+        self.has_sent.set()
+
+
+def _encoded(message: mcp.JSONRPCMessage) -> bytes:
+    try:
+        return message.model_dump_json(by_alias=True, exclude_unset=True).encode()
+    except ValueError:
+        # Half a surrogate pair has no UTF-8, but it can be escaped.
+        return json.dumps(message.model_dump(by_alias=True, exclude_unset=True)).encode()
+
+
+def _is_id(value: Json) -> bool:
+    if isinstance(value, bool):
+        return False
+    return isinstance(value, str | int) or (isinstance(value, float) and value.is_integer())
 
 
 def _is_message(value: Json) -> bool:
-    """Tell whether a value has the outline of a JSON-RPC message, which the SDK then checks."""
+    """Return whether a value has the outline of a JSON-RPC message, which the SDK then checks."""
     if not isinstance(value, dict) or value.get("jsonrpc") != "2.0":
         return False
     if isinstance(value.get("method"), str):
-        return isinstance(value.get("params", {}), dict)
+        # The SDK takes a request whose id it cannot read for a notification.
+        return _is_id(value.get("id", 0)) and isinstance(value.get("params", {}), dict)
     return "method" not in value and ("result" in value or "error" in value)
-
-
-def _asks_for_an_answer(message: Json) -> bool:
-    return (
-        isinstance(message, dict)
-        and "method" in message
-        and "id" in message
-        and message["method"] != "subscriptions/listen"
-    )

@@ -9,10 +9,11 @@ import sys
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import examples
 import pasts
 import pytest
 import wire
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pasts import CLAUDE, START, Past
 
@@ -83,7 +84,7 @@ def assert_replays(file: Path) -> list[int]:
     return [one.past.decision_id for one in replayed]
 
 
-@settings(max_examples=60)
+@examples.on_ledgers
 @given(pasts.steps, pasts.steps, st.integers(1, 40), st.integers(1, 40))
 def test_whatever_is_pruned_every_total_stays_and_the_rest_can_be_replayed(
     tmp_path_factory: pytest.TempPathFactory,

@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+import examples
 import filled_ledgers
 from filled_ledgers import MONDAY, Contents
 from hypothesis import given
@@ -92,6 +93,7 @@ def read(shown: str) -> Reader:
     return reader
 
 
+@examples.on_ledgers
 @given(filled_ledgers.contents(), sinces)
 def test_the_sums_are_those_of_the_rows_that_count(
     contents: Contents, since: datetime | None
@@ -116,6 +118,7 @@ def test_the_sums_are_those_of_the_rows_that_count(
     assert sum(each.usage_records for each in answer.sources) == records
 
 
+@examples.on_ledgers
 @given(filled_ledgers.contents(), sinces)
 def test_every_period_holds_what_was_used_in_it(contents: Contents, since: datetime | None) -> None:
     answer = report(contents, since)
@@ -143,6 +146,7 @@ def test_every_period_holds_what_was_used_in_it(contents: Contents, since: datet
         assert answer.period == "day"
 
 
+@examples.on_ledgers
 @given(filled_ledgers.contents(), sinces)
 def test_decisions_are_counted_by_reason_with_those_that_were_pruned(
     contents: Contents, since: datetime | None
@@ -166,6 +170,7 @@ def test_decisions_are_counted_by_reason_with_those_that_were_pruned(
     assert counted == expected
 
 
+@examples.on_ledgers
 @given(filled_ledgers.contents())
 def test_records_carry_the_estimates_of_the_track_record(contents: Contents) -> None:
     answer = report(contents)
@@ -198,6 +203,7 @@ def test_records_carry_the_estimates_of_the_track_record(contents: Contents) -> 
         assert line.tokens == rows[line.task_type, line.model]["tokens"]
 
 
+@examples.on_ledgers
 @given(filled_ledgers.contents(), sinces)
 def test_the_text_fits_80_columns_and_cannot_steer_a_terminal(
     contents: Contents, since: datetime | None
@@ -207,6 +213,7 @@ def test_the_text_fits_80_columns_and_cannot_steer_a_terminal(
     assert printable(shown.replace("\n", "")) == shown.replace("\n", "")
 
 
+@examples.on_ledgers
 @given(filled_ledgers.contents(), sinces)
 def test_the_table_has_every_figure_once_and_no_formula(
     contents: Contents, since: datetime | None
@@ -229,6 +236,7 @@ def test_the_table_has_every_figure_once_and_no_formula(
             )
 
 
+@examples.on_ledgers
 @given(filled_ledgers.contents(), sinces)
 def test_the_page_is_well_formed_and_shows_names_as_text_alone(
     contents: Contents, since: datetime | None
@@ -249,6 +257,7 @@ def test_the_page_is_well_formed_and_shows_names_as_text_alone(
     assert {printable(model.model) for model in answer.models} <= words
 
 
+@examples.on_ledgers
 @given(filled_ledgers.contents())
 def test_the_json_is_one_line_with_the_same_figures(contents: Contents) -> None:
     answer = report(contents)

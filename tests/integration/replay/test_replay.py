@@ -5,10 +5,11 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import examples
 import pasts
 import pytest
 import wire
-from hypothesis import given, settings
+from hypothesis import given
 from pasts import CLAUDE, CODER, SMALL, START, Past
 
 from immunos_mcp.archive import Archive
@@ -78,7 +79,7 @@ def as_replayed(one: engine.Replayed) -> tuple[object, ...]:
     )
 
 
-@settings(max_examples=100)
+@examples.on_ledgers
 @given(pasts.steps)
 def test_under_the_settings_of_the_time_every_decision_comes_out_as_it_was_logged(
     tmp_path_factory: pytest.TempPathFactory, lived: list[pasts.Step]
@@ -91,7 +92,7 @@ def test_under_the_settings_of_the_time_every_decision_comes_out_as_it_was_logge
     assert [as_replayed(one) for one in replayed] == logged(past.file, replayed)
 
 
-@settings(max_examples=40)
+@examples.on_ledgers
 @given(pasts.steps)
 def test_replaying_a_part_comes_out_as_in_the_whole(
     tmp_path_factory: pytest.TempPathFactory, lived: list[pasts.Step]
@@ -121,7 +122,7 @@ def test_a_trial_in_another_session_is_remembered_where_one_is_replayed_alone(
     assert replayed.choice.model == replayed.past.model == CLAUDE
 
 
-@settings(max_examples=40)
+@examples.on_ledgers
 @given(pasts.steps)
 def test_the_inputs_of_a_logged_decision_decide_the_same_again(
     tmp_path_factory: pytest.TempPathFactory, lived: list[pasts.Step]
@@ -142,7 +143,7 @@ def test_the_inputs_of_a_logged_decision_decide_the_same_again(
     )
 
 
-@settings(max_examples=40)
+@examples.on_ledgers
 @given(pasts.steps, pasts.changes)
 def test_figures_agree_with_what_is_listed(
     tmp_path_factory: pytest.TempPathFactory, lived: list[pasts.Step], change: pasts.Change

@@ -15,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, TYPE_CHECKING, Any
 
+import examples
 import filled_ledgers
 import pytest
 import wire
@@ -92,6 +93,7 @@ def test_every_table_of_the_ledger_is_exported() -> None:
     assert set(STORED.values()) == set(made)
 
 
+@examples.on_ledgers
 @given(filled_ledgers.contents())
 def test_all_rows_are_exported_once_with_all_columns(contents: Contents) -> None:
     with TemporaryDirectory() as folder:
@@ -103,6 +105,7 @@ def test_all_rows_are_exported_once_with_all_columns(contents: Contents) -> None
             assert in_any_order(rows[table]) == in_any_order(stored(file, table))
 
 
+@examples.on_ledgers
 @given(filled_ledgers.contents())
 def test_since_leaves_out_rows_of_an_earlier_time(contents: Contents) -> None:
     # A row of that very moment is not of an earlier one.

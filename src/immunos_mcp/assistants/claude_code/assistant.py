@@ -7,6 +7,7 @@ from immunos_mcp.assistants.configuration import Assistant
 
 ASSISTANT = Assistant(
     "claude-code",
+    "Claude Code",
     configuration.configurations,
     program="claude",
     has_plugin=configuration.has_plugin,

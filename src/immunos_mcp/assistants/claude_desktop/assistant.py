@@ -23,4 +23,4 @@ def configurations(setup: Setup) -> tuple[Configuration, ...]:
     return (Configuration(folder / "claude_desktop_config.json", (entry,)),)
 
 
-ASSISTANT = Assistant("claude-desktop", configurations)
+ASSISTANT = Assistant("claude-desktop", "Claude Desktop", configurations)

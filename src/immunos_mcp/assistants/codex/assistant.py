@@ -19,4 +19,4 @@ def configurations(setup: Setup) -> tuple[Configuration, ...]:
     return (Configuration(folder / "config.toml", (entry,), syntax=toml_edit),)
 
 
-ASSISTANT = Assistant("codex", configurations, program="codex")
+ASSISTANT = Assistant("codex", "Codex", configurations, program="codex")

@@ -18,4 +18,4 @@ def configurations(setup: Setup) -> tuple[Configuration, ...]:
     return (Configuration(Path.home() / ".cursor" / "mcp.json", (entry,)),)
 
 
-ASSISTANT = Assistant("cursor", configurations, program="cursor")
+ASSISTANT = Assistant("cursor", "Cursor", configurations, program="cursor")

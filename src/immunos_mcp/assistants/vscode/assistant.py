@@ -23,4 +23,4 @@ def configurations(setup: Setup) -> tuple[Configuration, ...]:
     return (Configuration(file, (entry,)),)
 
 
-ASSISTANT = Assistant("vscode", configurations, program="code")
+ASSISTANT = Assistant("vscode", "VS Code", configurations, program="code")

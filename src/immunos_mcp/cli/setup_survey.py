@@ -1,0 +1,186 @@
+"""What ``setup`` looks at before it asks anything; looking changes nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
+
+from immunos_mcp.answers.setup import (
+    ClientStep,
+    OllamaFound,
+    PresetReason,
+    PresetStep,
+    SetupAnswer,
+    StepState,
+)
+from immunos_mcp.assistants import registry
+from immunos_mcp.assistants.config_files import InstallError
+from immunos_mcp.assistants.configuration import Setup
+from immunos_mcp.assistants.install import plan_install
+from immunos_mcp.domain import Engine, EngineState
+from immunos_mcp.errors import LedgerError
+from immunos_mcp.ledger.examination import examine
+from immunos_mcp.rules.proposal import propose
+from immunos_mcp.rules.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from msgspec import Struct
+
+    from immunos_mcp.answers.setup import PresetProposal
+    from immunos_mcp.assistants.configuration import Assistant, Configuration, Launch
+    from immunos_mcp.assistants.install import Plan
+    from immunos_mcp.options import Options
+
+_LOOPBACK_HOSTS = frozenset({None, "127.0.0.1", "localhost", "::1"})
+
+
+class Client(NamedTuple):
+    """A client that is on this machine.
+
+    Attributes:
+        title: its name as people call it.
+        step: what setup has to do with it.
+        plan: how it would be set up; ``None``: there is nothing to do.
+    """
+
+    title: str
+    step: ClientStep
+    plan: Plan | None = None
+
+
+class Survey(NamedTuple):
+    """What is on this machine, and what setup would do about it.
+
+    Attributes:
+        clients: the clients that were found.
+        engine: the local engine.
+        has_ollama: whether Ollama's program is on the PATH.
+        memory_bytes: this machine's memory; ``None``: the system does not say.
+        proposal: the preset that suits it.
+        preset: what setup has to do about that.
+    """
+
+    clients: tuple[Client, ...]
+    engine: Engine
+    has_ollama: bool
+    memory_bytes: int | None
+    proposal: PresetProposal
+    preset: PresetStep
+
+    def is_open(self) -> bool:
+        """Tell whether anything is proposed."""
+        states = [self.preset.state, *(client.step.state for client in self.clients)]
+        return StepState.PROPOSED in states
+
+    def missing_models(self) -> tuple[str, ...]:
+        """Return the models to install, unless the preset that needs them is not wanted."""
+        wanted = {StepState.PROPOSED, StepState.DONE, StepState.NOT_NEEDED}
+        return self.proposal.pull if self.preset.state in wanted else ()
+
+    def answer(self, findings: tuple[Struct, ...] | None, *, dry_run: bool) -> SetupAnswer:
+        """Return what setup answers."""
+        engine = self.engine
+        is_up = engine.state is EngineState.UP
+        models = len(engine.models) if is_up else None
+        return SetupAnswer(
+            dry_run,
+            tuple(client.step for client in self.clients),
+            OllamaFound(engine.state, self.has_ollama, engine.address or None, models),
+            self.preset,
+            tuple(pull_command(model) for model in self.missing_models()),
+            findings,
+            self.memory_bytes,
+        )
+
+
+def pull_command(model: str) -> str:
+    """Return the command that installs a model."""
+    return f"ollama pull {model}"
+
+
+def survey(chosen: Options, launch: Launch) -> Survey:
+    """Look at the clients, the local engine, the memory and the settings.
+
+    Args:
+        chosen: this run's options.
+        launch: how a client would start this program.
+    """
+    engine = _engine(chosen)
+    memory = memory_bytes()
+    proposal = propose(memory if is_local(engine) else None, engine, _settings(chosen.database))
+    is_proposed = proposal.reason is PresetReason.FITS_MEMORY
+    state = StepState.PROPOSED if is_proposed else StepState.NOT_NEEDED
+    return Survey(
+        tuple(_clients(Setup(launch, os.environ))),
+        engine,
+        shutil.which("ollama") is not None,
+        memory,
+        proposal,
+        PresetStep(state, proposal.reason, proposal.preset),
+    )
+
+
+def memory_bytes() -> int | None:
+    """Return this machine's memory; ``None`` where the system does not say."""
+    if not hasattr(os, "sysconf"):
+        return None
+    try:
+        page, pages = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        return None
+    return page * pages if min(page, pages) > 0 else None
+
+
+def _clients(setup: Setup) -> Iterator[Client]:
+    for name in registry.NAMES:
+        assistant = registry.assistant(name)
+        files = assistant.configurations(setup)
+        if registry.is_found(assistant, files):
+            yield _client(assistant, files)
+
+
+def _client(assistant: Assistant, files: tuple[Configuration, ...]) -> Client:
+    name, title = assistant.name, assistant.title
+    try:
+        plan = plan_install(assistant, files)
+    except InstallError as error:
+        return Client(title, ClientStep(name, StepState.FAILED, message=reason_of(error)))
+    if not plan.changes:
+        return Client(title, ClientStep(name, StepState.NOT_NEEDED))
+    if any(change.held_ours for change in plan.changes):
+        message = f"set up differently; `immunos-mcp install {name} --print` shows the difference"
+        return Client(title, ClientStep(name, StepState.NOT_NEEDED, message=message))
+    changed = tuple(str(change.file) for change in plan.changes)
+    return Client(title, ClientStep(name, StepState.PROPOSED, changed), plan)
+
+
+def reason_of(error: InstallError) -> str:
+    """Return why a client cannot be set up, without what to put into its files by hand."""
+    return str(error).partition(". ")[0]
+
+
+def _engine(chosen: Options) -> Engine:
+    if not chosen.ollama_check:
+        return Engine(EngineState.UNKNOWN)
+    from immunos_mcp.engines import ollama  # an event loop that nothing else here needs
+
+    return ollama.look_now(ollama.address(chosen.ollama_host))
+
+
+def is_local(engine: Engine) -> bool:
+    """Tell whether the engine runs on this machine."""
+    return urlsplit(engine.address).hostname in _LOOPBACK_HOSTS
+
+
+def _settings(database: Path) -> Settings:
+    # What is wrong with the ledger is said where a preset would be stored in it.
+    with suppress(LedgerError):
+        if database.exists():
+            return examine(database).settings or Settings()
+    return Settings()

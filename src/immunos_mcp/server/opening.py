@@ -1,0 +1,236 @@
+"""A client's opening, answered before the SDK is loaded, which takes most of a second.
+
+The answers are those that the SDK gave (``recording.py`` records them), so this is no
+second implementation of the protocol: a message whose shape is not exactly the expected one waits
+for the SDK, and so does every message where another version of the SDK is installed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, cast
+from zlib import crc32
+
+from immunos_mcp import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
+JsonObject: TypeAlias = "dict[str, Json]"
+RequestId: TypeAlias = "int | str"
+
+RECORDED_FILE = Path(__file__).with_name("recorded_answers.json")
+
+STATELESS_VERSION = "2026-07-28"
+LISTS = ("tools/list", "resources/list", "prompts/list")
+
+_META = "io.modelcontextprotocol/"
+_ENVELOPE = {f"{_META}protocolVersion", f"{_META}clientInfo", f"{_META}clientCapabilities"}
+_CLIENT_TEXTS = {"name", "version", "title", "description", "websiteUrl"}
+_LARGEST_ID = 2**53
+
+
+RecordedAnswers: TypeAlias = "Mapping[str, Mapping[str, JsonObject]]"
+"""The result of each method of an opening, by protocol version."""
+
+
+def recorded_answers(*, delegate: bool) -> RecordedAnswers | None:
+    """Return the answers of the SDK that is installed; ``None``: none were recorded from it yet.
+
+    Args:
+        delegate: whether tasks can be handed over, which changes what is listed.
+    """
+    installed = installed_sdk(sys.path)
+    if installed is None:
+        return None
+    for file in (RECORDED_FILE, cache_file(installed, os.environ)):
+        try:
+            recorded = json.loads(file.read_bytes())
+            if recorded["sdk"] == installed:
+                return _looked_up(recorded["delegate" if delegate else "no delegate"], recorded)
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            continue
+    return None
+
+
+def _looked_up(places: Mapping[str, Mapping[str, int]], recorded: JsonObject) -> RecordedAnswers:
+    """Return the results that the numbers in a recording stand for: most serve several versions."""
+    results = cast("list[JsonObject]", recorded["results"])
+    return {
+        version: {method: results[place] for method, place in methods.items()}
+        for version, methods in places.items()
+    }
+
+
+def installed_sdk(search_path: Iterable[str]) -> str | None:
+    """Return the version of the SDK that an import would find, without importing anything."""
+    for entry in search_path:
+        folder = entry or "."
+        if os.path.isdir(os.path.join(folder, "mcp")):  # noqa: PTH112, PTH118  # in every start
+            names = (name for name in os.listdir(folder) if name.endswith(".dist-info"))  # noqa: PTH208
+            found = [name[4:-10] for name in names if name.startswith("mcp-")]
+            return found[0] if len(found) == 1 else None
+    return None
+
+
+def cache_file(sdk: str, environment: Mapping[str, str]) -> Path:
+    """Return where answers of another version of the SDK than the recorded one are kept."""
+    folder = environment.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111
+    # What this release lists is part of the name: an upgrade must not serve the last one's lists.
+    release = f"{__version__}-{crc32(RECORDED_FILE.read_bytes()):08x}"
+    return Path(folder, "immunos-mcp", f"opening-{release}-{sdk}.json")
+
+
+class Handled(NamedTuple):
+    """What becomes of a line of the opening.
+
+    Attributes:
+        answer: what to send at once, a whole line; empty: nothing yet.
+        is_for_server: whether the server has to see the line.
+        is_urgent: whether the client waits for the server's answer to it.
+    """
+
+    answer: bytes = b""
+    is_for_server: bool = True
+    is_urgent: bool = True
+
+
+class Opening:
+    """Answers what a client sends first, as long as nothing has to be worked out for it."""
+
+    def __init__(self, answers: RecordedAnswers | None) -> None:
+        """Answer with what was recorded; ``None``: answer nothing."""
+        self._answers = answers or {}
+        self._version: str | None = None
+        self._is_too_late = False
+
+    def handle(self, line: bytes) -> Handled:
+        """Answer a line, or leave it to the server."""
+        try:
+            message: Json = json.loads(line)
+        except (ValueError, RecursionError):
+            return Handled()
+        if isinstance(message, dict) and "id" not in message and "method" in message:
+            return Handled(is_urgent=False)
+        request = _request(message)
+        result = None if request is None else self._result(self._answers, request)
+        if request is None or result is None:
+            self._is_too_late |= request is None or request.meta is None
+            return Handled()
+        answer = {"jsonrpc": "2.0", "id": request.request_id, "result": result}
+        encoded = json.dumps(answer, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+        # The server's connection begins with the handshake, whoever answers it.
+        return Handled(encoded, request.method == "initialize", is_urgent=False)
+
+    def _result(self, answers: RecordedAnswers, request: _Request) -> JsonObject | None:
+        if request.meta is not None:
+            return _stateless_result(answers, request)
+        if request.method == "initialize":
+            return self._initialized(answers, request)
+        if request.params:
+            return None
+        if request.method == "ping":
+            return {}
+        return answers.get(self._version or "", {}).get(request.method)
+
+    def _initialized(self, answers: RecordedAnswers, request: _Request) -> JsonObject | None:
+        # A second handshake, and one that comes after other requests, is the SDK's to judge.
+        if self._version is not None or self._is_too_late:
+            return None
+        params = request.params
+        version = params.get("protocolVersion")
+        if params.keys() != {"protocolVersion", "capabilities", "clientInfo"}:
+            return None
+        if not isinstance(version, str) or "initialize" not in answers.get(version, {}):
+            return None
+        if not (_is_client(params["clientInfo"]) and _are_capabilities(params["capabilities"])):
+            return None
+        self._version = version
+        return answers[version]["initialize"]
+
+
+class _Request(NamedTuple):
+    request_id: RequestId
+    method: str
+    params: JsonObject
+    meta: JsonObject | None
+
+
+def _request(message: Json) -> _Request | None:
+    """Return a message as a request, if it is one without anything unusual."""
+    if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
+        return None
+    request_id, method = message.get("id"), message.get("method")
+    params = message.get("params", {})
+    if message.keys() - {"jsonrpc", "id", "method", "params"}:
+        return None
+    if not (_is_id(request_id) and isinstance(method, str) and isinstance(params, dict)):
+        return None
+    meta = params.get("_meta")
+    if "_meta" in params and not isinstance(meta, dict):
+        return None
+    return _Request(cast("RequestId", request_id), method, params, cast("JsonObject | None", meta))
+
+
+def _stateless_result(answers: RecordedAnswers, request: _Request) -> JsonObject | None:
+    """Answer a request that carries its whole envelope, and nothing beside it."""
+    meta = cast("JsonObject", request.meta)
+    if request.params.keys() != {"_meta"} or meta.keys() != _ENVELOPE:
+        return None
+    if meta[f"{_META}protocolVersion"] != STATELESS_VERSION:
+        return None
+    if not _is_client(meta[f"{_META}clientInfo"]):
+        return None
+    if not _are_capabilities(meta[f"{_META}clientCapabilities"]):
+        return None
+    return answers[STATELESS_VERSION].get(request.method)
+
+
+def _is_id(value: Json) -> bool:
+    if isinstance(value, bool):
+        return False
+    return isinstance(value, str) or (isinstance(value, int) and abs(value) < _LARGEST_ID)
+
+
+def _is_client(value: Json) -> bool:
+    """Return whether a client introduces itself with texts alone."""
+    return (
+        isinstance(value, dict)
+        and {"name", "version"} <= value.keys() <= _CLIENT_TEXTS
+        and all(isinstance(text, str) for text in value.values())
+    )
+
+
+def _are_capabilities(value: Json) -> bool:
+    """Return whether capabilities are some that we know, in the shape that their standard gives."""
+    if not isinstance(value, dict):
+        return False
+    return all(
+        name in _CAPABILITIES and isinstance(members, dict) and _CAPABILITIES[name](members)
+        for name, members in value.items()
+    )
+
+
+def _are_objects(members: JsonObject) -> bool:
+    return all(isinstance(member, dict) for member in members.values())
+
+
+def _are_empty_objects(members: JsonObject) -> bool:
+    return all(member == {} for member in members.values())
+
+
+def _are_flags(members: JsonObject) -> bool:
+    return all(isinstance(member, bool) for member in members.values())
+
+
+_CAPABILITIES: Mapping[str, Callable[[JsonObject], bool]] = {
+    "roots": _are_flags,
+    "elicitation": _are_empty_objects,
+    "sampling": _are_empty_objects,
+    "experimental": _are_objects,
+    "extensions": _are_objects,
+}
