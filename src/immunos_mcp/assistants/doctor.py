@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from immunos_mcp.assistants.findings import DoctorContext
 
 LITTLE_SPACE = 100 * 2**20
+LONGEST_LIST = 5
+"""Files that one finding names."""
 
 
 def diagnose(context: DoctorContext) -> tuple[Finding, ...]:
@@ -163,7 +165,10 @@ def _ledger(context: DoctorContext) -> Iterator[Finding]:
     if examined.settings_problem is not None:
         yield Finding("settings", Verdict.FAIL, examined.settings_problem)
     if examined.unread_lines:
-        seen = f"{examined.unread_lines} transcript lines with usage could not be read"
+        seen = (
+            f"{examined.unread_lines} transcript lines with usage could not be read:"
+            f" {_listed(examined.unread_in)}"
+        )
         yield Finding("transcripts", Verdict.WARN, seen, "their usage is missing from the totals")
     latest = datetime.now(UTC) + CLOCK_TOLERANCE
     if examined.began is not None and examined.began > latest:
@@ -172,6 +177,12 @@ def _ledger(context: DoctorContext) -> Iterator[Finding]:
     if examined.measured is not None and examined.measured > latest:
         seen = f"a response is dated in the future, {examined.measured:%Y-%m-%d %H:%M} UTC"
         yield Finding("clock", Verdict.WARN, seen, CLOCK_REMEDY)
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    more = len(names) - LONGEST_LIST
+    shown = ", ".join(names[:LONGEST_LIST])
+    return shown if more <= 0 else f"{shown} and {more} more"
 
 
 def _ledger_file(context: DoctorContext) -> Iterator[Finding]:

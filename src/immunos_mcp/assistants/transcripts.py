@@ -40,19 +40,33 @@ _spare_buffers: list[bytearray] = []
 """Unused buffers; a recently used one is still in the CPU cache."""
 
 
+class Salvaged(NamedTuple):
+    """The usage in a line that is damaged or unusual.
+
+    Attributes:
+        usage: the responses that can be read.
+        is_whole: whether these are all the responses in the line.
+    """
+
+    usage: tuple[MeasuredUsage, ...]
+    is_whole: bool
+
+
 class TranscriptFormat(Struct, frozen=True):
     """The format of an assistant's transcripts: JSON lines, some of which have usage.
 
     Attributes:
         client: the beginning of the name that the assistant gives itself as an MCP client.
         mark: bytes that every line with usage contains; other lines are skipped unparsed.
-        usage_of: returns the usage in a line, or ``None``; raises ``ValueError`` if the line should
-            have usage but cannot be read.
+        usage_of: returns the usage in a line, or ``None``; raises ``ValueError`` if the line is not
+            exactly as the assistant writes it.
+        salvage: returns the usage in such a line.
     """
 
     client: str
     mark: bytes
     usage_of: Callable[[bytes | bytearray], MeasuredUsage | None]
+    salvage: Callable[[bytes | bytearray], Salvaged]
 
 
 class Transcript(NamedTuple):
@@ -150,8 +164,9 @@ def read(
     """Read the new part of a transcript, in batches; the last batch has the final position.
 
     A transcript that shrank, was replaced, or no longer has the content read before is read from the
-    start. Unreadable lines with usage are counted in the position; responses before ``since`` are
-    skipped.
+    start. Lines with usage that cannot be read, or only in part, are counted in the position;
+    responses before ``since`` are skipped. A last line without its end is read if it is whole, and
+    again once it has its end.
 
     Raises:
         OSError: the file cannot be read.
@@ -179,18 +194,19 @@ def read(
 
         for line in lines:
             try:
-                found = usage_of(line)
+                response = usage_of(line)
             except ValueError:
-                unread_lines += 1
-                continue
-            if found is None:
-                continue
-            if since is not None and found.at < since:
-                left_out_before = max(left_out_before, since.astimezone(UTC).isoformat())
-                continue
-            known = usage.get(found.message_id)
-            usage[found.message_id] = found if known is None else _larger(known, found)
-            if len(usage) == BATCH_RECORDS:
+                responses, is_whole = transcript_format.salvage(line)
+                unread_lines += not (is_whole or lines.is_unfinished)
+            else:
+                responses = () if response is None else (response,)
+            for found in responses:
+                if since is not None and found.at < since:
+                    left_out_before = max(left_out_before, since.astimezone(UTC).isoformat())
+                    continue
+                known = usage.get(found.message_id)
+                usage[found.message_id] = found if known is None else _larger(known, found)
+            if len(usage) >= BATCH_RECORDS:
                 yield Batch(tuple(usage.values()), reached(size=-1))
                 usage.clear()
         yield Batch(tuple(usage.values()), reached(transcript.size))
@@ -228,6 +244,7 @@ class _Lines:
     Attributes:
         passed_bytes: the end of the last line returned, or of the last complete line.
         too_long: the number of lines skipped for their length.
+        is_unfinished: whether the last line returned does not have its end yet.
     """
 
     def __init__(self, file: FileIO, offset: int, mark: bytes) -> None:
@@ -235,6 +252,7 @@ class _Lines:
         self._mark = mark
         self.passed_bytes = offset
         self.too_long = 0
+        self.is_unfinished = False
 
     def __iter__(self) -> Iterator[bytearray]:
         buffer = _spare_buffers.pop() if _spare_buffers else bytearray(BLOCK_BYTES)
@@ -261,6 +279,9 @@ class _Lines:
             with memoryview(buffer) as whole, whole[end:] as free:
                 received = self._file.readinto(free)
             if not received:
+                if buffer.find(self._mark, begin, end) >= 0:
+                    self.is_unfinished = True
+                    yield buffer[begin:end]
                 return
             end += received
             last = buffer.rfind(b"\n", end - received, end)

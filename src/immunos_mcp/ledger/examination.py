@@ -35,6 +35,7 @@ class Examination(NamedTuple):
         began: when the latest session began.
         measured: when the latest measured response was written.
         unread_lines: transcript lines with usage that could not be read.
+        unread_in: the transcripts that have such lines, those with the most first.
     """
 
     version: int
@@ -44,6 +45,7 @@ class Examination(NamedTuple):
     began: datetime | None = None
     measured: datetime | None = None
     unread_lines: int = 0
+    unread_in: tuple[str, ...] = ()
 
     @property
     def is_older(self) -> bool:
@@ -97,11 +99,19 @@ def _examination(connection: sqlite3.Connection) -> Examination:
     (measured,) = connection.execute(
         "SELECT max(measured_at) FROM immunos_mcp_measured_usage"
     ).fetchone()
-    (unread_lines,) = connection.execute(
-        "SELECT coalesce(sum(unread_lines), 0) FROM immunos_mcp_transcript"
-    ).fetchone()
+    unread = connection.execute(
+        "SELECT path, unread_lines FROM immunos_mcp_transcript WHERE unread_lines > 0"
+        " ORDER BY unread_lines DESC, path"
+    ).fetchall()
     return Examination(
-        version, damage, settings, settings_problem, _moment(began), _moment(measured), unread_lines
+        version,
+        damage,
+        settings,
+        settings_problem,
+        _moment(began),
+        _moment(measured),
+        sum(lines for _, lines in unread),
+        tuple(path for path, _ in unread),
     )
 
 
