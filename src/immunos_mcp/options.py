@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 TELEMETRY_PORT = 4318
 """OpenTelemetry's own port for OTLP over HTTP, where exporters send by default."""
 
+_UNEXPANDED = re.compile(r"\$\{[^}]*\}|\{\{[^}]*\}\}")
+_UNEXPANDED_IN_PATH = re.compile(r"(?:^|[/\\])\$[A-Za-z_]\w*|%[A-Za-z_]\w*%")
+"""Variables that whoever started the program should have replaced."""
+
 _LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 
 Value = TypeVar("Value")
@@ -108,8 +112,13 @@ class Option(NamedTuple, Generic[Value]):
         """
         given = flags.get(self.name)
         if isinstance(given, str):
-            return self.parse(given, self.flag)
-        return self.parse(environment.get(self.variable) or self.default, self.variable)
+            return self._parsed(given, self.flag)
+        return self._parsed(environment.get(self.variable) or self.default, self.variable)
+
+    def _parsed(self, text: str, field: str) -> Value:
+        if _UNEXPANDED.search(text) or (self.is_path and _UNEXPANDED_IN_PATH.search(text)):
+            raise InvalidInputError(Problem(field, text, "a value with its variables replaced"))
+        return self.parse(text, field)
 
     def settle_all(self, flags: Flags, environment: Mapping[str, str]) -> tuple[Value, ...]:
         """Return the values of a repeated flag and those in the variable together.
@@ -120,7 +129,7 @@ class Option(NamedTuple, Generic[Value]):
         listed = environment.get(self.variable, "").split(os.pathsep)
         given = [(text, self.flag) for text in flags.get(self.name) or ()]
         given += [(text, self.variable) for text in listed]
-        return tuple(self.parse(text, field) for text, field in given if text)
+        return tuple(self._parsed(text, field) for text, field in given if text)
 
     def arguments(self, flags: Flags) -> list[str]:
         """Spell what was given by flag for a start of the program elsewhere: paths in full."""
@@ -149,7 +158,7 @@ def read(environment: Mapping[str, str], flags: Flags = NO_FLAGS) -> Options:
     try:
         database_flag = flags.get(DATABASE.name) or None
         database = DATABASE.settle({DATABASE.name: database_flag}, environment)
-    except RuntimeError:
+    except NoHomeError:
         given, takes = environment.get(DATABASE.variable), "a file, where there is no home"
         raise InvalidInputError(Problem(DATABASE.variable, given, takes)) from None
     return Options(
@@ -164,9 +173,29 @@ def read(environment: Mapping[str, str], flags: Flags = NO_FLAGS) -> Options:
     )
 
 
+class NoHomeError(InvalidInputError):
+    """The user has no home folder, as in some containers."""
+
+
+def home_folder() -> Path:
+    """Return the user's home.
+
+    Raises:
+        NoHomeError: there is none.
+    """
+    try:
+        return Path.home()
+    except RuntimeError:
+        raise NoHomeError(Problem("HOME", None, "the path of a home folder")) from None
+
+
 def default_database() -> Path:
-    """Return the ledger's place in the user's home, shared with earlier IMMUNOS scripts."""
-    return Path.home() / ".immunos" / "db" / "immunos.db"
+    """Return the ledger's place in the user's home, shared with earlier IMMUNOS scripts.
+
+    Raises:
+        NoHomeError: there is no home.
+    """
+    return home_folder() / ".immunos" / "db" / "immunos.db"
 
 
 def expanded(text: str, field: str) -> Path:
