@@ -156,7 +156,7 @@ def _ledger(context: DoctorContext) -> Iterator[Finding]:
         return
     examined = examine(path)
     if examined.damage is not None:
-        remedy = "restore a backup, or move it away to start a new one"
+        remedy = f"{PROGRAM} doctor --repair --db {path}, which keeps a copy"
         yield Finding(name, Verdict.FAIL, f"{path}: {examined.damage}", remedy)
     elif examined.is_newer:
         seen = f"{path} was written by a newer {PROGRAM}"

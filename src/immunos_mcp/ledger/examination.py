@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from immunos_mcp.errors import InvalidStoredSettingsError, LedgerError
-from immunos_mcp.ledger import schema
+from immunos_mcp.ledger import schema, soundness
 from immunos_mcp.ledger.connections.sqlite_file import translated
 from immunos_mcp.rules import setting_changes
 
@@ -76,6 +76,8 @@ def examine(path: Path) -> Examination:
             return _examination(connection)
     except sqlite3.DatabaseError as error:
         raise LedgerError(f"ledger {path} has unexpected tables or columns ({error})") from error
+    except OSError as error:
+        raise LedgerError(f"ledger {path} cannot be opened ({error.strerror})") from error
 
 
 def _examination(connection: sqlite3.Connection) -> Examination:
@@ -87,7 +89,9 @@ def _examination(connection: sqlite3.Connection) -> Examination:
     (version,) = connection.execute(
         "SELECT coalesce(max(version), 0) FROM immunos_mcp_schema_version"
     ).fetchone()
-    if version != schema.LATEST:
+    if version == schema.LATEST:
+        damage = damage or soundness.find_problem(connection)
+    if version != schema.LATEST or damage is not None:
         return Examination(version, damage)
     settings = settings_problem = None
     stored = dict(connection.execute("SELECT key, value FROM settings"))

@@ -334,7 +334,7 @@ def test_a_server_that_ends_after_a_failed_opening_ends_without_a_traceback(home
     assert (done.returncode, done.stderr) == (0, "")
 
 
-DAMAGED = "is damaged; restore a backup, or move it away to start a new one"
+DAMAGED = "is damaged; run `immunos-mcp doctor --repair`, which keeps a copy"
 
 
 def damage_a_page(file: Path) -> None:
