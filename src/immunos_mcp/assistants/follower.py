@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING
 
 from immunos_mcp.answers.usage import SyncAnswer
 from immunos_mcp.assistants import transcripts
-from immunos_mcp.ledger.measured_usage import ReadingState, ingest, reading_state, unread_lines
+from immunos_mcp.ledger.measured_usage import (
+    CLOCK_TOLERANCE,
+    ReadingState,
+    forget_future,
+    ingest,
+    reading_state,
+    unread_lines,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -45,9 +52,13 @@ class Follower:
             now: the current time, with its time zone.
             largest: read nothing if there are more unread bytes than this.
         """
-        if self._read_so_far.since is not None and not self._changed():
+        since = self._read_so_far.since
+        if since is not None and since <= now + CLOCK_TOLERANCE and not self._changed():
             return
         self._read_so_far = await self._ledger.read(reading_state, now)
+        if self._read_so_far.is_ahead:
+            await self._ledger.write(forget_future, now)
+            self._read_so_far = await self._ledger.read(reading_state, now)
         if self._read_so_far.since is None:
             return
         waiting = self._changed()
