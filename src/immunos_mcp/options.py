@@ -211,11 +211,15 @@ def expanded(text: str, field: str) -> Path:
 
 
 def _database(text: str, field: str) -> Path:
-    return (expanded(text, field) if text else default_database()).absolute()
+    return _absolute(text, field) if text else default_database().absolute()
 
 
 def _absolute(text: str, field: str) -> Path:
-    return expanded(text, field).absolute()
+    try:
+        return expanded(text, field).absolute()
+    except OSError:
+        expected = "an absolute path, as the current folder is gone"
+        raise InvalidInputError(Problem(field, text, expected)) from None
 
 
 def _unchanged(text: str, _field: str) -> str:

@@ -122,3 +122,42 @@ def test_a_bug_is_not_called_damage_of_the_ledger(home: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("immunos-mcp: internal error (UnicodeEncodeError: ")
     assert "damaged" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["doctor", "install codex --print", "--help", "status"])
+def test_whoever_stops_reading_gets_no_traceback(home: Path, command: str) -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    try:
+        done = subprocess.run(
+            [*wire.PROGRAM, *command.split()],
+            env=wire.environment(home, PYTHONUNBUFFERED="1"),
+            stdin=subprocess.DEVNULL,
+            stdout=write_end,
+            stderr=subprocess.PIPE,
+            check=False,
+            timeout=wire.TIMEOUT_SECONDS,
+        )
+    finally:
+        os.close(write_end)
+    assert done.stderr == b""
+
+
+@pytest.mark.parametrize("command", ["status", "statusline", "doctor", "install codex --print"])
+def test_in_a_folder_that_is_gone_a_relative_ledger_is_refused(home: Path, command: str) -> None:
+    gone = home / "gone"
+    gone.mkdir()
+    done = subprocess.run(
+        ["sh", "-c", f'rmdir "$PWD"; exec "$0" -m immunos_mcp {command}', sys.executable],
+        env=wire.environment(home, IMMUNOS_DB="x.db"),
+        cwd=gone,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+        timeout=wire.TIMEOUT_SECONDS,
+    )
+    said = done.stdout if command == "statusline" else done.stderr
+    assert "IMMUNOS_DB: must be an absolute path" in said
+    assert "Traceback" not in done.stderr
+    assert done.returncode == (0 if command == "statusline" else 2)

@@ -48,6 +48,9 @@ def _run(given: Namespace) -> int:
 
 def _failed(error: Exception) -> int:
     """Say in one line what went wrong; return the exit code."""
+    if isinstance(error, BrokenPipeError):
+        # Whoever read the output has seen enough.
+        return EXIT_FAILED
     words = str(error) if isinstance(error, ImmunosError) else f"{bug_report(error)} (see --debug)"
     print(f"{PROGRAM}: {words}", file=sys.stderr)
     return EXIT_USAGE if isinstance(error, InvalidInputError) else EXIT_FAILED
