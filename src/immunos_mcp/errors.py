@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+ISSUES = "https://github.com/immunos-mcp/immunos-mcp/issues"
+"""Where bugs are reported."""
+
 _SHOWN_CHARACTERS = 60
 
 
@@ -77,6 +80,13 @@ class OutputError(ImmunosError):
         return cls(
             f"standard output cannot be written ({error.strerror}); everything else was done"
         )
+
+
+def bug_report(error: BaseException) -> str:
+    """Describe an error that nobody expected in one line, with the place to report it."""
+    words = " ".join(str(error).split())[:200]
+    kind = f"{type(error).__name__}: {words}" if words else type(error).__name__
+    return f"internal error ({ascii(kind)[1:-1]}); this is a bug, please report it at {ISSUES}"
 
 
 def shown(value: object) -> str:

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 TELEMETRY_PORT = 4318
 """OpenTelemetry's own port for OTLP over HTTP, where exporters send by default."""
 
+_UNEXPANDED = re.compile(r"\$\{[^}]*\}|\{\{[^}]*\}\}")
+_UNEXPANDED_IN_PATH = re.compile(r"(?:^|[/\\])\$[A-Za-z_]\w*|%[A-Za-z_]\w*%")
+"""Variables that whoever started the program should have replaced."""
+
 _LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 
 Value = TypeVar("Value")
@@ -108,8 +112,13 @@ class Option(NamedTuple, Generic[Value]):
         """
         given = flags.get(self.name)
         if isinstance(given, str):
-            return self.parse(given, self.flag)
-        return self.parse(environment.get(self.variable) or self.default, self.variable)
+            return self._parsed(given, self.flag)
+        return self._parsed(environment.get(self.variable) or self.default, self.variable)
+
+    def _parsed(self, text: str, field: str) -> Value:
+        if _UNEXPANDED.search(text) or (self.is_path and _UNEXPANDED_IN_PATH.search(text)):
+            raise InvalidInputError(Problem(field, text, "a value with its variables replaced"))
+        return self.parse(text, field)
 
     def settle_all(self, flags: Flags, environment: Mapping[str, str]) -> tuple[Value, ...]:
         """Return the values of a repeated flag and those in the variable together.
@@ -120,7 +129,7 @@ class Option(NamedTuple, Generic[Value]):
         listed = environment.get(self.variable, "").split(os.pathsep)
         given = [(text, self.flag) for text in flags.get(self.name) or ()]
         given += [(text, self.variable) for text in listed]
-        return tuple(self.parse(text, field) for text, field in given if text)
+        return tuple(self._parsed(text, field) for text, field in given if text)
 
     def arguments(self, flags: Flags) -> list[str]:
         """Spell what was given by flag for a start of the program elsewhere: paths in full."""
@@ -149,7 +158,7 @@ def read(environment: Mapping[str, str], flags: Flags = NO_FLAGS) -> Options:
     try:
         database_flag = flags.get(DATABASE.name) or None
         database = DATABASE.settle({DATABASE.name: database_flag}, environment)
-    except RuntimeError:
+    except NoHomeError:
         message = f"{DATABASE.variable}: is required, since there is no home folder"
         raise InvalidInputError(Problem(DATABASE.variable, None, message=message)) from None
     return Options(
@@ -164,9 +173,29 @@ def read(environment: Mapping[str, str], flags: Flags = NO_FLAGS) -> Options:
     )
 
 
+class NoHomeError(InvalidInputError):
+    """The user has no home folder, as in some containers."""
+
+
+def home_folder() -> Path:
+    """Return the user's home.
+
+    Raises:
+        NoHomeError: there is none.
+    """
+    try:
+        return Path.home()
+    except RuntimeError:
+        raise NoHomeError(Problem("HOME", None, "the path of a home folder")) from None
+
+
 def default_database() -> Path:
-    """Return the ledger's place in the user's home, shared with earlier IMMUNOS scripts."""
-    return Path.home() / ".immunos" / "db" / "immunos.db"
+    """Return the ledger's place in the user's home, shared with earlier IMMUNOS scripts.
+
+    Raises:
+        NoHomeError: there is no home.
+    """
+    return home_folder() / ".immunos" / "db" / "immunos.db"
 
 
 def expanded(text: str, field: str) -> Path:
@@ -185,7 +214,7 @@ def _database(text: str, field: str) -> Path:
     """Return the ledger's file; only the default one's folders are created where they are missing."""
     if not text:
         return default_database().absolute()
-    file = expanded(text, field).absolute()
+    file = _absolute(text, field)
     if os.path.isdir(file.parent) or _is_default(file):  # noqa: PTH112  # never raises
         return file
     raise InvalidInputError(Problem(field, text, "a file in an existing folder"))
@@ -194,12 +223,16 @@ def _database(text: str, field: str) -> Path:
 def _is_default(file: Path) -> bool:
     try:
         return file == default_database().absolute()
-    except RuntimeError:
+    except NoHomeError:
         return False
 
 
 def _absolute(text: str, field: str) -> Path:
-    return expanded(text, field).absolute()
+    try:
+        return expanded(text, field).absolute()
+    except OSError:
+        expected = "an absolute path, as the current folder is gone"
+        raise InvalidInputError(Problem(field, text, expected)) from None
 
 
 def _unchanged(text: str, _field: str) -> str:

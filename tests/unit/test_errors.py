@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,11 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from immunos_mcp.errors import (
+    ISSUES,
     ImmunosError,
     InvalidInputError,
     InvalidStoredSettingsError,
     LedgerError,
     Problem,
+    bug_report,
     nearest,
     shown,
     unknown,
@@ -132,3 +136,18 @@ def test_all_problems_are_said_in_the_order_found() -> None:
 @pytest.mark.parametrize("kind", [InvalidInputError, InvalidStoredSettingsError, LedgerError])
 def test_every_error_meant_for_the_caller_is_caught_as_one(kind: type[Exception]) -> None:
     assert issubclass(kind, ImmunosError)
+
+
+def test_a_bug_is_reported_where_the_package_says() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))
+    assert project["project"]["urls"]["Issues"] == ISSUES
+
+
+@pytest.mark.parametrize("words", ["", "two\nlines", "\ud83d", "x" * 9999, "\x1b[2J"])
+def test_a_bug_is_reported_in_one_printable_line(words: str) -> None:
+    report = bug_report(KeyError(words))
+    assert report.startswith("internal error (KeyError")
+    assert report.endswith(f"this is a bug, please report it at {ISSUES}")
+    assert report.isprintable()
+    assert report.isascii()
+    assert len(report) < 2000

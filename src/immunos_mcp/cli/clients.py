@@ -116,10 +116,39 @@ def _add_install_arguments(parser: ArgumentParser) -> None:
 
 
 def _doctor(given: Namespace) -> int:
-    context = DoctorContext(chosen_options(given), os.environ, understood)
+    chosen = chosen_options(given)
+    if given.repair:
+        return _repair(chosen.database, given)
+    context = DoctorContext(chosen, os.environ, understood)
     findings = doctor.diagnose(context)
     print(to_json(findings) if given.json else doctor.report(findings))
     return EXIT_FAILED if doctor.has_failed(findings) else EXIT_FINE
+
+
+def _repair(database: Path, given: Namespace) -> int:
+    from immunos_mcp.ledger.repair import repair  # few runs need it
+
+    done = repair(database)
+    if given.json:
+        copy = None if done.copy is None else str(done.copy)
+        print(to_json({"copy": copy, "kept_rows": done.kept, "lost": done.lost}))
+    elif done.copy is None:
+        print(f"ledger {database} is intact; nothing was changed")
+    else:
+        print(f"ledger {database} is repaired: {done.kept} rows were kept")
+        print("\n".join(f"lost: {each}" for each in done.lost or ("nothing",)))
+        print(f"As it was before: {done.copy}")
+        if done.lost:
+            print(f"SQLite's own program may find more in it: sqlite3 {done.copy} .recover")
+    return EXIT_FINE
+
+
+def _add_doctor_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--repair",
+        action="store_true",
+        help="copy a damaged ledger, then recover what is readable of it",
+    )
 
 
 def understood(arguments: Sequence[str], environment: Mapping[str, str]) -> Options:
@@ -148,5 +177,11 @@ COMMANDS = (
         _install,
         _add_install_arguments,
     ),
-    Command("doctor", "diagnose problems and suggest fixes", "doctor", _doctor),
+    Command(
+        "doctor",
+        "diagnose problems and suggest fixes",
+        "doctor",
+        _doctor,
+        _add_doctor_arguments,
+    ),
 )

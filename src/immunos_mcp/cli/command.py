@@ -241,6 +241,12 @@ def add_shared_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", action="store_true", default=argparse.SUPPRESS, help="print one line of JSON"
     )
+    parser.add_argument(
+        "--debug",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="print a traceback of what goes wrong",
+    )
 
 
 def add_option(parser: argparse.ArgumentParser, option: Row, default: str | None = None) -> None:

@@ -9,13 +9,15 @@ from __future__ import annotations
 import io
 import json
 import sys
+import traceback
 from typing import TYPE_CHECKING
 
 from immunos_mcp.cli import program
 from immunos_mcp.cli.command import PROGRAM, UsageError
-from immunos_mcp.errors import ImmunosError, InvalidInputError, shown
+from immunos_mcp.errors import ImmunosError, InvalidInputError, bug_report, shown
 
 if TYPE_CHECKING:
+    from argparse import Namespace
     from collections.abc import Sequence
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
@@ -30,30 +32,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             # A terminal that cannot show a letter shows its number.
             stream.reconfigure(errors="backslashreplace")
+    given = None
     try:
         given = program.parse(arguments)
-        if given.command is not None:
-            return given.command.run(given)
-        from immunos_mcp.cli.serving import serve
-
-        return serve(given)
-    except ImmunosError as error:
-        show_error(error, sys.argv[1:] if arguments is None else arguments)
+        return _run(given)
+    except Exception as error:  # noqa: BLE001  # the one boundary of commands
+        if given is not None and given.debug:
+            traceback.print_exc()
+        if not isinstance(error, BrokenPipeError):
+            # Whoever read the output has seen enough, and needs no error.
+            show_error(error, sys.argv[1:] if arguments is None else arguments)
         return EXIT_USAGE if isinstance(error, InvalidInputError) else EXIT_FAILED
 
 
-def show_error(error: ImmunosError, arguments: Sequence[str]) -> None:
+def _run(given: Namespace) -> int:
+    if given.command is not None:
+        return given.command.run(given)
+    from immunos_mcp.cli.serving import serve
+
+    return serve(given)
+
+
+def show_error(error: Exception, arguments: Sequence[str]) -> None:
     """Print an error on standard error: as text, or as a line of JSON if ``--json`` was given."""
+    text = str(error) if isinstance(error, ImmunosError) else f"{bug_report(error)} (see --debug)"
     if "--json" in arguments:
-        print(_in_json(error), file=sys.stderr)
+        print(_in_json(error, text), file=sys.stderr)
     elif isinstance(error, UsageError):
-        print(f"{error.prog}: {error}\nTry '{error.prog} --help'.", file=sys.stderr)
+        print(f"{error.prog}: {text}\nTry '{error.prog} --help'.", file=sys.stderr)
     else:
-        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        print(f"{PROGRAM}: {text}", file=sys.stderr)
 
 
-def _in_json(error: ImmunosError) -> str:
-    described: dict[str, object] = {"message": str(error)}
+def _in_json(error: Exception, text: str) -> str:
+    described: dict[str, object] = {"message": text}
     if isinstance(error, InvalidInputError):
         described["problems"] = [
             {

@@ -92,5 +92,5 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """
     flags = {option.name: None for option in (*COMMAND_OPTIONS, *SERVING_OPTIONS)}
     return ProgramParser().parse_args(
-        arguments, argparse.Namespace(command=None, json=False, **flags)
+        arguments, argparse.Namespace(command=None, json=False, debug=False, **flags)
     )

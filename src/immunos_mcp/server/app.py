@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,6 +22,7 @@ from immunos_mcp.delegation.tasks import Delegations
 from immunos_mcp.engines.ollama import EngineWatch, Ollama
 from immunos_mcp.engines.ollama import address as ollama_address
 from immunos_mcp.ledger.connections.threaded import ThreadedSqliteLedger
+from immunos_mcp.options import NoHomeError, home_folder
 from immunos_mcp.router import Router
 from immunos_mcp.server import prompts
 from immunos_mcp.server.hooks import Hooks
@@ -174,4 +176,7 @@ async def _record_opening(begin: anyio.Event) -> None:
 def _project_folders() -> tuple[Path, ...]:
     """Return the project's folder: a client starts its servers there. A home or a root is none."""
     folder = Path(os.environ.get("CLAUDE_PROJECT_DIR") or Path.cwd())
-    return () if folder in {Path.home(), Path(folder.anchor)} else (folder,)
+    no_projects = {Path(folder.anchor)}
+    with suppress(NoHomeError):
+        no_projects.add(home_folder())
+    return () if folder in no_projects else (folder,)
