@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,6 +21,7 @@ from immunos_mcp.assistants.claude_code.transcripts import transcript_follower
 from immunos_mcp.delegation.tasks import Delegations
 from immunos_mcp.engines.ollama import EngineWatch, Ollama
 from immunos_mcp.engines.ollama import address as ollama_address
+from immunos_mcp.faults import end_at_once, keep_running, report_bug
 from immunos_mcp.ledger.connections.threaded import ThreadedSqliteLedger
 from immunos_mcp.router import Router
 from immunos_mcp.server import prompts
@@ -117,10 +119,10 @@ def build_server(
 
     async def run_background() -> None:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(notifier.run)
-            tasks.start_soon(hooks.catch_up_after_turns)
+            tasks.start_soon(keep_running, "Watching for changes", notifier.run)
+            tasks.start_soon(keep_running, "Reading after a turn", hooks.catch_up_after_turns)
             if delegations is not None:
-                tasks.start_soon(delegations.run)
+                tasks.start_soon(keep_running, "Running delegated tasks", delegations.run)
 
     return BuiltServer(server, run_background)
 
@@ -153,14 +155,20 @@ async def serve_stdio(
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(run_background)
             if options.ollama_check:
-                tasks.start_soon(watch.run, wire.has_sent)
+                probing = partial(watch.run, wire.has_sent)
+                tasks.start_soon(keep_running, "Probing Ollama", probing)
             if options.telemetry is not None:
                 from immunos_mcp.assistants.claude_code import telemetry
 
-                tasks.start_soon(telemetry.serve, options.telemetry, router.record_requests)
+                receiving = partial(telemetry.serve, options.telemetry, router.record_requests)
+                tasks.start_soon(keep_running, "Receiving telemetry", receiving)
             if not is_recorded:
-                tasks.start_soon(_record_opening, wire.has_sent)
-            await wire.serve(server)
+                recording = partial(_record_opening, wire.has_sent)
+                tasks.start_soon(keep_running, "Recording the opening", recording)
+            try:
+                await wire.serve(server)
+            except Exception as error:  # noqa: BLE001  # nobody is left to answer requests
+                end_at_once(report_bug("The server", error))
             tasks.cancel_scope.cancel()
 
 
