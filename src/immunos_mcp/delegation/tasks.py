@@ -18,7 +18,7 @@ from immunos_mcp.delegation.chat import Meter, TaskChat, limits_of
 from immunos_mcp.delegation.request import checked
 from immunos_mcp.delegation.result_file import ResultFile
 from immunos_mcp.domain import EngineState, LocalModel, Outcome, Provider
-from immunos_mcp.engines.ollama import (
+from immunos_mcp.engines.responses import (
     EngineBusyError,
     EngineUnreachableError,
     ModelMissingError,

@@ -42,6 +42,11 @@ def printable(shown: str) -> str:
     return "".join(character if is_printable(character) else "?" for character in shown)
 
 
+def encodable(text: str) -> str:
+    """Return a text with each half of a surrogate pair, which has no UTF-8, replaced by a question mark."""
+    return text if text.isascii() else text.encode(errors="replace").decode()
+
+
 def compact(number: float) -> str:
     """Spell a number in at most five characters, to three digits: 12.3k."""
     if number < 1000:
