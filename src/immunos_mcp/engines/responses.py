@@ -172,10 +172,9 @@ def _counts(entry: dict[str, Json]) -> ChatCounts:
 
 def _number(value: Json, most: int) -> int:
     """Return a whole number; 0 for what is none, or cannot be true."""
-    is_whole = (
-        isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1
-    )
-    return int(value) if is_whole and 0 <= value <= most else 0
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= most:
+        return 0
+    return int(value) if value == int(value) else 0
 
 
 def raise_for(status: int, body: bytes, model: str) -> None:

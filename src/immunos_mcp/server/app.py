@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import os
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio
@@ -27,6 +26,7 @@ from immunos_mcp.router import Router
 from immunos_mcp.server import prompts
 from immunos_mcp.server.hooks import Hooks
 from immunos_mcp.server.notifications import StatusNotifier
+from immunos_mcp.server.project_folders import project_folders
 from immunos_mcp.server.resources import Resources
 from immunos_mcp.server.tool_call import Services
 from immunos_mcp.server.tools import Tools
@@ -34,6 +34,7 @@ from immunos_mcp.server.wire import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
+    from pathlib import Path
 
     from immunos_mcp.options import Options
     from immunos_mcp.server.standard_streams import StandardInput, StandardOutput
@@ -149,7 +150,10 @@ async def serve_stdio(
         )
         delegations = Delegations(router, engine, watch) if options.delegate else None
         server, run_background = build_server(
-            router, options.session, delegations, (*_project_folders(), *options.allowed_paths)
+            router,
+            options.session,
+            delegations,
+            (*project_folders(os.environ), *options.allowed_paths),
         )
         wire = Wire(source, output)
         async with anyio.create_task_group() as tasks:
@@ -177,9 +181,3 @@ async def _record_opening(begin: anyio.Event) -> None:
     from immunos_mcp.server import recording
 
     await recording.record_for_next_start()
-
-
-def _project_folders() -> tuple[Path, ...]:
-    """Return the project's folder: a client starts its servers there. A home or a root is none."""
-    folder = Path(os.environ.get("CLAUDE_PROJECT_DIR") or Path.cwd())
-    return () if folder in {Path.home(), Path(folder.anchor)} else (folder,)

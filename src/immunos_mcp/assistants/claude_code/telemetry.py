@@ -227,9 +227,10 @@ class _Conversation:
         """Answer requests until the connection ends, or is silent or slow for too long."""
         try:
             while await self._has_begun():
-                with anyio.move_on_after(REQUEST_SECONDS) as limit:
+                is_kept = False
+                with anyio.move_on_after(REQUEST_SECONDS):
                     is_kept = await self._answer_one()
-                if limit.cancelled_caught or not is_kept:
+                if not is_kept:
                     return
                 self._http.start_next_cycle()
         except h11.RemoteProtocolError as error:
