@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+ISSUES = "https://github.com/immunos-mcp/immunos-mcp/issues"
+"""Where bugs are reported."""
+
 _SHOWN_CHARACTERS = 60
 
 
@@ -63,6 +66,10 @@ class LedgerError(ImmunosError):
     """The ledger cannot be used as it is; the text names the file and the remedy."""
 
 
+class LedgerBusyError(LedgerError):
+    """Another program writes to the ledger for too long."""
+
+
 class DelegationError(ImmunosError):
     """A delegated task was not done; the text says why and what to do."""
 
@@ -74,6 +81,13 @@ class OutputError(ImmunosError):
     def of_standard_output(cls, error: OSError) -> OutputError:
         """Return the error for an answer that nobody can read, though its work is done."""
         return cls(f"standard output cannot be written ({error.strerror}); all else is done")
+
+
+def bug_report(error: BaseException) -> str:
+    """Describe an error that nobody expected in one line, with the place to report it."""
+    words = " ".join(str(error).split())[:200]
+    kind = f"{type(error).__name__}: {words}" if words else type(error).__name__
+    return f"internal error ({ascii(kind)[1:-1]}); this is a bug, please report it at {ISSUES}"
 
 
 def shown(value: object) -> str:

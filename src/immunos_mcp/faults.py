@@ -13,12 +13,10 @@ from typing import TYPE_CHECKING, NoReturn
 
 import anyio
 
-from immunos_mcp.errors import shown
+from immunos_mcp.errors import bug_report
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-
-ISSUES = "https://github.com/immunos-mcp/immunos-mcp/issues"
 
 FIRST_RESTART_SECONDS = 1.0
 LONGEST_RESTART_SECONDS = 300.0
@@ -31,14 +29,10 @@ def report_bug(what: str, error: Exception) -> str:
     """Log the traceback of an unexpected exception; return the line for the user.
 
     Args:
-        what: what failed, as the beginning of a sentence.
+        what: what failed, as the beginning of the line.
         error: the exception.
     """
-    detail = f": {shown(str(error))}" if str(error) else ""
-    line = (
-        f"{what} failed because of a bug in immunos-mcp ({type(error).__name__}{detail});"
-        f" please report it at {ISSUES}"
-    )
+    line = f"{what}: {bug_report(error)}"
     logger.error("%s", line, exc_info=error)
     return line
 
@@ -58,7 +52,7 @@ async def keep_running(
     """Run a background task until it returns; after an unexpected exception it is started again.
 
     Args:
-        what: the task, as the beginning of a sentence.
+        what: the task, as the beginning of a line in the log.
         work: starts the task.
         sleep: waits for some seconds.
     """

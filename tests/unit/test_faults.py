@@ -31,6 +31,6 @@ async def test_a_background_task_is_started_again_after_ever_longer_waits(
     first = caplog.records[0]
     assert first.exc_info is not None
     assert first.getMessage() == (
-        "Counting failed because of a bug in immunos-mcp (OverflowError: 'made up \\x1b[2J');"
+        "Counting: internal error (OverflowError: made up \\x1b[2J); this is a bug,"
         " please report it at https://github.com/immunos-mcp/immunos-mcp/issues"
     )

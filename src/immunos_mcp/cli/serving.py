@@ -50,5 +50,5 @@ def serve(given: Namespace) -> int:
         except ImmunosError:
             raise
         except Exception as error:  # noqa: BLE001  # what no other boundary stopped
-            end_at_once(report_bug("The server", error))
+            end_at_once(report_bug("server", error))
     return 0

@@ -248,7 +248,7 @@ class Delegations:
             task.error = DelegationError(f"{_output_path(task)}: {error.strerror or error}")
         except Exception as error:  # noqa: BLE001  # the boundary of delegated tasks
             task.outcome = None
-            task.error = DelegationError(report_bug(f"Task {task.handle}", error))
+            task.error = DelegationError(report_bug(f"task {task.handle}", error))
 
     async def _end(self, task: _Task) -> None:
         """Record a task and tell those who wait for it, whatever happens."""
@@ -257,7 +257,7 @@ class Delegations:
                 _abandon(task.file, task)
             await self._record(task)
         except Exception as error:  # noqa: BLE001  # the boundary of delegated tasks
-            task.error = task.error or DelegationError(report_bug(f"Task {task.handle}", error))
+            task.error = task.error or DelegationError(report_bug(f"task {task.handle}", error))
         finally:
             task.state = _State.DONE
             task.done.set()

@@ -120,10 +120,10 @@ def build_server(
 
     async def run_background() -> None:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(keep_running, "Watching for changes", notifier.run)
-            tasks.start_soon(keep_running, "Reading after a turn", hooks.catch_up_after_turns)
+            tasks.start_soon(keep_running, "changes", notifier.run)
+            tasks.start_soon(keep_running, "turns", hooks.catch_up_after_turns)
             if delegations is not None:
-                tasks.start_soon(keep_running, "Running delegated tasks", delegations.run)
+                tasks.start_soon(keep_running, "delegated tasks", delegations.run)
 
     return BuiltServer(server, run_background)
 
@@ -160,19 +160,19 @@ async def serve_stdio(
             tasks.start_soon(run_background)
             if options.ollama_check:
                 probing = partial(watch.run, wire.has_sent)
-                tasks.start_soon(keep_running, "Probing Ollama", probing)
+                tasks.start_soon(keep_running, "probe of Ollama", probing)
             if options.telemetry is not None:
                 from immunos_mcp.assistants.claude_code import telemetry
 
                 receiving = partial(telemetry.serve, options.telemetry, router.record_requests)
-                tasks.start_soon(keep_running, "Receiving telemetry", receiving)
+                tasks.start_soon(keep_running, "telemetry", receiving)
             if not is_recorded:
                 recording = partial(_record_opening, wire.has_sent)
-                tasks.start_soon(keep_running, "Recording the opening", recording)
+                tasks.start_soon(keep_running, "recording", recording)
             try:
                 await wire.serve(server)
             except Exception as error:  # noqa: BLE001  # nobody is left to answer requests
-                end_at_once(report_bug("The server", error))
+                end_at_once(report_bug("server", error))
             tasks.cancel_scope.cancel()
 
 

@@ -134,7 +134,7 @@ class StandardInput:
         except Exception as error:  # noqa: BLE001  # nobody is left to read requests
             from immunos_mcp.faults import end_at_once, report_bug
 
-            end_at_once(report_bug("Reading standard input", error))
+            end_at_once(report_bug("standard input", error))
 
     def _read_lines(self) -> None:
         for line in _lines():

@@ -335,7 +335,10 @@ async def test_a_bug_in_a_task_is_that_tasks_error(
     def fails(_text: str) -> None:
         raise ZeroDivisionError("made up")
 
-    with pytest.raises(DelegationError, match="Task d1 failed because of a bug in immunos-mcp"):
+    with pytest.raises(
+        DelegationError,
+        match=r"task d1: internal error \(ZeroDivisionError: made up\); this is a bug",
+    ):
         await desk.delegate(output_path="result.md", on_text=fails)
     assert await outcomes(desk) == [None]
     assert (desk.folder / "result.md").read_text(encoding="utf-8") == "word0 "
@@ -353,7 +356,7 @@ async def test_a_bug_while_a_task_is_recorded_is_that_tasks_error(
 
     with monkeypatch.context() as patched:
         patched.setattr(desk.router, "record_delegated", fails)
-        with pytest.raises(DelegationError, match=r"bug in immunos-mcp \(OverflowError"):
+        with pytest.raises(DelegationError, match=r"internal error \(OverflowError"):
             await desk.delegate()
     assert (await desk.delegate()).decision_id == 2
 

@@ -196,7 +196,7 @@ class _Connections:
                 self._open[conversation] = scope
                 await conversation.run()
         except Exception as error:  # noqa: BLE001  # the boundary of a connection
-            report_bug("A telemetry request", error)
+            report_bug("telemetry", error)
         finally:
             self._open.pop(conversation, None)
             with anyio.CancelScope(shield=True):

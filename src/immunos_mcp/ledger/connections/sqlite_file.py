@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from immunos_mcp.errors import LedgerError
+from immunos_mcp.errors import LedgerBusyError, LedgerError
 from immunos_mcp.ledger import schema
 from immunos_mcp.ledger.dialect import Connection
 from immunos_mcp.ledger.moments import utc_text
@@ -128,6 +128,16 @@ def transaction(connection: Connection, begin: str) -> Generator[None]:
         raise
 
 
+@contextmanager
+def busy_timeout(connection: Connection, seconds: float, usual: float) -> Generator[None]:
+    """Let a block wait for other programs for some seconds instead of the usual ones."""
+    connection.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
+    try:
+        yield
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {int(usual * 1000)}")
+
+
 def _primary_code(error: sqlite3.Error) -> int:
     return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
 
@@ -143,6 +153,9 @@ _REMEDIES: dict[int, str] = {
     sqlite3.SQLITE_NOTADB: "is not a SQLite database; choose another file with --db or IMMUNOS_DB",
     sqlite3.SQLITE_CORRUPT: "is damaged; restore a backup, or move it away to start a new one",
 }
+
+
+_BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 
 
 @contextmanager
@@ -161,7 +174,8 @@ def translated(path: Path) -> Generator[None]:
         remedy = _REMEDIES.get(code)
         if remedy is None:
             raise
-        raise LedgerError(f"ledger {path} {remedy} ({error})") from error
+        kind = LedgerBusyError if code in _BUSY else LedgerError
+        raise kind(f"ledger {path} {remedy} ({error})") from error
     except ValueError as error:
         remedy = _REMEDIES[sqlite3.SQLITE_CORRUPT]
         raise LedgerError(f"ledger {path} {remedy} ({error})") from error
