@@ -118,7 +118,7 @@ def test_a_status_does_not_wait_for_a_write_that_waits_for_another_program(
 def test_a_status_on_the_command_line_does_not_wait_for_another_program(
     home: Path, ledger_file: Path
 ) -> None:
-    wire.run_json(home, "route", "debug", "routine")
+    wire.run_json(home, "route", "--task-type", "debug", "--classification", "routine")
     append(transcript(home / ".claude" / "projects"), Answer("m1", 7, at=datetime.now(UTC)))
     with closing(sqlite3.connect(ledger_file, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
