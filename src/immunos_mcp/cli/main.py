@@ -6,12 +6,12 @@ a second.
 
 from __future__ import annotations
 
-import io
 import sys
 from typing import TYPE_CHECKING
 
 from immunos_mcp.cli import program
 from immunos_mcp.cli.command import PROGRAM
+from immunos_mcp.cli.safe_streams import make_safe
 from immunos_mcp.errors import ImmunosError, InvalidInputError
 
 if TYPE_CHECKING:
@@ -22,10 +22,7 @@ EXIT_FAILED, EXIT_USAGE = 1, 2
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program with command-line arguments (``None``: the process's); return its code."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # A terminal that cannot show a letter shows its number.
-            stream.reconfigure(errors="backslashreplace")
+    make_safe()
     given = program.parse(arguments)
     try:
         if given.command is not None:

@@ -20,7 +20,7 @@ from immunos_mcp.domain import Engine, EngineState
 from immunos_mcp.engines import responses
 from immunos_mcp.engines.responses import EngineError, EngineUnreachableError, Piece
 from immunos_mcp.errors import InvalidInputError, Problem
-from immunos_mcp.rules.formatting import encodable
+from immunos_mcp.rules.formatting import encodable, printable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -276,7 +276,9 @@ class Ollama:
         return parsed
 
     def _engine(self, state: EngineState, detail: str) -> Engine:
-        return Engine(state, self.where.url, words=detail[:200], seen_at=datetime.now(UTC))
+        return Engine(
+            state, self.where.url, words=printable(detail[:200]), seen_at=datetime.now(UTC)
+        )
 
     @asynccontextmanager
     async def _translated(self, model: str) -> AsyncGenerator[None]:
@@ -288,15 +290,18 @@ class Ollama:
             message = f"Ollama is not running at {self.where.url}; start it with `ollama serve`"
             raise EngineUnreachableError(message) from None
         except httpx2.HTTPError as error:
-            detail = str(error) or type(error).__name__
+            detail = printable(str(error)[:300]) or type(error).__name__
             raise EngineError(f"Ollama broke off the answer of {model}: {detail}") from None
         except ValueError as error:
-            message = f"{self.where.url} does not respond like Ollama: {error}"
+            message = (
+                f"{self.where.url} does not respond like Ollama: {printable(str(error)[:300])}"
+            )
             raise EngineUnreachableError(message) from None
 
 
 def _version(answer: Json) -> str:
-    return responses.text_of(answer, "version")[: responses.LONGEST_TEXT] or "unknown"
+    version = responses.text_of(answer, "version")[: responses.LONGEST_TEXT]
+    return printable(version) or "unknown"
 
 
 class EngineWatch:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, cast
 
 from immunos_mcp.domain import MAXIMUM_TOKENS, LocalModel
 from immunos_mcp.errors import ImmunosError
-from immunos_mcp.rules.formatting import encodable
-from immunos_mcp.rules.names import LONGEST_MODEL_NAME, canonical_model
+from immunos_mcp.rules.formatting import encodable, printable
+from immunos_mcp.rules.names import LONGEST_MODEL_NAME, canonical_model, is_printable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
@@ -153,7 +154,7 @@ async def pieces_of(lines: AsyncIterator[bytes], model: str) -> AsyncGenerator[P
         entry = parsed(line)
         failure = text_of(entry, "error")
         if failure:
-            raise EngineError(f"{model} failed while answering: {failure[:300]}")
+            raise EngineError(f"{model} failed while answering: {_line(failure)[:300]}")
         text = text_of(_object(entry, "message"), "content")
         if isinstance(entry, dict) and entry.get("done") is True:
             yield Piece(text, _counts(entry))
@@ -200,12 +201,15 @@ def raise_for(status: int, body: bytes, model: str) -> None:
 
 
 def error_of(body: bytes) -> str:
-    """Return the text of an error, in whatever form it came."""
+    """Return the text of an error as one line, in whatever form it came."""
     plain = body.decode(errors="replace")
-    try:
-        return text_of(parsed(body), "error") or plain
-    except ValueError:
-        return plain
+    with suppress(ValueError):
+        plain = text_of(parsed(body), "error") or plain
+    return _line(plain)
+
+
+def _line(text: str) -> str:
+    return printable(" ".join(text.split()))
 
 
 def parsed(content: bytes) -> Json:
@@ -247,7 +251,7 @@ def models_of(tags: Json, loaded: Json) -> dict[str, LocalModel]:
     models: dict[str, LocalModel] = {}
     for entry in _entries(tags):
         name = text_of(entry, "name") or text_of(entry, "model")
-        if 0 < len(name) <= LONGEST_MODEL_NAME:
+        if 0 < len(name) <= LONGEST_MODEL_NAME and is_printable(name):
             canonical = canonical_model(name)
             models[canonical] = _model(name, entry, is_loaded=canonical in running)
     return models
@@ -260,7 +264,7 @@ def _model(name: str, entry: Json, *, is_loaded: bool) -> LocalModel:
         name=name,
         digest=text_of(entry, "digest")[:LONGEST_TEXT],
         size_bytes=_number(given.get("size"), LARGEST_MODEL),
-        parameter_size=text_of(details, "parameter_size")[:LONGEST_TEXT],
+        parameter_size=printable(text_of(details, "parameter_size")[:LONGEST_TEXT]),
         context_length=_number(details.get("context_length"), MAXIMUM_TOKENS) or None,
         capabilities=(
             frozenset(encodable(each) for each in capabilities if isinstance(each, str))
