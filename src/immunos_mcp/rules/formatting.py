@@ -59,7 +59,7 @@ def for_terminal(text: str) -> str:
 def csv_cell(cell: str) -> str:
     """Return a text as a spreadsheet shows it: neither run as a formula nor obeyed by a terminal."""
     text = for_terminal(cell)
-    return f"'{text}" if text.lstrip()[:1] in _FORMULA or cell[:1] in "\t\r\n" else text
+    return f"'{text}" if text.lstrip()[:1] in _FORMULA or cell.startswith(("\t", "\r")) else text
 
 
 def encodable(text: str) -> str:
