@@ -28,6 +28,7 @@ from immunos_mcp.ledger import schema
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
 from immunos_mcp.ledger.export import TABLES
 from immunos_mcp.ledger.moments import utc_text
+from immunos_mcp.rules.formatting import csv_cell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -178,18 +179,13 @@ def test_tables_can_be_chosen_in_either_way(home: Path, file: Path) -> None:
     ]
 
 
-def harmless(cell: str) -> str:
-    """Return a cell that no spreadsheet runs."""
-    return f"'{cell}" if cell.startswith("=") else cell.replace("\r", "")
-
-
 def test_csv_is_one_table_with_its_header(home: Path, file: Path) -> None:
     chosen = ("export", "--db", str(file), "--format", "csv", "--table")
     shown = said(home, *chosen, "session")
     header, *lines = csv.reader(io.StringIO(shown, newline=""))
     rows = [dict(zip(header, line, strict=True)) for line in lines]
     expected = [
-        {key: "" if value is None else harmless(str(value)) for key, value in row.items()}
+        {key: "" if value is None else csv_cell(str(value)) for key, value in row.items()}
         for row in stored(file, "session")
     ]
     assert in_any_order(rows) == in_any_order(expected)
