@@ -67,6 +67,10 @@ class LedgerError(ImmunosError):
     """The ledger cannot be used as it is; the text names the file and the remedy."""
 
 
+class LedgerBusyError(LedgerError):
+    """Another program writes to the ledger for too long."""
+
+
 class DelegationError(ImmunosError):
     """A delegated task was not done; the text says why and what to do."""
 

@@ -216,7 +216,7 @@ class Router:
     async def get_session_status(self, session: str | None = None) -> StatusAnswer:
         """Say where a session stands; a session that nobody used yet is not opened by asking."""
         name = self._session_name(session)
-        await self.catch_up()
+        await self.catch_up(is_patient=False)
         now = self._clock()
         snapshot = await self._ledger.read(session_snapshot, name, now)
         if self._follower is None:
@@ -388,14 +388,16 @@ class Router:
         engine = Engine(EngineState.UNKNOWN) if self._engine is None else self._engine()
         return local_models(engine, settings)
 
-    async def catch_up(self, largest: int | None = None) -> None:
+    async def catch_up(self, largest: int | None = None, *, is_patient: bool = True) -> None:
         """Take over what assistants have written down of their usage since the last look.
 
         Args:
             largest: with more unread bytes than this, nothing is read.
+            is_patient: wait for other programs that write to the ledger; otherwise what they hold up is
+                taken over later.
         """
         if self._follower is not None:
-            await self._follower.catch_up(self._clock(), largest)
+            await self._follower.catch_up(self._clock(), largest, is_patient=is_patient)
 
     def is_measured(self, client: str) -> bool:
         """Tell whether a client, by the name it gives itself, writes its usage down where we read."""
@@ -420,7 +422,7 @@ class Router:
 
     async def list_revisions(self) -> Revisions:
         """Return the settings and, for each open session, figures that change with its status."""
-        await self.catch_up()
+        await self.catch_up(is_patient=False)
         return await self._ledger.read(session_revisions)
 
     def _engine_text(self, engine: Engine | None) -> str | None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from immunos_mcp.answers.usage import SyncAnswer
 from immunos_mcp.assistants import transcripts
+from immunos_mcp.errors import LedgerBusyError
 from immunos_mcp.ledger.measured_usage import (
     CLOCK_TOLERANCE,
     ReadingState,
@@ -42,7 +43,9 @@ class Follower:
         """Return whether a client, by its own name, writes transcripts that we read."""
         return client.startswith(self._folders.format.client) and self._folders.exist()
 
-    async def catch_up(self, now: datetime, largest: int | None = None) -> None:
+    async def catch_up(
+        self, now: datetime, largest: int | None = None, *, is_patient: bool = True
+    ) -> None:
         """Store the usage written since the last call.
 
         If nothing was written, this only checks each transcript's size and time. Nothing is read until
@@ -51,6 +54,8 @@ class Follower:
         Args:
             now: the current time, with its time zone.
             largest: read nothing if there are more unread bytes than this.
+            is_patient: wait for other programs that write to the ledger; otherwise leave the rest to a
+                later call.
         """
         since = self._read_so_far.since
         if since is not None and since <= now + CLOCK_TOLERANCE and not self._changed():
@@ -64,7 +69,12 @@ class Follower:
         waiting = self._changed()
         if largest is None or self._unread_bytes(waiting) <= largest:
             for transcript in waiting:
-                await self._store(transcript)
+                try:
+                    await self._store(transcript, is_patient=is_patient)
+                except LedgerBusyError:
+                    if is_patient:
+                        raise
+                    return
 
     async def sync(
         self, now: datetime, since: datetime | None, progress: Callable[[int, int], None]
@@ -117,13 +127,14 @@ class Follower:
             for transcript in waiting
         )
 
-    async def _store(self, transcript: Transcript) -> None:
+    async def _store(self, transcript: Transcript, *, is_patient: bool) -> None:
+        write = self._ledger.write if is_patient else self._ledger.write_soon
         position = self._read_so_far.positions.get(transcript.name)
         since = self._read_so_far.since
         try:
             for batch in transcripts.read(transcript, self._folders.format, position, since):
                 if batch.usage or batch.position != position:
-                    await self._ledger.write(ingest, batch.usage, (batch.position,))
+                    await write(ingest, batch.usage, (batch.position,))
                 self._read_so_far.positions[transcript.name] = batch.position
         except OSError:
             self._unreadable.add(transcript.name)

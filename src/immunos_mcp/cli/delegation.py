@@ -100,7 +100,8 @@ async def _begun(delegations: Delegations, given: Namespace) -> DelegateAnswer:
         output_path=given.output,
     )
     # Whoever types a path has allowed it.
-    allowed = (Path("/"), *(Path(path) for path in given.path))
+    typed = [*given.path, *([] if given.output is None else [given.output])]
+    allowed = (Path("/"), *map(Path, typed))
     return await delegations.delegate(request, allowed, on_text=None if given.json else _show)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from immunos_mcp.cli import terminal
 from immunos_mcp.cli.command import Command
 from immunos_mcp.cli.console import Answered, moment, on_archive, whole_number
+from immunos_mcp.cli.safe_streams import redraw
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -30,7 +31,7 @@ def _show_progress(read: int, total: int) -> None:
     cells = int(share * terminal.BAR_CELLS)
     bar = "#" * cells + "-" * (terminal.BAR_CELLS - cells)
     end = "\n" if read >= total else ""
-    print(f"\r[{bar}] {read / 2**20:,.0f} of {total / 2**20:,.0f} MiB", end=end, file=sys.stderr)
+    redraw(f"[{bar}] {read / 2**20:,.0f} of {total / 2**20:,.0f} MiB{end}")
 
 
 def _no_progress(_read: int, _total: int) -> None:

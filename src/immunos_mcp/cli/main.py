@@ -6,7 +6,6 @@ a second.
 
 from __future__ import annotations
 
-import io
 import json
 import sys
 import traceback
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from immunos_mcp.cli import program
 from immunos_mcp.cli.command import PROGRAM, UsageError
+from immunos_mcp.cli.safe_streams import make_safe
 from immunos_mcp.errors import ImmunosError, InvalidInputError, bug_report, shown
 
 if TYPE_CHECKING:
@@ -28,10 +28,7 @@ LONGEST_SENT = 200
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program with command-line arguments (``None``: the process's); return its code."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # A terminal that cannot show a letter shows its number.
-            stream.reconfigure(errors="backslashreplace")
+    make_safe()
     given = None
     try:
         given = program.parse(arguments)

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from immunos_mcp import options
+from immunos_mcp.errors import ImmunosError
 from immunos_mcp.server.opening import Opening, recorded_answers
 from immunos_mcp.server.standard_streams import StandardInput, StandardOutput
 
@@ -41,7 +42,13 @@ def serve(given: Namespace) -> int:
     if source.needs_server(QUIET_SECONDS):
         import anyio
 
+        from immunos_mcp.faults import end_at_once, report_bug
         from immunos_mcp.server.app import serve_stdio
 
-        anyio.run(partial(serve_stdio, chosen, source, output, is_recorded=answers is not None))
+        try:
+            anyio.run(partial(serve_stdio, chosen, source, output, is_recorded=answers is not None))
+        except ImmunosError:
+            raise
+        except Exception as error:  # noqa: BLE001  # what no other boundary stopped
+            end_at_once(report_bug("server", error))
     return 0

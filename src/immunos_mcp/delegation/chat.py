@@ -17,7 +17,11 @@ from immunos_mcp.delegation.chunking import (
     estimated_tokens,
 )
 from immunos_mcp.domain import TokenCounts
-from immunos_mcp.engines.ollama import ContextExceededError, EngineBusyError, EngineError
+from immunos_mcp.engines.responses import (
+    ContextExceededError,
+    EngineBusyError,
+    EngineError,
+)
 
 if TYPE_CHECKING:
     from immunos_mcp.delegation.chunking import OnText

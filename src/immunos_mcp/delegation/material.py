@@ -5,33 +5,35 @@ Files are read only inside allowed folders, after resolving links. Secrets and b
 
 from __future__ import annotations
 
-import fnmatch
-import glob
+import os
+import re
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, NamedTuple
 
-from immunos_mcp.errors import InvalidInputError, Problem
-from immunos_mcp.options import expanded
+from immunos_mcp.delegation import patterns
+from immunos_mcp.delegation.patterns import IGNORED_FOLDERS, Effort, SearchLimitError
+from immunos_mcp.delegation.safe_files import AllowedPaths, open_to_read, resolved
+from immunos_mcp.delegation.secrets import holds_secret, is_secret_place
+from immunos_mcp.errors import InvalidInputError, Problem, shown
+from immunos_mcp.rules.formatting import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from immunos_mcp.delegation.safe_files import Place
 
 MOST_FILES = 200
 LARGEST_MATERIAL = 16 * 2**20
 """Bytes of all files of a task in total."""
 
-SECRET_NAMES = (
-    ".env", ".env.*", "*.pem", "*.key", "*.p12", "*.pfx", "*.keystore", "id_rsa*", "id_dsa*",
-    "id_ecdsa*", "id_ed25519*", ".netrc", ".npmrc", ".pypirc", ".git-credentials", ".htpasswd",
-    "credentials", "credentials.*", "secrets", "secrets.*", "*.kdbx",
-)  # fmt: skip
-"""Names of files that usually hold secrets; such a file is read only if it was allowed by name."""
+MOST_READ = 4 * LARGEST_MATERIAL
+"""Bytes that are read for a task, including files that turn out to be binary or secret."""
 
-SECRET_FOLDERS = frozenset({".ssh", ".aws", ".gnupg", ".kube", ".docker", ".azure"})
-IGNORED_FOLDERS = frozenset({".git", "node_modules", "__pycache__", ".venv"})
-"""Folders that patterns skip; a file in one may still be named."""
-
-_PATTERN = frozenset("*?[")
+_CHUNK = 2**18
+_SENSITIVE = "a file without secrets; name this one with --allow-path to allow it"
+_BINARY = "a text file; this one is binary"
+_LINE_END = re.compile(r"\r\n|\r|\n")
 
 
 class Document(NamedTuple):
@@ -53,69 +55,34 @@ class Material(NamedTuple):
     left_out: int
 
 
-def read_material(paths: Sequence[str], allowed: Sequence[Path]) -> Material:
+def read_material(
+    paths: Sequence[str], allowed: Sequence[Path], stop: Event | None = None
+) -> Material:
     """Read files, given by name or pattern, relative to the first allowed folder unless absolute.
 
     Args:
         paths: file names, or patterns with ``*``, ``**`` and ``?``.
         allowed: folders whose files may be read, and single files, which may hold secrets.
+        stop: set when nobody waits for the result any more.
 
     Raises:
         InvalidInputError: a path leaves the allowed folders, or names a secret or something that is not
-            a text file; a pattern matches nothing; or the files are too many or too large.
+            a text file; a pattern matches nothing; or there is too much to look at or to read.
     """
-    folders = [folder.resolve() for folder in allowed]
-    documents: dict[Path, Document] = {}
-    left_out: set[Path] = set()
-    size = 0
+    if not paths:
+        return Material((), 0)
+    reading = _Reading(AllowedPaths(allowed, "paths"), Effort(stop or Event()))
     for number, given in enumerate(paths):
         field = f"paths[{number}]"
-        is_pattern = bool(_PATTERN & set(given)) and not Path(_base(folders), given).exists()
-        found = 0
-        for file in _files(given, field, folders, is_pattern=is_pattern):
-            found += 1
-            if file in documents or file in left_out:
-                continue
-            refusal = _refusal(file, folders)
-            content = b"" if refusal else _content(file, field)
-            refusal = refusal or _unreadable(content)
-            if refusal and is_pattern:
-                left_out.add(file)
-                continue
-            if refusal:
-                raise InvalidInputError(Problem(field, given, refusal))
-            size += len(content)
-            if size > LARGEST_MATERIAL or len(documents) == MOST_FILES:
-                message = (
-                    f"{field}: too much to read; the limit is {MOST_FILES} files and"
-                    f" {LARGEST_MATERIAL >> 20} MiB in total"
-                )
-                raise InvalidInputError(Problem(field, given, message=message))
-            documents[file] = Document(_name(file, folders), tuple(content.decode().splitlines()))
-        if not found:
-            raise InvalidInputError(Problem(field, given, "a pattern that matches files"))
-    return Material(tuple(documents.values()), len(left_out))
-
-
-def check_output(path: str, allowed: Sequence[Path]) -> Path:
-    """Return the file for a result: a new one, in an existing allowed folder.
-
-    Raises:
-        InvalidInputError: the path is anything else.
-    """
-    folders = [folder.resolve() for folder in allowed]
-    file = Path(_base(folders), expanded(path, "output_path"))
-    file = file.parent.resolve() / file.name
-    expected = None
-    if not _is_within(file, folders):
-        expected = f"a file inside an allowed folder: {_listed(folders)}"
-    elif file.exists() or file.is_symlink():
-        expected = "a new file; this one exists"
-    elif not file.parent.is_dir():
-        expected = "a file in an existing folder"
-    if expected is not None:
-        raise InvalidInputError(Problem("output_path", path, expected))
-    return file
+        try:
+            reading.read(given, field)
+        except SearchLimitError as limit:
+            message = f"{field}: {limit}; name fewer files, or use a narrower pattern"
+            raise InvalidInputError(Problem(field, given, message=message)) from None
+        except OSError as error:
+            message = f"{field}: {shown(given)} cannot be read ({error.strerror})"
+            raise InvalidInputError(Problem(field, given, message=message)) from None
+    return Material(tuple(reading.documents.values()), len(reading.left_out))
 
 
 def numbered(document: Document) -> list[str]:
@@ -124,79 +91,127 @@ def numbered(document: Document) -> list[str]:
     return [f"{number:>{width}}| {line}" for number, line in enumerate(document.lines, 1)]
 
 
-def _base(folders: Sequence[Path]) -> Path:
-    directories = [folder for folder in folders if folder.is_dir()]
-    return directories[0] if directories else Path.cwd()
+class _NotReadError(Exception):
+    """A file is not for a task; the message is the end of "must be ..."."""
 
 
-def _files(given: str, field: str, folders: Sequence[Path], *, is_pattern: bool) -> Iterator[Path]:
-    path = expanded(given, field)
-    whole = path if path.is_absolute() else _base(folders) / path
-    if not is_pattern:
-        file = whole.resolve()
-        if not _is_within(file, folders):
-            expected = f"a file inside an allowed folder: {_listed(folders)}"
+class _Reading:
+    """The files of one task as they are read."""
+
+    def __init__(self, allowed: AllowedPaths, effort: Effort) -> None:
+        self.documents: dict[Path, Document] = {}
+        self.left_out: set[Path] = set()
+        self._allowed = allowed
+        self._effort = effort
+        self._size = self._read = 0
+
+    def read(self, given: str, field: str) -> None:
+        """Read the file or the files that one path stands for."""
+        whole = self._allowed.whole(given, field)
+        if not patterns.is_pattern(given) or os.path.lexists(whole):
+            self._read_named(whole, given, field)
+        elif not self._read_matches(whole, given, field):
+            raise InvalidInputError(Problem(field, given, "a pattern that matches files"))
+
+    def _read_named(self, whole: Path, given: str, field: str) -> None:
+        path = resolved(whole)
+        place = self._allowed.place_of(path)
+        if place is None:
+            expected = f"a file inside an allowed folder: {self._allowed.listed()}"
             raise InvalidInputError(Problem(field, given, expected))
-        if not file.is_file():
+        if not place.parts or not path.is_file():
             raise InvalidInputError(Problem(field, given, "an existing file or a pattern"))
-        yield file
-        return
-    parts = whole.parts
-    plain = next(number for number, part in enumerate(parts) if _PATTERN & set(part))
-    # Expanding a pattern that begins outside could walk the whole disk before it is rejected.
-    if not _is_within(Path(*parts[:plain]).resolve(), folders):
-        expected = f"a pattern inside an allowed folder: {_listed(folders)}"
-        raise InvalidInputError(Problem(field, given, expected))
-    for match in sorted(glob.glob(str(whole), recursive=True)):  # noqa: PTH207  # takes absolute ones
-        file = Path(match).resolve()
-        if IGNORED_FOLDERS & set(Path(match).parts) or not file.is_file():
-            continue
-        if _is_within(file, folders):
-            yield file
+        try:
+            self._add(place, given, field)
+        except _NotReadError as error:
+            raise InvalidInputError(Problem(field, given, str(error))) from None
+
+    def _read_matches(self, whole: Path, given: str, field: str) -> bool:
+        """Read the files that a pattern matches; return whether there were any."""
+        has_found = False
+        for place in self._places(whole, given, field):
+            has_found = True
+            if place.path not in self.left_out:
+                try:
+                    self._add(place, given, field)
+                except _NotReadError:
+                    self.left_out.add(place.path)
+        return has_found
+
+    def _places(self, whole: Path, given: str, field: str) -> Iterator[Place]:
+        parts = whole.parts
+        plain = next(number for number, part in enumerate(parts) if patterns.is_pattern(part))
+        base = self._allowed.place_of(resolved(Path(*parts[:plain])))
+        if base is None:
+            expected = f"a pattern inside an allowed folder: {self._allowed.listed()}"
+            raise InvalidInputError(Problem(field, given, expected))
+        try:
+            for part in parts[plain:]:
+                patterns.check(part)
+        except ValueError:
+            expected = "a pattern without .. after a wildcard"
+            raise InvalidInputError(Problem(field, given, expected)) from None
+        if IGNORED_FOLDERS & set(base.parts):
+            return
+        try:
+            for found in patterns.matches(base.root, base.parts, parts[plain:], self._effort):
+                place = base._replace(parts=(*base.parts, *found.parts), is_named=False)
+                target = self._allowed.place_of(resolved(place.path))
+                # A link to a folder is not followed, and to a file counts as that file.
+                if target is not None and target.path.is_file():
+                    yield target
+        except OSError:
+            return  # there is no such folder
+
+    def _add(self, place: Place, given: str, field: str) -> None:
+        path = place.path
+        if path in self.documents:
+            return
+        if not place.is_named and is_secret_place(path):
+            raise _NotReadError(_SENSITIVE)
+        self._effort.spend()
+        content = self._content(place)
+        if not place.is_named and holds_secret(content):
+            raise _NotReadError(_SENSITIVE)
+        try:
+            text = content.decode()
+        except UnicodeDecodeError:
+            raise _NotReadError("a UTF-8 text file") from None
+        self._size += len(content)
+        if self._size > LARGEST_MATERIAL or len(self.documents) == MOST_FILES:
+            message = (
+                f"{field}: too much to read; the limit is {MOST_FILES} files and"
+                f" {LARGEST_MATERIAL >> 20} MiB in total"
+            )
+            raise InvalidInputError(Problem(field, given, message=message))
+        self.documents[path] = Document(_name(place), _lines(text))
+
+    def _content(self, place: Place) -> bytes:
+        """Return what is in a file, which may grow meanwhile.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        content = bytearray()
+        with open(open_to_read(place), "rb", buffering=0) as file:  # noqa: PTH123  # a descriptor
+            while chunk := file.read(_CHUNK):
+                content += chunk
+                self._read += len(chunk)
+                if b"\x00" in chunk:
+                    raise _NotReadError(_BINARY)
+                if len(content) > LARGEST_MATERIAL:
+                    raise _NotReadError(f"a file of at most {LARGEST_MATERIAL >> 20} MiB")
+                if self._read > MOST_READ:
+                    raise SearchLimitError(f"more than {MOST_READ >> 20} MiB to read")
+                self._effort.spend(0)
+        return bytes(content)
 
 
-def _is_within(file: Path, folders: Sequence[Path]) -> bool:
-    return any(file == folder or file.is_relative_to(folder) for folder in folders)
+def _lines(text: str) -> tuple[str, ...]:
+    """Split a text as editors do: ``splitlines`` would also split at form feeds and U+2028."""
+    lines = _LINE_END.split(text)
+    return tuple(lines[:-1] if not lines[-1] else lines)
 
 
-def _refusal(file: Path, folders: Sequence[Path]) -> str | None:
-    if file in folders:
-        return None
-    name = file.name.lower()
-    if any(fnmatch.fnmatchcase(name, pattern) for pattern in SECRET_NAMES) or (
-        SECRET_FOLDERS & set(file.parts)
-    ):
-        return "a file without secrets; name this one with --allow-path to allow it"
-    return None
-
-
-def _content(file: Path, field: str) -> bytes:
-    try:
-        if file.stat().st_size > LARGEST_MATERIAL:
-            expected = f"a file of at most {LARGEST_MATERIAL >> 20} MiB"
-            raise InvalidInputError(Problem(field, str(file), expected))
-        return file.read_bytes()
-    except OSError as error:
-        message = f"{field}: {file} cannot be read ({error.strerror})"
-        raise InvalidInputError(Problem(field, str(file), message=message)) from None
-
-
-def _unreadable(content: bytes) -> str | None:
-    if b"\x00" in content:
-        return "a text file; this one is binary"
-    try:
-        content.decode()
-    except UnicodeDecodeError:
-        return "a UTF-8 text file"
-    return None
-
-
-def _name(file: Path, folders: Sequence[Path]) -> str:
-    for folder in folders:
-        if file != folder and file.is_relative_to(folder):
-            return str(file.relative_to(folder))
-    return str(file)
-
-
-def _listed(folders: Sequence[Path]) -> str:
-    return ", ".join(map(str, folders)) or "none yet; allow one with --allow-path"
+def _name(place: Place) -> str:
+    return printable("/".join(place.parts) if place.is_in_folder else str(place.path))

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from threading import Event
 from typing import TYPE_CHECKING
 
 import anyio
 import msgspec
 
-from immunos_mcp.delegation import material
+from immunos_mcp.delegation import destination, material
 from immunos_mcp.errors import InvalidInputError, Problem
 from immunos_mcp.rules import names
+from immunos_mcp.rules.formatting import encodable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from immunos_mcp.delegation.material import Material
+    from immunos_mcp.delegation.safe_files import Place
 
 LONGEST_PROMPT = 100_000
 MOST_OUTPUT_TOKENS = 32_768
@@ -57,7 +60,7 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
         material: its files.
         instructions: how to do it; ``None``: nothing beyond the prompt.
         max_output_tokens: limit of the answer; ``None``: by task type.
-        output_file: a new file for the whole result, if requested.
+        output: the place of a new file for the whole result, if requested.
         session: the budget session, validated.
     """
 
@@ -66,7 +69,7 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     material: Material
     instructions: str | None
     max_output_tokens: int | None
-    output_file: Path | None
+    output: Place | None
     session: str | None
 
 
@@ -87,17 +90,31 @@ async def checked(request: DelegationRequest, allowed: Sequence[Path]) -> Assign
         expected = f"a whole number from 1 to {MOST_OUTPUT_TOKENS}"
         raise InvalidInputError(Problem("max_output_tokens", bound, expected))
     task_type = names.normalise_task_type(request.task_type)
-    read = await anyio.to_thread.run_sync(material.read_material, request.paths, allowed)
     path = request.output_path
+    output = None
+    if path is not None:
+        output = await anyio.to_thread.run_sync(destination.check_output, path, allowed)
+    instructions = request.instructions
     return Assignment(
-        prompt=request.prompt,
+        prompt=encodable(request.prompt),
         task_type=task_type,
-        material=read,
-        instructions=request.instructions,
+        material=await _read(request.paths, allowed),
+        instructions=None if instructions is None else encodable(instructions),
         max_output_tokens=bound,
-        output_file=None if path is None else material.check_output(path, allowed),
+        output=output,
         session=session,
     )
+
+
+async def _read(paths: Sequence[str], allowed: Sequence[Path]) -> Material:
+    """Read files on a thread, which ends soon after the caller was cancelled."""
+    stop = Event()
+    try:
+        return await anyio.to_thread.run_sync(
+            material.read_material, paths, allowed, stop, abandon_on_cancel=True
+        )
+    finally:
+        stop.set()
 
 
 def _check_texts(request: DelegationRequest) -> None:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from immunos_mcp.delegation import safe_files
+from immunos_mcp.rules.formatting import encodable
+
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from immunos_mcp.delegation.safe_files import Place
 
 
 class ResultFile:
@@ -16,36 +22,50 @@ class ResultFile:
         OSError: the file exists or cannot be created.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._file = path.open("x", encoding="utf-8")
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._file = open(safe_files.create(place), "w", encoding="utf-8")  # noqa: PTH123, SIM115  # a descriptor, closed by complete() or abandon()
         self._has_begun = False
+
+    @property
+    def path(self) -> Path:
+        """Where the file is."""
+        return self._place.path
 
     def add(self, text: str) -> None:
         """Append a piece and flush it; leading whitespace of the result is dropped."""
         if not self._has_begun:
             text = text.lstrip()
             self._has_begun = bool(text)
-        self._file.write(text)
+        self._file.write(encodable(text))
         self._file.flush()
 
-    def complete(self, text: str) -> None:
-        """Replace the pieces with the final result."""
-        with self._file:
-            self._file.seek(0)
-            self._file.write(text + "\n")
-            self._file.truncate()
+    def complete(self, text: str) -> bool:
+        """Replace the pieces with the final result; return whether the file is still in its place."""
+        self._file.seek(0)
+        self._file.write(encodable(text) + "\n")
+        self._file.truncate()
+        self._file.flush()
+        is_there = safe_files.is_still(self._place, self._file.fileno())
+        self._file.close()
+        return is_there
 
     def abandon(self, *, keep: bool) -> bool:
-        """Close the file of a task that failed; return whether the file was kept.
+        """Close the file of a task that failed; return whether there is a file with what arrived.
 
         Args:
             keep: keep the file if it is not empty.
         """
-        # Closing may fail to flush pieces that did not fit on the disk.
+        # Pieces may not fit on the disk, and the file may be gone.
+        with suppress(OSError):
+            self._file.flush()
+        is_kept = False
+        with suppress(OSError):
+            descriptor = self._file.fileno()
+            if keep and os.fstat(descriptor).st_size > 0:
+                is_kept = safe_files.is_still(self._place, descriptor)
+            else:
+                safe_files.remove(self._place, descriptor)
         with suppress(OSError):
             self._file.close()
-        if keep and self.path.stat().st_size > 0:
-            return True
-        self.path.unlink()
-        return False
+        return is_kept

@@ -18,13 +18,15 @@ from immunos_mcp.delegation.chat import Meter, TaskChat, limits_of
 from immunos_mcp.delegation.request import checked
 from immunos_mcp.delegation.result_file import ResultFile
 from immunos_mcp.domain import EngineState, LocalModel, Outcome, Provider
-from immunos_mcp.engines.ollama import (
+from immunos_mcp.engines.responses import (
     EngineBusyError,
     EngineUnreachableError,
     ModelMissingError,
 )
 from immunos_mcp.errors import DelegationError, ImmunosError, InvalidInputError, Problem
+from immunos_mcp.faults import report_bug
 from immunos_mcp.rules import models, names
+from immunos_mcp.rules.formatting import printable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -219,19 +221,16 @@ class Delegations:
         if task.scope.cancelled_caught:
             task.outcome = None
             task.error = DelegationError("the task was cancelled")
-        if task.file is not None and task.answer is None:
-            _abandon(task.file, task)
         with anyio.CancelScope(shield=True):
-            await self._record(task)
-            task.state = _State.DONE
-            task.done.set()
+            await self._end(task)
 
     async def _attempt(self, task: _Task, engine: Engine, on_text: OnText | None) -> None:
+        """Do a task; this is where its faults become its error, whatever they are."""
         try:
             async with self._turn:
                 task.state, task.started_at = _State.RUNNING, time.monotonic()
-                if task.assignment.output_file is not None:
-                    task.file = ResultFile(task.assignment.output_file)
+                if task.assignment.output is not None:
+                    task.file = ResultFile(task.assignment.output)
                     on_text = _both(on_text, task.file.add)
                 with anyio.fail_after(LONGEST_SECONDS):
                     result = await self._result(task, engine, on_text)
@@ -246,7 +245,22 @@ class Delegations:
             task.error = error
         except OSError as error:
             task.outcome = None
-            task.error = DelegationError(f"{task.assignment.output_file}: {error.strerror}")
+            task.error = DelegationError(f"{_output_path(task)}: {error.strerror or error}")
+        except Exception as error:  # noqa: BLE001  # the boundary of delegated tasks
+            task.outcome = None
+            task.error = DelegationError(report_bug(f"task {task.handle}", error))
+
+    async def _end(self, task: _Task) -> None:
+        """Record a task and tell those who wait for it, whatever happens."""
+        try:
+            if task.file is not None and task.answer is None:
+                _abandon(task.file, task)
+            await self._record(task)
+        except Exception as error:  # noqa: BLE001  # the boundary of delegated tasks
+            task.error = task.error or DelegationError(report_bug(f"task {task.handle}", error))
+        finally:
+            task.state = _State.DONE
+            task.done.set()
 
     async def _result(self, task: _Task, engine: Engine, on_text: OnText | None) -> Result:
         # An engine that was too slow to probe may still do the task.
@@ -294,21 +308,28 @@ def _both(on_text: OnText | None, add: OnText) -> OnText:
 def _abandon(file: ResultFile, task: _Task) -> None:
     is_left = file.abandon(keep=not task.scope.cancelled_caught)
     if is_left:
-        task.error = DelegationError(f"{task.error}; the text up to then is in {file.path}")
+        path = _output_path(task)
+        task.error = DelegationError(f"{task.error}; the text up to then is in {path}")
+
+
+def _output_path(task: _Task) -> str:
+    output = task.assignment.output
+    return "" if output is None else printable(str(output.path))
 
 
 def _answer(task: _Task, result: Result) -> DelegateAnswer:
     text, is_complete, parts = result
     if not text:
         raise DelegationError(f"{task.model} returned an empty answer; raise max_output_tokens")
-    shown = text
-    if task.file is not None:
-        task.file.complete(text)
-        shown = text[:SUMMARY_CHARACTERS]
-    elif len(text) > LONGEST_OUTPUT:
-        shown = text[:LONGEST_OUTPUT]
-    is_cut_off = not is_complete or (task.file is None and shown != text)
+    is_in_file = task.file is not None and task.file.complete(text)
+    shown = text[: SUMMARY_CHARACTERS if is_in_file else LONGEST_OUTPUT]
+    is_cut_off = not is_complete or (not is_in_file and shown != text)
     counts = task.meter.counts
+    message = None
+    if task.file is not None and not is_in_file:
+        message = (
+            f"{_output_path(task)} was deleted or replaced meanwhile; the output is only here."
+        )
     return DelegateAnswer(
         model=task.model,
         provider=Provider.OLLAMA,
@@ -320,5 +341,6 @@ def _answer(task: _Task, result: Result) -> DelegateAnswer:
         parts=parts if parts > 1 else None,
         cut_off=True if is_cut_off else None,
         left_out_files=task.assignment.material.left_out or None,
-        output_path=None if task.file is None else str(task.file.path),
+        output_path=_output_path(task) if is_in_file else None,
+        message=message,
     )

@@ -6,25 +6,27 @@ Its responses and quirks were recorded from real Ollama code (0.33); the recordi
 
 from __future__ import annotations
 
-import json
 import re
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import TYPE_CHECKING, NamedTuple, Self, TypeAlias, cast
+from typing import TYPE_CHECKING, NamedTuple, Self
 from urllib.parse import urlsplit
 
 import anyio
 import httpx2
 
-from immunos_mcp.domain import Engine, EngineState, LocalModel
-from immunos_mcp.errors import ImmunosError, InvalidInputError, Problem
-from immunos_mcp.rules.names import canonical_model
+from immunos_mcp.domain import Engine, EngineState
+from immunos_mcp.engines import responses
+from immunos_mcp.engines.responses import EngineError, EngineUnreachableError, Piece
+from immunos_mcp.errors import InvalidInputError, Problem
+from immunos_mcp.rules.formatting import encodable, printable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Mapping, Sequence
 
-Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
+    from immunos_mcp.domain import LocalModel
+    from immunos_mcp.engines.responses import Json
 
 DEFAULT_PORT = 11434
 EXPECTED_ADDRESS = "an address that Ollama accepts, such as 127.0.0.1:11434 or https://host/path"
@@ -33,41 +35,13 @@ CONNECT_SECONDS = 0.5
 PROBE_SECONDS = 2.0
 """Timeout of a probe of the engine; probes run in the background."""
 
-LARGEST_ANSWER = 8 * 2**20
-"""Bytes of a listing, or of one line of a chat; a larger response is not from Ollama."""
+SHOW_SECONDS = 10.0
+"""Timeout of a question about one model, and of the text of an error."""
 
 FRESH_SECONDS = 5.0
 """How long the result of a probe counts as current."""
 
 _SCHEME = re.compile(r"^(https?)://", re.IGNORECASE)
-
-
-class EngineError(ImmunosError):
-    """The engine failed; the message has the reason and the fix."""
-
-
-class EngineUnreachableError(EngineError):
-    """Nothing at the address responds like Ollama."""
-
-
-class ModelMissingError(EngineError):
-    """The model is not installed."""
-
-
-class EngineBusyError(EngineError):
-    """The engine has too much to do; try again later."""
-
-
-class ContextExceededError(EngineError):
-    """The task does not fit the requested context.
-
-    Attributes:
-        needed_tokens: the tokens of the task by the engine's count; ``None``: not reported.
-    """
-
-    def __init__(self, message: str, needed_tokens: int | None) -> None:
-        super().__init__(message)
-        self.needed_tokens = needed_tokens
 
 
 class EngineAddress(NamedTuple):
@@ -91,52 +65,40 @@ def address(text: str, field: str = "OLLAMA_HOST") -> EngineAddress:
     given = text.strip().strip("\"'").strip()
     scheme = match.group(1).lower() if (match := _SCHEME.match(given)) else ""
     rest = given[match.end() :] if match else given
-    if "://" in rest:
-        raise InvalidInputError(Problem(field, text, EXPECTED_ADDRESS))
+    problem = Problem(field, _without_credentials(text), EXPECTED_ADDRESS)
     try:
         if re.fullmatch(r"[0-9a-fA-F:]*:[0-9a-fA-F:]*:[0-9a-fA-F:]*", rest):
             rest = f"[{rest}]"
         parts = urlsplit(f"//{rest}")
         host, port = parts.hostname or "127.0.0.1", parts.port
     except ValueError:
-        raise InvalidInputError(Problem(field, text, EXPECTED_ADDRESS)) from None
-    if re.search(r"[\s<>\"\\^`{|}]", rest) or parts.query or parts.fragment:
-        raise InvalidInputError(Problem(field, text, EXPECTED_ADDRESS))
+        raise InvalidInputError(problem) from None
+    if (
+        re.search(r"://|[\s<>\"\\^`{|}]", rest)
+        or parts.query
+        or parts.fragment
+        or "@" in parts.path
+    ):
+        raise InvalidInputError(problem)
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # an address to connect to
     if port is None:
         port = {"http": 80, "https": 443}.get(scheme, DEFAULT_PORT)
     shown = f"[{host}]" if ":" in host else host
+    url = f"{scheme or 'http'}://{shown}:{port}{parts.path.rstrip('/')}"
+    try:
+        httpx2.URL(url)
+    except httpx2.InvalidURL:
+        raise InvalidInputError(problem) from None
     credentials = None
     if parts.username is not None:
         credentials = (parts.username, parts.password or "")
-    path = parts.path.rstrip("/")
-    return EngineAddress(f"{scheme or 'http'}://{shown}:{port}{path}", credentials)
+    return EngineAddress(url, credentials)
 
 
-class Piece(NamedTuple):
-    """A part of a chat's answer, as it arrives.
-
-    Attributes:
-        text: empty while the model thinks.
-        final: the token counts, in the last piece only.
-    """
-
-    text: str
-    final: ChatCounts | None = None
-
-
-class ChatCounts(NamedTuple):
-    """The engine's own counts of a chat.
-
-    Attributes:
-        input_tokens: tokens of the prompt.
-        output_tokens: tokens generated, including thinking.
-        is_complete: whether the model finished, instead of reaching the limit.
-    """
-
-    input_tokens: int
-    output_tokens: int
-    is_complete: bool
+def _without_credentials(text: str) -> str:
+    """Return an address without whatever may be a user and a password in it."""
+    _, at, place = text.rpartition("@")
+    return f"***@{place}" if at else text
 
 
 class Ollama:
@@ -160,6 +122,8 @@ class Ollama:
                 trust_env=False,
                 # Plain HTTP needs no certificates, and loading them takes a while.
                 verify=self.where.url.startswith("https:"),
+                # A few compressed bytes may stand for any number.
+                headers={"Accept-Encoding": "identity"},
                 timeout=httpx2.Timeout(PROBE_SECONDS, connect=CONNECT_SECONDS),
             )
         return self._opened
@@ -189,7 +153,7 @@ class Ollama:
                 await ask("/api/ps")
         except (TimeoutError, httpx2.TimeoutException):
             return self._engine(EngineState.SLOW, f"no response within {PROBE_SECONDS:g} s")
-        except _RefusedError as refused:
+        except responses.RefusedError as refused:
             return self._engine(EngineState.REFUSED, str(refused))
         except (ValueError, httpx2.ProtocolError) as error:
             return self._engine(EngineState.NOT_OLLAMA, str(error) or "unexpected response")
@@ -198,8 +162,8 @@ class Ollama:
         return Engine(
             state=EngineState.UP,
             address=self.where.url,
-            version=_text(answers["/api/version"], "version") or "unknown",
-            models=_models(answers["/api/tags"], answers["/api/ps"]),
+            version=_version(answers["/api/version"]),
+            models=responses.models_of(answers["/api/tags"], answers["/api/ps"]),
             seen_at=datetime.now(UTC),
         )
 
@@ -214,15 +178,9 @@ class Ollama:
         content = model.digest or model.name
         if content not in self._context_lengths:
             async with self._translated(model.name):
-                response = await self._client.post("/api/show", json={"model": model.name})
-                _raise_for(response.status_code, response.text, model.name)
-                shown = _parsed(response.content)
-            lengths = [
-                value
-                for name, value in _object(shown, "model_info").items()
-                if name.endswith(".context_length") and isinstance(value, int)
-            ]
-            self._context_lengths[content] = lengths[0] if lengths else None
+                with anyio.fail_after(SHOW_SECONDS):
+                    shown = await self._shown(model.name)
+            self._context_lengths[content] = responses.context_length_of(shown)
         return self._context_lengths[content]
 
     async def chat(
@@ -253,7 +211,9 @@ class Ollama:
         """
         request: dict[str, Json] = {
             "model": model,
-            "messages": [dict(message) for message in messages],
+            "messages": [
+                {name: encodable(text) for name, text in message.items()} for message in messages
+            ],
             "stream": True,
             "truncate": False,
             "options": {"num_ctx": num_ctx, "num_predict": max(1, num_predict)},
@@ -265,16 +225,12 @@ class Ollama:
             async with self._client.stream(
                 "POST", "/api/chat", json=request, timeout=limits
             ) as response:
-                if response.status_code != HTTPStatus.OK:
-                    await response.aread()
-                    message = _error_of(response.text)
-                    if think is None or "does not support thinking" not in message:
-                        _raise_for(response.status_code, response.text, model)
-                    cannot_think = True
-                else:
-                    cannot_think = False
-                    async for piece in _pieces(response.aiter_lines(), model):
-                        yield piece
+                cannot_think = await self._cannot_think(response, model, think=think)
+                if not cannot_think:
+                    lines = responses.lines_of(response.aiter_raw())
+                    async with aclosing(responses.pieces_of(lines, model)) as pieces:
+                        async for piece in pieces:
+                            yield piece
             if cannot_think:
                 async for piece in self.chat(
                     model,
@@ -285,138 +241,67 @@ class Ollama:
                 ):
                     yield piece
 
+    async def _cannot_think(
+        self, response: httpx2.Response, model: str, *, think: bool | None
+    ) -> bool:
+        """Return whether a chat failed only because its model cannot think, or not think.
+
+        Raises:
+            EngineError: it failed for another reason.
+        """
+        if response.status_code == HTTPStatus.OK:
+            return False
+        failure = b""
+        with anyio.move_on_after(SHOW_SECONDS):
+            failure = await responses.failure_of(response.aiter_raw())
+        if think is None or "does not support thinking" not in responses.error_of(failure):
+            responses.raise_for(response.status_code, failure, model)
+        return True
+
+    async def _shown(self, model: str) -> Json:
+        async with self._client.stream("POST", "/api/show", json={"model": model}) as response:
+            content = await responses.body_of(response.aiter_raw())
+        responses.raise_for(response.status_code, content, model)
+        return responses.parsed(content)
+
     async def _listing(self, path: str) -> Json:
-        response = await self._client.get(path)
-        if response.status_code in {401, 403}:
-            raise _RefusedError(f"HTTP {response.status_code}")
-        if response.status_code != HTTPStatus.OK or len(response.content) > LARGEST_ANSWER:
-            raise ValueError(f"HTTP {response.status_code} at {path}")
-        parsed = _parsed(response.content)
+        async with self._client.stream("GET", path) as response:
+            if response.status_code in {401, 403}:
+                raise responses.RefusedError(f"HTTP {response.status_code}")
+            if response.status_code != HTTPStatus.OK:
+                raise ValueError(f"HTTP {response.status_code} at {path}")
+            parsed = responses.parsed(await responses.body_of(response.aiter_raw()))
         if not isinstance(parsed, dict):
             raise ValueError(f"not an object at {path}")  # noqa: TRY004  # the response, not an argument
         return parsed
 
     def _engine(self, state: EngineState, detail: str) -> Engine:
-        return Engine(state, self.where.url, words=detail[:200], seen_at=datetime.now(UTC))
+        return Engine(
+            state, self.where.url, words=printable(detail[:200]), seen_at=datetime.now(UTC)
+        )
 
     @asynccontextmanager
     async def _translated(self, model: str) -> AsyncGenerator[None]:
         try:
             yield
-        except httpx2.TimeoutException:
+        except (TimeoutError, httpx2.TimeoutException):
             raise EngineError(f"{model} at {self.where.url} sent nothing for too long") from None
         except httpx2.ConnectError:
             message = f"Ollama is not running at {self.where.url}; start it with `ollama serve`"
             raise EngineUnreachableError(message) from None
         except httpx2.HTTPError as error:
-            detail = str(error) or type(error).__name__
+            detail = printable(str(error)[:300]) or type(error).__name__
             raise EngineError(f"Ollama broke off the answer of {model}: {detail}") from None
         except ValueError as error:
-            message = f"{self.where.url} does not respond like Ollama: {error}"
+            message = (
+                f"{self.where.url} does not respond like Ollama: {printable(str(error)[:300])}"
+            )
             raise EngineUnreachableError(message) from None
 
 
-class _RefusedError(Exception):
-    """The engine requires credentials."""
-
-
-async def _pieces(lines: AsyncIterator[str], model: str) -> AsyncIterator[Piece]:
-    async for line in lines:
-        if not line.strip():
-            continue
-        if len(line) > LARGEST_ANSWER:
-            raise ValueError("a line is too long")
-        entry = _parsed(line.encode())
-        failure = _text(entry, "error")
-        if failure:
-            raise EngineError(f"{model} failed while answering: {failure[:300]}")
-        text = _text(_object(entry, "message"), "content")
-        if isinstance(entry, dict) and entry.get("done") is True:
-            yield Piece(text, _counts(entry))
-            return
-        yield Piece(text)
-    raise EngineError(f"{model} stopped before its answer was complete")
-
-
-def _counts(entry: dict[str, Json]) -> ChatCounts:
-    def count(name: str) -> int:
-        value = entry.get(name)
-        return value if isinstance(value, int) and value >= 0 else 0
-
-    return ChatCounts(
-        count("prompt_eval_count"), count("eval_count"), entry.get("done_reason") == "stop"
-    )
-
-
-def _raise_for(status: int, body: str, model: str) -> None:
-    if status == HTTPStatus.OK:
-        return
-    failure = _error_of(body)
-    if status == HTTPStatus.NOT_FOUND:
-        raise ModelMissingError(f"{model} is not installed; get it with `ollama pull {model}`")
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        raise EngineBusyError(f"Ollama is busy: {failure[:200]}")
-    if "exceed_context_size_error" in failure or "exceeds the available context" in failure:
-        needed = re.search(r"n_prompt_tokens\W+(\d+)", failure) or re.search(
-            r"\((\d+) tokens", failure
-        )
-        raise ContextExceededError(failure[:300], int(needed.group(1)) if needed else None)
-    raise EngineError(f"Ollama returned an error (HTTP {status}): {failure[:300]}")
-
-
-def _error_of(body: str) -> str:
-    try:
-        return _text(json.loads(body), "error") or body
-    except (ValueError, RecursionError):
-        return body
-
-
-def _parsed(content: bytes) -> Json:
-    try:
-        return cast("Json", json.loads(content))
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-
-
-def _text(value: Json, name: str) -> str:
-    found = value.get(name) if isinstance(value, dict) else None
-    return found if isinstance(found, str) else ""
-
-
-def _object(value: Json, name: str) -> dict[str, Json]:
-    found = value.get(name) if isinstance(value, dict) else None
-    return found if isinstance(found, dict) else {}
-
-
-def _models(tags: Json, loaded: Json) -> dict[str, LocalModel]:
-    running = {canonical_model(_text(entry, "name")) for entry in _entries(loaded)}
-    models: dict[str, LocalModel] = {}
-    for entry in _entries(tags):
-        name = _text(entry, "name") or _text(entry, "model")
-        if not name or not isinstance(entry, dict):
-            continue
-        details, capabilities = _object(entry, "details"), entry.get("capabilities")
-        length, size = details.get("context_length"), entry.get("size")
-        canonical = canonical_model(name)
-        models[canonical] = LocalModel(
-            name=name,
-            digest=_text(entry, "digest"),
-            size_bytes=size if isinstance(size, int) else 0,
-            parameter_size=_text(details, "parameter_size"),
-            context_length=length if isinstance(length, int) and length > 0 else None,
-            capabilities=(
-                frozenset(each for each in capabilities if isinstance(each, str))
-                if isinstance(capabilities, list)
-                else None
-            ),
-            is_loaded=canonical in running,
-        )
-    return models
-
-
-def _entries(listing: Json) -> list[Json]:
-    found = listing.get("models") if isinstance(listing, dict) else None
-    return found if isinstance(found, list) else []
+def _version(answer: Json) -> str:
+    version = responses.text_of(answer, "version")[: responses.LONGEST_TEXT]
+    return printable(version) or "unknown"
 
 
 class EngineWatch:

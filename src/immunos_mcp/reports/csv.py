@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from immunos_mcp.domain import TokenCounts
+from immunos_mcp.rules.formatting import csv_cell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from immunos_mcp.answers.report import ReportAnswer
 
 Figure = str | int | float | datetime | None
-
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 class Line(NamedTuple):
@@ -49,13 +48,8 @@ def long_table(answer: ReportAnswer) -> str:
     written = io.StringIO()
     rows = csv.writer(written, lineterminator="\n")
     rows.writerow(Line._fields)
-    rows.writerows([_escaped(cell) for cell in line] for line in _lines(answer))
+    rows.writerows([csv_cell(cell) for cell in line] for line in _lines(answer))
     return written.getvalue().removesuffix("\n")
-
-
-def _escaped(cell: str) -> str:
-    """Keep a spreadsheet from interpreting a user-chosen name as a formula."""
-    return f"'{cell}" if cell.startswith(_FORMULA) else cell
 
 
 def _lines(answer: ReportAnswer) -> Iterator[Line]:

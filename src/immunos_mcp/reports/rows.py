@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from immunos_mcp.answers.encoding import escaped_json
+from immunos_mcp.rules.formatting import csv_cell
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -35,7 +38,7 @@ def _json_sink(output: Output) -> Callable[[ExportedRows], None]:
             }
             for row in batch.rows
         )
-        output.write(encoder.encode_lines(lines))
+        output.write(escaped_json(encoder.encode_lines(lines).decode()).encode())
 
     return write
 
@@ -45,7 +48,10 @@ def _csv_sink(output: Output) -> Callable[[ExportedRows], None]:
         written = io.StringIO()
         rows = csv.writer(written, lineterminator="\n")
         # The first batch of a table is empty.
-        rows.writerows(batch.rows or (batch.columns,))
+        rows.writerows(
+            [csv_cell(cell) if isinstance(cell, str) else cell for cell in row]
+            for row in batch.rows or (batch.columns,)
+        )
         output.write(written.getvalue().encode())
 
     return write

@@ -6,12 +6,16 @@ import unicodedata
 from datetime import UTC
 from typing import TYPE_CHECKING
 
+from immunos_mcp.answers.encoding import OBEYED_BY_TERMINALS
 from immunos_mcp.rules.names import is_printable
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from immunos_mcp.answers.report import PricesAnswer, ReportedSession
+
+_FORMULA = frozenset("=+-@\uff1d\uff0b\uff0d\uff20")
+"""What makes a spreadsheet run a cell."""
 
 NOTHING_YET = (
     "Nothing is recorded yet. Set up your client (immunos-mcp install claude-code)"
@@ -39,6 +43,27 @@ def printable(shown: str) -> str:
     if is_printable(shown):
         return shown
     return "".join(character if is_printable(character) else "?" for character in shown)
+
+
+def for_terminal(text: str) -> str:
+    """Return a text of any number of lines with whatever a terminal would obey as a question mark.
+
+    Letters of every script stay as they are, including those that are joined by invisible characters.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return OBEYED_BY_TERMINALS.sub("?", text.replace("\r", ""))
+
+
+def csv_cell(cell: str) -> str:
+    """Return a text as a spreadsheet shows it: neither run as a formula nor obeyed by a terminal."""
+    text = for_terminal(cell)
+    return f"'{text}" if text.lstrip()[:1] in _FORMULA or cell.startswith(("\t", "\r")) else text
+
+
+def encodable(text: str) -> str:
+    """Return a text with each half of a surrogate pair, which has no UTF-8, replaced by a question mark."""
+    return text if text.isascii() else text.encode(errors="replace").decode()
 
 
 def compact(number: float) -> str:

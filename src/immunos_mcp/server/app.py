@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import base64
 import os
-from contextlib import suppress
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio
@@ -21,12 +20,13 @@ from immunos_mcp.assistants.claude_code.transcripts import transcript_follower
 from immunos_mcp.delegation.tasks import Delegations
 from immunos_mcp.engines.ollama import EngineWatch, Ollama
 from immunos_mcp.engines.ollama import address as ollama_address
+from immunos_mcp.faults import end_at_once, keep_running, report_bug
 from immunos_mcp.ledger.connections.threaded import ThreadedSqliteLedger
-from immunos_mcp.options import NoHomeError, home_folder
 from immunos_mcp.router import Router
 from immunos_mcp.server import prompts
 from immunos_mcp.server.hooks import Hooks
 from immunos_mcp.server.notifications import StatusNotifier
+from immunos_mcp.server.project_folders import project_folders
 from immunos_mcp.server.resources import Resources
 from immunos_mcp.server.tool_call import Services
 from immunos_mcp.server.tools import Tools
@@ -34,6 +34,7 @@ from immunos_mcp.server.wire import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
+    from pathlib import Path
 
     from immunos_mcp.options import Options
     from immunos_mcp.server.standard_streams import StandardInput, StandardOutput
@@ -119,10 +120,10 @@ def build_server(
 
     async def run_background() -> None:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(notifier.run)
-            tasks.start_soon(hooks.catch_up_after_turns)
+            tasks.start_soon(keep_running, "changes", notifier.run)
+            tasks.start_soon(keep_running, "turns", hooks.catch_up_after_turns)
             if delegations is not None:
-                tasks.start_soon(delegations.run)
+                tasks.start_soon(keep_running, "delegated tasks", delegations.run)
 
     return BuiltServer(server, run_background)
 
@@ -149,20 +150,29 @@ async def serve_stdio(
         )
         delegations = Delegations(router, engine, watch) if options.delegate else None
         server, run_background = build_server(
-            router, options.session, delegations, (*_project_folders(), *options.allowed_paths)
+            router,
+            options.session,
+            delegations,
+            (*project_folders(os.environ), *options.allowed_paths),
         )
         wire = Wire(source, output)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(run_background)
             if options.ollama_check:
-                tasks.start_soon(watch.run, wire.has_sent)
+                probing = partial(watch.run, wire.has_sent)
+                tasks.start_soon(keep_running, "probe of Ollama", probing)
             if options.telemetry is not None:
                 from immunos_mcp.assistants.claude_code import telemetry
 
-                tasks.start_soon(telemetry.serve, options.telemetry, router.record_requests)
+                receiving = partial(telemetry.serve, options.telemetry, router.record_requests)
+                tasks.start_soon(keep_running, "telemetry", receiving)
             if not is_recorded:
-                tasks.start_soon(_record_opening, wire.has_sent)
-            await wire.serve(server)
+                recording = partial(_record_opening, wire.has_sent)
+                tasks.start_soon(keep_running, "recording", recording)
+            try:
+                await wire.serve(server)
+            except Exception as error:  # noqa: BLE001  # nobody is left to answer requests
+                end_at_once(report_bug("server", error))
             tasks.cancel_scope.cancel()
 
 
@@ -171,12 +181,3 @@ async def _record_opening(begin: anyio.Event) -> None:
     from immunos_mcp.server import recording
 
     await recording.record_for_next_start()
-
-
-def _project_folders() -> tuple[Path, ...]:
-    """Return the project's folder: a client starts its servers there. A home or a root is none."""
-    folder = Path(os.environ.get("CLAUDE_PROJECT_DIR") or Path.cwd())
-    no_projects = {Path(folder.anchor)}
-    with suppress(NoHomeError):
-        no_projects.add(home_folder())
-    return () if folder in no_projects else (folder,)

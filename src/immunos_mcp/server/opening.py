@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, cast
@@ -34,6 +35,7 @@ _META = "io.modelcontextprotocol/"
 _ENVELOPE = {f"{_META}protocolVersion", f"{_META}clientInfo", f"{_META}clientCapabilities"}
 _CLIENT_TEXTS = {"name", "version", "title", "description", "websiteUrl"}
 _LARGEST_ID = 2**53
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 RecordedAnswers: TypeAlias = "Mapping[str, Mapping[str, JsonObject]]"
@@ -112,6 +114,10 @@ class Opening:
 
     def handle(self, line: bytes) -> Handled:
         """Answer a line, or leave it to the server."""
+        if _SURROGATE.search(line):
+            # Half of a pair has no UTF-8, and the server rejects it.
+            self._is_too_late = True
+            return Handled()
         try:
             message: Json = json.loads(line)
         except (ValueError, RecursionError):

@@ -129,6 +129,14 @@ class StandardInput:
         return line
 
     def _read(self) -> None:
+        try:
+            self._read_lines()
+        except Exception as error:  # noqa: BLE001  # nobody is left to read requests
+            from immunos_mcp.faults import end_at_once, report_bug
+
+            end_at_once(report_bug("standard input", error))
+
+    def _read_lines(self) -> None:
         for line in _lines():
             with self._changed:
                 self._changed.wait_for(lambda: self.waiting_bytes < MOST_WAITING)

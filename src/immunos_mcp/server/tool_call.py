@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 import anyio
 from mcp.shared.exceptions import MCPDeprecationWarning, MCPError
 
+from immunos_mcp.server.project_folders import root_folders
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
     from mcp.server.session import ServerSession
 
@@ -87,5 +87,4 @@ class ToolCall(NamedTuple):
                 listed = await self.session.list_roots()  # pyright: ignore[reportDeprecated]
         except (MCPError, TimeoutError):
             return ()
-        parts = [urlsplit(str(root.uri)) for root in listed.roots]
-        return tuple(Path(url2pathname(each.path)) for each in parts if each.scheme == "file")
+        return root_folders(str(root.uri) for root in listed.roots)

@@ -20,6 +20,7 @@ from immunos_mcp.assistants.claude_code.hooks import HOOK_TOOL
 from immunos_mcp.delegation.request import DelegationRequest
 from immunos_mcp.domain import Classification
 from immunos_mcp.errors import ImmunosError, InvalidInputError, Problem
+from immunos_mcp.faults import report_bug
 from immunos_mcp.server import arguments, text
 from immunos_mcp.server.arguments import (
     DelegateTaskArguments,
@@ -305,10 +306,7 @@ class Tools:
     async def call_tool(
         self, context: Context, params: mcp.CallToolRequestParams
     ) -> mcp.CallToolResult:
-        """Call a tool; what the caller can mend comes back as a tool error.
-
-        Anything else that is raised is a bug, and the SDK makes a protocol error of it.
-        """
+        """Call a tool; errors become the result: the caller's in their own words, all others as bugs."""
         tool = self._tools.get(params.name)
         if tool is None:
             raise MCPError(mcp.INVALID_PARAMS, f"Unknown tool: {params.name[:64]!a}")
@@ -316,9 +314,15 @@ class Tools:
         try:
             result = await tool.result(call, params.arguments or {})
         except ImmunosError as error:
-            return mcp.CallToolResult(
-                content=[mcp.TextContent(type="text", text=str(error))], is_error=True
-            )
+            return _failed(str(error))
+        except MCPError:
+            raise
+        except Exception as error:  # noqa: BLE001  # the boundary of tool calls
+            return _failed(report_bug(params.name, error))
         if not tool.annotations.read_only_hint:
             self._on_change()
         return result
+
+
+def _failed(line: str) -> mcp.CallToolResult:
+    return mcp.CallToolResult(content=[mcp.TextContent(type="text", text=line)], is_error=True)

@@ -177,8 +177,11 @@ def _encoded(message: mcp.JSONRPCMessage) -> bytes:
     try:
         return message.model_dump_json(by_alias=True, exclude_unset=True).encode()
     except ValueError:
-        # Half a surrogate pair has no UTF-8, but it can be escaped.
-        return json.dumps(message.model_dump(by_alias=True, exclude_unset=True)).encode()
+        # Half of a surrogate pair has no UTF-8, and many clients reject its escape.
+        dumped = json.dumps(
+            message.model_dump(by_alias=True, exclude_unset=True), ensure_ascii=False
+        )
+        return dumped.encode(errors="replace")
 
 
 def _is_id(value: Json) -> bool:

@@ -6,10 +6,12 @@ import http.client
 import json
 import socket
 import time
-from contextlib import closing, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
 
+import anyio
+import anyio.lowlevel
 import pytest
 import wire
 from hypothesis import given
@@ -17,12 +19,19 @@ from hypothesis import strategies as st
 from transcript_desks import AFTER, BEFORE, Desk
 from transcript_lines import NOON, Answer, append, transcript
 
-from immunos_mcp.assistants.claude_code.telemetry import LARGEST_BODY, Export, read_export
+from immunos_mcp.assistants.claude_code import telemetry
+from immunos_mcp.assistants.claude_code.telemetry import (
+    LARGEST_BODY,
+    MOST_CONNECTIONS,
+    Export,
+    read_export,
+)
 from immunos_mcp.domain import RequestUsage, TokenCounts
 from immunos_mcp.ledger.connections.inline import run_sync
+from immunos_mcp.options import Address
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
     from pathlib import Path
 
 HEADERS = {"Content-Type": "application/json"}
@@ -86,6 +95,11 @@ def test_numbers_spelled_as_text_count_as_the_protocol_has_it() -> None:
         *(("output_tokens", value) for value in (-1, 10**12 + 1, 1.5, True, "x", "", "9" * 30)),
         *(("request_id", value) for value in ("", "x" * 201, 5)),
         *(("event.timestamp", value) for value in ("yesterday", "2026-01-15T12:00:00", 5, None)),
+        ("event.timestamp", "0001-01-01T00:00:00+14:00"),
+        ("event.timestamp", "9999-12-31T23:59:59-14:00"),
+        ("model", "half a pair: \ud800"),
+        ("request_id", "\x1b]52;c;aGk=\x07"),
+        ("output_tokens", 2**64),
     ],
 )
 def test_an_event_that_says_too_little_is_counted_as_unread(attribute: str, value: object) -> None:
@@ -252,6 +266,105 @@ def test_noise_is_answered_or_dropped_and_the_server_goes_on(
         with suppress(ConnectionResetError):
             assert raw.recv(100).startswith(b"HTTP/1.1 4")
     assert listening.post(export()) == (200, {})
+
+
+@pytest.mark.parametrize(
+    "request_line",
+    [
+        b"HEAD /v1/logs HTTP/1.1\r\n",
+        b"HEAD / HTTP/1.0\r\n",
+        b"CONNECT 127.0.0.1:4318 HTTP/1.1\r\n",
+        b"OPTIONS * HTTP/1.1\r\n",
+        b"TRACE /v1/logs HTTP/1.1\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n",
+        b"POST /v1/logs HTTP/1.1\r\nTransfer-Encoding: nonsense\r\n",
+        b"POST /v1/logs HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 3\r\n",
+    ],
+)
+def test_a_request_of_any_method_is_answered_and_the_server_goes_on(
+    listening: Listening, request_line: bytes
+) -> None:
+    with closing(socket.create_connection(("127.0.0.1", listening.port))) as raw:
+        raw.settimeout(wire.TIMEOUT_SECONDS)
+        raw.sendall(request_line + b"Host: 127.0.0.1\r\n\r\n")
+        raw.shutdown(socket.SHUT_WR)
+        received = b"".join(iter(lambda: raw.recv(1000), b""))
+    assert received.startswith(b"HTTP/1.1 ")
+    assert b"\r\n\r\n{" not in received or not request_line.startswith(b"HEAD")
+    assert listening.post(export()) == (200, {})
+    assert listening.server.answer("get_session_status")["session"] == "default"
+    assert listening.server.stderr() == ""
+
+
+def test_idle_connections_make_room_for_a_request(listening: Listening) -> None:
+    idle = [
+        socket.create_connection(("127.0.0.1", listening.port)) for _ in range(MOST_CONNECTIONS + 8)
+    ]
+    try:
+        for _ in range(3):
+            assert listening.post(export()) == (200, {})
+    finally:
+        for connection in idle:
+            connection.close()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("sent", [b"", b"POST /v1/logs HTTP/1.1\r\n"], ids=["nothing", "half"])
+async def test_a_silent_connection_is_closed_in_time(
+    sent: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(telemetry, "IDLE_SECONDS", 0.05)
+    monkeypatch.setattr(telemetry, "REQUEST_SECONDS", 0.05)
+    async with _serving(_no_store) as port, await anyio.connect_tcp("127.0.0.1", port) as stream:
+        await stream.send(sent)
+        with anyio.fail_after(wire.TIMEOUT_SECONDS), pytest.raises(anyio.EndOfStream):
+            await stream.receive()
+
+
+@pytest.mark.anyio
+async def test_an_unexpected_exception_ends_its_connection_only(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    stored: list[object] = []
+
+    async def fails_once(requests: Sequence[RequestUsage]) -> None:
+        stored.append(requests)
+        if len(stored) == 1:
+            raise ArithmeticError("made up")
+
+    body = export(event())
+    head = f"POST /v1/logs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    async with _serving(fails_once) as port:
+        async with await anyio.connect_tcp("127.0.0.1", port) as stream:
+            await stream.send(head.encode() + body)
+            with pytest.raises(anyio.EndOfStream):
+                await stream.receive()
+        async with await anyio.connect_tcp("127.0.0.1", port) as stream:
+            await stream.send(head.encode() + body)
+            assert (await stream.receive()).startswith(b"HTTP/1.1 200 ")
+    (record,) = caplog.records
+    assert record.exc_info is not None
+    assert "telemetry: internal error (ArithmeticError: made up)" in record.getMessage()
+
+
+@asynccontextmanager
+async def _serving(store: telemetry.Store) -> AsyncGenerator[int]:
+    with closing(socket.socket()) as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(telemetry.serve, Address("127.0.0.1", port), store)
+        with anyio.fail_after(wire.TIMEOUT_SECONDS):
+            while True:
+                with suppress(OSError):
+                    async with await anyio.connect_tcp("127.0.0.1", port):
+                        break
+                await anyio.lowlevel.checkpoint()
+        yield port
+        tasks.cancel_scope.cancel()
+
+
+async def _no_store(_requests: Sequence[RequestUsage]) -> None:
+    raise AssertionError("nothing was sent")
 
 
 def test_a_second_server_takes_over_when_the_first_one_ends(tmp_path: Path) -> None:

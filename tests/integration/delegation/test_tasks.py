@@ -16,7 +16,8 @@ from msgspec.structs import replace
 from ollama_server import Manner, Script, scripted_ollama
 
 from immunos_mcp.answers.delegation import DelegateAnswer
-from immunos_mcp.delegation import chat, tasks
+from immunos_mcp.delegation import chat, material, tasks
+from immunos_mcp.delegation.material import Material
 from immunos_mcp.domain import Engine, EngineState, Outcome, Provider
 from immunos_mcp.engines import ollama
 from immunos_mcp.errors import DelegationError, InvalidInputError
@@ -299,6 +300,102 @@ async def test_a_file_that_appears_meanwhile_is_left_alone(desk: Desk, script: S
     assert refused == [f"{file}: {os.strerror(errno.EEXIST)}"]
     assert file.read_text(encoding="utf-8") == "mine"
     assert await outcomes(desk) == [None, Outcome.SUCCESS]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("replacement", [None, "another's"])
+@pytest.mark.parametrize("manner", [Manner.WELL, Manner.DYING])
+async def test_a_file_that_is_deleted_or_replaced_meanwhile_costs_that_file_only(
+    desk: Desk, script: Script, replacement: str | None, manner: Manner
+) -> None:
+    file = desk.folder / "result.md"
+
+    def replace_file(_text: str) -> None:
+        file.unlink(missing_ok=True)
+        if replacement is not None:
+            file.write_text(replacement, encoding="utf-8")
+
+    script.manner = manner
+    if manner is Manner.DYING:
+        with pytest.raises(DelegationError, match=r"answer[^;]*$"):
+            await desk.delegate(output_path="result.md", on_text=replace_file)
+    else:
+        answer = await desk.delegate(output_path="result.md", on_text=replace_file)
+        assert (answer.local_output, answer.output_path) == ("word0 word1 word2 word3 word4", None)
+        assert "was deleted or replaced meanwhile" in (answer.message or "")
+    assert (file.read_text(encoding="utf-8") if file.exists() else None) == replacement
+    script.manner = Manner.WELL
+    assert (await desk.delegate()).local_output == "word0 word1 word2 word3 word4"
+
+
+@pytest.mark.anyio
+async def test_a_bug_in_a_task_is_that_tasks_error(
+    desk: Desk, script: Script, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(_text: str) -> None:
+        raise ZeroDivisionError("made up")
+
+    with pytest.raises(
+        DelegationError,
+        match=r"task d1: internal error \(ZeroDivisionError: made up\); this is a bug",
+    ):
+        await desk.delegate(output_path="result.md", on_text=fails)
+    assert await outcomes(desk) == [None]
+    assert (desk.folder / "result.md").read_text(encoding="utf-8") == "word0 "
+    assert [each.exc_info is not None for each in caplog.records] == [True]
+    assert (await desk.delegate()).decision_id == 2
+    assert script.finished
+
+
+@pytest.mark.anyio
+async def test_a_bug_while_a_task_is_recorded_is_that_tasks_error(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(*_arguments: object) -> int:
+        raise OverflowError("made up")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(desk.router, "record_delegated", fails)
+        with pytest.raises(DelegationError, match=r"internal error \(OverflowError"):
+            await desk.delegate()
+    assert (await desk.delegate()).decision_id == 2
+
+
+@pytest.mark.anyio
+async def test_half_a_surrogate_pair_goes_to_the_engine_as_a_question_mark(
+    desk: Desk, script: Script
+) -> None:
+    script.words = ("caf\ud800",)
+    answer = await desk.delegate(
+        prompt="half \udc00", instructions="\ud800", output_path="result.md"
+    )
+    assert (answer.local_output, "half ?") == (
+        "caf?",
+        script.requests[0]["messages"][1]["content"][:6],
+    )
+    assert (desk.folder / "result.md").read_text(encoding="utf-8") == "caf?\n"
+
+
+@pytest.mark.anyio
+async def test_a_search_ends_when_its_caller_is_cancelled(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    def endless(_paths: object, _allowed: object, stop: threading.Event) -> Material:
+        begun.set()
+        stop.wait(60)
+        ended.set()
+        return Material((), 0)
+
+    monkeypatch.setattr(material, "read_material", endless)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(desk.delegate)
+        await anyio.to_thread.run_sync(begun.wait, 60)
+        # Other calls are answered meanwhile.
+        assert (await desk.router.get_session_status()).session == "default"
+        tasks.cancel_scope.cancel()
+    assert ended.wait(60)
 
 
 @pytest.mark.anyio

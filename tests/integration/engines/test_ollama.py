@@ -16,15 +16,13 @@ from ollama_server import Manner, Script, recordings, scripted_ollama
 
 from immunos_mcp.domain import Engine, EngineState, LocalModel
 from immunos_mcp.engines import ollama
-from immunos_mcp.engines.ollama import (
+from immunos_mcp.engines.ollama import EngineWatch, Ollama, address
+from immunos_mcp.engines.responses import (
     ChatCounts,
     ContextExceededError,
     EngineBusyError,
     EngineError,
-    EngineWatch,
     ModelMissingError,
-    Ollama,
-    address,
 )
 from immunos_mcp.errors import InvalidInputError
 from immunos_mcp.rules.names import canonical_model, is_cloud_model

@@ -598,7 +598,7 @@ async def test_a_ledger_that_cannot_be_written_is_read_and_every_write_says_so(
     before = wire.dump(ledger_file)
     words = f"ledger {ledger_file} cannot be written; give this user write access to it and"
     for name, operation in OPERATIONS.items():
-        await ledger.read(lambda connection: connection.execute("PRAGMA query_only = ON"))
+        await ledger._run(lambda connection: connection.execute("PRAGMA query_only = ON"))
         if name not in WRITES:
             await operation(ledger)
             continue
@@ -685,7 +685,7 @@ async def test_a_write_that_finds_the_disk_full_says_so_and_changes_nothing(
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
         connection.execute(f"PRAGMA max_page_count = {pages}")
 
-    await ledger.read(fill)
+    await ledger._run(fill)
     refused = None
     before = wire.dump(ledger_file)
     for number in range(1000):

@@ -28,6 +28,7 @@ from immunos_mcp.ledger import schema
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
 from immunos_mcp.ledger.export import TABLES
 from immunos_mcp.ledger.moments import utc_text
+from immunos_mcp.rules.formatting import csv_cell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -184,7 +185,7 @@ def test_csv_is_one_table_with_its_header(home: Path, file: Path) -> None:
     header, *lines = csv.reader(io.StringIO(shown, newline=""))
     rows = [dict(zip(header, line, strict=True)) for line in lines]
     expected = [
-        {key: "" if value is None else str(value) for key, value in row.items()}
+        {key: "" if value is None else csv_cell(str(value)) for key, value in row.items()}
         for row in stored(file, "session")
     ]
     assert in_any_order(rows) == in_any_order(expected)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
-REFUSED = "inside an allowed folder: none yet"
+REFUSED = "inside an allowed folder: none"
 
 
 @pytest.fixture

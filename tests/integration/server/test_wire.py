@@ -173,13 +173,13 @@ async def test_an_id_of_any_legal_kind_is_answered(request_id: object) -> None:
         client.close()
 
 
-async def test_half_a_surrogate_pair_in_an_answer_is_escaped() -> None:
+async def test_half_a_surrogate_pair_in_an_answer_becomes_a_question_mark() -> None:
     client = Client()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(client.wire().serve, Waiting().server)
         client.ask("tools/call", {"name": "half a pair", "_meta": ENVELOPE}, 1)
         answer = await client.answer()
-        assert answer["result"]["content"][0]["text"] == "\ud800"
+        assert answer["result"]["content"][0]["text"] == "?"
         client.close()
 
 

@@ -37,7 +37,7 @@ def assignment(lines: tuple[str, ...], task_type: str = "summarize") -> Assignme
         material=Material((Document("log", lines),), 0),
         instructions=None,
         max_output_tokens=None,
-        output_file=None,
+        output=None,
         session=None,
     )
 

@@ -293,3 +293,14 @@ def test_a_damaged_recording_of_another_sdk_is_none(
     file.parent.mkdir()
     file.write_text(kept, encoding="utf-8")
     assert opening.recorded_answers(delegate=True) is None
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        request("ping", request_id="\ud800"),
+        request("initialize", PARAMS | {"clientInfo": {"name": "\udc00", "version": "1"}}),
+    ],
+)
+def test_half_a_surrogate_pair_is_left_to_the_server(message: Message) -> None:
+    assert Opening(recorded()).handle(json.dumps(message).encode()) == LEFT_TO_SERVER

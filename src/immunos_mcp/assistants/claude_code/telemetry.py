@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeAlias
@@ -16,8 +17,10 @@ from typing import TYPE_CHECKING, TypeAlias
 import anyio
 import h11
 
-from immunos_mcp.domain import MAXIMUM_TOKENS, RequestUsage, TokenCounts
+from immunos_mcp.domain import RequestUsage, TokenCounts
 from immunos_mcp.errors import ImmunosError
+from immunos_mcp.faults import report_bug
+from immunos_mcp.rules.names import is_printable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -35,8 +38,21 @@ OTHER_PATHS = frozenset({b"/v1/metrics", b"/v1/traces"})
 
 LARGEST_BODY = 8 * 2**20
 LARGEST_HEADERS = 16 * 2**10
+MOST_TOKENS = 10**9
+"""Largest count of one request: beyond any context, and the sum of all requests still fits 64 bits."""
+
+YEARS = range(2000, 3000)
+"""Years of a request: at the calendar's ends a time has no neighbours to compare it with."""
+
 REQUEST_SECONDS = 30.0
+"""Longest time from the first byte of a request to the end of its reply."""
+
+IDLE_SECONDS = 60.0
+"""Longest time between two requests on one connection."""
+
 MOST_CONNECTIONS = 32
+"""Open connections; when another comes, the one that was silent the longest is closed."""
+
 RETRY_SECONDS = 2.0
 """How long a server waits between attempts to bind an address that is in use."""
 
@@ -102,8 +118,8 @@ def _attributes(record: Json) -> dict[str, Json]:
 
 def _request(attributes: dict[str, Json]) -> RequestUsage:
     finished = datetime.fromisoformat(_text(attributes, "event.timestamp"))
-    if finished.tzinfo is None:
-        raise ValueError("a timestamp has no time zone")
+    if finished.tzinfo is None or finished.year not in YEARS:
+        raise ValueError("a timestamp has no time zone, or is out of range")
     return RequestUsage(
         request_id=_text(attributes, "request_id"),
         at=finished.astimezone(UTC),
@@ -119,7 +135,7 @@ def _request(attributes: dict[str, Json]) -> RequestUsage:
 
 def _text(attributes: dict[str, Json], name: str) -> str:
     value = attributes.get(name)
-    if isinstance(value, str) and 0 < len(value) <= _LONGEST_NAME:
+    if isinstance(value, str) and 0 < len(value) <= _LONGEST_NAME and is_printable(value):
         return value
     raise ValueError(f"{name} is not a name")
 
@@ -129,7 +145,7 @@ def _count(attributes: dict[str, Json], name: str) -> int:
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
         # OTLP encodes 64-bit numbers as text; Claude Code's exporter does not.
         value = int(value)
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAXIMUM_TOKENS:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_TOKENS:
         return value
     raise ValueError(f"{name} is not a count")
 
@@ -160,15 +176,31 @@ async def serve(address: Address, store: Store) -> None:
             await anyio.sleep(RETRY_SECONDS)
             continue
         async with listener:
-            places = anyio.CapacityLimiter(MOST_CONNECTIONS)
+            await listener.serve(_Connections(store).converse)
 
-            async def converse(
-                stream: SocketStream, places: anyio.CapacityLimiter = places
-            ) -> None:
-                async with places, stream:
-                    await _Conversation(stream, store).run()
 
-            await listener.serve(converse)
+class _Connections:
+    """The open connections, each in a task whose failure ends that connection only."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._open: dict[_Conversation, anyio.CancelScope] = {}
+
+    async def converse(self, stream: SocketStream) -> None:
+        while len(self._open) >= MOST_CONNECTIONS:
+            most_silent = min(self._open, key=lambda each: each.heard_at)
+            self._open.pop(most_silent).cancel()
+        conversation = _Conversation(stream, self._store)
+        try:
+            with anyio.CancelScope() as scope:
+                self._open[conversation] = scope
+                await conversation.run()
+        except Exception as error:  # noqa: BLE001  # the boundary of a connection
+            report_bug("telemetry", error)
+        finally:
+            self._open.pop(conversation, None)
+            with anyio.CancelScope(shield=True):
+                await stream.aclose()
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,41 +210,63 @@ class _Reply:
 
 
 class _Conversation:
-    """One connection of a client: requests and replies in turn, until either side closes it."""
+    """One connection of a client: requests and replies in turn, until either side closes it.
+
+    Attributes:
+        heard_at: when the client last sent something.
+    """
 
     def __init__(self, stream: SocketStream, store: Store) -> None:
+        self.heard_at = anyio.current_time()
         self._stream = stream
         self._store = store
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=LARGEST_HEADERS)
+        self._has_body = True
 
     async def run(self) -> None:
-        """Answer requests until the connection ends."""
+        """Answer requests until the connection ends, or is silent or slow for too long."""
         try:
-            while await self._answer_one():
+            while await self._has_begun():
+                is_kept = False
+                with anyio.move_on_after(REQUEST_SECONDS):
+                    is_kept = await self._answer_one()
+                if not is_kept:
+                    return
                 self._http.start_next_cycle()
         except h11.RemoteProtocolError as error:
-            if self._http.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
-                await self._send(_Reply(error.error_status_hint, {"message": str(error)}))
+            await self._refuse(error)
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
             pass  # the client has gone
 
+    async def _has_begun(self) -> bool:
+        """Wait for the first bytes of a request."""
+        if self._http.trailing_data[0]:
+            return True
+        with anyio.move_on_after(IDLE_SECONDS):
+            await self._receive()
+            return True
+        return False
+
     async def _answer_one(self) -> bool:
+        """Answer a request; return whether the connection may be used for another."""
         request = await self._next()
         if not isinstance(request, h11.Request):
             return False
-        with anyio.move_on_after(REQUEST_SECONDS) as limit:
-            reply = _refusal(request)
-            if reply is None:
-                body = await self._body()
-                if body is None:
-                    reply = _Reply(413, {"message": f"more than {LARGEST_BODY} bytes"})
-                else:
-                    reply = await self._reply(request, body)
-            await self._send(reply)
-        return (
-            not limit.cancelled_caught
-            and self._http.our_state is h11.DONE is self._http.their_state
-        )
+        self._has_body = request.method != b"HEAD"
+        reply = _refusal(request)
+        if reply is None:
+            body = await self._body()
+            if body is None:
+                reply = _Reply(413, {"message": f"more than {LARGEST_BODY} bytes"})
+            else:
+                reply = await self._reply(request, body)
+        await self._send(reply)
+        return self._http.our_state is h11.DONE is self._http.their_state
+
+    async def _refuse(self, error: h11.RemoteProtocolError) -> None:
+        if self._http.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+            with anyio.move_on_after(REQUEST_SECONDS), suppress(anyio.BrokenResourceError):
+                await self._send(_Reply(error.error_status_hint, {"message": str(error)}))
 
     async def _body(self) -> bytes | None:
         body = bytearray()
@@ -249,17 +303,23 @@ class _Conversation:
             if self._http.they_are_waiting_for_100_continue:
                 go_ahead = h11.InformationalResponse(status_code=100, headers=[])
                 await self._stream.send(self._http.send(go_ahead) or b"")
-            try:
-                received = await self._stream.receive()
-            except anyio.EndOfStream:
-                received = b""
-            self._http.receive_data(received)
+            await self._receive()
+
+    async def _receive(self) -> None:
+        try:
+            received = await self._stream.receive()
+        except anyio.EndOfStream:
+            received = b""
+        self.heard_at = anyio.current_time()
+        self._http.receive_data(received)
 
     async def _send(self, reply: _Reply) -> None:
         body = json.dumps(reply.body, separators=(",", ":")).encode()
         headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
         head = self._http.send(h11.Response(status_code=reply.status, headers=headers)) or b""
-        sent = self._http.send(h11.Data(data=body)) or b""
+        sent = b""
+        if self._has_body:
+            sent = self._http.send(h11.Data(data=body)) or b""
         end = self._http.send(h11.EndOfMessage()) or b""
         await self._stream.send(head + sent + end)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
-from immunos_mcp.ledger.connections.sqlite_file import transaction, translated
+from immunos_mcp.ledger.connections.sqlite_file import busy_timeout, transaction, translated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +22,9 @@ Result = TypeVar("Result")
 
 BUSY_TIMEOUT_SECONDS = 30.0
 """How long a transaction waits for other programs writing to the ledger."""
+
+SOON_SECONDS = 1.0
+"""How long a transaction waits that can be put off."""
 
 
 class SqliteLedger(ABC):
@@ -43,7 +46,7 @@ class SqliteLedger(ABC):
         **named: Parameters.kwargs,
     ) -> Result:
         """Run a read-only operation on one snapshot."""
-        return await self._run(
+        return await self._run_reading(
             lambda connection: self._transact(
                 connection, "BEGIN", lambda: operation(connection, *arguments, **named)
             )
@@ -63,6 +66,31 @@ class SqliteLedger(ABC):
             )
         )
 
+    async def write_soon(
+        self,
+        operation: Callable[Concatenate[Connection, Parameters], Result],
+        /,
+        *arguments: Parameters.args,
+        **named: Parameters.kwargs,
+    ) -> Result:
+        """Like ``write``, but wait ``SOON_SECONDS`` at most for other writers.
+
+        If they take longer, the operation may still run later, so it must be one that may be repeated.
+
+        Raises:
+            LedgerBusyError: they take longer.
+        """
+
+        def hastily(connection: Connection) -> Result:
+            with busy_timeout(connection, SOON_SECONDS, self.busy_timeout_seconds):
+                return self._transact(
+                    connection,
+                    "BEGIN IMMEDIATE",
+                    lambda: operation(connection, *arguments, **named),
+                )
+
+        return await self._run_soon(hastily)
+
     async def compact(self) -> None:
         """Return the space of deleted rows to the file system."""
 
@@ -71,6 +99,14 @@ class SqliteLedger(ABC):
                 connection.execute("VACUUM")
 
         await self._run(vacuum)
+
+    async def _run_reading(self, work: Callable[[Connection], Result]) -> Result:
+        """Run ``work``, which only reads."""
+        return await self._run(work)
+
+    async def _run_soon(self, work: Callable[[Connection], Result]) -> Result:
+        """Run ``work``, which waits for other programs no longer than ``SOON_SECONDS``."""
+        return await self._run(work)
 
     @abstractmethod
     async def _run(self, work: Callable[[Connection], Result]) -> Result:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from immunos_mcp.errors import LedgerError
+from immunos_mcp.errors import LedgerBusyError, LedgerError
 from immunos_mcp.ledger import schema
 from immunos_mcp.ledger.dialect import Connection
 from immunos_mcp.ledger.moments import utc_text
@@ -145,6 +145,16 @@ def transaction(connection: Connection, begin: str) -> Generator[None]:
         raise
 
 
+@contextmanager
+def busy_timeout(connection: Connection, seconds: float, usual: float) -> Generator[None]:
+    """Let a block wait for other programs for some seconds instead of the usual ones."""
+    connection.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
+    try:
+        yield
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {int(usual * 1000)}")
+
+
 def _primary_code(error: sqlite3.Error) -> int:
     return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
 
@@ -165,6 +175,9 @@ _REMEDIES: dict[int, str] = {
 }
 
 
+_BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+
+
 @contextmanager
 def translated(path: Path, connection: Connection | None = None) -> Generator[None]:
     """Turn failures of the file into a ``LedgerError``; all other errors pass through.
@@ -182,7 +195,8 @@ def translated(path: Path, connection: Connection | None = None) -> Generator[No
         if remedy is None:
             _blame_the_file(path, connection, error)
             raise
-        raise LedgerError(f"ledger {path} {remedy} ({error})") from error
+        kind = LedgerBusyError if code in _BUSY else LedgerError
+        raise kind(f"ledger {path} {remedy} ({error})") from error
     except UnicodeDecodeError as error:
         # It was decoding what is stored; what is about to be stored is encoded.
         damaged = _REMEDIES[sqlite3.SQLITE_CORRUPT]

@@ -1,7 +1,7 @@
-"""The ledger of a server: SQLite on its own thread, through aiosqlite.
+"""The ledger of a server: SQLite on threads of its own, through aiosqlite.
 
-An operation is one trip to that thread, because a trip costs about as much as all of its SQL.
-Operations queue there.
+An operation is one trip to a thread, because a trip costs about as much as all of its SQL. Writes
+queue there; reads have a thread of their own.
 """
 
 from __future__ import annotations
@@ -12,8 +12,12 @@ from typing import TYPE_CHECKING, Self, TypeVar, cast
 
 import aiosqlite
 
-from immunos_mcp.errors import LedgerError
-from immunos_mcp.ledger.connections.sqlite import BUSY_TIMEOUT_SECONDS, SqliteLedger
+from immunos_mcp.errors import LedgerBusyError, LedgerError
+from immunos_mcp.ledger.connections.sqlite import (
+    BUSY_TIMEOUT_SECONDS,
+    SOON_SECONDS,
+    SqliteLedger,
+)
 from immunos_mcp.ledger.connections.sqlite_file import connect
 
 if TYPE_CHECKING:
@@ -37,19 +41,14 @@ class _ConnectionThread(aiosqlite.Connection):
         return cast("Result", result)
 
 
-class ThreadedSqliteLedger(SqliteLedger):
-    """A ledger whose operations several tasks may call at once; close it after use."""
+class _OpenedOnUse:
+    """A connection in a thread of its own, opened when it is first needed."""
 
-    def __init__(self, path: Path, busy_timeout_seconds: float = BUSY_TIMEOUT_SECONDS) -> None:
-        super().__init__(path, busy_timeout_seconds)
+    def __init__(self, path: Path, busy_timeout_seconds: float) -> None:
+        self._path = path
+        self._busy_timeout_seconds = busy_timeout_seconds
         self._connection: _ConnectionThread | None = None
         self._opening = asyncio.Lock()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_exception: object) -> None:
-        await self.close()
 
     async def close(self) -> None:
         """Let queued operations finish and close the file; closing twice is harmless."""
@@ -57,11 +56,13 @@ class ThreadedSqliteLedger(SqliteLedger):
             connection, self._connection = self._connection, None
             await connection.close()
 
-    async def _run(self, work: Callable[[Connection], Result]) -> Result:
+    async def run(self, work: Callable[[Connection], Result]) -> Result:
         """Run ``work`` in the connection's thread, after all earlier calls."""
         connection = self._connection or await self._open()
         try:
             return await connection.in_thread(work)
+        except LedgerBusyError:
+            raise
         except LedgerError:
             # The fix may be a new file at the same path, so the next call opens it again.
             if self._connection is connection:
@@ -79,7 +80,7 @@ class ThreadedSqliteLedger(SqliteLedger):
 
         def opener() -> sqlite3.Connection:
             try:
-                return connect(self.path, self.busy_timeout_seconds)
+                return connect(self._path, self._busy_timeout_seconds)
             except LedgerError as error:
                 # If opening fails, aiosqlite leaves its thread running past the event loop; closing an
                 # open connection ends it.
@@ -92,3 +93,42 @@ class ThreadedSqliteLedger(SqliteLedger):
             await connection.close()
             raise failures[0]
         return connection
+
+
+class ThreadedSqliteLedger(SqliteLedger):
+    """A ledger whose operations several tasks may call at once; close it after use.
+
+    Reads have a connection of their own, so that they do not queue behind a write that waits for
+    another program.
+    """
+
+    def __init__(self, path: Path, busy_timeout_seconds: float = BUSY_TIMEOUT_SECONDS) -> None:
+        super().__init__(path, busy_timeout_seconds)
+        self._writing = _OpenedOnUse(path, busy_timeout_seconds)
+        self._reading = _OpenedOnUse(path, busy_timeout_seconds)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_exception: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Let queued operations finish and close the file; closing twice is harmless."""
+        await self._reading.close()
+        await self._writing.close()
+
+    async def _run(self, work: Callable[[Connection], Result]) -> Result:
+        """Run ``work`` in the writing connection's thread, after all earlier calls."""
+        return await self._writing.run(work)
+
+    async def _run_reading(self, work: Callable[[Connection], Result]) -> Result:
+        return await self._reading.run(work)
+
+    async def _run_soon(self, work: Callable[[Connection], Result]) -> Result:
+        # An earlier write of this process may be what takes long.
+        try:
+            async with asyncio.timeout(2 * SOON_SECONDS):
+                return await self._writing.run(work)
+        except TimeoutError:
+            raise LedgerBusyError(f"ledger {self.path} is being written for too long") from None
