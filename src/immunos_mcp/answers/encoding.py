@@ -13,7 +13,7 @@ Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | Non
 
 
 def to_json(value: object) -> str:
-    """Spell an answer as one line of JSON."""
+    """Encode an answer as one line of JSON."""
     return json.dumps(to_plain(value), separators=(",", ":"), ensure_ascii=False)
 
 

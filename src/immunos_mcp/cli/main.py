@@ -1,4 +1,4 @@
-"""The command line: serves MCP when called bare, and gives people and scripts the same powers.
+"""The command line: serves MCP without a command; the commands are for people and scripts.
 
 Exit codes: 0 fine, 1 failed, 2 wrong usage. Only serving imports the MCP SDK, which takes most of
 a second.
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program with command-line arguments (``None``: the process's); return its code."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # A terminal that cannot show a letter shows its number.
+            # A terminal that cannot show a character shows its number.
             stream.reconfigure(errors="backslashreplace")
     try:
         given = program.parse(arguments)

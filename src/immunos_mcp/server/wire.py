@@ -1,7 +1,7 @@
 """Standard input and output as the protocol's wire, in place of the SDK's own two streams.
 
 The SDK hands every line that it writes to a worker thread, and again to flush it, which costs more
-than the answer; and it drops a message that is no valid JSON, so that its sender waits for ever.
+than the answer; and it drops a message that is not valid JSON, so that its sender waits forever.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ class WireOutput:
         self._answered = anyio.Event()
         self._file = os.fdopen(os.dup(1), "w", encoding="utf-8", newline="\n")
         os.set_blocking(self._file.fileno(), True)
-        # Whatever else prints to standard output must not end up between two messages.
+        # Anything else printed to standard output must not end up between two messages.
         os.dup2(2, 1)
 
     async def write(self, text: str) -> None:
-        """Take one line."""
+        """Buffer one line."""
         if self._file.closed:
             raise anyio.ClosedResourceError
         self._file.write(text)
@@ -58,7 +58,7 @@ class WireOutput:
             self._answered.set()
 
     async def flush(self) -> None:
-        """Send what was taken; once the client is gone, the SDK is told so and stops writing."""
+        """Send what was buffered; once the client is gone, raise what makes the SDK stop writing."""
         if self._file.closed:
             raise anyio.ClosedResourceError
         try:
@@ -99,18 +99,18 @@ class WireInput:
                 if line.strip():
                     found = _REQUEST_ID.search(line[:10_000]) or _REQUEST_ID.search(line[-10_000:])
                     request_id = json.loads(found[1]) if found else None
-                    await self._refuse(request_id, PARSE_ERROR, f"Parse error: {str(error)[:200]}")
+                    await self._reject(request_id, PARSE_ERROR, f"Parse error: {str(error)[:200]}")
                 continue
             if _is_message(message):
                 self._output.unanswered += _asks_for_an_answer(message)
                 yield line
             else:
                 request_id = message.get("id") if isinstance(message, dict) else None
-                await self._refuse(request_id, INVALID_REQUEST, "Invalid request")
+                await self._reject(request_id, INVALID_REQUEST, "Invalid request")
         with anyio.move_on_after(GRACE_SECONDS):
             await self._output.all_answered()
 
-    async def _refuse(self, request_id: Json, code: int, text: str) -> None:
+    async def _reject(self, request_id: Json, code: int, text: str) -> None:
         known = isinstance(request_id, str | int) and not isinstance(request_id, bool)
         message = {
             "jsonrpc": "2.0",
@@ -123,7 +123,7 @@ class WireInput:
 
 
 def _is_message(value: Json) -> bool:
-    """Tell whether a value has the outline of a JSON-RPC message, which the SDK then checks."""
+    """Return whether a value has the shape of a JSON-RPC message, which the SDK then checks."""
     if not isinstance(value, dict) or value.get("jsonrpc") != "2.0":
         return False
     if isinstance(value.get("method"), str):

@@ -92,7 +92,7 @@ async def test_an_earlier_decision_is_carried_out_once(desk: Desk) -> None:
     assert (answer.decision_id, answer.model) == (routed.decision_id, CODER)
     with pytest.raises(InvalidInputError, match="closed as success"):
         await desk.delegate(decision_id=routed.decision_id)
-    with pytest.raises(InvalidInputError, match="decision_id: must be .*99"):
+    with pytest.raises(InvalidInputError, match=r"decision_id: must be .*99"):
         await desk.delegate(decision_id=99)
 
 
@@ -453,12 +453,12 @@ def test_the_tool_reads_files_of_the_project_and_answers_in_both_forms(
         assert "inside an allowed folder" in server.refusal(
             "delegate_task", prompt="x", task_type="code_review", paths=["../secret.txt"]
         )
-        assert "prompt: got nothing" in server.refusal("delegate_task", task_type="x").replace(
+        assert "prompt: is required" in server.refusal("delegate_task", task_type="x").replace(
             "None", "nothing"
         )
         prompt = server.request("prompts/get", {"name": "delegate", "arguments": {"task": "Tidy"}})
         assert prompt["result"]["messages"][0]["content"]["text"].endswith("\n\nTidy")
-        assert "task: got nothing" in str(server.request("prompts/get", {"name": "delegate"}))
+        assert "task: is required" in str(server.request("prompts/get", {"name": "delegate"}))
         assert "Unknown prompt" in str(server.request("prompts/get", {"name": "other"}))
         assert len(server.request("prompts/list")["result"]["prompts"]) == 1
         assert "handle: got 'x'" in server.refusal("delegate_task", handle="x")
