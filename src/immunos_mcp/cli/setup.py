@@ -19,7 +19,7 @@ from immunos_mcp.assistants import doctor, install
 from immunos_mcp.assistants.config_files import InstallError
 from immunos_mcp.assistants.findings import DoctorContext
 from immunos_mcp.cli import setup_text
-from immunos_mcp.cli.clients import own_launch, understood
+from immunos_mcp.cli.clients import options_of, own_launch
 from immunos_mcp.cli.command import PROGRAM, Command
 from immunos_mcp.cli.console import CLIENT, EXIT_FAILED, EXIT_FINE, chosen_options, say
 from immunos_mcp.cli.setup_survey import reason_of, survey
@@ -68,7 +68,7 @@ def _setup(given: Namespace) -> int:
         seen = _applied(seen, chosen, interruption, tell)
     if interruption.came:
         print(f"{PROGRAM}: interrupted; run setup again for the rest", file=sys.stderr)
-    return _end(given, seen, doctor.diagnose(DoctorContext(chosen, os.environ, understood)))
+    return _end(given, seen, doctor.diagnose(DoctorContext(chosen, os.environ, options_of)))
 
 
 def _silent(_text: str) -> None:
