@@ -13,6 +13,7 @@ import os
 import random
 import re
 import shutil
+import sys
 import tempfile
 from contextlib import redirect_stdout
 from datetime import UTC, datetime, timedelta
@@ -75,11 +76,19 @@ def run(*arguments: str, given: str = "") -> str:
     if arguments == ("statusline",):
         from immunos_mcp.cli import status_line
 
-        before, sys.stdin = sys.stdin, io.TextIOWrapper(io.BytesIO(given.encode()))
-        with redirect_stdout(io.StringIO()) as said:
+        # It reads and writes past Python's streams.
+        with (
+            tempfile.TemporaryFile("w+", encoding="utf-8") as received,
+            tempfile.TemporaryFile("w+", encoding="utf-8") as printed,
+            redirect_stdout(printed),
+        ):
+            received.write(given)
+            received.seek(0)
+            before, sys.stdin = sys.stdin, received
             status_line.main()
-        sys.stdin = before
-        return said.getvalue()
+            sys.stdin = before
+            printed.seek(0)
+            return printed.read()
     from immunos_mcp.cli import main
 
     with redirect_stdout(io.StringIO()) as said:
