@@ -10,6 +10,7 @@ import shutil
 import sqlite3
 from contextlib import ExitStack, closing, suppress
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,13 +23,23 @@ from immunos_mcp.ledger.connections.sqlite_file import (
     translated,
     version_of,
 )
+from immunos_mcp.ledger.leaf_pages import leaf_pages, page_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from immunos_mcp.ledger.leaf_pages import LeafPage
+
 BUSY_TIMEOUT_SECONDS = 5.0
 MOST_FAILURES = 20_000
 """Attempts to read rows between damaged pages; each costs a few microseconds."""
+
+_UNRECOGNISABLE = (
+    "immunos_mcp_binding",
+    "immunos_mcp_pruned_request",
+    "immunos_mcp_session_reason",
+)
+"""Tables whose rows look like those of another table or of an index."""
 
 _BESIDE = ("", "-wal")
 """What is added to a database's name in the names of its files; the ``-shm`` file is derived."""
@@ -139,14 +150,42 @@ def _copy(source: Path, target: Path) -> None:
 
 def _rebuilt(scratch: Path, file: Path) -> tuple[int, tuple[str, ...]]:
     version = _mend_schema(scratch)
+    pages = leaf_pages(scratch.read_bytes())
+    has_list = _has_list_of_tables(scratch)
+    if not has_list:
+        pages = _give_list_of_tables(scratch, version, pages)
     with closing(sqlite3.connect(scratch, isolation_level=None)) as damaged:
         damaged.execute("PRAGMA writable_schema = ON")
         damaged.text_factory = soundness.as_text
         with closing(schema.empty(version, str(file))) as new:
-            salvaged = _Salvage(damaged, new).run()
+            salvaged = _Salvage(damaged, new, pages, has_list=has_list).run()
             mark_versions(new, version)
             new.execute("PRAGMA journal_mode = WAL")
     return salvaged
+
+
+def _has_list_of_tables(scratch: Path) -> bool:
+    with closing(sqlite3.connect(scratch)) as damaged:
+        damaged.execute("PRAGMA writable_schema = ON")
+        try:
+            damaged.execute("SELECT name, sql FROM sqlite_schema").fetchall()
+        except (sqlite3.DatabaseError, UnicodeDecodeError):
+            return False
+    return True
+
+
+def _give_list_of_tables(scratch: Path, version: int, pages: Sequence[LeafPage]) -> list[LeafPage]:
+    """Put the pages of a database behind those of an empty ledger; return their new numbers."""
+    content = scratch.read_bytes()
+    size = page_size(content)
+    start = scratch.with_name("start.db")
+    with closing(schema.empty(version, str(start), size)):
+        pass
+    begin = bytearray(start.read_bytes())
+    added = len(begin) // size
+    begin[28:32] = (added + len(content) // size).to_bytes(4, "big")
+    scratch.write_bytes(bytes(begin) + content[: len(content) // size * size])
+    return [page._replace(number=page.number + added) for page in pages]
 
 
 def _mend_schema(scratch: Path) -> int:
@@ -171,9 +210,31 @@ def _mend_schema(scratch: Path) -> int:
 class _Salvage:
     """Copies what is readable from a damaged database to a new one."""
 
-    def __init__(self, damaged: sqlite3.Connection, new: sqlite3.Connection) -> None:
+    def __init__(
+        self,
+        damaged: sqlite3.Connection,
+        new: sqlite3.Connection,
+        pages: Sequence[LeafPage],
+        *,
+        has_list: bool,
+    ) -> None:
+        """Prepare for copying.
+
+        Args:
+            damaged: what is read.
+            new: an empty ledger.
+            pages: the pages of ``damaged`` that hold rows.
+            has_list: whether its own list of tables says which rows are whose.
+        """
         self._damaged = damaged
         self._new = new
+        self._pages = pages
+        self._has_list = has_list
+        self._fewest: dict[str, int] = {}
+        for version in range(1, schema.LATEST + 1):
+            # Rows keep the columns that their table had when they were written.
+            for table, columns in schema.shape(version).items():
+                self._fewest.setdefault(table, len(columns))
         self._kept = 0
         self._lost: list[str] = []
 
@@ -188,6 +249,8 @@ class _Salvage:
         others = self._add_tables_of_others(ours)
         for table in (*ours, *others):
             self._copy_table(table)
+        if not self._has_list:
+            self._lost += ["the list of tables", *(f"all of {name}" for name in _UNRECOGNISABLE)]
         self._drop_orphans()
         self._new.execute("COMMIT")
         return self._kept, tuple(self._lost)
@@ -225,10 +288,30 @@ class _Salvage:
             self._lost.append(f"all of {table}")
             return
         reader = _Reader(self._damaged, table, columns)
+        kept, unusable = self._add(table, columns, reader.rows())
+        is_ours = table.startswith(schema.PREFIX) or table == "settings"
+        is_told = is_ours and table not in (*_UNRECOGNISABLE, schema.VERSION_TABLE)
+        if is_told and (reader.gaps or not self._has_list):
+            for page in self._pages:
+                is_possible = self._fewest[table] <= page.columns <= len(columns)
+                if is_possible and page.has_row_ids == reader.has_row_ids:
+                    # The rows of other tables do not fit.
+                    kept += self._add(table, columns, reader.rows_on(page.number))[0]
+        self._kept += kept
+        if unusable:
+            self._lost.append(f"{unusable} unreadable rows of {table}")
+        if reader.gaps:
+            self._lost.append(f"rows of {table} on damaged pages ({kept} were kept)")
+
+    def _add(
+        self, table: str, columns: Sequence[str], rows: Iterator[tuple[Any, ...]]
+    ) -> tuple[int, int]:
+        """Add rows to a new table; return how many are new, and how many are no rows of it."""
+        names = ", ".join(map(_quoted, columns))
         marks = ", ".join("?" * len(columns))
-        insert = f"INSERT OR IGNORE INTO {_quoted(table)} ({reader.columns}) VALUES ({marks})"  # noqa: S608  # quoted names
+        insert = f"INSERT OR IGNORE INTO {_quoted(table)} ({names}) VALUES ({marks})"  # noqa: S608  # quoted names
         kept = unusable = 0
-        for stored in reader.rows():
+        for stored in rows:
             row = tuple(map(_mended, stored))
             if soundness.problem(table, columns, row) is not None:
                 unusable += 1
@@ -237,11 +320,7 @@ class _Salvage:
                 kept += max(0, self._new.execute(insert, row).rowcount)
             except sqlite3.DatabaseError:
                 unusable += 1
-        self._kept += kept
-        if unusable:
-            self._lost.append(f"{unusable} unreadable rows of {table}")
-        if reader.gaps:
-            self._lost.append(f"rows of {table} on damaged pages ({kept} were kept)")
+        return kept, unusable
 
     def _drop_orphans(self) -> None:
         """Clear references to rows that are gone; drop the rows that cannot do without."""
@@ -282,12 +361,25 @@ class _Reader:
         self.columns = ", ".join(_quoted(column) for column in columns)
         self.gaps = False
         self._damaged = damaged
+        self._name = table
         self._table = _quoted(table)
+
+    def rows_on(self, page: int) -> Iterator[tuple[Any, ...]]:
+        """Return the rows on one page, as if the table had no other."""
+        with suppress(sqlite3.DatabaseError):
+            self._damaged.execute(
+                "UPDATE sqlite_schema SET rootpage = ? WHERE type = 'table' AND name = ?",
+                (page, self._name),
+            )
+            self._damaged.execute("PRAGMA writable_schema = RESET")
+            self._damaged.execute("PRAGMA writable_schema = ON")
+            yield from self._damaged.execute(
+                f"SELECT {self.columns} FROM {self._table} NOT INDEXED"  # noqa: S608  # quoted names
+            )
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
         """Return the readable rows: from both ends to the damage, then in between."""
-        has_ids = self._has_row_ids()
-        key = "rowid" if has_ids else self.columns.partition(", ")[0]
+        key = "rowid" if self.has_row_ids else self.columns.partition(", ")[0]
         select = f"SELECT {key}, {self.columns} FROM {self._table}"  # noqa: S608  # quoted names
         ends: list[Any] = []
         for order in ("", " DESC"):
@@ -301,10 +393,12 @@ class _Reader:
                 ends.append(reached)
             else:
                 return
-        if has_ids and None not in ends:
+        if self.has_row_ids and None not in ends:
             yield from self._between(f"{select} WHERE rowid BETWEEN ? AND ?", *ends)
 
-    def _has_row_ids(self) -> bool:
+    @cached_property
+    def has_row_ids(self) -> bool:
+        """Whether the table has row ids."""
         try:
             self._damaged.execute(f"SELECT rowid FROM {self._table} LIMIT 0")  # noqa: S608  # a quoted name
         except sqlite3.DatabaseError:

@@ -359,9 +359,10 @@ def shape(version: int) -> dict[str, tuple[str, ...]]:
         }
 
 
-def empty(version: int, file: str = ":memory:") -> sqlite3.Connection:
+def empty(version: int, file: str = ":memory:", page_bytes: int = 4096) -> sqlite3.Connection:
     """Return a new database with the tables of a ledger version, and no version mark."""
     connection = sqlite3.connect(file, isolation_level=None)
+    connection.execute(f"PRAGMA page_size = {page_bytes:d}")
     for step in STEPS[:version]:
         for statement in step:
             connection.execute(statement)

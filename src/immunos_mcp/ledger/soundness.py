@@ -36,6 +36,15 @@ def _changed_by(text: str) -> None:
         ChangedBy(text)
 
 
+def _object_with(member: str) -> Callable[[str], None]:
+    def check(text: str) -> None:
+        found = json.loads(text)
+        if not isinstance(found, dict) or member not in found:
+            raise ValueError(f"it has no {member}")
+
+    return check
+
+
 _CHECKS: dict[str, Callable[[str], object]] = {
     "before": _moment,
     "day": datetime.fromisoformat,
@@ -45,8 +54,8 @@ _CHECKS: dict[str, Callable[[str], object]] = {
     "outcome": Outcome,
     "warning_level": WarningLevel,
     "changed_by": _changed_by,
-    "engine": json.loads,
-    "settings": json.loads,
+    "engine": _object_with("state"),
+    "settings": _object_with("session_limit"),
 }
 
 

@@ -92,6 +92,30 @@ def test_a_damaged_page_costs_only_what_was_on_it(file: Path) -> None:
     assert_works(file)
 
 
+def test_a_destroyed_root_of_a_table_costs_nothing_but_itself(file: Path) -> None:
+    ((root,),) = wire.rows(
+        file, "SELECT rootpage FROM sqlite_schema WHERE name = 'immunos_mcp_decision'"
+    )
+    overwrite(file, (root - 1) * PAGE, b"\xa5" * PAGE)
+    assert repair(file).lost == (
+        f"rows of immunos_mcp_decision on damaged pages ({RECORDS} were kept)",
+    )
+    assert count(file, "immunos_mcp_decision") == count(file, "immunos_mcp_usage") == RECORDS
+    assert_works(file)
+
+
+def test_without_its_list_of_tables_a_ledger_keeps_the_rows_that_can_be_told_apart(
+    file: Path,
+) -> None:
+    query = "SELECT * FROM {} ORDER BY 1"
+    tables = ("decision", "usage", "session", "policy", "setting_change", "record")
+    before = [wire.rows(file, query.format(f"immunos_mcp_{table}")) for table in tables]
+    overwrite(file, 100, b"\xa5" * (PAGE - 100))
+    assert repair(file).lost[0] == "the list of tables"
+    assert [wire.rows(file, query.format(f"immunos_mcp_{table}")) for table in tables] == before
+    assert_works(file)
+
+
 CHANGES: dict[str, tuple[str, int]] = {
     "text that is not UTF-8": (
         "UPDATE immunos_mcp_decision SET task_type = CAST(x'ff41' AS TEXT) WHERE decision_id < 5",
