@@ -25,7 +25,7 @@ class DelegateAnswer(Struct, frozen=True):
         left_out_files: files that a pattern found and that are binary or may hold secrets.
         output_path: the file that has the whole output.
         handle: to ask again with, while the model is still at work.
-        message: what to do, where there is no output.
+        message: what to do, where there is no output; otherwise what to know of where it went.
     """
 
     model: str

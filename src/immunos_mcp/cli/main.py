@@ -6,6 +6,7 @@ a second.
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ EXIT_FAILED, EXIT_USAGE = 1, 2
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program with command-line arguments (``None``: the process's); return its code."""
-    make_safe()
+    make_safe(sys.argv[1:] if arguments is None else arguments, os.environ)
     given = program.parse(arguments)
     try:
         if given.command is not None:
