@@ -1,6 +1,6 @@
-"""What a ``route_task`` call takes, against a tool that does nothing on a server of the same SDK.
+"""Time of a ``route_task`` call, compared with a no-op tool on a server of the same SDK.
 
-One client for each server, one call at a time, the two servers in turn. At the end the router's
+One client per server makes one call at a time, on both servers in turn. At the end the router's
 server is killed, and every answered decision must be in the ledger.
 """
 

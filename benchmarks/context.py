@@ -1,9 +1,9 @@
-"""How many tokens of context the server costs a model: its listing, and a ``route_task`` answer.
+"""Context that the server costs a model, in tokens: its tool listing, and a ``route_task`` answer.
 
-Everything is taken through the SDK's client from the installed command. Answers are collected for
-each task type of the default mappings and one without a mapping, each classification, with and
-without an estimate, at each warning level, with ids and counts of seven digits where the level allows
-them; the longest counts. Tokens are counted by npm's @anthropic-ai/tokenizer through node.
+Uses the SDK's client and the installed command. Answers cover each task type of the default mappings
+and an unmapped one, each classification, with and without an estimate, at each warning level, with
+ids and counts of seven digits where the level allows them; the longest counts. Tokens are counted by
+npm's @anthropic-ai/tokenizer in node.
 """
 
 from __future__ import annotations
@@ -44,20 +44,20 @@ const texts = JSON.parse(require("fs").readFileSync(0, "utf8"));
 console.log(JSON.stringify(texts.map(countTokens)));
 """
 TOOL_PREFIX = "mcp__immunos__"
-"""What Claude Code puts before the names of this server's tools."""
+"""The prefix that Claude Code adds to this server's tool names."""
 LISTING_GOAL, ANSWER_GOAL = 1200, 60
 SEVEN_DIGITS = 9_876_543
 
 
 class Answers:
-    """Answers of ``route_task`` as a model sees them, in either form."""
+    """Answers of ``route_task`` as a model sees them, in both forms."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.structured: list[str] = []
 
     def add(self, result: types.CallToolResult) -> None:
-        """Take the two forms of an answer."""
+        """Add both forms of an answer."""
         (content,) = result.content
         assert isinstance(content, types.TextContent)
         assert not result.is_error, content.text
@@ -89,7 +89,7 @@ def count_tokens(texts: Sequence[str], folder: Path) -> list[int]:
 
 
 def make_ids_large(ledger_file: Path) -> None:
-    """Let the next decision have an id of seven digits."""
+    """Make the next decision's id have seven digits."""
     with closing(sqlite3.connect(ledger_file)) as ledger, ledger:
         ledger.execute("UPDATE immunos_mcp_decision SET decision_id = ?", (SEVEN_DIGITS,))
 

@@ -1,8 +1,8 @@
-"""What the local engine costs: decisions while it is up, down or hanging, and the hand-over of a task.
+"""Cost of the local engine: decisions while it is up, down or hanging, and delegating a task.
 
-``route_task`` on three servers whose engines are up, down, and accepting without ever answering, each
-against a tool that does nothing. Then ``delegate_task`` against the same request sent straight to the
-engine, which is llama.cpp with a tiny model behind the tests' Ollama-shaped server.
+Measures ``route_task`` on three servers whose engines are up, down, and accepting without ever
+answering, each against a no-op tool; then ``delegate_task`` against the same request sent directly to
+the engine, which is llama.cpp with a tiny model behind the tests' Ollama-like server.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def straight(host: str, request: dict[str, object]) -> float:
 def main() -> None:
     parser = argument_parser(__doc__)
     parser.add_argument("--calls", type=int, default=2000, help="decisions with each engine")
-    parser.add_argument("--tasks", type=int, default=15, help="tasks handed over")
+    parser.add_argument("--tasks", type=int, default=15, help="delegated tasks")
     given = parser.parse_args()
     with temporary_home() as home:
         figures = [*decisions(home, given.calls), *handovers(home, given.tasks)]

@@ -1,10 +1,10 @@
-"""What a ledger of a million decisions and a million usage records costs, against an empty one.
+"""Cost of a ledger with a million decisions and a million usage records, compared with an empty one.
 
-The full ledger is made by the project and filled through SQL: half a year of work, three fifths of
-it in the session that is open now, the rest in closed ones and in the open sessions of named agents.
-The other ledger has the same sessions, settings and no rows. Two servers, one on each, and two
-commands are called in turn; both take the same calls. Last, decisions are made through the router
-and the ledger's file is measured before and after.
+The full ledger is created by the project and filled with SQL: half a year of work, three fifths of it
+in the open session, the rest in closed sessions and in the open sessions of named agents. The other
+ledger has the same sessions and settings but no rows. A server on each ledger, and two commands, get
+the same calls in turn. Finally, the router makes decisions, and the file size is measured before and
+after.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ AGENT_SESSIONS = 200
 SHARE_CLOSED, SHARE_AGENTS = 0.2, 0.2
 SPAN = timedelta(days=180)
 ENDLESS = 1_000_000_000_000
-"""Thresholds of both ledgers, so that the same row of the policy decides in both."""
+"""Thresholds of both ledgers, chosen so that the same policy row decides in both."""
 CLAUDE = Settings().claude_model
 MODELS = (*sorted(set(DEFAULT_TASK_MAPPINGS.values())), CLAUDE)
 TASK_TYPES = (*DEFAULT_TASK_MAPPINGS, "translate")
@@ -70,7 +70,7 @@ def agent(number: int) -> str:
 
 
 def make_ledger(file: Path, rows: int) -> None:
-    """Make a ledger through the project and fill it with rows of each kind."""
+    """Create a ledger with the project and fill it with rows of each kind."""
     with InlineSqliteLedger(file) as ledger:
         router = Router(ledger, SESSION)
         for number in range(CLOSED_SESSIONS):
@@ -210,7 +210,7 @@ def _add_up(connection: sqlite3.Connection) -> None:
 
 
 class Caller:
-    """One server on one ledger, and what is measured on it."""
+    """A server on one ledger, and the calls that are measured on it."""
 
     def __init__(self, server: ServerProcess, home: Path) -> None:
         self._server = server
@@ -239,11 +239,11 @@ class Caller:
         return self._server.timed_call("get_session_status", {})[0]
 
     def reset_session(self) -> float:
-        """Reset a session that has decisions and usage of its own, another each time."""
+        """Reset a session that has decisions and usage, a different one each time."""
         return self._server.timed_call("reset_session", {"session": next(self._agents)})[0]
 
     def update_config(self) -> float:
-        """Rehearse a change on the decisions of a name that has none."""
+        """Run a dry run for a session name without decisions."""
         change = {"session_limit": ENDLESS, "dry_run": True, "session": UNUSED}
         return self._server.timed_call("update_config", change)[0]
 
@@ -252,7 +252,7 @@ class Caller:
         return self._command("status")
 
     def history_command(self) -> float:
-        """Show the decisions of a name that has none."""
+        """Show the decisions of a session name without any."""
         return self._command("history", "--session", UNUSED)
 
     def _command(self, *arguments: str) -> float:
@@ -271,7 +271,7 @@ def compare(what: str, times: int, full: Callable[[], float], empty: Callable[[]
 
 
 def file_bytes(file: Path) -> int:
-    """Return the size of a ledger, its write-ahead log moved into it."""
+    """Return the size of a ledger after a checkpoint of its write-ahead log."""
     with closing(sqlite3.connect(file)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return file.stat().st_size
@@ -319,7 +319,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000, help="decisions, and usage records")
     parser.add_argument("--calls", type=int, default=1500, help="calls of each kind")
     parser.add_argument("--starts", type=int, default=25, help="runs of the command")
-    parser.add_argument("--decisions", type=int, default=20_000, help="decisions to weigh")
+    parser.add_argument("--decisions", type=int, default=20_000, help="decisions for the file size")
     given = parser.parse_args()
     with temporary_home() as home:
         homes = home / "full", home / "empty"

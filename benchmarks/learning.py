@@ -1,7 +1,7 @@
-"""What learning costs a decision, and how fast the past is replayed.
+"""Cost of the track record per decision, and the speed of a replay.
 
-Two servers on two ledgers that hold the same outcomes, one with the track record and one without,
-take the same calls in turn. Then a log with outcomes is made through the router and replayed.
+Two servers on two ledgers with the same outcomes, one with the track record on and one with it off,
+get the same calls in turn. Then the router makes a log with outcomes, which is replayed.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ REPLAYS = 5
 
 
 def make_log(file: Path, decisions: int) -> None:
-    """Make a log through the router: tasks of all kinds, most of them reported on."""
+    """Make a log with the router: tasks of all kinds, most with an outcome."""
     dice = random.Random(1)  # noqa: S311  # the same log every time
     rates = {task_type: dice.uniform(0.3, 1) for task_type in TASK_TYPES}
-    # Both servers give the task that is measured the same answer.
+    # Both servers answer the measured task alike.
     rates[str(TASK["task_type"])] = 0.95
     now = datetime(2026, 1, 1, tzinfo=UTC)
     with InlineSqliteLedger(file) as ledger:
@@ -108,7 +108,7 @@ def main() -> None:
                 answer = run_sync(archive.replay({}))
                 speeds.append(answer.decisions / (time.perf_counter() - start))
                 if answer.changed:
-                    raise SystemExit(f"{answer.changed} decisions came out otherwise")
+                    raise SystemExit(f"{answer.changed} decisions differ from the log")
     figures = [
         median_against("route_task with the track record, median", routed, reference, goal=1.05),
         Figure("decisions replayed, best of five", max(speeds), "a second", 1e5, at_least=True),

@@ -1,6 +1,6 @@
-"""A server on the same SDK with one tool that does nothing: what everything is compared with.
+"""A server on the same SDK with one no-op tool, as the baseline of comparisons.
 
-It takes the arguments of ``route_task`` and answers with fields of the same kind, out of memory.
+The tool accepts the arguments of ``route_task`` and answers with constant fields of the same kind.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from mcp.server.mcpserver import MCPServer
 
 
 def build_server() -> MCPServer:
-    """Build the server as the SDK's own examples do."""
+    """Build the server like the SDK's examples."""
     server = MCPServer("no-op")
 
     @server.tool()

@@ -1,14 +1,14 @@
-"""How well the track record routes: the cost-quality curve of a router that learns as it goes.
+"""Routing quality of the track record: the cost-quality curve of a router that learns online.
 
-DATA is a CSV file with the columns task_type, weak_correct and strong_correct (0 or 1), a task a
-line. The tasks come in random order as decisions at the mapped row, every task type mapped to the
-weak model as the local one, the strong model as Claude. The verdict and the evidence are those of
-the router (``track_record.judge`` and ``add``, with the default constants), and it sees only the
-outcome of the model that it chose: of the local model alone, or of both.
+DATA is a CSV file with the columns task_type, weak_correct and strong_correct (0 or 1), one task per
+line. The tasks arrive in random order as decisions at the mapped row; every task type is mapped to
+the weak model as the local one, and the strong model is Claude. Verdict and evidence are the router's
+own (``track_record.judge`` and ``add``, with the default constants), and it sees only outcomes of the
+model it chose: of the local model only, or of both models.
 
-One run over all tasks at one value of ``gain`` is one point: the share of tasks that went to the
-strong model, and the share of the accuracy gap between the two that was recovered. What the router
-pays for its learning is in it. APGR (average performance gap recovered; RouteLLM, arXiv 2406.18665)
+One run over all tasks at one value of ``gain`` gives one point: the share of tasks that went to the
+strong model, and the share of the accuracy gap between the two that was recovered. The cost of
+learning is included. APGR (average performance gap recovered; RouteLLM, arXiv 2406.18665)
 is the area under the line through the points of all values and (0, 0) and (1, 1), without leaving
 any out; CPT(x) is the least share of tasks on that line that recovers x of the gap.
 """
@@ -45,7 +45,7 @@ GAINS = (
     *(step / 40 for step in range(-3, 17)),
     *(0.5, 0.6, 0.8),
 )
-"""The swept values: from always Claude to always local, closest where models differ in practice."""
+"""The values of the sweep: from always Claude to always local, densest where models usually differ."""
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 GOALS = {"local_outcomes": 0.57, "both_outcomes": 0.64}
@@ -53,7 +53,7 @@ NOTHING_KNOWN = ModelRecord()
 
 
 class Task(NamedTuple):
-    """A task and which models do it rightly."""
+    """A task, and which models solve it correctly."""
 
     task_type: str
     weak: bool
@@ -86,7 +86,7 @@ def read_tasks(file: Path) -> list[Task]:
     with file.open(encoding="utf-8", newline="") as lines:
         rows = csv.DictReader(lines)
         if tuple(rows.fieldnames or ()) != COLUMNS:
-            raise ValueError(f"{file}: has the columns {rows.fieldnames}, takes {list(COLUMNS)}")
+            raise ValueError(f"{file}: columns must be {list(COLUMNS)} (got {rows.fieldnames})")
         tasks = [
             Task(
                 row["task_type"], _is_right(file, row[COLUMNS[1]]), _is_right(file, row[COLUMNS[2]])
@@ -94,13 +94,13 @@ def read_tasks(file: Path) -> list[Task]:
             for row in rows
         ]
     if _gap(tasks) <= 0:
-        raise ValueError(f"{file}: takes tasks of which the strong model does more than the weak")
+        raise ValueError(f"{file}: the strong model must solve more tasks than the weak model")
     return tasks
 
 
 def _is_right(file: Path, text: str | None) -> bool:
     if text not in ("0", "1"):
-        raise ValueError(f"{file}: has {text!r} for right or wrong, takes 0 or 1")
+        raise ValueError(f"{file}: weak_correct and strong_correct must be 0 or 1 (got {text!r})")
     return text == "1"
 
 
@@ -117,7 +117,7 @@ def shuffled(tasks: Sequence[Task], seed: int) -> list[Task]:
 def learned_point(
     order: Sequence[Task], settings: Settings, *, both: bool, moments: Sequence[datetime]
 ) -> Point:
-    """Route tasks in their order, learning from the outcomes, and say where that ends."""
+    """Route tasks in order, learning from the outcomes; return the resulting point."""
     local: defaultdict[str, Evidence] = defaultdict(Evidence)
     claude: defaultdict[str, Evidence] = defaultdict(Evidence)
     local_everywhere = claude_everywhere = Evidence()
@@ -158,7 +158,7 @@ def learned_curve(tasks: Sequence[Task], per_day: float, run: tuple[int, bool]) 
 
 
 def sorted_curve(order: Sequence[Task], score: Callable[[Task], float]) -> list[Point]:
-    """Send the tasks to the strong model one after another, the highest score first."""
+    """Send tasks to the strong model one by one, highest score first."""
     gap, won = _gap(order), 0
     points = [Point(0, 0)]
     for count, task in enumerate(sorted(order, key=score, reverse=True), start=1):
@@ -175,7 +175,7 @@ def area(curve: Sequence[Point]) -> float:
 
 
 def share_for(curve: Sequence[Point], recovered: float) -> float:
-    """Return the least share of strong calls at which the line through the points is so high."""
+    """Return the smallest share of strong calls at which the curve reaches a height."""
     for left, right in pairwise(curve):
         if right.recovered >= recovered:
             part = (recovered - left.recovered) / (right.recovered - left.recovered)
@@ -195,7 +195,7 @@ def quality(curves: Sequence[Sequence[Point]]) -> Quality:
 
 
 def knowing_routers(tasks: Sequence[Task]) -> dict[str, Callable[[Task], float]]:
-    """Return the scores of routers that need not learn: of one that knows nothing up to all."""
+    """Return the scores of routers without learning, from one that knows nothing to one that knows all."""
     counts = Counter(task.task_type for task in tasks)
     weak = Counter(task.task_type for task in tasks if task.weak)
     strong = Counter(task.task_type for task in tasks if task.strong)
@@ -215,7 +215,7 @@ def knowing_routers(tasks: Sequence[Task]) -> dict[str, Callable[[Task], float]]
 
 
 def measure(tasks: Sequence[Task], seeds: int, per_day: float) -> dict[str, Quality]:
-    """Measure the learning routers and those they are compared with, over the same orders."""
+    """Measure the learning routers and the baselines over the same orders."""
     orders = [shuffled(tasks, seed) for seed in range(seeds)]
     found = {
         name: quality([sorted_curve(order, score) for order in orders])

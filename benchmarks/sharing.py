@@ -1,8 +1,8 @@
-"""How many calls a second four clients get that all write to one ledger.
+"""Throughput of four clients that all write to one ledger, in calls per second.
 
-Compared with four servers of the same SDK that do nothing and share nothing, in alternating rounds.
-A router's client asks ``route_task`` and reports the usage of that decision with ``record_usage``,
-in turn. At the end the ledger must hold every answered call exactly once.
+Compared with four independent no-op servers of the same SDK, in alternating rounds. A router's client
+calls ``route_task`` and reports that decision's usage with ``record_usage``, in turn. At the end the
+ledger must have every answered call exactly once.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ CLIENTS = 4
 
 
 class IdleClient:
-    """Calls the tool that does nothing, again and again."""
+    """Calls the no-op tool repeatedly."""
 
     def __init__(self, server: ServerProcess) -> None:
         self.server = server
@@ -49,7 +49,7 @@ class IdleClient:
         self.server.send_call(NO_OP_TOOL, TASK)
 
     def hear(self) -> None:
-        """Take its answer."""
+        """Process the answer."""
         structured(self.server.receive())
         self.answered += 1
 
@@ -79,7 +79,7 @@ class WritingClient(IdleClient):
         self.server.send_call("record_usage", usage)
 
     def hear(self) -> None:
-        """Take its answer."""
+        """Process the answer."""
         answer = structured(self.server.receive())
         self.answered += 1
         if self._decision_id is None:
@@ -91,7 +91,7 @@ class WritingClient(IdleClient):
 
 
 def calls_per_second(clients: Sequence[IdleClient], seconds: float) -> float:
-    """Let all clients call as fast as they are answered."""
+    """Let all clients call as fast as they get answers."""
     before = sum(client.answered for client in clients)
     with selectors.DefaultSelector() as selector:
         for client in clients:
@@ -113,7 +113,7 @@ def calls_per_second(clients: Sequence[IdleClient], seconds: float) -> float:
 
 
 def check(ledger_file: Path, clients: Sequence[WritingClient]) -> str:
-    """Compare the ledger with what the clients were answered."""
+    """Compare the ledger with the answers that the clients got."""
     decisions = sum(client.decisions for client in clients)
     records = sum(client.records for client in clients)
     expected = (decisions, records, TOKENS_A_RECORD * records, TOKENS_A_RECORD * records)

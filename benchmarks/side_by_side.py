@@ -1,8 +1,7 @@
-"""Servers run side by side over raw pipes, and the table of what one costs against the other.
+"""Shared by the benchmarks: a client over raw pipes, alternating samples, and the result table.
 
-The client here is a few lines of newline-delimited JSON-RPC, so that a figure is the server's and
-not the client's. Requests are put together before the clock starts and answers taken apart after it
-stops.
+The client is a few lines of newline-delimited JSON-RPC, so that figures measure the server and not
+the client. Requests are encoded before the clock starts and answers decoded after it stops.
 """
 
 from __future__ import annotations
@@ -31,21 +30,23 @@ NO_OP_TOOL = "no_op"
 
 
 def immunos_command() -> tuple[str, ...]:
-    """Return the installed command of the Python that runs the benchmark."""
+    """Return the command installed with the Python that runs the benchmark."""
     script = Path(sys.executable).with_name("immunos-mcp")
     return (str(script),) if script.exists() else (sys.executable, "-m", "immunos_mcp")
 
 
 def no_op_command() -> tuple[str, ...]:
-    """Return the command of a server that does nothing, on the same SDK."""
+    """Return the command of the no-op server."""
     return (sys.executable, str(Path(__file__).with_name("noop_server.py")))
 
 
 def environment(home: Path) -> dict[str, str]:
-    """Return this process's environment with a home folder and a ledger of its own."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("IMMUNOS_")}
+    """Return this process's environment with a separate home folder and ledger."""
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith("IMMUNOS_")
+    }
     own = {"IMMUNOS_DB": str(ledger_path(home)), "IMMUNOS_OLLAMA_CHECK": "off"}
-    return {**kept, "HOME": str(home), **own}
+    return {**inherited, "HOME": str(home), **own}
 
 
 def ledger_path(home: Path) -> Path:
@@ -55,7 +56,7 @@ def ledger_path(home: Path) -> Path:
 
 @contextmanager
 def temporary_home() -> Generator[Path]:
-    """Make a folder for ledgers and delete it afterwards."""
+    """Create a folder for ledgers and delete it afterwards."""
     with tempfile.TemporaryDirectory(prefix="immunos-benchmark-") as folder:
         yield Path(folder)
 
@@ -86,11 +87,11 @@ class ServerProcess:
 
     @property
     def descriptor(self) -> int:
-        """The file descriptor that answers come in on, to wait for."""
+        """The file descriptor of the answers, to wait for."""
         return self._from_server.fileno()
 
     def initialize(self) -> None:
-        """Shake hands."""
+        """Do the handshake."""
         client = {"name": "benchmark", "version": "1"}
         parameters = {
             "protocolVersion": PROTOCOL_VERSION,
@@ -104,11 +105,11 @@ class ServerProcess:
         self._to_server.flush()
 
     def send(self, method: str, parameters: JsonObject) -> None:
-        """Ask; ``receive`` takes the answer."""
+        """Send a request; ``receive`` returns the answer."""
         self._write(self._request(method, parameters))
 
     def send_call(self, tool: str, arguments: Mapping[str, object]) -> None:
-        """Call a tool; ``receive`` takes the answer."""
+        """Send a tool call; ``receive`` returns the answer."""
         self.send("tools/call", {"name": tool, "arguments": arguments})
 
     def receive(self) -> JsonObject:
@@ -130,7 +131,7 @@ class ServerProcess:
         self.close()
 
     def close(self) -> None:
-        """Close the server's input and wait until it is gone."""
+        """Close the server's input and wait until it ends."""
         self._to_server.close()
         self._process.wait(timeout=30)
         self._from_server.close()
@@ -159,7 +160,7 @@ class ServerProcess:
 
 
 def structured(result: JsonObject) -> JsonObject:
-    """Return the structured content of a call that went well."""
+    """Return the structured content of a successful call."""
     if result.get("isError"):
         raise SystemExit(f"the call failed: {result['content']!r}")
     return result["structuredContent"]
@@ -174,9 +175,9 @@ def percentile(samples: Sequence[float], share: float) -> float:
 def alternate(
     times: int, first: Callable[[], float], second: Callable[[], float]
 ) -> tuple[list[float], list[float]]:
-    """Take samples of two things in turn, swapping who goes first, so that both meet one machine.
+    """Take samples of two things in turn, alternating which goes first, so that conditions are equal.
 
-    The first sample of each is thrown away.
+    The first sample of each is discarded.
     """
     first_samples: list[float] = []
     second_samples: list[float] = []
@@ -192,7 +193,7 @@ def alternate(
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """What was measured.
+    """One measurement.
 
     Attributes:
         what: the thing measured.

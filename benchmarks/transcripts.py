@@ -1,8 +1,8 @@
-"""How fast usage gets out of Claude Code's transcripts, and what a refresh of the status line costs.
+"""Speed of reading Claude Code's transcripts, and cost of a status line refresh.
 
-Makes a history of made-up conversations of realistic shape in a temporary folder (a gigabyte unless told
-otherwise), imports it with ``immunos-mcp sync --all``, and checks the ledger against a count of its
-own. With ``--ccusage PROGRAM`` the same folder is read by ccusage in turn; it is in the npm registry.
+Generates a realistic history of conversations in a temporary folder (a gigabyte by default), imports
+it with ``immunos-mcp sync --all``, and checks the ledger against its own count. With ``--ccusage
+PROGRAM``, ccusage reads the same folder in turn; it is in the npm registry.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ with InlineSqliteLedger(Path(sys.argv[1])) as ledger:
 
 
 class History:
-    """Conversations on disk, and what they must add up to."""
+    """Conversations on disk, and their expected totals."""
 
     def __init__(self, home: Path) -> None:
         self.projects = home / ".claude" / "projects"
@@ -81,7 +81,7 @@ class History:
         self._clock = datetime.now(UTC) - timedelta(days=20)
 
     def add_file(self, turns: int = TURNS) -> Path:
-        """Write one conversation: what tools printed, and answers of one to three lines."""
+        """Write one conversation: tool output, and responses of one to three lines."""
         project = f"p{self.files % 20}"
         file = self.projects / f"-home-dev-{project}" / f"{self.files:08d}.jsonl"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -143,7 +143,7 @@ class History:
         return json.dumps(entry, separators=(",", ":")).encode() + b"\n"
 
     def check(self, ledger: Path) -> None:
-        """Compare the ledger with the sum over all responses.
+        """Compare the ledger with the total of all responses.
 
         Raises:
             SystemExit: they differ.
@@ -217,10 +217,10 @@ def measured(
     history.check(ledger_path(home))
     figures.extend(status_lines(variables, refreshes, ccusage, history, last))
     shutil.rmtree(history.projects)
-    figures.extend(looks(home, variables, refreshes))
+    figures.extend(checks(home, variables, refreshes))
     notes = [f"history: {history.size / 2**20:.0f} MiB, {len(history.largest)} responses"]
     if ccusage is None:
-        # ccusage is a child too, and takes more.
+        # ccusage is also a child process, and uses more memory.
         notes.append(f"largest of our processes: {peak / 1024:.0f} MiB")
     return figures, notes
 
@@ -259,7 +259,7 @@ def status_lines(
     return figures
 
 
-def looks(home: Path, variables: dict[str, str], times: int) -> list[Figure]:
+def checks(home: Path, variables: dict[str, str], times: int) -> list[Figure]:
     history = History(home)
     for _ in range(1000):
         history.add_file(turns=1)
@@ -276,12 +276,12 @@ def looks(home: Path, variables: dict[str, str], times: int) -> list[Figure]:
         running.append(second)
     return [
         Figure(
-            "a look at 1,000 unchanged transcripts, first",
+            "check of 1,000 unchanged transcripts, first",
             1000 * sorted(fresh)[times // 2],
             "ms",
             5,
         ),
-        Figure("the same, from then on", 1000 * sorted(running)[times // 2], "ms", 5),
+        Figure("the same, later ones", 1000 * sorted(running)[times // 2], "ms", 5),
     ]
 
 

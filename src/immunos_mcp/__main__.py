@@ -30,7 +30,9 @@ def main() -> NoReturn:
         pass
     except OSError as error:
         if not code:
-            print(f"immunos-mcp: {OutputError.of_standard_output(error)}", file=sys.stderr)
+            from immunos_mcp.cli.main import show_error
+
+            show_error(OutputError.of_standard_output(error), sys.argv[1:])
             code = 1
     with suppress(OSError):
         sys.stderr.flush()

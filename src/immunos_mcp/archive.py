@@ -90,8 +90,8 @@ class Archive:
         decision = logged.decision
         past = await self._ledger.read(replay, inputs_of, only=decision_id)
         if past is None:
-            takes = "a decision of which nothing was pruned"
-            raise InvalidInputError(Problem("decision_id", decision_id, takes))
+            message = f"decision {decision_id} cannot be explained: its inputs have been pruned"
+            raise InvalidInputError(Problem("decision_id", decision_id, message=message))
         return ExplainAnswer(
             decision_id=logged.decision_id,
             session=logged.session,

@@ -277,8 +277,9 @@ class TranscriptPosition(NamedTuple):
     Attributes:
         path: the file.
         inode: the file's identity, which tells a replaced file.
-        size: its size when it was last read to the end; -1 while a reading is under way.
-        modified_ns: its modification time then.
+        size: its size when it was last read to the end; -1 while a reading is under way, less while the
+            file has only just changed.
+        modified_ns: when its content or its inode last changed then.
         read_bytes: what was read, to the end of the last whole line.
         tail_checksum: checksum of the last bytes that were read, which tells a rewritten file.
         unread_lines: lines that should have carried usage and could not be read.

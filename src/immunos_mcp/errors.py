@@ -41,16 +41,17 @@ class Problem(NamedTuple):
         if self.message is not None:
             return self.message
         if self.got is None:
-            return f"{self.field}: is required; must be {self.expected}"
+            rest = f"; must be {self.expected}" if self.expected else ""
+            return f"{self.field}: is required{rest}"
         hint = "" if self.nearest is None else f"; did you mean {self.nearest!r}?"
         return f"{self.field}: must be {self.expected} (got {shown(self.got)}{hint})"
 
 
 class InvalidInputError(ImmunosError):
-    """The caller's input was refused, and nothing was changed.
+    """The caller's input is invalid; nothing was changed.
 
     Attributes:
-        problems: every field that was refused, in the order found.
+        problems: what is wrong, in the order found.
     """
 
     def __init__(self, *problems: Problem) -> None:
@@ -80,7 +81,9 @@ class OutputError(ImmunosError):
     @classmethod
     def of_standard_output(cls, error: OSError) -> OutputError:
         """Return the error for an answer that nobody can read, though its work is done."""
-        return cls(f"standard output cannot be written ({error.strerror}); all else is done")
+        return cls(
+            f"standard output cannot be written ({error.strerror}); everything else was done"
+        )
 
 
 def bug_report(error: BaseException) -> str:
@@ -115,6 +118,21 @@ def shown(value: object) -> str:
     if len(text) > _SHOWN_CHARACTERS:
         return f"{text[:_SHOWN_CHARACTERS]}... ({length} characters)"
     return text
+
+
+def any_of(accepted: Iterable[str]) -> str:
+    """Join accepted words into the end of "must be ...": ``on, advise or off``."""
+    *most, last = accepted
+    return f"{', '.join(most)} or {last}" if most else last
+
+
+def unknown(field: str, kind: str, got: str, accepted: Iterable[str]) -> Problem:
+    """Return the problem of a name that does not exist, with the nearest one that does."""
+    known = [*accepted]
+    close = nearest(got, known)
+    hint = f"known: {', '.join(known)}" if close is None else f"did you mean {close}?"
+    message = f"unknown {kind} {shown(got)} ({hint})"
+    return Problem(field, got, f"one of {', '.join(known)}", close, message)
 
 
 def nearest(got: object, accepted: Iterable[str]) -> str | None:

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 TELEMETRY_PORT = 4318
 """OpenTelemetry's own port for OTLP over HTTP, where exporters send by default."""
 
+_UNEXPANDED = re.compile(r"\$\{[^}]*\}|\{\{[^}]*\}\}")
+_UNEXPANDED_IN_PATH = re.compile(r"(?:^|[/\\])\$[A-Za-z_]\w*|%[A-Za-z_]\w*%")
+"""Variables that whoever started the program should have replaced."""
+
 _LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 
 Value = TypeVar("Value")
@@ -108,8 +112,13 @@ class Option(NamedTuple, Generic[Value]):
         """
         given = flags.get(self.name)
         if isinstance(given, str):
-            return self.parse(given, self.flag)
-        return self.parse(environment.get(self.variable) or self.default, self.variable)
+            return self._parsed(given, self.flag)
+        return self._parsed(environment.get(self.variable) or self.default, self.variable)
+
+    def _parsed(self, text: str, field: str) -> Value:
+        if _UNEXPANDED.search(text) or (self.is_path and _UNEXPANDED_IN_PATH.search(text)):
+            raise InvalidInputError(Problem(field, text, "a value with its variables replaced"))
+        return self.parse(text, field)
 
     def settle_all(self, flags: Flags, environment: Mapping[str, str]) -> tuple[Value, ...]:
         """Return the values of a repeated flag and those in the variable together.
@@ -120,7 +129,7 @@ class Option(NamedTuple, Generic[Value]):
         listed = environment.get(self.variable, "").split(os.pathsep)
         given = [(text, self.flag) for text in flags.get(self.name) or ()]
         given += [(text, self.variable) for text in listed]
-        return tuple(self.parse(text, field) for text, field in given if text)
+        return tuple(self._parsed(text, field) for text, field in given if text)
 
     def arguments(self, flags: Flags) -> list[str]:
         """Spell what was given by flag for a start of the program elsewhere: paths in full."""
@@ -149,9 +158,9 @@ def read(environment: Mapping[str, str], flags: Flags = NO_FLAGS) -> Options:
     try:
         database_flag = flags.get(DATABASE.name) or None
         database = DATABASE.settle({DATABASE.name: database_flag}, environment)
-    except RuntimeError:
-        given, takes = environment.get(DATABASE.variable), "a file, where there is no home"
-        raise InvalidInputError(Problem(DATABASE.variable, given, takes)) from None
+    except NoHomeError:
+        message = f"{DATABASE.variable}: is required, since there is no home folder"
+        raise InvalidInputError(Problem(DATABASE.variable, None, message=message)) from None
     return Options(
         database,
         session,
@@ -164,9 +173,29 @@ def read(environment: Mapping[str, str], flags: Flags = NO_FLAGS) -> Options:
     )
 
 
+class NoHomeError(InvalidInputError):
+    """The user has no home folder, as in some containers."""
+
+
+def home_folder() -> Path:
+    """Return the user's home.
+
+    Raises:
+        NoHomeError: there is none.
+    """
+    try:
+        return Path.home()
+    except RuntimeError:
+        raise NoHomeError(Problem("HOME", None, "the path of a home folder")) from None
+
+
 def default_database() -> Path:
-    """Return the ledger's place in the user's home, shared with earlier IMMUNOS scripts."""
-    return Path.home() / ".immunos" / "db" / "immunos.db"
+    """Return the ledger's place in the user's home, shared with earlier IMMUNOS scripts.
+
+    Raises:
+        NoHomeError: there is no home.
+    """
+    return home_folder() / ".immunos" / "db" / "immunos.db"
 
 
 def expanded(text: str, field: str) -> Path:
@@ -178,15 +207,32 @@ def expanded(text: str, field: str) -> Path:
     try:
         return Path(text).expanduser()
     except RuntimeError:
-        raise InvalidInputError(Problem(field, text, "a path below a home that exists")) from None
+        raise InvalidInputError(Problem(field, text, "a path in an existing home folder")) from None
 
 
 def _database(text: str, field: str) -> Path:
-    return (expanded(text, field) if text else default_database()).absolute()
+    """Return the ledger's file; only the default one's folders are created where they are missing."""
+    if not text:
+        return default_database().absolute()
+    file = _absolute(text, field)
+    if os.path.isdir(file.parent) or _is_default(file):  # noqa: PTH112  # never raises
+        return file
+    raise InvalidInputError(Problem(field, text, "a file in an existing folder"))
+
+
+def _is_default(file: Path) -> bool:
+    try:
+        return file == default_database().absolute()
+    except NoHomeError:
+        return False
 
 
 def _absolute(text: str, field: str) -> Path:
-    return expanded(text, field).absolute()
+    try:
+        return expanded(text, field).absolute()
+    except OSError:
+        expected = "an absolute path, as the current folder is gone"
+        raise InvalidInputError(Problem(field, text, expected)) from None
 
 
 def _unchanged(text: str, _field: str) -> str:
@@ -208,8 +254,8 @@ def _address(text: str, field: str) -> Address | None:
     bare_host = host.removeprefix("[").removesuffix("]")
     if bare_host in _LOOPBACK_HOSTS and re.fullmatch("[0-9]{1,5}", port) and int(port) < 2**16:
         return Address(bare_host, int(port))
-    takes = "on, off, or a loopback address such as 127.0.0.1:4318"
-    raise InvalidInputError(Problem(field, text, takes))
+    expected = "on, off or a loopback address such as 127.0.0.1:4318"
+    raise InvalidInputError(Problem(field, text, expected))
 
 
 DATABASE = Option(
@@ -217,7 +263,7 @@ DATABASE = Option(
     _database,
     flag="--db",
     metavar="FILE",
-    about="the ledger",
+    about="ledger file",
     shown_default="~/.immunos/db/immunos.db",
     is_path=True,
 )
@@ -227,7 +273,7 @@ SESSION = Option(
     "default",
     flag="--session",
     metavar="NAME",
-    about="the budget session",
+    about="budget session",
     shown_default="default",
 )
 TRANSCRIPTS = Option("IMMUNOS_TRANSCRIPTS", _is_on, "on")
@@ -236,7 +282,7 @@ OLLAMA_HOST = Option(
     _unchanged,
     flag="--ollama-host",
     metavar="ADDRESS",
-    about="the local engine",
+    about="address of Ollama",
     shown_default="127.0.0.1:11434",
 )
 OLLAMA_CHECK = Option(
@@ -245,7 +291,7 @@ OLLAMA_CHECK = Option(
     "on",
     flag="--ollama-check",
     metavar="on|off",
-    about="whether decisions look at what the engine has",
+    about="whether decisions check which models Ollama has",
     shown_default="on",
 )
 TELEMETRY = Option(
@@ -254,7 +300,7 @@ TELEMETRY = Option(
     "off",
     flag="--telemetry",
     metavar="ADDRESS",
-    about="while serving, take in Claude Code's OpenTelemetry export there: on, off or HOST:PORT",
+    about="receive Claude Code's OpenTelemetry export while serving: on, off or HOST:PORT",
     shown_default=f"off; on is 127.0.0.1:{TELEMETRY_PORT}",
 )
 DELEGATE = Option(
@@ -262,7 +308,7 @@ DELEGATE = Option(
     _is_on,
     "on",
     flag="--no-delegate",
-    about="while serving, leave delegate_task out",
+    about="serve without the tool delegate_task",
     stands_for="off",
 )
 ALLOWED_PATHS = Option(
@@ -270,7 +316,7 @@ ALLOWED_PATHS = Option(
     _absolute,
     flag="--allow-path",
     metavar="PATH",
-    about="while serving, a folder or file that delegated tasks may read, beside the project's",
+    about="folder or file that delegated tasks may read, besides the project's; may be repeated",
     repeats=True,
     is_path=True,
 )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from immunos_mcp.answers.routing import RouteAnswer, answered
+from immunos_mcp.answers.routing import RoutedTask, answered
 from immunos_mcp.answers.sessions import BindAnswer, ResetAnswer
 from immunos_mcp.answers.settings import ConfigAnswer
 from immunos_mcp.answers.usage import OutcomeAnswer
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from immunos_mcp.answers.models import ModelsAnswer
-    from immunos_mcp.answers.routing import Explanation
+    from immunos_mcp.answers.routing import Explanation, RouteAnswer
     from immunos_mcp.answers.status import StatusAnswer
     from immunos_mcp.answers.usage import RecordAnswer
     from immunos_mcp.assistants.follower import Follower
@@ -123,7 +123,22 @@ class Router:
         *,
         explain: bool = False,
     ) -> RouteAnswer:
-        """Decide which model does a task, log the decision, and tell how it came about if asked."""
+        """Decide which model does a task, log the decision, and explain it if asked."""
+        routed = await self.decide_task(
+            task_type, classification, estimated_tokens, session, explain=explain
+        )
+        return routed.answer
+
+    async def decide_task(
+        self,
+        task_type: str,
+        classification: str,
+        estimated_tokens: int | None = None,
+        session: str | None = None,
+        *,
+        explain: bool = False,
+    ) -> RoutedTask:
+        """Do what ``route_task`` does, and return the logged decision beside its answer."""
         name = self._session_name(session)
         task = Task(
             names.normalise_task_type(task_type),
@@ -151,7 +166,7 @@ class Router:
         logged = await self._ledger.write(
             decide, name, self._clock(), task, rule, self._engine_text(engine)
         )
-        return answered(logged, explanations[0] if explanations else None)
+        return RoutedTask(answered(logged, explanations[0] if explanations else None), logged)
 
     async def record_usage(
         self,
@@ -321,8 +336,8 @@ class Router:
         if found is None:
             raise inputs.unknown_decision(decision_id)
         if found.outcome is not None:
-            takes = f"a decision that is open; this one is closed as {found.outcome}"
-            raise InvalidInputError(Problem("decision_id", decision_id, takes))
+            message = f"decision {decision_id} is already closed as {found.outcome}"
+            raise InvalidInputError(Problem("decision_id", decision_id, message=message))
         return found
 
     async def find_outcome(self, decision_id: int) -> Outcome | None:
@@ -333,8 +348,8 @@ class Router:
         """
         found = await self._decision(decision_id)
         if found is None:
-            takes = "the handle of a delegate_task answer"
-            raise InvalidInputError(Problem("handle", f"d{decision_id}", takes))
+            expected = "the handle of a delegate_task answer"
+            raise InvalidInputError(Problem("handle", f"d{decision_id}", expected))
         return found.outcome
 
     async def _decision(self, decision_id: int) -> DecisionState | None:

@@ -82,6 +82,14 @@ def call(server: wire.ServerProcess, *, stateless: bool) -> dict[str, Any]:
     return result["structuredContent"]
 
 
+def call_stateless(server: wire.ServerProcess) -> None:
+    call(server, stateless=True)
+
+
+def call_after_handshake(server: wire.ServerProcess) -> None:
+    call(server, stateless=False)
+
+
 def discover(server: wire.ServerProcess) -> None:
     result = server.request("server/discover", {"_meta": ENVELOPE})["result"]
     assert "tools" in result["capabilities"]
@@ -99,15 +107,15 @@ def shake_hands(server: wire.ServerProcess) -> None:
         pytest.param((discover, shake_hands), id="both at once"),
         pytest.param((shake_hands, discover), id="both at once, the handshake first"),
         pytest.param(
-            (discover, lambda server: call(server, stateless=True), shake_hands),
+            (discover, call_stateless, shake_hands),
             id="a handshake after stateless calls",
         ),
         pytest.param(
             (
                 shake_hands,
-                lambda server: call(server, stateless=False),
+                call_after_handshake,
                 discover,
-                lambda server: call(server, stateless=True),
+                call_stateless,
             ),
             id="an envelope after calls of the handshake era",
         ),
@@ -136,6 +144,23 @@ def test_a_handshake_that_was_answered_early_is_answered_once(home: Path) -> Non
         assert server.finish() == 0
         assert server.heard == []
         assert "error" in again or again["result"]["protocolVersion"] == wire.HANDSHAKE_VERSION
+
+
+def test_who_listened_before_the_sdk_was_there_is_told_once(
+    home: Path,
+) -> None:
+    with wire.ServerProcess(home) as server:
+        wanted = {"resourcesListChanged": True, "toolsListChanged": True}
+        listening = server.post(
+            "subscriptions/listen", {"_meta": ENVELOPE, "notifications": wanted}
+        )
+        assert call(server, stateless=True)["decision_id"] == 1
+        assert server.finish() == 0
+        server.wait_for(listening)
+        (told,) = server.heard
+        assert told["method"] == "notifications/subscriptions/acknowledged"
+        assert told["params"]["notifications"] == wanted
+        assert server.stderr() == ""
 
 
 def test_what_came_before_the_handshake_is_refused_by_the_sdk(home: Path) -> None:

@@ -98,8 +98,8 @@ def test_an_event_that_is_unknown_is_refused(home: Path) -> None:
     with wire.ServerProcess(home) as server:
         server.initialize()
         assert server.refusal(HOOK_TOOL, event="Nonsense") == (
-            "event: got 'Nonsense', takes UserPromptSubmit, PreToolUse, PostToolBatch, "
-            "SubagentStop or Stop"
+            "event: must be UserPromptSubmit, PreToolUse, PostToolBatch, SubagentStop or Stop "
+            "(got 'Nonsense')"
         )
 
 

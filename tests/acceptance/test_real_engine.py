@@ -71,7 +71,7 @@ async def test_nothing_is_ever_cut_off_in_silence(
 ) -> None:
     async with desk_at(tmp_path, where) as desk:
         path = desk.write("long.py", ["0123456789" * 20] * 30)
-        with pytest.raises(DelegationError, match=f"at most {TRAINED_CONTEXT}"):
+        with pytest.raises(DelegationError, match=f"context of {TRAINED_CONTEXT}"):
             await desk.delegate(paths=[path], max_output_tokens=20)
         assert script.finished == []
         answer = await desk.delegate("summarize", paths=[path], max_output_tokens=20)

@@ -142,7 +142,7 @@ def test_it_says_what_it_did_and_that_it_is_done(
 ) -> None:
     first = run(home, variables, "--yes")
     assert "\n  Cursor          set up\n  Preset 16gb     in use\n\nChecked with" in first
-    assert "gemma4:e4b is mapped and cannot run" in first
+    assert "gemma4:e4b is configured but unavailable" in first
     assert first.endswith(
         "What to do next:\n"
         "  1. Get the model: ollama pull gemma4:e4b\n"

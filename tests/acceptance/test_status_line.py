@@ -8,14 +8,14 @@ import subprocess
 import sys
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import statuses
 import wire
 from transcript_lines import Answer, append, transcript
 
-from immunos_mcp.cli.status_line import LARGEST_CATCH_UP, line, plan_usage
+from immunos_mcp.cli.status_line import LARGEST_CATCH_UP, line, plan_usage, read_input
 from immunos_mcp.domain import PlanUsage, WarningLevel
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from immunos_mcp.answers.status import StatusAnswer
 
-RESETS_AT = datetime(2026, 11, 18, 15, 6, 40, tzinfo=UTC)
+RESETS_AT = datetime(2199, 11, 18, 15, 6, 40, tzinfo=UTC)
+NOW = datetime(2026, 11, 18, tzinfo=UTC)
 INPUT: dict[str, Any] = {
     "model": {"id": "claude-sonnet-5", "display_name": "Sonnet 5"},
     "rate_limits": {
@@ -94,12 +95,28 @@ def test_the_plans_usage_is_stored(tmp_path: Path) -> None:
         assert connection.execute(
             "SELECT plan_window, used_percentage, resets_at FROM immunos_mcp_plan_usage ORDER BY 1"
         ).fetchall() == [
-            ("five_hour", 42.0, "2026-11-18T15:06:40.000Z"),
-            ("seven_day", 17.5, "2026-11-18T15:06:40.000Z"),
+            ("five_hour", 42.0, "2199-11-18T15:06:40.000Z"),
+            ("seven_day", 17.5, "2199-11-18T15:06:40.000Z"),
         ]
 
 
-@pytest.mark.parametrize("given", ["", "{bad", "[]", "null", '{"model":5,"rate_limits":[]}'])
+@pytest.mark.parametrize(
+    "given",
+    [
+        "",
+        "{bad",
+        "[]",
+        "null",
+        '{"model":5,"rate_limits":[]}',
+        '{"model":{"display_name":"\\ud83d"}}',
+        '{"a":' * 100_000,
+        '{"a":' * 100_000 + "1" + "}" * 100_000,
+        f'{{"a":1{"0" * 5000}}}',
+        "x" * 20_000_000,
+        "\0" * 1000,
+    ],
+    ids=lambda given: given[:12],
+)
 def test_input_that_makes_no_sense_still_gives_a_line(tmp_path: Path, given: str) -> None:
     done = show(tmp_path, given)
     assert (done.returncode, done.stderr) == (0, "")
@@ -128,16 +145,112 @@ def test_a_ledger_that_is_being_written_is_not_waited_for(tmp_path: Path) -> Non
     [
         None,
         {},
-        {"used_percentage": "42", "resets_at": 1795400000},
-        {"used_percentage": True, "resets_at": 1795400000},
-        {"used_percentage": -1, "resets_at": 1795400000},
+        {"used_percentage": "many", "resets_at": 7000000000},
+        {"used_percentage": True, "resets_at": 7000000000},
+        {"used_percentage": -1, "resets_at": 7000000000},
+        {"used_percentage": float("nan"), "resets_at": 7000000000},
         {"used_percentage": 42, "resets_at": 10**12},
+        {"used_percentage": 42, "resets_at": int(NOW.timestamp())},
         {"used_percentage": 42},
     ],
 )
 def test_a_plans_window_that_cannot_be_read_is_left_out(limit: Any) -> None:
     given: Any = {"rate_limits": {**INPUT["rate_limits"], "five_hour": limit}}
-    assert plan_usage(given) == (PlanUsage("seven_day", 17.5, RESETS_AT),)
+    assert plan_usage(given, NOW) == (PlanUsage("seven_day", 17.5, RESETS_AT),)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        b"\xef\xbb\xbf%s",
+        b"\0\0%s\0",
+        b'{"model": {"disp%s',
+        b"{} %s",
+        json.dumps(INPUT).encode()[:90] + b"%s",
+        b'{"text": "\\ud83d \xe9", ' + json.dumps(INPUT).encode()[1:],
+    ],
+)
+def test_damaged_input_is_read_as_far_as_it_can_be(given: bytes) -> None:
+    received = given.replace(b"%s", json.dumps(INPUT).encode())
+    assert len(plan_usage(cast("Any", read_input(received)), NOW)) == 2
+
+
+def test_numbers_as_text_are_taken() -> None:
+    text = {"used_percentage": "42.5", "resets_at": str(int(RESETS_AT.timestamp()))}
+    given: Any = {"rate_limits": {"five_hour": text}}
+    assert plan_usage(given, NOW) == (PlanUsage("five_hour", 42.5, RESETS_AT),)
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"PYTHONIOENCODING": "ascii"}, b"----------"),
+        ({"PYTHONIOENCODING": "cp1252"}, b"----------"),
+        ({"PYTHONIOENCODING": "gbk"}, b"----------"),
+        ({"PYTHONIOENCODING": "utf-8"}, "░░".encode()),
+        ({"PYTHONIOENCODING": "utf-16"}, "-".encode("utf-16")[:1]),
+        ({"LANG": "en_US.ISO-8859-1", "LC_ALL": "en_US.ISO-8859-1"}, b""),
+        ({"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, b"----------"),
+        ({"LC_ALL": "POSIX"}, b""),
+    ],
+)
+def test_a_line_comes_under_any_encoding(
+    tmp_path: Path, variables: dict[str, str], expected: bytes
+) -> None:
+    done = subprocess.run(
+        [*wire.PROGRAM, "statusline"],
+        input=json.dumps({**INPUT, "model": {"display_name": "Sönnet 5"}}).encode(),
+        env=wire.environment(tmp_path, NO_COLOR="1", **variables),
+        capture_output=True,
+        check=True,
+        timeout=30,
+    )
+    assert (done.stderr, done.stdout.count(b"\n")) == (b"", 1)
+    assert done.stdout.startswith(expected)
+
+
+@pytest.mark.parametrize("stream", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-", ">/dev/full"])
+def test_closed_and_broken_streams_do_not_matter(tmp_path: Path, stream: str) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f'"$0" -m immunos_mcp statusline {stream}', sys.executable],
+        stdin=subprocess.DEVNULL,
+        env=wire.environment(tmp_path),
+        capture_output=True,
+        check=False,
+        timeout=30,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("state", ["newer", "damaged", "text", "locked", "empty"])
+def test_whatever_the_ledger_is_like_there_is_a_line(tmp_path: Path, state: str) -> None:
+    run(tmp_path, "status")
+    file = wire.ledger_path(tmp_path)
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        if state == "newer":
+            other.execute("INSERT INTO immunos_mcp_schema_version VALUES (99, '2030-01-01')")
+        if state == "locked":
+            other.execute("PRAGMA locking_mode = EXCLUSIVE")
+            other.execute("BEGIN EXCLUSIVE")
+            other.execute("DELETE FROM settings")
+        if state == "damaged":
+            file.write_bytes(file.read_bytes()[:4096] + b"\xa5" * 200_000)
+        if state in {"text", "empty"}:
+            file.write_text("Dear diary.\n" * 500 if state == "text" else "")
+        done = show(tmp_path, json.dumps(INPUT))
+    assert (done.returncode, done.stderr, done.stdout.count("\n")) == (0, "", 1)
+
+
+def test_input_that_never_ends_is_not_waited_for(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [*wire.PROGRAM, "statusline"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=wire.environment(tmp_path, NO_COLOR="1"),
+    )
+    assert process.wait(30) == 0
+    out, _ = process.communicate()
+    assert out.decode() == "░░░░░░░░░░ 0/200k · normal\n"
 
 
 LOW: dict[str, Any] = {

@@ -92,6 +92,23 @@ def test_the_home_of_somebody_unknown_is_refused(
         read(environment, {"db": flag})
 
 
+@pytest.mark.parametrize("where", ["--db", "IMMUNOS_DB"])
+def test_a_file_in_a_folder_that_does_not_exist_is_refused_and_nothing_is_created(
+    own_home: Path, where: str
+) -> None:
+    file = str(own_home / "nowher" / "x.db")
+    environment, flag = ({}, file) if where == "--db" else ({"IMMUNOS_DB": file}, None)
+    with pytest.raises(InvalidInputError) as refused:
+        read(environment, {"db": flag})
+    assert refused.value.problems == (Problem(where, file, "a file in an existing folder"),)
+    assert list(own_home.iterdir()) == []
+
+
+def test_the_default_file_may_be_named_before_its_folder_exists(own_home: Path) -> None:
+    assert read({"IMMUNOS_DB": "~/.immunos/db/immunos.db"}).database == default_database()
+    assert list(own_home.iterdir()) == []
+
+
 @pytest.mark.parametrize(("text", "is_on"), [("on", True), ("off", False)])
 def test_transcripts_are_read_unless_they_are_switched_off(text: str, is_on: bool) -> None:
     assert read({"IMMUNOS_TRANSCRIPTS": text}, {"db": "/a.db", "session": "s"}) == Options(
@@ -156,8 +173,8 @@ def test_telemetry_from_beyond_this_machine_is_refused(given: str) -> None:
     ):
         with pytest.raises(InvalidInputError) as refused:
             read(environment, {"telemetry": flag})
-        takes = "on, off, or a loopback address such as 127.0.0.1:4318"
-        assert refused.value.problems == (Problem(field, given, takes),)
+        expected = "on, off or a loopback address such as 127.0.0.1:4318"
+        assert refused.value.problems == (Problem(field, given, expected),)
 
 
 def test_an_empty_flag_for_the_database_leaves_it_to_the_variable() -> None:
@@ -202,8 +219,8 @@ def test_an_allowed_path_below_no_home_is_named_by_where_it_was_given(
 ) -> None:
     with pytest.raises(InvalidInputError) as refused:
         read(environment, flags)
-    takes = "a path below a home that exists"
-    assert refused.value.problems == (Problem(field, "~nobody_/a", takes),)
+    expected = "a path in an existing home folder"
+    assert refused.value.problems == (Problem(field, "~nobody_/a", expected),)
 
 
 def test_where_there_is_no_home_a_file_has_to_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,8 +230,7 @@ def test_where_there_is_no_home_a_file_has_to_be_named(monkeypatch: pytest.Monke
     monkeypatch.setattr(Path, "home", no_home)
     with pytest.raises(InvalidInputError) as refused:
         read({})
-    takes = "a file, where there is no home"
-    assert refused.value.problems == (Problem("IMMUNOS_DB", None, takes),)
+    assert str(refused.value) == "IMMUNOS_DB: is required, since there is no home folder"
     assert read({"IMMUNOS_DB": "/a.db"}).database == Path("/a.db")
 
 
@@ -241,6 +257,6 @@ def test_flags_are_passed_on_as_they_were_given_and_paths_in_full(
 
 
 def test_help_tells_the_default_that_is_in_force() -> None:
-    assert DATABASE.help == "the ledger (default: $IMMUNOS_DB, else ~/.immunos/db/immunos.db)"
+    assert DATABASE.help == "ledger file (default: $IMMUNOS_DB, else ~/.immunos/db/immunos.db)"
     assert default_database() == Path(DATABASE.shown_default).expanduser()
     assert read({}).session == SESSION.shown_default

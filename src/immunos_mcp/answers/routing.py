@@ -76,6 +76,13 @@ def answered(logged: LoggedDecision, explanation: Explanation | None = None) -> 
     return RouteAnswer(**fields, explanation=explanation)
 
 
+class RoutedTask(Struct, frozen=True):
+    """A task that was routed: what callers get, and the logged decision that text is written from."""
+
+    answer: RouteAnswer
+    logged: LoggedDecision
+
+
 class ExplainAnswer(Struct, frozen=True):
     """What ``explain`` answers: a logged decision and how it came about."""
 

@@ -129,7 +129,7 @@ def _read_task(
                     yield Portion(tuple(usage), tuple(positions), (), size)
                     usage, positions, size = [], [], 0
         except OSError:
-            unreadable.append(transcript.path)
+            unreadable.append(transcript.name)
         size += transcript.size
     yield Portion(tuple(usage), tuple(positions), tuple(unreadable), size)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import json
 import os
 import re
@@ -18,6 +19,7 @@ from immunos_mcp.errors import ImmunosError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from io import BufferedRandom
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _CONTEXT_LINES = 3
@@ -81,7 +83,8 @@ def read(file: Path) -> bytes | None:
 def write(file: Path, content: bytes | None) -> None:
     """Replace a file atomically, following links and keeping its mode; ``None`` removes it.
 
-    After an ``OSError`` the earlier content is still there.
+    A file that cannot be replaced, such as a mount point in a container, is written in place. After an
+    ``OSError``, which names the file, the earlier content is still there.
     """
     target = Path(os.path.realpath(file))
     if content is None:
@@ -89,6 +92,18 @@ def write(file: Path, content: bytes | None) -> None:
         return
     for folder in reversed([folder for folder in target.parents if not folder.exists()]):
         folder.mkdir(mode=0o700, exist_ok=True)
+    try:
+        _replace(target, content)
+    except OSError as error:
+        if error.errno not in _IRREPLACEABLE or not target.exists():
+            raise OSError(error.errno, error.strerror, str(target)) from error
+        _overwrite(target, content)
+
+
+_IRREPLACEABLE = frozenset({errno.EBUSY, errno.EXDEV, errno.EACCES, errno.EPERM, errno.EROFS})
+
+
+def _replace(target: Path, content: bytes) -> None:
     mode = target.stat().st_mode & 0o777 if target.exists() else 0o600
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     try:
@@ -101,6 +116,25 @@ def write(file: Path, content: bytes | None) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def _overwrite(target: Path, content: bytes) -> None:
+    """Write a file in place, and what was in it again if the disk is full."""
+    with target.open("r+b") as stream:
+        before = stream.read()
+        try:
+            _rewrite(stream, content)
+        except OSError as error:
+            _rewrite(stream, before)
+            raise OSError(error.errno, error.strerror, str(target)) from error
+
+
+def _rewrite(stream: BufferedRandom, content: bytes) -> None:
+    stream.seek(0)
+    stream.write(content)
+    stream.flush()
+    stream.truncate()
+    os.fsync(stream.fileno())
 
 
 @dataclass(frozen=True, slots=True)

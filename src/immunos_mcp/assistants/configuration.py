@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from immunos_mcp.assistants import json_edit
+from immunos_mcp.options import home_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -91,11 +92,16 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """A configuration file of an assistant, the entries it needs, and its syntax."""
+    """A configuration file of an assistant, the entries it needs, and its syntax.
+
+    Attributes:
+        is_plain_json: whether the assistant cannot read comments, trailing commas and byte order marks.
+    """
 
     file: Path
     entries: tuple[Entry, ...]
     syntax: Syntax = json_edit
+    is_plain_json: bool = False
 
 
 def _has_no_plugin(_documents: Sequence[Json]) -> bool:
@@ -165,7 +171,7 @@ def words_of(command: str) -> list[str]:
 def application_folder(environment: Mapping[str, str]) -> Path:
     """Return the folder where desktop applications store their settings."""
     if sys.platform == "darwin":
-        return Path.home() / "Library" / "Application Support"
+        return home_folder() / "Library" / "Application Support"
     if sys.platform == "win32":
-        return Path(environment.get("APPDATA") or Path.home() / "AppData" / "Roaming")
-    return Path(environment.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+        return Path(environment.get("APPDATA") or home_folder() / "AppData" / "Roaming")
+    return Path(environment.get("XDG_CONFIG_HOME") or home_folder() / ".config")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from immunos_mcp import __version__
-from immunos_mcp.assistants import registry
+from immunos_mcp.assistants import json_edit, registry
 from immunos_mcp.assistants.configuration import PROGRAM, Launch, Setup, server_arguments
 from immunos_mcp.assistants.documents import DocumentError, items, member
 from immunos_mcp.assistants.findings import (
@@ -26,7 +26,7 @@ from immunos_mcp.assistants.findings import (
 from immunos_mcp.domain import EngineState
 from immunos_mcp.errors import ImmunosError, InvalidInputError, LedgerError
 from immunos_mcp.ledger.examination import examine
-from immunos_mcp.options import default_database
+from immunos_mcp.options import NoHomeError, default_database
 from immunos_mcp.rules import engine_places, models
 from immunos_mcp.rules.settings import Settings
 
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from immunos_mcp.assistants.findings import DoctorContext
 
 LITTLE_SPACE = 100 * 2**20
+LONGEST_LIST = 5
+"""Files that one finding names."""
 
 
 def diagnose(context: DoctorContext) -> tuple[Finding, ...]:
@@ -64,7 +66,11 @@ def _program(_context: DoctorContext) -> Iterator[Finding]:
 def _assistants(context: DoctorContext) -> Iterator[Finding]:
     for name in registry.NAMES:
         assistant = registry.assistant(name)
-        files = assistant.configurations(Setup(Launch(PROGRAM), context.environment))
+        try:
+            files = assistant.configurations(Setup(Launch(PROGRAM), context.environment))
+        except NoHomeError as error:
+            yield Finding("clients", Verdict.WARN, f"not checked: {error}")
+            return
         if not registry.is_found(assistant, files):
             continue
         try:
@@ -151,7 +157,7 @@ def _ledger(context: DoctorContext) -> Iterator[Finding]:
         return
     examined = examine(path)
     if examined.damage is not None:
-        remedy = "restore a backup, or move it away to start a new one"
+        remedy = f"{PROGRAM} doctor --repair --db {path}, which keeps a copy"
         yield Finding(name, Verdict.FAIL, f"{path}: {examined.damage}", remedy)
     elif examined.is_newer:
         seen = f"{path} was written by a newer {PROGRAM}"
@@ -164,7 +170,10 @@ def _ledger(context: DoctorContext) -> Iterator[Finding]:
     if examined.settings_problem is not None:
         yield Finding("settings", Verdict.FAIL, examined.settings_problem)
     if examined.unread_lines:
-        seen = f"{examined.unread_lines} transcript lines with usage could not be read"
+        seen = (
+            f"{examined.unread_lines} transcript lines with usage could not be read:"
+            f" {_listed(examined.unread_in)}"
+        )
         yield Finding("transcripts", Verdict.WARN, seen, "their usage is missing from the totals")
     latest = datetime.now(UTC) + CLOCK_TOLERANCE
     if examined.began is not None and examined.began > latest:
@@ -175,6 +184,12 @@ def _ledger(context: DoctorContext) -> Iterator[Finding]:
         yield Finding("clock", Verdict.WARN, seen, CLOCK_REMEDY)
 
 
+def _listed(names: tuple[str, ...]) -> str:
+    more = len(names) - LONGEST_LIST
+    shown = ", ".join(names[:LONGEST_LIST])
+    return shown if more <= 0 else f"{shown} and {more} more"
+
+
 def _ledger_file(context: DoctorContext) -> Iterator[Finding]:
     name, path = "ledger file", context.options.database
     folder = next(each for each in path.parents if each.is_dir())
@@ -182,7 +197,7 @@ def _ledger_file(context: DoctorContext) -> Iterator[Finding]:
         yield Finding(name, Verdict.WARN, "other users can read it", f"chmod 600 {path}")
     if folder == path.parent:
         mode = folder.stat().st_mode
-        open_to = 0o077 if path == default_database() else 0o022
+        open_to = 0o077 if _is_default(path) else 0o022
         if mode & open_to and not mode & stat.S_ISVTX:
             access = "write to" if mode & 0o022 else "open"
             seen = f"other users can {access} its folder"
@@ -199,6 +214,13 @@ def _ledger_file(context: DoctorContext) -> Iterator[Finding]:
     if kind in NETWORK_FILE_SYSTEMS:
         remedy = "choose a file on a local disk with --db or IMMUNOS_DB; SQLite's WAL needs one"
         yield Finding(name, Verdict.FAIL, f"it is on a network file system ({kind})", remedy)
+
+
+def _is_default(path: Path) -> bool:
+    try:
+        return path == default_database()
+    except NoHomeError:
+        return False
 
 
 NETWORK_FILE_SYSTEMS = frozenset(
@@ -306,16 +328,21 @@ CHECKS: dict[str, Callable[[DoctorContext], Iterator[Finding]]] = {
 
 
 def _parsed(configuration: Configuration) -> Json:
+    file = configuration.file
     try:
-        text = configuration.file.read_text(encoding="utf-8-sig")
+        text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
         return {}
     except UnicodeDecodeError:
-        raise DocumentError(f"{configuration.file} is not UTF-8") from None
+        raise DocumentError(f"{file} is not UTF-8") from None
     try:
-        return configuration.syntax.read(text)
+        document = configuration.syntax.read(text.removeprefix("\ufeff"))
     except DocumentError as error:
-        raise DocumentError(f"{configuration.file}: {error}") from None
+        raise DocumentError(f"{file}: {error}") from None
+    refused = json_edit.lenience(text) if configuration.is_plain_json else None
+    if refused is not None:
+        raise DocumentError(f"{file}: the client cannot read this file: it has {refused}")
+    return document
 
 
 def report(findings: tuple[Finding, ...]) -> str:

@@ -7,28 +7,37 @@ from typing import TYPE_CHECKING
 from immunos_mcp.answers.usage import SyncAnswer
 from immunos_mcp.assistants import transcripts
 from immunos_mcp.errors import LedgerBusyError
-from immunos_mcp.ledger.measured_usage import ReadingState, ingest, reading_state, unread_lines
+from immunos_mcp.ledger.measured_usage import (
+    CLOCK_TOLERANCE,
+    ReadingState,
+    forget_future,
+    ingest,
+    reading_state,
+    unread_lines,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
     from immunos_mcp.assistants.transcripts import Transcript, TranscriptFolders
+    from immunos_mcp.domain import TranscriptPosition
     from immunos_mcp.ledger.connections.sqlite import SqliteLedger
 
 
 class Follower:
-    """Remembers how far transcripts were read, so that unchanged ones are not read again.
-
-    Attributes:
-        unread_files: the paths of transcripts that could not be read.
-    """
+    """Remembers how far transcripts were read, so that unchanged ones are not read again."""
 
     def __init__(self, ledger: SqliteLedger, folders: TranscriptFolders) -> None:
-        self.unread_files: set[str] = set()
+        self._unreadable: set[str] = set()
         self._ledger = ledger
         self._folders = folders
         self._read_so_far = ReadingState(None, {})
+
+    @property
+    def unread_files(self) -> frozenset[str]:
+        """The transcripts, and folders of transcripts, that could not be read."""
+        return frozenset(self._unreadable | self._folders.unreachable)
 
     def is_measured(self, client: str) -> bool:
         """Return whether a client, by its own name, writes transcripts that we read."""
@@ -48,9 +57,13 @@ class Follower:
             is_patient: wait for other programs that write to the ledger; otherwise leave the rest to a
                 later call.
         """
-        if self._read_so_far.since is not None and not self._changed():
+        since = self._read_so_far.since
+        if since is not None and since <= now + CLOCK_TOLERANCE and not self._changed():
             return
         self._read_so_far = await self._ledger.read(reading_state, now)
+        if self._read_so_far.is_ahead:
+            await self._ledger.write(forget_future, now)
+            self._read_so_far = await self._ledger.read(reading_state, now)
         if self._read_so_far.since is None:
             return
         waiting = self._changed()
@@ -85,18 +98,18 @@ class Follower:
             if transcripts.reaches_back(position, since)
         }
         waiting = self._folders.changed(usable, since)
-        readings = [(transcript, usable.get(transcript.path)) for transcript in waiting]
+        readings = [(transcript, usable.get(transcript.name)) for transcript in waiting]
         total = sum(transcript.size for transcript in waiting)
         read = added = 0
         for portion in bulk_reading.read_portions(readings, self._folders.format, since):
             added += await self._ledger.write(ingest, portion.usage, portion.positions)
             positions.update((position.path, position) for position in portion.positions)
-            self.unread_files.difference_update(position.path for position in portion.positions)
-            self.unread_files.update(portion.unreadable)
+            self._unreadable.difference_update(position.path for position in portion.positions)
+            self._unreadable.update(portion.unreadable)
             read += portion.size
             progress(read, total)
         return SyncAnswer(
-            transcripts=len(waiting),
+            transcripts=sum(_has_news(*reading) for reading in readings),
             added=added,
             unread_lines=await self._ledger.read(unread_lines) or None,
             unread_files=len(self.unread_files) or None,
@@ -108,21 +121,31 @@ class Follower:
     def _unread_bytes(self, waiting: Sequence[Transcript]) -> int:
         positions = self._read_so_far.positions
         return sum(
-            transcript.size - positions[transcript.path].read_bytes
-            if transcript.path in positions
+            transcript.size - positions[transcript.name].read_bytes
+            if transcript.name in positions
             else transcript.size
             for transcript in waiting
         )
 
     async def _store(self, transcript: Transcript, *, is_patient: bool) -> None:
         write = self._ledger.write if is_patient else self._ledger.write_soon
-        position = self._read_so_far.positions.get(transcript.path)
+        position = self._read_so_far.positions.get(transcript.name)
         since = self._read_so_far.since
         try:
             for batch in transcripts.read(transcript, self._folders.format, position, since):
-                await write(ingest, batch.usage, (batch.position,))
-                self._read_so_far.positions[transcript.path] = batch.position
+                if batch.usage or batch.position != position:
+                    await write(ingest, batch.usage, (batch.position,))
+                self._read_so_far.positions[transcript.name] = batch.position
         except OSError:
-            self.unread_files.add(transcript.path)
+            self._unreadable.add(transcript.name)
         else:
-            self.unread_files.discard(transcript.path)
+            self._unreadable.discard(transcript.name)
+
+
+def _has_news(transcript: Transcript, position: TranscriptPosition | None) -> bool:
+    """Return whether a transcript has changed, as far as its size and time tell."""
+    return position is None or position[1:4] != (
+        transcript.inode,
+        transcripts.unsettled(transcript.size),
+        transcript.modified_ns,
+    )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from immunos_mcp.assistants import config_files, install_record
 from immunos_mcp.assistants.config_files import FileChange, InstallError
 from immunos_mcp.assistants.documents import DocumentError, items, member
+from immunos_mcp.assistants.json_edit import lenience
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -59,6 +60,12 @@ def plan_install(assistant: Assistant, configurations: Sequence[Configuration]) 
         notes.append("The plugin is installed and provides the server and its hooks")
     for source in sources:
         wanted = source.configuration
+        mark = "\ufeff" if source.decoded.has_mark else ""
+        refused = lenience(mark + source.decoded.text) if wanted.is_plain_json else None
+        if refused is not None:
+            notes.append(
+                f"{wanted.file}: {assistant.title} cannot read this file: it has {refused}; remove it"
+            )
         if has_plugin:
             left = tuple(entry for entry in wanted.entries if entry.yields)
             wanted = replace(wanted, entries=left)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from immunos_mcp.assistants import config_files
+from immunos_mcp.options import home_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -53,7 +54,7 @@ class WrittenFile:
 
 def record_file(name: str) -> Path:
     """Return the path of an assistant's records."""
-    return Path.home() / ".immunos" / "installed" / f"{name}.json"
+    return home_folder() / ".immunos" / "installed" / f"{name}.json"
 
 
 def load(name: str) -> dict[str, WrittenFile]:

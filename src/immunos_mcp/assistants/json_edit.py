@@ -148,6 +148,18 @@ def _strict(text: str) -> dict[str, Json] | None:
     return value if isinstance(value, dict) else None
 
 
+def lenience(text: str) -> str | None:
+    """Return what a parser of plain JSON refuses in a document; ``None``: it takes the document."""
+    if text.startswith("\ufeff"):
+        return "a byte order mark"
+    if not text.strip() or _strict(text) is not None:
+        return None
+    tokens = [match.group() for match in _TOKEN.finditer(text)]
+    if any(token.startswith(("//", "/*")) for token in tokens):
+        return "a comment"
+    return "a comma before a closing bracket"
+
+
 def _unique(members: list[tuple[str, Json]]) -> dict[str, Json]:
     document = dict(members)
     if len(document) < len(members):

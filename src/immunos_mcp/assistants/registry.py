@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
@@ -24,4 +25,5 @@ def assistant(name: str) -> Assistant:
 
 def is_found(assistant: Assistant, files: Sequence[Configuration]) -> bool:
     """Tell whether an assistant is on this machine: the folder of its settings, or its command."""
-    return files[-1].file.parent.is_dir() or shutil.which(assistant.program) is not None
+    folder = files[-1].file.parent
+    return os.path.isdir(folder) or shutil.which(assistant.program) is not None  # noqa: PTH112  # never raises

@@ -8,6 +8,7 @@ whatever file they are in, and the largest total is stored. Reading anything aga
 from __future__ import annotations
 
 import os
+import time
 import zlib
 from datetime import UTC, datetime, timedelta
 from stat import S_ISREG
@@ -31,13 +32,30 @@ LONGEST_LINE = 64 * 2**20
 CLOCK_SLACK = timedelta(days=1)
 """How far a file's time may lag behind the times in it, because file systems and clocks disagree."""
 
+SETTLING_NS = 3 * 10**9
+"""How long after a change the same time may stand for another one: some file systems count by 2 s."""
+
 BLOCK_BYTES = 2**17
 """Bytes read at a time, few enough to stay in the CPU cache while they are searched."""
 
 _TAIL_BYTES = 256
+_SIGNED = 2**63 - 1
+"""The largest number that the ledger stores; some file systems have larger inodes and times."""
 
 _spare_buffers: list[bytearray] = []
 """Unused buffers; a recently used one is still in the CPU cache."""
+
+
+class Salvaged(NamedTuple):
+    """The usage in a line that is damaged or unusual.
+
+    Attributes:
+        usage: the responses that can be read.
+        is_whole: whether these are all the responses in the line.
+    """
+
+    usage: tuple[MeasuredUsage, ...]
+    is_whole: bool
 
 
 class TranscriptFormat(Struct, frozen=True):
@@ -46,34 +64,56 @@ class TranscriptFormat(Struct, frozen=True):
     Attributes:
         client: the beginning of the name that the assistant gives itself as an MCP client.
         mark: bytes that every line with usage contains; other lines are skipped unparsed.
-        usage_of: returns the usage in a line, or ``None``; raises ``ValueError`` if the line should
-            have usage but cannot be read.
+        usage_of: returns the usage in a line, or ``None``; raises ``ValueError`` if the line is not
+            exactly as the assistant writes it.
+        salvage: returns the usage in such a line.
     """
 
     client: str
     mark: bytes
     usage_of: Callable[[bytes | bytearray], MeasuredUsage | None]
+    salvage: Callable[[bytes | bytearray], Salvaged]
 
 
 class Transcript(NamedTuple):
-    """A transcript file as listed in its folder."""
+    """A transcript file as listed in its folder.
+
+    Attributes:
+        is_settled: whether a later change would show in its time.
+    """
 
     path: str
     inode: int
     size: int
     modified_ns: int
+    is_settled: bool = True
+
+    @property
+    def name(self) -> str:
+        """The path as it is stored and shown."""
+        return shown_path(self.path)
+
+
+def shown_path(path: str) -> str:
+    """Return a path as text that can be stored and shown; bytes that are not UTF-8 are escaped."""
+    return path if path.isascii() else path.encode("utf-8", "backslashreplace").decode()
 
 
 class TranscriptFolders:
     """Finds an assistant's transcripts.
 
     Listings of unchanged folders are cached, so that checking again costs one ``stat`` per file.
+
+    Attributes:
+        unreachable: the folders that could not be listed at the last look, and the files in folders
+            that may be listed and not entered.
     """
 
     def __init__(self, roots: tuple[Path, ...], transcript_format: TranscriptFormat) -> None:
         self.format = transcript_format
+        self.unreachable: set[str] = set()
         self._roots = tuple(str(root) for root in roots)
-        self._listings: dict[str, tuple[int, tuple[str, ...], tuple[str, ...]]] = {}
+        self._listings: dict[str, _Listing] = {}
 
     def exist(self) -> bool:
         """Return whether there is a transcript folder on this machine."""
@@ -89,49 +129,84 @@ class TranscriptFolders:
             since: skip transcripts last written before this time.
         """
         since_ns = 0 if since is None else int((since - CLOCK_SLACK).timestamp()) * 10**9
+        settled_ns = time.time_ns() - SETTLING_NS
+        self.unreachable.clear()
         found: list[Transcript] = []
         for path in self._paths():
             try:
                 status = os.stat(path, follow_symlinks=False)  # noqa: PTH116  # a thousand a call
-            except OSError:
+            except OSError as error:
+                self._miss(path, error)
                 continue
-            now = (status.st_ino, status.st_size, status.st_mtime_ns)
-            position = positions.get(path)
+            # Programs set the one time at will, and the other one shows that they did.
+            modified_ns = max(status.st_mtime_ns, status.st_ctime_ns) & _SIGNED
+            now = (status.st_ino & _SIGNED, status.st_size, modified_ns)
+            position = positions.get(shown_path(path))
             if position is not None and position[1:4] == now:
                 continue
             if status.st_mtime_ns >= since_ns and S_ISREG(status.st_mode):
-                found.append(Transcript(path, *now))
+                found.append(Transcript(path, *now, modified_ns < settled_ns))
         found.sort(key=lambda transcript: transcript.modified_ns)
         return found
+
+    def links(self) -> list[str]:
+        """Return the links to folders and to transcripts, which are not followed."""
+        for _ in self._paths():
+            pass
+        return sorted(link for listing in self._listings.values() for link in listing.links)
+
+    def _miss(self, path: str, error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            self.unreachable.add(shown_path(path))
 
     def _paths(self) -> Iterator[str]:
         waiting = list(self._roots)
         while waiting:
             folder = waiting.pop()
             try:
-                modified_ns = os.stat(folder).st_mtime_ns  # noqa: PTH116  # a thousand a call
+                status = os.stat(folder)  # noqa: PTH116  # a thousand a call
+                times = (status.st_mtime_ns, status.st_ctime_ns)
                 listing = self._listings.get(folder)
-                if listing is None or listing[0] != modified_ns:
-                    listing = _list(folder, modified_ns)
-                    self._listings[folder] = listing
-            except OSError:
+                if listing is None or listing.times != times:
+                    listing = _list(folder, times)
+            except OSError as error:
+                self._listings.pop(folder, None)
+                self._miss(folder, error)
                 continue
-            yield from listing[1]
-            waiting.extend(listing[2])
+            if max(times) < time.time_ns() - SETTLING_NS:
+                self._listings[folder] = listing
+            else:
+                # Another file may still come at the same time.
+                self._listings[folder] = listing._replace(times=(0, 0))
+            yield from listing.transcripts
+            waiting.extend(listing.folders)
 
 
-def _list(folder: str, modified_ns: int) -> tuple[int, tuple[str, ...], tuple[str, ...]]:
+class _Listing(NamedTuple):
+    """What is in a folder, and the folder's times before it was listed."""
+
+    times: tuple[int, int]
+    transcripts: tuple[str, ...]
+    folders: tuple[str, ...]
+    links: tuple[str, ...]
+
+
+def _list(folder: str, times: tuple[int, int]) -> _Listing:
     transcripts: list[str] = []
-    folders_within: list[str] = []
+    folders: list[str] = []
+    links: list[str] = []
     with os.scandir(folder) as entries:
         for entry in entries:
             # Links are skipped, as they may lead anywhere, even back up.
-            if entry.name.endswith(".jsonl"):
-                if not entry.is_symlink():
-                    transcripts.append(entry.path)
+            is_named_so = entry.name.endswith(".jsonl")
+            if entry.is_symlink():
+                if is_named_so or entry.is_dir():
+                    links.append(shown_path(entry.path))
+            elif is_named_so:
+                transcripts.append(entry.path)
             elif entry.is_dir(follow_symlinks=False):
-                folders_within.append(entry.path)
-    return modified_ns, tuple(transcripts), tuple(folders_within)
+                folders.append(entry.path)
+    return _Listing(times, tuple(transcripts), tuple(folders), tuple(links))
 
 
 class Batch(NamedTuple):
@@ -150,8 +225,9 @@ def read(
     """Read the new part of a transcript, in batches; the last batch has the final position.
 
     A transcript that shrank, was replaced, or no longer has the content read before is read from the
-    start. Unreadable lines with usage are counted in the position; responses before ``since`` are
-    skipped.
+    start. Lines with usage that cannot be read, or only in part, are counted in the position;
+    responses before ``since`` are skipped. A last line without its end is read if it is whole, and
+    again once it has its end.
 
     Raises:
         OSError: the file cannot be read.
@@ -167,7 +243,7 @@ def read(
 
         def reached(size: int) -> TranscriptPosition:
             return TranscriptPosition(
-                path=transcript.path,
+                path=transcript.name,
                 inode=transcript.inode,
                 size=size,
                 modified_ns=transcript.modified_ns,
@@ -179,21 +255,29 @@ def read(
 
         for line in lines:
             try:
-                found = usage_of(line)
+                response = usage_of(line)
             except ValueError:
-                unread_lines += 1
-                continue
-            if found is None:
-                continue
-            if since is not None and found.at < since:
-                left_out_before = max(left_out_before, since.astimezone(UTC).isoformat())
-                continue
-            known = usage.get(found.message_id)
-            usage[found.message_id] = found if known is None else _larger(known, found)
-            if len(usage) == BATCH_RECORDS:
+                responses, is_whole = transcript_format.salvage(line)
+                unread_lines += not (is_whole or lines.is_unfinished)
+            else:
+                responses = () if response is None else (response,)
+            for found in responses:
+                if since is not None and found.at < since:
+                    left_out_before = max(left_out_before, since.astimezone(UTC).isoformat())
+                    continue
+                known = usage.get(found.message_id)
+                usage[found.message_id] = found if known is None else _larger(known, found)
+            if len(usage) >= BATCH_RECORDS:
                 yield Batch(tuple(usage.values()), reached(size=-1))
                 usage.clear()
-        yield Batch(tuple(usage.values()), reached(transcript.size))
+        # What has not settled is read again later, whatever its time says then.
+        size = transcript.size if transcript.is_settled else unsettled(transcript.size)
+        yield Batch(tuple(usage.values()), reached(size))
+
+
+def unsettled(size: int) -> int:
+    """Return the size that a position has while its transcript may change without a change of time."""
+    return -2 - size
 
 
 def reaches_back(position: TranscriptPosition, since: datetime | None) -> bool:
@@ -228,6 +312,7 @@ class _Lines:
     Attributes:
         passed_bytes: the end of the last line returned, or of the last complete line.
         too_long: the number of lines skipped for their length.
+        is_unfinished: whether the last line returned does not have its end yet.
     """
 
     def __init__(self, file: FileIO, offset: int, mark: bytes) -> None:
@@ -235,6 +320,7 @@ class _Lines:
         self._mark = mark
         self.passed_bytes = offset
         self.too_long = 0
+        self.is_unfinished = False
 
     def __iter__(self) -> Iterator[bytearray]:
         buffer = _spare_buffers.pop() if _spare_buffers else bytearray(BLOCK_BYTES)
@@ -261,6 +347,9 @@ class _Lines:
             with memoryview(buffer) as whole, whole[end:] as free:
                 received = self._file.readinto(free)
             if not received:
+                if buffer.find(self._mark, begin, end) >= 0:
+                    self.is_unfinished = True
+                    yield buffer[begin:end]
                 return
             end += received
             last = buffer.rfind(b"\n", end - received, end)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from immunos_mcp.errors import InvalidInputError, Problem
+from immunos_mcp.errors import InvalidInputError, Problem, shown
 from immunos_mcp.rules import setting_changes, settings
 
 if TYPE_CHECKING:
@@ -16,6 +16,12 @@ def split(name: str) -> tuple[str, str | None]:
     """Divide ``task_mappings.debug`` into the setting and its part; most settings have none."""
     setting, dot, entry = name.partition(".")
     return setting, entry if dot else None
+
+
+def without_entries(name: str, setting: str) -> Problem:
+    """Return the problem of ``session_limit.debug``: a setting with an entry that it cannot have."""
+    message = f"{setting} has no entries; only {settings.MAPPINGS} does (got {shown(name)})"
+    return Problem("setting", name, message=message)
 
 
 def assignments(words: list[str]) -> dict[str, SettingChangeValue]:
@@ -36,14 +42,15 @@ def assignments(words: list[str]) -> dict[str, SettingChangeValue]:
         setting, entry = split(name)
         setting = setting_changes.full_name(setting)
         if (setting, entry) in named:
-            raise InvalidInputError(Problem("setting", word, "each setting once"))
+            message = f"setting {shown(name)} is given more than once"
+            raise InvalidInputError(Problem("setting", word, message=message))
         named.add((setting, entry))
         if entry is None:
             changes[setting] = setting_changes.parse(setting, text)
         elif setting == settings.MAPPINGS:
             mappings[entry] = None if text == "null" else text
         else:
-            raise InvalidInputError(Problem("setting", name, f"{setting} without a part"))
+            raise InvalidInputError(without_entries(name, setting))
     if mappings:
         whole = changes.get(settings.MAPPINGS, {})
         if isinstance(whole, Mapping):

@@ -1,4 +1,4 @@
-"""Setting clients up for the router, and looking for what may be wrong."""
+"""Commands that set up clients and diagnose problems."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import io
 import os
 import shutil
 import sys
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def _install(given: Namespace) -> int:
-    # A client is not set up with options that its server would refuse.
+    # Reject options that the client's server would reject.
     chosen_options(given)
     client = given.client
     assistant = registry.assistant(client)
@@ -48,10 +48,10 @@ def _install(given: Namespace) -> int:
     if given.json:
         print(_installed_in_json(given, plan, backups))
     elif not plan.changes:
-        print(f"{client} is {'not set up' if given.uninstall else 'set up already'}")
+        print(f"{client} is {'not set up' if given.uninstall else 'already set up'}")
     elif not given.print:
         for backup in backups:
-            print(f"As it was before: {backup}")
+            print(f"Backup: {backup}")
         print(f"{client} is {'no longer set up' if given.uninstall else 'set up'}; restart it")
     return EXIT_FINE
 
@@ -71,9 +71,9 @@ def _installed_in_json(given: Namespace, plan: Plan, backups: Sequence[Path]) ->
 
 def _is_agreed(given: Namespace) -> bool:
     if given.json or not sys.stdin.isatty():
-        where = "with --json" if given.json else "where nobody can be asked"
-        takes = f"--yes to apply it or --print only to see it, {where}"
-        raise InvalidInputError(Problem("install", "neither", takes))
+        where = "with --json" if given.json else "without a terminal to ask on"
+        message = f"install needs --yes to apply the changes, or --print to show them, {where}"
+        raise InvalidInputError(Problem("install", None, message=message))
     try:
         return input("Apply? [y/N] ").strip().lower() in {"y", "yes"}
     except EOFError:
@@ -102,22 +102,53 @@ def _passed_on(given: Namespace, rows: Sequence[Row]) -> tuple[str, ...]:
 
 def _add_install_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("client", choices=registry.NAMES)
-    parser.add_argument("--print", action="store_true", help="only show what would change")
-    parser.add_argument("--yes", action="store_true", help="apply it without asking")
-    parser.add_argument("--uninstall", action="store_true", help="take it out again")
+    parser.add_argument(
+        "--print", action="store_true", help="show the changes without applying them"
+    )
+    parser.add_argument("--yes", action="store_true", help="apply the changes without asking")
+    parser.add_argument("--uninstall", action="store_true", help="undo the setup")
     parser.add_argument(
         "--telemetry",
         dest="telemetry_export",
         action="store_true",
-        help="claude-code: also switch on its OpenTelemetry export to the router",
+        help="claude-code: also send its OpenTelemetry export to the router",
     )
 
 
 def _doctor(given: Namespace) -> int:
-    context = DoctorContext(chosen_options(given), os.environ, understood)
+    chosen = chosen_options(given)
+    if given.repair:
+        return _repair(chosen.database, given)
+    context = DoctorContext(chosen, os.environ, understood)
     findings = doctor.diagnose(context)
     print(to_json(findings) if given.json else doctor.report(findings))
     return EXIT_FAILED if doctor.has_failed(findings) else EXIT_FINE
+
+
+def _repair(database: Path, given: Namespace) -> int:
+    from immunos_mcp.ledger.repair import repair  # few runs need it
+
+    done = repair(database)
+    if given.json:
+        copy = None if done.copy is None else str(done.copy)
+        print(to_json({"copy": copy, "kept_rows": done.kept, "lost": done.lost}))
+    elif done.copy is None:
+        print(f"ledger {database} is intact; nothing was changed")
+    else:
+        print(f"ledger {database} is repaired: {done.kept} rows were kept")
+        print("\n".join(f"lost: {each}" for each in done.lost or ("nothing",)))
+        print(f"As it was before: {done.copy}")
+        if done.lost:
+            print(f"SQLite's own program may find more in it: sqlite3 {done.copy} .recover")
+    return EXIT_FINE
+
+
+def _add_doctor_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--repair",
+        action="store_true",
+        help="copy a damaged ledger, then recover what is readable of it",
+    )
 
 
 def understood(arguments: Sequence[str], environment: Mapping[str, str]) -> Options:
@@ -126,27 +157,31 @@ def understood(arguments: Sequence[str], environment: Mapping[str, str]) -> Opti
     Raises:
         InvalidInputError: it would not serve.
     """
-    said = io.StringIO()
     try:
-        with redirect_stderr(said), redirect_stdout(said):
+        with redirect_stdout(io.StringIO()):
             given = program.parse(arguments)
     except SystemExit:
-        reason = said.getvalue().strip().rpartition("\n")[2].partition("error: ")[2]
-        takes = f"what {PROGRAM} serves with ({reason or 'this ends at once'})"
-        raise InvalidInputError(Problem("args", " ".join(arguments), takes)) from None
+        message = f"args: {PROGRAM} {' '.join(arguments)} prints something and exits"
+        raise InvalidInputError(Problem("args", " ".join(arguments), message=message)) from None
     if given.command is not None:
-        takes = "no command: without one it serves"
-        raise InvalidInputError(Problem("args", " ".join(arguments), takes))
+        message = f"args: {PROGRAM} serves only without a command (got {given.command.name})"
+        raise InvalidInputError(Problem("args", " ".join(arguments), message=message))
     return options.read(environment, vars(given))
 
 
 COMMANDS = (
     Command(
         "install",
-        "set a client up for the router, or undo it",
+        "set up a client, or undo its setup",
         "install claude-code --print",
         _install,
         _add_install_arguments,
     ),
-    Command("doctor", "look for what may be wrong, and say how to mend it", "doctor", _doctor),
+    Command(
+        "doctor",
+        "diagnose problems and suggest fixes",
+        "doctor",
+        _doctor,
+        _add_doctor_arguments,
+    ),
 )

@@ -6,8 +6,10 @@ Building the parsers of all commands takes longer than most commands run.
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeAlias
 
+from immunos_mcp.errors import InvalidInputError, Problem, any_of, nearest, shown, unknown
 from immunos_mcp.options import COMMAND_OPTIONS
 
 if TYPE_CHECKING:
@@ -46,7 +48,109 @@ Commands: TypeAlias = "Mapping[str, Callable[[], Command]]"
 """What finds each command, by name, in the order of help."""
 
 
-class ParserOfCommands(argparse.ArgumentParser):
+class UsageError(InvalidInputError):
+    """A command line that its parser rejects.
+
+    Attributes:
+        prog: the program and the command whose ``--help`` explains what is accepted.
+    """
+
+    def __init__(self, prog: str, *problems: Problem) -> None:
+        self.prog = prog
+        super().__init__(*problems)
+
+
+class BadArgument(argparse.ArgumentTypeError):
+    """A value that an argument's ``type`` rejects."""
+
+    def __init__(self, got: str, expected: str) -> None:
+        super().__init__(expected)
+        self.got, self.expected = got, expected
+
+
+class StrictParser(argparse.ArgumentParser):
+    """A parser that raises ``UsageError`` for what it rejects, instead of printing its usage."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(allow_abbrev=False, exit_on_error=False, **settings)
+
+    def parse_known_args(  # type: ignore[override]  # the program calls it in this one way
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Parse arguments, none of which may be left over."""
+        try:
+            given, unused = super().parse_known_args(args, namespace)
+        except argparse.ArgumentError as error:
+            if error.argument_name is None:
+                self.error(error.message)
+            raise UsageError(self.prog, _problem(error)) from None
+        if unused:
+            raise UsageError(self.prog, self._unused(unused[0]))
+        return given, unused
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what argparse found missing as a ``UsageError``."""
+        missing = message.rpartition("arguments are required: ")[2].split(", ")
+        if missing == [message]:
+            raise UsageError(self.prog, Problem("arguments", None, message=_group(message)))
+        raise UsageError(self.prog, *(self._required(name) for name in missing))
+
+    def _required(self, name: str) -> Problem:
+        for action in self._actions:
+            if name in {*action.option_strings, action.metavar, action.dest} and action.choices:
+                return Problem(name, None, any_of(map(str, action.choices)))
+        return Problem(name, None)
+
+    def _unused(self, word: str) -> Problem:
+        if not word.startswith("-"):
+            return Problem("arguments", word, message=f"unexpected argument {shown(word)}")
+        flag = word.partition("=")[0]
+        known = [each for action in self._actions for each in action.option_strings]
+        close = nearest(flag, known)
+        hint = "" if close is None else f" (did you mean {close}?)"
+        message = f"unknown option {shown(flag)}{hint}"
+        return Problem("arguments", flag, nearest=close, message=message)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is None or value in action.choices:
+            return
+        choices = [*map(str, action.choices)]
+        if action.nargs == argparse.PARSER:
+            kind = str(action.metavar).lower()
+            raise UsageError(self.prog, unknown(kind, kind, value, choices))
+        name = "/".join(action.option_strings) or action.metavar or action.dest
+        problem = Problem(str(name), value, any_of(choices), nearest(value, choices))
+        raise UsageError(self.prog, problem)
+
+
+def _problem(error: argparse.ArgumentError) -> Problem:
+    """Translate what argparse found wrong with an argument."""
+    field = str(error.argument_name)
+    cause = error.__context__
+    if isinstance(cause, BadArgument):
+        return Problem(field, cause.got, cause.expected)
+    for pattern, text in _MESSAGES:
+        found = re.fullmatch(pattern, error.message)
+        if found is not None:
+            return Problem(field, None, message=f"{field}: {found.expand(text)}")
+    return Problem(field, None, message=f"{field}: {error.message}")
+
+
+_MESSAGES = (
+    (r"expected one argument", r"needs a value"),
+    (r"expected at least one argument", r"needs at least one value"),
+    (r"not allowed with argument (.*)", r"cannot be used with \1"),
+    (r"ignored explicit argument (.*)", r"takes no value (got \1)"),
+)
+"""What argparse says of an argument, and what is printed in its place."""
+
+
+def _group(message: str) -> str:
+    found = re.fullmatch(r"one of the arguments (.*) is required", message)
+    return message if found is None else f"{any_of(found[1].split())} is required"
+
+
+class ParserOfCommands(StrictParser):
     """A parser whose commands' parsers are built when the command is met, or help is asked for."""
 
     def __init__(
@@ -57,7 +161,6 @@ class ParserOfCommands(argparse.ArgumentParser):
             description=description,
             epilog=epilog,
             formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
         )
         self._whole = whole
         add_shared_options(self)
@@ -137,6 +240,12 @@ def add_shared_options(parser: argparse.ArgumentParser) -> None:
         add_option(parser, option, argparse.SUPPRESS)
     parser.add_argument(
         "--json", action="store_true", default=argparse.SUPPRESS, help="print one line of JSON"
+    )
+    parser.add_argument(
+        "--debug",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="print a traceback of what goes wrong",
     )
 
 

@@ -1,4 +1,4 @@
-"""Completion scripts for shells."""
+"""The command that prints shell completion scripts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _add_arguments(parser: ArgumentParser) -> None:
 COMMANDS = (
     Command(
         "completion",
-        "print a completion script for a shell",
+        "print a shell completion script",
         "completion bash > ~/.local/share/bash-completion/completions/immunos-mcp",
         _print_completion,
         _add_arguments,

@@ -7,14 +7,13 @@ import os
 import re
 import signal
 import sys
-from argparse import ArgumentTypeError
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from immunos_mcp import options
 from immunos_mcp.answers.encoding import to_json
 from immunos_mcp.assistants.claude_code.transcripts import transcript_follower
-from immunos_mcp.cli.command import PROGRAM
+from immunos_mcp.cli.command import PROGRAM, BadArgument
 from immunos_mcp.errors import InvalidInputError, OutputError, Problem
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
 from immunos_mcp.router import Router
@@ -85,8 +84,9 @@ def on_archive(
 
         chosen = chosen_options(given)
         if covers_all_sessions and given.session is not None:
-            takes = "nothing with this command, which is about all sessions"
-            raise InvalidInputError(Problem("--session", given.session, takes))
+            name = given.command.name
+            message = f"--session cannot be used with `{name}`, which covers all sessions"
+            raise InvalidInputError(Problem("--session", given.session, message=message))
         with _ledger(chosen) as ledger:
             archive = Archive(ledger, follower=transcript_follower(ledger, chosen))
             answered = run_sync(look_back(archive, given))
@@ -144,7 +144,7 @@ def path(text: str) -> Path:
         return options.expanded(text, "it")
     except InvalidInputError as refused:
         (problem,) = refused.problems
-        raise ArgumentTypeError(f"got {text[:200]!a}, takes {problem.expected}") from None
+        raise BadArgument(text, problem.expected) from None
 
 
 def folder(text: str) -> str:
@@ -152,14 +152,14 @@ def folder(text: str) -> str:
     found = path(text).resolve()
     if found.is_dir() and is_printable(str(found)):
         return str(found)
-    raise ArgumentTypeError(f"got {text[:200]!a}, takes a folder that exists, of a printable name")
+    raise BadArgument(text, "an existing folder with a printable name")
 
 
 def file(text: str) -> Path:
     """Take a file, which may not exist yet."""
     if text and is_printable(text):
         return path(text).absolute()
-    raise ArgumentTypeError(f"got {text[:200]!a}, takes a file of a printable name")
+    raise BadArgument(text, "a file with a printable name")
 
 
 def moment(text: str) -> datetime:
@@ -167,22 +167,22 @@ def moment(text: str) -> datetime:
     try:
         return datetime.fromisoformat(text).astimezone(UTC)
     except (ValueError, OverflowError):
-        takes = "a date or time such as 2026-11-01 or 2026-11-01T09:00+01:00"
-        raise ArgumentTypeError(f"got {text[:60]!a}, takes {takes}") from None
+        expected = "a date or time, such as 2026-11-01 or 2026-11-01T09:00+01:00"
+        raise BadArgument(text, expected) from None
 
 
 def whole_number(text: str) -> int:
     """Take a whole number of any size that can be read in no time."""
     if re.fullmatch(r"[+-]?[0-9]{1,100}", text):
         return int(text)
-    raise ArgumentTypeError(f"got {text[:60]!a}, takes a whole number")
+    raise BadArgument(text, "a whole number")
 
 
 def seconds(text: str) -> float:
     """Take a number of seconds."""
     if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text):
         return float(text)
-    raise ArgumentTypeError(f"got {text[:60]!a}, takes a number of seconds")
+    raise BadArgument(text, "a number of seconds")
 
 
 def limit(text: str) -> int:
@@ -190,4 +190,4 @@ def limit(text: str) -> int:
     number = whole_number(text)
     if 1 <= number <= 1_000_000:
         return number
-    raise ArgumentTypeError(f"got {number}, takes a whole number from 1 to 1000000")
+    raise BadArgument(text, "a whole number from 1 to 1000000")

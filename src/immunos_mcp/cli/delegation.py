@@ -108,7 +108,7 @@ async def _begun(delegations: Delegations, given: Namespace) -> DelegateAnswer:
 
 
 def _show(part: str) -> None:
-    # What cannot be written does not end the task; the program's end tells.
+    # A failed write does not end the task; it is reported when the program ends.
     with suppress(OSError):
         print(part, end="", flush=True)
 
@@ -124,18 +124,18 @@ def _add_arguments(parser: ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help="a file or pattern that it is about; may be given again",
+        help="file or pattern that the task is about; may be repeated",
     )
     parser.add_argument("--instructions", metavar="TEXT", help="how to do it")
     parser.add_argument("--decision-id", type=whole_number, metavar="ID")
     parser.add_argument("--max-output-tokens", type=whole_number, metavar="N")
-    parser.add_argument("--output", metavar="FILE", help="a new file for the result")
+    parser.add_argument("--output", metavar="FILE", help="new file for the result")
 
 
 COMMANDS = (
     Command(
         "delegate",
-        "hand a task over to the routed local model",
+        "have the routed local model do a task",
         'delegate "Summarize the errors" --task-type summarize --path app.log',
         _delegate,
         _add_arguments,

@@ -1,4 +1,4 @@
-"""The ledger's detail: taking over the history in transcripts, and summing up what is old."""
+"""Commands for detailed records: importing them from transcripts and compacting old ones."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 async def _sync(archive: Archive, given: Namespace) -> Answered:
     since = None if given.all else given.since
     answer = await archive.sync(since, _show_progress if sys.stderr.isatty() else _no_progress)
-    text = f"Read {answer.transcripts} transcripts, {answer.added} responses were new"
+    text = f"Read {answer.transcripts} transcripts: {answer.added} new responses"
     if answer.unread_lines or answer.unread_files:
         lines, files = answer.unread_lines or 0, answer.unread_files or 0
-        text += f"; not readable: {lines} lines, {files} files"
+        text += f"; unreadable: {lines} lines, {files} files"
     return Answered(answer, text)
 
 
@@ -40,16 +40,16 @@ def _no_progress(_read: int, _total: int) -> None:
 
 def _add_sync_arguments(parser: ArgumentParser) -> None:
     span = parser.add_mutually_exclusive_group(required=True)
-    span.add_argument("--since", type=moment, metavar="TIME", help="read back to this moment")
-    span.add_argument("--all", action="store_true", help="read everything there is")
+    span.add_argument("--since", type=moment, metavar="TIME", help="import usage from this time on")
+    span.add_argument("--all", action="store_true", help="import everything")
 
 
 async def _prune(archive: Archive, given: Namespace) -> Answered:
     answer = await archive.prune(given.keep_days, dry_run=given.dry_run)
-    what = "Would sum up" if answer.dry_run else "Summed up"
+    done = "Would compact" if answer.dry_run else "Compacted"
     text = (
-        f"{what} {answer.decisions:,} decisions and {answer.usage_records:,} usage records from before"
-        f" {answer.before.date()} (UTC); every total stays as it is"
+        f"{done} {answer.decisions:,} decisions and {answer.usage_records:,} usage records from before"
+        f" {answer.before.date()} (UTC) into totals"
     )
     return Answered(answer, text)
 
@@ -60,22 +60,22 @@ def _add_prune_arguments(parser: ArgumentParser) -> None:
         required=True,
         type=whole_number,
         metavar="N",
-        help="how many whole days (UTC) before today stay in detail",
+        help="whole days (UTC) before today to keep in detail",
     )
-    parser.add_argument("--dry-run", action="store_true", help="only say how much it would be")
+    parser.add_argument("--dry-run", action="store_true", help="show how much would be compacted")
 
 
 COMMANDS = (
     Command(
         "sync",
-        "read the history in Claude Code's transcripts",
+        "import usage from Claude Code's transcripts",
         "sync --since 2026-11-01",
         on_archive(_sync),
         _add_sync_arguments,
     ),
     Command(
         "prune",
-        "replace old detail by sums that keep every total exact",
+        "compact old records into totals",
         "prune --keep-days 90 --dry-run",
         on_archive(_prune, covers_all_sessions=True),
         _add_prune_arguments,

@@ -6,34 +6,79 @@ a second.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+import traceback
 from typing import TYPE_CHECKING
 
 from immunos_mcp.cli import program
-from immunos_mcp.cli.command import PROGRAM
+from immunos_mcp.cli.command import PROGRAM, UsageError
 from immunos_mcp.cli.safe_streams import make_safe
-from immunos_mcp.errors import ImmunosError, InvalidInputError
+from immunos_mcp.errors import ImmunosError, InvalidInputError, bug_report, shown
 
 if TYPE_CHECKING:
+    from argparse import Namespace
     from collections.abc import Sequence
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
+
+LONGEST_SENT = 200
+"""Characters of a rejected value that the JSON of an error repeats in full."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program with command-line arguments (``None``: the process's); return its code."""
     make_safe(sys.argv[1:] if arguments is None else arguments, os.environ)
-    given = program.parse(arguments)
+    given = None
     try:
-        if given.command is not None:
-            return given.command.run(given)
-        from immunos_mcp.cli.serving import serve
+        given = program.parse(arguments)
+        return _run(given)
+    except Exception as error:  # noqa: BLE001  # the one boundary of commands
+        if given is not None and given.debug:
+            traceback.print_exc()
+        if not isinstance(error, BrokenPipeError):
+            # Whoever read the output has seen enough, and needs no error.
+            show_error(error, sys.argv[1:] if arguments is None else arguments)
+        return EXIT_USAGE if isinstance(error, InvalidInputError) else EXIT_FAILED
 
-        return serve(given)
-    except InvalidInputError as error:
-        print(f"{PROGRAM}: {error}", file=sys.stderr)
-        return EXIT_USAGE
-    except ImmunosError as error:
-        print(f"{PROGRAM}: {error}", file=sys.stderr)
-        return EXIT_FAILED
+
+def _run(given: Namespace) -> int:
+    if given.command is not None:
+        return given.command.run(given)
+    from immunos_mcp.cli.serving import serve
+
+    return serve(given)
+
+
+def show_error(error: Exception, arguments: Sequence[str]) -> None:
+    """Print an error on standard error: as text, or as a line of JSON if ``--json`` was given."""
+    text = str(error) if isinstance(error, ImmunosError) else f"{bug_report(error)} (see --debug)"
+    if "--json" in arguments:
+        print(_in_json(error, text), file=sys.stderr)
+    elif isinstance(error, UsageError):
+        print(f"{error.prog}: {text}\nTry '{error.prog} --help'.", file=sys.stderr)
+    else:
+        print(f"{PROGRAM}: {text}", file=sys.stderr)
+
+
+def _in_json(error: Exception, text: str) -> str:
+    described: dict[str, object] = {"message": text}
+    if isinstance(error, InvalidInputError):
+        described["problems"] = [
+            {
+                "field": problem.field,
+                **({} if problem.got is None else {"got": _sent(problem.got)}),
+                **({"expected": problem.expected} if problem.expected else {}),
+                **({} if problem.nearest is None else {"nearest": problem.nearest}),
+            }
+            for problem in error.problems
+        ]
+    return json.dumps({"error": described}, separators=(",", ":"))
+
+
+def _sent(value: object) -> str | int:
+    """Return a value as it was sent, or as messages show it where it is long or not a scalar."""
+    if isinstance(value, str) and len(value) <= LONGEST_SENT:
+        return value
+    return value if isinstance(value, int) and value.bit_length() <= 128 else shown(value)

@@ -1,4 +1,4 @@
-"""The local models."""
+"""The command that lists local models."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def _models(router: Router, _given: Namespace) -> Answered:
 COMMANDS = (
     Command(
         "models",
-        "show which local models are mapped, installed, loaded and missing",
+        "list local models, and which of them are installed",
         "models",
         on_ledger(_models, looks_at_engine=True),
     ),

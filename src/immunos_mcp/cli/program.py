@@ -87,9 +87,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Parse a command line (``None``: the process's); ``command`` is ``None`` where there is none.
 
     Raises:
-        SystemExit: it is wrong, or asks for help or the version; that was printed.
+        UsageError: it is wrong.
+        SystemExit: it asks for help or the version, which has been printed.
     """
     flags = {option.name: None for option in (*COMMAND_OPTIONS, *SERVING_OPTIONS)}
     return ProgramParser().parse_args(
-        arguments, argparse.Namespace(command=None, json=False, **flags)
+        arguments, argparse.Namespace(command=None, json=False, debug=False, **flags)
     )

@@ -1,4 +1,4 @@
-"""The past under other settings."""
+"""The command that replays the log with other settings."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ def _add_arguments(parser: ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="what differs from the settings of the time; may be given again (none: nothing does)",
+        help="setting to change from its value at the time; may be repeated",
     )
-    parser.add_argument("--since", type=moment, metavar="TIME", help="leave earlier decisions out")
+    parser.add_argument("--since", type=moment, metavar="TIME", help="leave out earlier decisions")
     parser.add_argument(
-        "--limit", type=limit, default=20, metavar="N", help="how many differing ones to list"
+        "--limit", type=limit, default=20, metavar="N", help="how many changed decisions to list"
     )
 
 
 COMMANDS = (
     Command(
         "replay",
-        "run the logged tasks through the policy with other settings, and change nothing",
+        "replay logged tasks with other settings, changing nothing",
         "replay --set auto_switch_threshold=160000 --since 2026-11-01",
         on_archive(_replay),
         _add_arguments,

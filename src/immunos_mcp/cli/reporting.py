@@ -1,4 +1,4 @@
-"""Reports for people, and rows for other programs."""
+"""Commands that report to people and export rows for other programs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def _report(archive: Archive, given: Namespace) -> Answered | None:
     from immunos_mcp.reports import prices
 
     if given.open and given.format not in {None, "html"}:
-        raise InvalidInputError(Problem("--format", given.format, "html, where --open shows it"))
+        raise InvalidInputError(Problem("--format", given.format, "html with --open"))
     form = "html" if given.open else _form(given, "text", "json")
     path = _report_path(given)
     answer = await archive.report(given.since, prices.list_prices(datetime.now(UTC)))
@@ -68,7 +68,7 @@ def _form(given: Namespace, default: str, of_json: str) -> str:
     if not given.json:
         return given.format or default
     if given.format not in {None, of_json}:
-        raise InvalidInputError(Problem("--format", given.format, f"{of_json}, beside --json"))
+        raise InvalidInputError(Problem("--format", given.format, f"{of_json} with --json"))
     return of_json
 
 
@@ -81,8 +81,8 @@ def _report_path(given: Namespace) -> Path | None:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        takes = f"--output FILE, since {folder} cannot be made ({error.strerror})"
-        raise InvalidInputError(Problem("--open", "no file", takes)) from error
+        message = f"--open: cannot create {folder} ({error.strerror}); name a file with --output"
+        raise InvalidInputError(Problem("--open", str(folder), message=message)) from error
     return folder / "report.html"
 
 
@@ -105,9 +105,7 @@ def _show(page: Path) -> None:
 
 
 def _add_report_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--since", type=moment, metavar="TIME", help="leave out what was before this moment"
-    )
+    parser.add_argument("--since", type=moment, metavar="TIME", help="leave out anything earlier")
     parser.add_argument(
         "--format",
         choices=["text", "json", "csv", "html"],
@@ -117,12 +115,12 @@ def _add_report_arguments(parser: ArgumentParser) -> None:
         "--output",
         type=file,
         metavar="FILE",
-        help="write it to a new file, or in the place of an earlier report",
+        help="write to a new file, or replace an earlier report",
     )
     parser.add_argument(
         "--open",
         action="store_true",
-        help="show it as a page in the browser (default file: reports/report.html beside the ledger)",
+        help="open the report in the browser (default file: reports/report.html beside the ledger)",
     )
 
 
@@ -132,8 +130,9 @@ async def _export(archive: Archive, given: Namespace) -> Answered | None:
     form = _form(given, "jsonl", "jsonl")
     tables: list[str] = given.table
     if form == "csv" and len(tables) != 1:
-        got = ", ".join(tables) or "none"
-        raise InvalidInputError(Problem("--table", got, "exactly one table with --format csv"))
+        got = ", ".join(tables)
+        message = f"--format csv: needs exactly one --table (got {got or 'none'})"
+        raise InvalidInputError(Problem("--table", got, message=message))
     if given.output is None:
         output = output_file.Output(sys.stdout.buffer, "standard output")
         await archive.export(tables, given.since, rows.sink(form, output))
@@ -152,25 +151,23 @@ def _add_export_arguments(parser: ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="NAME",
-        help="these tables alone; csv takes exactly one",
+        help="export only these tables; csv needs exactly one",
     )
-    parser.add_argument(
-        "--since", type=moment, metavar="TIME", help="leave out rows of an earlier time"
-    )
-    parser.add_argument("--output", type=file, metavar="FILE", help="a new file for the rows")
+    parser.add_argument("--since", type=moment, metavar="TIME", help="leave out earlier rows")
+    parser.add_argument("--output", type=file, metavar="FILE", help="new file for the rows")
 
 
 COMMANDS = (
     Command(
         "report",
-        "report on all tokens, costs, decisions, models and sessions of the ledger",
+        "report tokens, costs, decisions, models and sessions",
         "report --since 2026-11-01 --open",
         on_archive(_report, covers_all_sessions=True),
         _add_report_arguments,
     ),
     Command(
         "export",
-        "write the rows of the ledger for other programs",
+        "export the ledger's rows for other programs",
         "export --table decision usage --since 2026-11-01 > rows.jsonl",
         on_archive(_export, covers_all_sessions=True),
         _add_export_arguments,

@@ -1,4 +1,4 @@
-"""Deciding which model does a task, and telling what became of it."""
+"""Commands that route a task, explain the decision, and record usage and outcomes."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 
 async def _route(router: Router, given: Namespace) -> Answered:
-    answer = await router.route_task(given.task_type, given.classification, given.tokens)
-    return Answered(answer, text.routed(answer))
+    routed = await router.decide_task(given.task_type, given.classification, given.tokens)
+    settings = await router.get_config()
+    return Answered(routed.answer, terminal.routed(routed.logged, settings))
 
 
 def _add_route_arguments(parser: ArgumentParser) -> None:
@@ -65,12 +66,12 @@ def _add_record_arguments(parser: ArgumentParser) -> None:
         "--decision-id",
         type=whole_number,
         metavar="ID",
-        help="the routing decision that this response belongs to",
+        help="decision that the response belongs to",
     )
     parser.add_argument(
-        "--outcome", choices=[*map(str, Outcome)], help="how that decision turned out"
+        "--outcome", choices=[*map(str, Outcome)], help="whether that task succeeded"
     )
-    parser.add_argument("--request-id", metavar="ID", help="makes repeating the command harmless")
+    parser.add_argument("--request-id", metavar="ID", help="unique ID that makes repeats harmless")
     _add_seconds(parser)
 
 
@@ -99,14 +100,14 @@ COMMANDS = (
     ),
     Command(
         "explain",
-        "tell how a decision came about, and what would have given another",
+        "explain a decision and what would have changed it",
         "explain 7",
         on_archive(_explain),
         _add_explain_arguments,
     ),
     Command(
         "record",
-        "add a model response's tokens to the session",
+        "record the tokens of a model response",
         "record --model claude-sonnet-4.5 --input 1200 --output 300 --decision-id 7 "
         "--outcome success",
         on_ledger(_record),
@@ -114,7 +115,7 @@ COMMANDS = (
     ),
     Command(
         "outcome",
-        "say what became of a decision, where no usage is reported",
+        "record whether a routed task succeeded",
         "outcome 7 failure",
         on_ledger(_outcome),
         _add_outcome_arguments,

@@ -1,4 +1,4 @@
-"""Serving MCP, which the program does when no command is given."""
+"""Serving MCP, which is what the program does without a command."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from argparse import Namespace
 
 _TERMINAL_HINT = """\
-immunos-mcp is serving MCP on this terminal and waits for a client to speak JSON-RPC; Ctrl-C ends it.
-To use it, add it to a client instead. Claude Code:
-  claude mcp add-json immunos '{"command":"immunos-mcp","alwaysLoad":true}'
-For commands to type here: immunos-mcp --help
+immunos-mcp is serving MCP on this terminal and waits for JSON-RPC from a client. Press Ctrl-C to stop.
+To set up Ollama, models and your client step by step: immunos-mcp setup
+To set up a client only: immunos-mcp install claude-code
+For all commands: immunos-mcp --help
 """
 
 
@@ -30,7 +30,7 @@ only asks what there is has gone."""
 
 
 def serve(given: Namespace) -> int:
-    """Serve until the client is gone."""
+    """Serve until the client closes the connection."""
     chosen = options.read(os.environ, vars(given))
     gc.enable()
     if sys.stdin.isatty():

@@ -1,4 +1,4 @@
-"""The budget session: where it stands, what was in it, and where it ends."""
+"""Commands for the budget session: status, reset, history, status line and project."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def _status(router: Router, _given: Namespace) -> Answered:
 def _status_line(given: Namespace) -> int:
     from immunos_mcp.cli import status_line
 
-    # A line that never fails is not told what it has no use for.
+    # The status line never fails, so it gets only the options that it uses.
     flags = {option.name: vars(given)[option.name] for option in LEDGER_OPTIONS}
     return status_line.main(flags=flags)
 
@@ -36,7 +36,7 @@ async def _reset(router: Router, given: Namespace) -> Answered:
 
 
 def _add_reset_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--reason", metavar="TEXT", help="kept with the closed session")
+    parser.add_argument("--reason", metavar="TEXT", help="reason to record with the closed session")
 
 
 async def _history(archive: Archive, given: Namespace) -> Answered:
@@ -54,41 +54,45 @@ def _add_history_arguments(parser: ArgumentParser) -> None:
 
 async def _bind(router: Router, given: Namespace) -> Answered:
     answer = await router.bind(given.folder)
-    counts = "all projects" if answer.folder is None else f"{answer.folder} alone"
-    return Answered(answer, f"Session {answer.session} counts {counts} from its next start on")
+    counted = "all projects" if answer.folder is None else f"only {answer.folder}"
+    return Answered(answer, f"Session {answer.session} will count {counted} from its next start")
 
 
 def _add_bind_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "folder", nargs="?", type=folder, metavar="FOLDER", help="none: count all projects again"
+        "folder",
+        nargs="?",
+        type=folder,
+        metavar="FOLDER",
+        help="project folder; omit it to count all projects again",
     )
 
 
 COMMANDS = (
-    Command("status", "show where the session stands", "status --json", on_ledger(_status)),
+    Command("status", "show how much of the budget is used", "status --json", on_ledger(_status)),
     Command(
         "reset",
-        "close the session and open the next",
+        "close the session and open a new one",
         'reset --reason "new day"',
         on_ledger(_reset),
         _add_reset_arguments,
     ),
     Command(
         "history",
-        "show the newest decisions or sessions",
+        "list the newest decisions or sessions",
         "history sessions --limit 5",
         on_archive(_history),
         _add_history_arguments,
     ),
     Command(
         "statusline",
-        "print Claude Code's status line for the JSON on standard input",
+        "print Claude Code's status line from the JSON on standard input",
         "statusline < input.json",
         _status_line,
     ),
     Command(
         "bind",
-        "let a session count one project's measured usage alone",
+        "make a session count the usage of one project only",
         "bind --session shop ~/code/shop",
         on_ledger(_bind),
         _add_bind_arguments,

@@ -1,14 +1,14 @@
-"""The settings: ``config`` and its actions."""
+"""The command ``config`` and its actions."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from immunos_mcp.cli import terminal
-from immunos_mcp.cli.assignments import assignments, split
+from immunos_mcp.cli.assignments import assignments, split, without_entries
 from immunos_mcp.cli.command import Command
 from immunos_mcp.cli.console import CLIENT, Answered, limit, on_archive, on_ledger
-from immunos_mcp.errors import InvalidInputError, Problem
+from immunos_mcp.errors import InvalidInputError, unknown
 from immunos_mcp.rules import setting_changes, settings
 from immunos_mcp.rules.names import normalise_task_type
 from immunos_mcp.server import text
@@ -29,10 +29,10 @@ async def _get(router: Router, given: Namespace) -> Answered:
     value = values[name]
     if entry is not None:
         if not isinstance(value, dict):
-            raise InvalidInputError(Problem("setting", given.name, f"{name} without a part"))
+            raise InvalidInputError(without_entries(given.name, name))
         task_type = normalise_task_type(entry, given.name)
         if task_type not in value:
-            raise InvalidInputError(Problem("setting", given.name, "a task type that is mapped"))
+            raise InvalidInputError(unknown("setting", "mapped task type", task_type, value))
         value = value[task_type]
     shown = terminal.settings(value) if isinstance(value, dict) else setting_changes.to_text(value)
     return Answered({given.name: value}, shown)
@@ -84,7 +84,9 @@ def _add_history_arguments(parser: ArgumentParser) -> None:
 
 
 def _add_dry_run(parser: ArgumentParser) -> None:
-    parser.add_argument("--dry-run", action="store_true", help="only show what it would do")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="show the effect without changing anything"
+    )
 
 
 def _show_all_by_default(parser: ArgumentParser) -> None:
@@ -101,28 +103,28 @@ _ACTIONS = (
     ),
     Command(
         "set",
-        "change settings, all or none",
+        "change settings (all or none)",
         "config set token_warning_threshold=100000 task_mappings.translate=qwen2.5:7b",
         on_ledger(_set),
         _add_set_arguments,
     ),
     Command(
         "unset",
-        "return settings to their defaults, or remove task mappings",
+        "reset settings to their defaults, or remove task mappings",
         "config unset session_limit task_mappings.debug",
         on_ledger(_unset),
         _add_unset_arguments,
     ),
     Command(
         "preset",
-        "map the default task types to models for your memory, or list what there is",
+        "map the default task types to models that fit your memory, or list the presets",
         "config preset 16gb --dry-run",
         on_ledger(_preset),
         _add_preset_arguments,
     ),
     Command(
         "history",
-        "show who changed what and when",
+        "show who changed which setting, and when",
         "config history",
         on_archive(_history),
         _add_history_arguments,
@@ -132,7 +134,7 @@ _ACTIONS = (
 COMMANDS = (
     Command(
         "config",
-        "show and change the settings",
+        "show and change settings",
         "config get",
         on_ledger(_get),
         _show_all_by_default,

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from immunos_mcp.answers.encoding import to_json
 from immunos_mcp.answers.setup import StepState
 from immunos_mcp.assistants import doctor, install
+from immunos_mcp.assistants.config_files import InstallError
 from immunos_mcp.assistants.findings import DoctorContext
 from immunos_mcp.cli import setup_text
 from immunos_mcp.cli.clients import own_launch, understood
@@ -178,7 +179,7 @@ def _installed(client: Client) -> Client:
     assert client.plan is not None
     try:
         backups = install.apply(client.plan)
-    except install.InstallError as error:
+    except InstallError as error:
         failed = replace(client.step, state=StepState.FAILED, files=(), message=reason_of(error))
         return client._replace(step=failed)
     done = replace(client.step, state=StepState.DONE, backups=tuple(map(str, backups)))

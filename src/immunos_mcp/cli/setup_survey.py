@@ -170,7 +170,7 @@ def _engine(chosen: Options) -> Engine:
         return Engine(EngineState.UNKNOWN)
     from immunos_mcp.engines import ollama  # an event loop that nothing else here needs
 
-    return ollama.look_now(ollama.address(chosen.ollama_host))
+    return ollama.probe_now(ollama.address(chosen.ollama_host))
 
 
 def is_local(engine: Engine) -> bool:

@@ -10,6 +10,7 @@ from immunos_mcp.assistants import doctor
 from immunos_mcp.assistants.findings import Verdict
 from immunos_mcp.cli.setup_survey import is_local, pull_command
 from immunos_mcp.domain import EngineState
+from immunos_mcp.options import home_folder
 from immunos_mcp.rules.proposal import GIGABYTE
 from immunos_mcp.rules.setting_changes import PRESETS
 
@@ -178,7 +179,7 @@ def _client_steps(survey: Survey) -> Iterator[str]:
 
 def shortened(file: str) -> str:
     """Return a path with ``~`` for the home."""
-    home = Path.home()
+    home = home_folder()
     path = Path(file)
     return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else file
 

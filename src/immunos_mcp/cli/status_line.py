@@ -9,7 +9,10 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
+import select
 import sys
+import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeAlias
@@ -17,8 +20,9 @@ from typing import TYPE_CHECKING, TypeAlias
 from immunos_mcp import options
 from immunos_mcp.assistants.claude_code.transcripts import transcript_follower
 from immunos_mcp.domain import PlanUsage, WarningLevel
-from immunos_mcp.errors import ImmunosError, LedgerError
+from immunos_mcp.errors import ImmunosError, LedgerError, bug_report
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
+from immunos_mcp.ledger.moments import utc_now
 from immunos_mcp.router import Router
 
 if TYPE_CHECKING:
@@ -34,21 +38,28 @@ BUSY_TIMEOUT_SECONDS = 0.05
 LARGEST_CATCH_UP = 2 * 2**20
 """Unread bytes that a refresh reads itself; more is left to the server or to ``sync``."""
 
+LARGEST_INPUT = 16 * 2**20
+INPUT_SECONDS = 2.0
+"""How long a refresh waits for its input, which the client writes at once."""
+
 BAR_CELLS = 10
 _COLOURS = {WarningLevel.NORMAL: "32", WarningLevel.WARNING: "33", WarningLevel.CRITICAL: "31"}
 _WINDOWS = {"five_hour": "5h", "seven_day": "7d"}
 
+_PLAIN_SIGNS = str.maketrans("█░·", "#-|")
+_NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?")
+
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 
 
-def main(
-    source: TextIO = sys.stdin,
-    environment: Mapping[str, str] = os.environ,
-    flags: Flags = options.NO_FLAGS,
-) -> int:
+def main(environment: Mapping[str, str] = os.environ, flags: Flags = options.NO_FLAGS) -> int:
     """Print one line for the JSON that Claude Code gives on standard input; always returns 0."""
-    status_input = _read(source)
-    plan = plan_usage(status_input)
+    _print(_line(read_input(_received(sys.stdin)), environment, flags))
+    return 0
+
+
+def _line(status_input: Json, environment: Mapping[str, str], flags: Flags) -> str:
+    plan = plan_usage(status_input, utc_now())
     try:
         chosen = options.read(environment, flags)
         with InlineSqliteLedger(chosen.database, BUSY_TIMEOUT_SECONDS) as ledger:
@@ -57,12 +68,41 @@ def main(
                 _take_over(Router(ledger, chosen.session, follower=follower), plan)
             answer = run_sync(Router(ledger, chosen.session).get_session_status())
     except ImmunosError as error:
-        print(f"immunos: {str(error)[:200]}")
-        return 0
+        return f"immunos: {str(error)[:200]}"
+    except Exception as error:  # noqa: BLE001  # the one boundary of this command
+        return f"immunos: {bug_report(error)[:200]}"
     model = _part(status_input, "model", "display_name")
     shown_model = model if isinstance(model, str) and model.isprintable() else None
-    print(line(answer, plan, shown_model, coloured=not environment.get("NO_COLOR")))
-    return 0
+    return line(answer, plan, shown_model, coloured=not environment.get("NO_COLOR"))
+
+
+def _received(source: TextIO) -> bytes:
+    """Return what is on standard input, up to a limit in bytes and in time."""
+    received = bytearray()
+    deadline = time.monotonic() + INPUT_SECONDS
+    with suppress(OSError, ValueError):
+        while len(received) < LARGEST_INPUT and not source.isatty():
+            if os.name == "posix":
+                patience = max(0.0, deadline - time.monotonic())
+                if not select.select([source], [], [], patience)[0]:
+                    break
+            piece = os.read(source.fileno(), 2**16)
+            if not piece:
+                break
+            received += piece
+    return bytes(received)
+
+
+def _print(text: str) -> None:
+    """Print a line in the encoding of standard output; plainer signs stand in for missing ones."""
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        encoded = text.encode(encoding)
+    except UnicodeEncodeError:
+        encoded = text.translate(_PLAIN_SIGNS).encode(encoding, "replace")
+    # Where nobody reads the line, nothing is lost.
+    with suppress(OSError, ValueError):
+        os.write(sys.stdout.fileno(), encoded + "\n".encode(encoding))
 
 
 def _take_over(router: Router, plan: tuple[PlanUsage, ...]) -> None:
@@ -93,23 +133,30 @@ def line(
     return " · ".join(parts)
 
 
-def plan_usage(status_input: Json) -> tuple[PlanUsage, ...]:
-    """Return the plan's usage out of a status line's input; what is not usable is left out."""
+def plan_usage(status_input: Json, now: datetime) -> tuple[PlanUsage, ...]:
+    """Return the plan's usage in a status line's input, without what is unusable or expired."""
     found: list[PlanUsage] = []
     for window in _WINDOWS:
         used = _number(_part(status_input, "rate_limits", window, "used_percentage"))
         resets_at = _number(_part(status_input, "rate_limits", window, "resets_at"))
         if used is None or resets_at is None or not (0 <= used <= 1000 and 0 < resets_at < 2**33):
             continue
-        found.append(PlanUsage(window, used, datetime.fromtimestamp(int(resets_at), UTC)))
+        usage = PlanUsage(window, used, datetime.fromtimestamp(int(resets_at), UTC))
+        if usage.resets_at > now:
+            found.append(usage)
     return tuple(found)
 
 
-def _read(source: TextIO) -> Json:
+def read_input(received: bytes) -> Json:
+    """Return the last whole object in the input; ``None``: there is none."""
     try:
-        value: Json = json.loads(source.read())
+        value: Json = json.loads(received)
     except (ValueError, RecursionError):
-        return None
+        from immunos_mcp.assistants import json_objects  # only for damaged input
+
+        text = json_objects.decoded(received)
+        objects = json_objects.find_objects(text, lambda _outline: False).objects
+        return objects[-1] if objects else None
     return value
 
 
@@ -120,6 +167,8 @@ def _part(value: Json, *path: str) -> Json:
 
 
 def _number(value: Json) -> float | None:
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        value = float(value)
     if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         return float(value)
     return None

@@ -1,11 +1,13 @@
-"""How answers look on a terminal. Pure; light to import."""
+"""Answers as text for a terminal. Pure, and quick to import."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from immunos_mcp.domain import ChangedBy, Provider, Reason
 from immunos_mcp.rules.formatting import minute, second
+from immunos_mcp.rules.obstacles import obstacle
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -16,16 +18,17 @@ if TYPE_CHECKING:
     from immunos_mcp.answers.routing import ExplainAnswer
     from immunos_mcp.answers.sessions import SessionSummary
     from immunos_mcp.answers.status import StatusAnswer
-    from immunos_mcp.domain import PlanUsage
+    from immunos_mcp.domain import Decision, PlanUsage, Task
     from immunos_mcp.rules.setting_kinds import SettingValue
+    from immunos_mcp.rules.settings import Settings
 
 BAR_CELLS = 20
 NEWEST_CROSSINGS = 20
 
 
 def status(answer: StatusAnswer) -> str:
-    """Lay out a session's status over a few lines."""
-    since = "not begun" if answer.started_at is None else f"since {minute(answer.started_at)} UTC"
+    """Format a session's status."""
+    since = "not started" if answer.started_at is None else f"since {minute(answer.started_at)} UTC"
     used = min(1.0, answer.session_tokens / answer.session_limit)
     percent = f"{answer.percent_used:,}".removesuffix(".0")
     cells = int(used * BAR_CELLS)
@@ -45,27 +48,27 @@ def status(answer: StatusAnswer) -> str:
             f"cache creation {claude.cache_creation_input_tokens:,}, "
             f"cache reads {claude.cache_read_input_tokens:,}"
         )),
-        ("Made of", f"{_measured(answer)}, {answer.reported_tokens:,} reported"),
+        ("Sources", f"{_measured(answer)}, {answer.reported_tokens:,} reported"),
         ("Kept local", f"{answer.kept_local_tokens:,} tokens"),
         ("Thresholds", thresholds),
-        ("Decisions", decisions or "none yet"),
+        ("Decisions", decisions or "none"),
         ("Recommended", f"{answer.recommended_model}. {answer.message}"),
     ]  # fmt: skip
     if answer.ollama is not None:
         missing = ", ".join(answer.ollama.missing or ())
-        rows.append(("Ollama", answer.ollama.state + (f", lacks {missing}" if missing else "")))
+        rows.append(("Ollama", answer.ollama.state + (f", missing {missing}" if missing else "")))
     if answer.plan:
         rows.append(("Plan limits", ", ".join(_plan(usage) for usage in answer.plan)))
     if answer.folder is not None:
         rows.append(("Project", answer.folder))
     if answer.unread_lines or answer.unread_files:
         unread = f"{answer.unread_lines or 0} lines, {answer.unread_files or 0} files"
-        rows.append(("Not readable", f"{unread} of Claude Code's transcripts"))
+        rows.append(("Unreadable", f"{unread} of Claude Code's transcripts"))
     return "\n".join(
         [
             f"Session {answer.session} ({since})",
             (
-                f"[{bar}] {percent} %  {answer.session_tokens:,} of "
+                f"[{bar}] {percent}%  {answer.session_tokens:,} of "
                 f"{answer.session_limit:,} budget tokens  {answer.warning_level}"
             ),
             *(f"{name:<12} {text}" for name, text in rows),
@@ -83,7 +86,92 @@ def _measured(answer: StatusAnswer) -> str:
 
 def _plan(usage: PlanUsage) -> str:
     window = usage.window.replace("_", "-")
-    return f"{window} {usage.used_percentage:g} % used (until {minute(usage.resets_at)} UTC)"
+    return f"{window} {usage.used_percentage:g}% used (resets {minute(usage.resets_at)} UTC)"
+
+
+def routed(logged: LoggedDecision, settings: Settings) -> str:
+    """Explain who does a task and why, and below it how much of the budget is used."""
+    decision = logged.decision
+    by_claude = decision.provider is Provider.CLAUDE
+    who = f"Claude ({decision.model})" if by_claude else f"{decision.model} (local)"
+    sentences = [
+        f"{who} does this task: {_reason(decision, logged.task, settings)}.",
+        *_remarks(logged),
+    ]
+    budget = (
+        f"Budget: {decision.session_tokens:,} of {settings.session_limit:,} tokens "
+        f"({decision.warning_level}){_projection(decision)}. Decision {logged.decision_id}; "
+        f"explain it with `immunos-mcp explain {logged.decision_id}`."
+    )
+    return f"{' '.join(sentences)}\n{budget}"
+
+
+def _reason(decision: Decision, task: Task, settings: Settings) -> str:
+    match decision.reason:
+        case Reason.TASK_CRITICAL:
+            return "critical tasks stay with Claude"
+        case Reason.TASK_OPTIMIZED:
+            return f"{task.task_type} is mapped to {_mapped(decision)}"
+        case Reason.DEFAULT_COMPLEX:
+            return f"{task.task_type} is not mapped to a local model"
+        case Reason.TOKEN_BUDGET_EXCEEDED | Reason.TOKEN_BUDGET_WARNING:
+            return _budget_reason(decision, settings)
+        case Reason.PLAN_LIMIT_EXCEEDED | Reason.PLAN_LIMIT_WARNING:
+            return _plan_reason(decision, settings)
+
+
+def _budget_reason(decision: Decision, settings: Settings) -> str:
+    tokens = f"{decision.session_tokens:,}"
+    if decision.reason is Reason.TOKEN_BUDGET_EXCEEDED:
+        threshold = settings.token_auto_switch_threshold
+        return (
+            f"the budget has reached the auto-switch threshold ({tokens} of {threshold:,} tokens)"
+        )
+    threshold = settings.token_warning_threshold
+    return (
+        f"the budget has reached the warning threshold ({tokens} of {threshold:,} tokens), "
+        "and from there routine tasks stay local"
+    )
+
+
+def _plan_reason(decision: Decision, settings: Settings) -> str:
+    used = f"{decision.plan_used_percent or 0:g}% of your plan's limit is used"
+    if decision.reason is Reason.PLAN_LIMIT_EXCEEDED:
+        return f"{used}, and from {settings.plan_auto_switch_percent}% all tasks stay local"
+    return f"{used}, and from {settings.plan_warning_percent}% routine tasks stay local"
+
+
+def _mapped(decision: Decision) -> str:
+    if decision.table_model is None:
+        return "it"
+    if decision.changed_by is ChangedBy.AVAILABILITY and decision.remedy is not None:
+        return f"{decision.table_model}, {obstacle(decision.remedy).clause}"
+    if decision.trial:
+        return f"{decision.table_model}, but another model is being tried"
+    return f"{decision.table_model}, which has failed too often at it"
+
+
+def _remarks(logged: LoggedDecision) -> Iterable[str]:
+    decision, outcome = logged.decision, f"immunos-mcp outcome {logged.decision_id}"
+    if decision.remedy is not None:
+        found = obstacle(decision.remedy)
+        if decision.available is False:
+            yield f"{found.sentence}."
+        is_enough = found.is_fixed and decision.changed_by is not None
+        then = " and tasks like this go to the local model" if is_enough else ""
+        yield f"{found.advice} `{decision.remedy}`{then}."
+    if decision.trial:
+        yield f"This is a trial: record its outcome with `{outcome} success` or `{outcome} failure`."
+    if decision.advised_model is not None:
+        yield f"The track record suggests {decision.advised_model} instead."
+
+
+def _projection(decision: Decision) -> str:
+    if decision.projected_tokens is None:
+        return ""
+    level = decision.projected_level
+    changed = "" if level is None or level is decision.warning_level else f" ({level})"
+    return f", {decision.projected_tokens:,} after this task{changed}"
 
 
 def settings(values: Mapping[str, SettingValue]) -> str:
@@ -98,30 +186,30 @@ def settings(values: Mapping[str, SettingValue]) -> str:
 
 
 def explanation(answer: ExplainAnswer) -> str:
-    """Lay out how a decision came about, a line for each row, step and alternative."""
-    told = answer.explanation
+    """Format the explanation of a decision, a line for each row, step and alternative."""
+    found = answer.explanation
     lines = [
         (
             f"Decision {answer.decision_id} ({answer.session}, {second(answer.decided_at)} UTC): "
-            f"{answer.classification} {answer.task_type} to {answer.model}, {answer.reason}"
+            f"{answer.classification} {answer.task_type} -> {answer.model} ({answer.reason})"
         ),
-        *(f"{'yes' if row.applies else 'no':<4} {row.reason:<22} {row.why}" for row in told.rows),
-        *(f"then {step}" for step in told.steps),
-        *(f"else, if {each.when}: {each.model} ({each.reason})" for each in told.alternatives),
+        *(f"{'yes' if row.applies else 'no':<4} {row.reason:<22} {row.why}" for row in found.rows),
+        *(f"then {step}" for step in found.steps),
+        *(f"if {each.when}: {each.model} ({each.reason})" for each in found.alternatives),
     ]
     return "\n".join(lines)
 
 
 def replayed(answer: ReplayAnswer) -> str:
-    """Lay out what other settings would have made of the past."""
+    """Format what other settings would have changed."""
     lines = [
         (
-            f"{answer.decisions:,} decisions, {answer.changed:,} would have named another model: "
+            f"{answer.decisions:,} decisions, {answer.changed:,} would change: "
             f"{answer.moved_to_ollama:,} from Claude to Ollama, "
             f"{answer.moved_to_claude:,} from Ollama to Claude"
         ),
         (
-            f"Claude would have kept {answer.kept_tokens:,} budget tokens "
+            f"Claude would have saved {answer.kept_tokens:,} budget tokens "
             f"and spent {answer.spent_tokens:,} more"
         ),
     ]
@@ -130,7 +218,7 @@ def replayed(answer: ReplayAnswer) -> str:
             (model, f"{share.before:,}", f"{share.after:,}")
             for model, share in answer.models.items()
         )
-        lines += ["", _table(("model", "decisions", "would have been"), rows)]
+        lines += ["", _table(("model", "decisions", "with changes"), rows)]
     if answer.crossings:
         newest = answer.crossings[-NEWEST_CROSSINGS:]
         rows = (
@@ -142,9 +230,9 @@ def replayed(answer: ReplayAnswer) -> str:
             )
             for each in newest
         )
-        lines += ["", _table(("session", "level", "reached (UTC)", "would have been"), rows)]
+        lines += ["", _table(("session", "level", "reached (UTC)", "with changes"), rows)]
         if len(newest) < len(answer.crossings):
-            lines.append(f"and {len(answer.crossings) - len(newest):,} earlier; --json has all")
+            lines.append(f"and {len(answer.crossings) - len(newest):,} earlier (--json lists all)")
     if answer.differing:
         rows = (
             (
@@ -157,22 +245,22 @@ def replayed(answer: ReplayAnswer) -> str:
             )
             for each in answer.differing
         )
-        lines += ["", _table(("id", "task", "class", "was", "would be", "reason"), rows)]
+        lines += ["", _table(("id", "task", "class", "before", "after", "reason"), rows)]
         left = answer.changed - len(answer.differing)
         if left:
-            lines.append(f"and {left:,} more; --limit lists more")
+            lines.append(f"and {left:,} more (raise --limit to list them)")
     return "\n".join(lines)
 
 
 def models(answer: ModelsAnswer) -> str:
-    """Tabulate the local models below a line on the engine."""
+    """Format the local models as a table, below a line about the engine."""
     head = f"Ollama {answer.version or ''} at {answer.address}: {answer.state}".replace("  ", " ")
     if answer.words is not None:
         head += f" ({answer.words})"
     if answer.notice is not None:
         head += f"\n{answer.notice}"
     return f"{head}\n" + _table(
-        ("model", "there", "size", "context", "for", "to do"),
+        ("model", "status", "size", "context", "task types", "fix"),
         (
             (
                 line.model,
@@ -190,15 +278,15 @@ def models(answer: ModelsAnswer) -> str:
 
 
 def presets(known: Mapping[str, tuple[str, str, str]]) -> str:
-    """Tabulate the presets of the task mappings."""
+    """Format the presets as a table."""
     rows = ((name, *models) for name, models in known.items())
     return _table(("preset", "code", "reasoning", "short tasks"), rows)
 
 
 def setting_changes(changes: Sequence[SettingChange]) -> str:
-    """Tabulate the history of the settings."""
+    """Format changes of settings as a table."""
     return _table(
-        ("when (UTC)", "client", "setting", "from", "to"),
+        ("time (UTC)", "client", "setting", "before", "after"),
         (
             (
                 second(change.changed_at),
@@ -213,9 +301,9 @@ def setting_changes(changes: Sequence[SettingChange]) -> str:
 
 
 def decisions(logged: Sequence[LoggedDecision]) -> str:
-    """Tabulate decisions."""
+    """Format decisions as a table."""
     return _table(
-        ("id", "when (UTC)", "session", "task", "class", "model", "reason", "at tokens", "outcome"),
+        ("id", "time (UTC)", "session", "task", "class", "model", "reason", "tokens", "outcome"),
         (
             (
                 str(entry.decision_id),
@@ -234,9 +322,18 @@ def decisions(logged: Sequence[LoggedDecision]) -> str:
 
 
 def sessions(summaries: Sequence[SessionSummary]) -> str:
-    """Tabulate sessions."""
+    """Format sessions as a table."""
     return _table(
-        ("id", "session", "from (UTC)", "to (UTC)", "tokens", "kept local", "decisions", "why"),
+        (
+            "id",
+            "session",
+            "start (UTC)",
+            "end (UTC)",
+            "tokens",
+            "kept local",
+            "decisions",
+            "reason",
+        ),
         (
             (
                 str(summary.session_id),

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from immunos_mcp.errors import InvalidStoredSettingsError, LedgerError
-from immunos_mcp.ledger import schema
+from immunos_mcp.ledger import schema, soundness
 from immunos_mcp.ledger.connections.sqlite_file import translated
 from immunos_mcp.rules import setting_changes
 
@@ -35,6 +35,7 @@ class Examination(NamedTuple):
         began: when the latest session began.
         measured: when the latest measured response was written.
         unread_lines: transcript lines with usage that could not be read.
+        unread_in: the transcripts that have such lines, those with the most first.
     """
 
     version: int
@@ -44,6 +45,7 @@ class Examination(NamedTuple):
     began: datetime | None = None
     measured: datetime | None = None
     unread_lines: int = 0
+    unread_in: tuple[str, ...] = ()
 
     @property
     def is_older(self) -> bool:
@@ -74,6 +76,8 @@ def examine(path: Path) -> Examination:
             return _examination(connection)
     except sqlite3.DatabaseError as error:
         raise LedgerError(f"ledger {path} has unexpected tables or columns ({error})") from error
+    except OSError as error:
+        raise LedgerError(f"ledger {path} cannot be opened ({error.strerror})") from error
 
 
 def _examination(connection: sqlite3.Connection) -> Examination:
@@ -85,7 +89,9 @@ def _examination(connection: sqlite3.Connection) -> Examination:
     (version,) = connection.execute(
         "SELECT coalesce(max(version), 0) FROM immunos_mcp_schema_version"
     ).fetchone()
-    if version != schema.LATEST:
+    if version == schema.LATEST:
+        damage = damage or soundness.find_problem(connection)
+    if version != schema.LATEST or damage is not None:
         return Examination(version, damage)
     settings = settings_problem = None
     stored = dict(connection.execute("SELECT key, value FROM settings"))
@@ -97,11 +103,19 @@ def _examination(connection: sqlite3.Connection) -> Examination:
     (measured,) = connection.execute(
         "SELECT max(measured_at) FROM immunos_mcp_measured_usage"
     ).fetchone()
-    (unread_lines,) = connection.execute(
-        "SELECT coalesce(sum(unread_lines), 0) FROM immunos_mcp_transcript"
-    ).fetchone()
+    unread = connection.execute(
+        "SELECT path, unread_lines FROM immunos_mcp_transcript WHERE unread_lines > 0"
+        " ORDER BY unread_lines DESC, path"
+    ).fetchall()
     return Examination(
-        version, damage, settings, settings_problem, _moment(began), _moment(measured), unread_lines
+        version,
+        damage,
+        settings,
+        settings_problem,
+        _moment(began),
+        _moment(measured),
+        sum(lines for _, lines in unread),
+        tuple(path for path, _ in unread),
     )
 
 

@@ -33,16 +33,23 @@ _MEASURED_COLUMNS = """
 """
 
 
+CLOCK_TOLERANCE = timedelta(minutes=5)
+"""How far ahead of the clock a session may begin before the clock must have been wrong."""
+
+
 class ReadingState(NamedTuple):
     """From when usage matters, and how far each transcript has been read.
 
     Attributes:
         since: usage before this time belongs to no session; ``None``: there is no session yet.
         positions: how far each transcript has been read, by path.
+        is_ahead: whether an open session begins in the future, or its pace does, as they do after the
+            clock was ahead.
     """
 
     since: datetime | None
     positions: dict[str, TranscriptPosition]
+    is_ahead: bool = False
 
 
 def reading_state(connection: Connection, now: datetime) -> ReadingState:
@@ -58,7 +65,30 @@ def reading_state(connection: Connection, now: datetime) -> ReadingState:
         f"SELECT {_POSITION_COLUMNS} FROM immunos_mcp_transcript"  # noqa: S608  # a constant
     )
     positions = {row[0]: TranscriptPosition._make(row) for row in rows}
-    return ReadingState(moment_of(since), positions)
+    (is_ahead,) = connection.execute(
+        "SELECT EXISTS (SELECT 1 FROM immunos_mcp_session WHERE ended_at IS NULL"
+        " AND (started_at > ?1 OR pace_at > ?1))",
+        (utc_text(now + CLOCK_TOLERANCE),),
+    ).fetchone()
+    return ReadingState(moment_of(since), positions, bool(is_ahead))
+
+
+def forget_future(connection: Connection, now: datetime) -> None:
+    """Let open sessions that begin in the future begin now, since the clock was ahead when they began.
+
+    What was left out because of such a session is read again.
+    """
+    ahead = utc_text(now + CLOCK_TOLERANCE)
+    connection.execute(
+        "UPDATE immunos_mcp_session SET started_at = ? WHERE ended_at IS NULL AND started_at > ?",
+        (utc_text(now), ahead),
+    )
+    connection.execute(
+        "UPDATE immunos_mcp_session SET pace_tokens = 0, pace_at = NULL"
+        " WHERE ended_at IS NULL AND pace_at > ?",
+        (ahead,),
+    )
+    connection.execute("DELETE FROM immunos_mcp_transcript WHERE left_out_before > ?", (ahead,))
 
 
 def ingest(

@@ -7,6 +7,12 @@ a table, because the file's header belongs to whichever program created the file
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+
+PREFIX = "immunos_mcp_"
+"""The beginning of the names of this program's tables."""
+
 VERSION_TABLE = "immunos_mcp_schema_version"
 
 _VERSION_1 = (
@@ -336,3 +342,27 @@ STEPS: tuple[tuple[str, ...], ...] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSI
 
 LATEST = len(STEPS)
 """The ledger version that this program writes."""
+
+
+def shape(version: int) -> dict[str, tuple[str, ...]]:
+    """Return the tables of a ledger version, each with its columns."""
+    with closing(empty(version)) as connection:
+        names = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
+        return {
+            name: tuple(
+                column
+                for (column,) in connection.execute(
+                    "SELECT name FROM pragma_table_info(?)", (name,)
+                )
+            )
+            for (name,) in names
+        }
+
+
+def empty(version: int, file: str = ":memory:") -> sqlite3.Connection:
+    """Return a new database with the tables of a ledger version, and no version mark."""
+    connection = sqlite3.connect(file, isolation_level=None)
+    for step in STEPS[:version]:
+        for statement in step:
+            connection.execute(statement)
+    return connection

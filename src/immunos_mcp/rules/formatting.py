@@ -18,11 +18,10 @@ _FORMULA = frozenset("=+-@\uff1d\uff0b\uff0d\uff20")
 """What makes a spreadsheet run a cell."""
 
 NOTHING_YET = (
-    "Nothing was recorded yet. Set your client up (immunos-mcp install claude-code),"
-    " or read the history that Claude Code has kept (immunos-mcp sync --all),"
-    " and look again."
+    "Nothing is recorded yet. Set up your client (immunos-mcp install claude-code)"
+    " or import Claude Code's history (immunos-mcp sync --all), then try again."
 )
-NOTHING_SINCE = "Nothing was recorded since then. Ask for more with an earlier --since, or none."
+NOTHING_SINCE = "Nothing was recorded since then. Use an earlier --since, or none."
 
 
 def cells(shown: str) -> int:

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, TypeVar
 
 from immunos_mcp.domain import MAXIMUM_TOKENS, Outcome, TokenCounts, Usage
-from immunos_mcp.errors import InvalidInputError, Problem
+from immunos_mcp.errors import InvalidInputError, Problem, any_of, nearest
 from immunos_mcp.rules import names
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ def member(kind: type[Member], field: str, text: str) -> Member:
     try:
         return kind(text)
     except ValueError:
-        takes = " or ".join(", ".join(kind).rsplit(", ", 1))
-        raise InvalidInputError(Problem(field, text, takes)) from None
+        problem = Problem(field, text, any_of(kind), nearest(text, kind))
+        raise InvalidInputError(problem) from None
 
 
 def tokens(field: str, count: int | None) -> int | None:
@@ -56,8 +56,8 @@ def is_id(number: int) -> bool:
 
 def unknown_decision(decision_id: int) -> InvalidInputError:
     """Return the error for an id that no decision has."""
-    takes = "the decision_id of a route_task answer"
-    return InvalidInputError(Problem("decision_id", decision_id, takes))
+    expected = "the decision_id of a route_task answer"
+    return InvalidInputError(Problem("decision_id", decision_id, expected))
 
 
 def checked_decision_id(number: int) -> int:
@@ -87,11 +87,10 @@ def reported_usage(
         seconds: how long the work took.
     """
     if decision_id is None:
-        lacking = (("outcome", outcome, "outcome it is"), ("seconds", seconds, "work it was"))
-        for field, given, whose in lacking:
+        for field, given in (("outcome", outcome), ("seconds", seconds)):
             if given is not None:
-                takes = f"a decision_id with it, to say whose {whose}"
-                raise InvalidInputError(Problem(field, given, takes))
+                message = f"{field}: needs a decision_id, the decision that it belongs to"
+                raise InvalidInputError(Problem(field, given, message=message))
     else:
         decision_id = checked_decision_id(decision_id)
     return Usage(

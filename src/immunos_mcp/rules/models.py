@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from immunos_mcp.domain import EngineState, Provider, Switch
 from immunos_mcp.rules.names import canonical_model, is_cloud_model
+from immunos_mcp.rules.obstacles import ALLOW_CLOUD, LIST_MODELS, PULL, RUN_DOCTOR, START_OLLAMA
 
 if TYPE_CHECKING:
     from immunos_mcp.domain import Engine
@@ -92,7 +93,7 @@ def availability(model: str, engine: Engine | None, settings: Settings) -> Avail
     if engine is None:
         return _UNKNOWN
     if _is_forbidden(model, settings):
-        return Availability(can_run=False, remedy="immunos-mcp config set cloud_models=on")
+        return Availability(can_run=False, remedy=ALLOW_CLOUD)
     if engine.state in {EngineState.UNKNOWN, EngineState.SLOW}:
         return _UNKNOWN
     remedy = _remedy(model, engine)
@@ -102,12 +103,12 @@ def availability(model: str, engine: Engine | None, settings: Settings) -> Avail
 def _remedy(model: str, engine: Engine) -> str | None:
     """Return the command that lets a model run; ``None``: it can."""
     if engine.state is not EngineState.UP:
-        return "ollama serve" if engine.state is EngineState.DOWN else "immunos-mcp doctor"
+        return START_OLLAMA if engine.state is EngineState.DOWN else RUN_DOCTOR
     installed = engine.models.get(canonical_model(model))
     if installed is None:
-        return f"ollama pull {model}"
+        return f"{PULL} {model}"
     is_fit = installed.capabilities is None or "completion" in installed.capabilities
-    return None if is_fit else "immunos-mcp models"
+    return None if is_fit else LIST_MODELS
 
 
 def fallback_models(model: str, engine: Engine, settings: Settings) -> list[str]:

@@ -18,9 +18,9 @@ LONGEST_MODEL_NAME = 200
 LONGEST_REQUEST_ID = 200
 LONGEST_REASON = 500
 
-TASK_TYPE_TAKES = f"1 to {LONGEST_TASK_TYPE} printable characters, such as code_review"
+TASK_TYPE = f"a task type of 1 to {LONGEST_TASK_TYPE} printable characters, such as code_review"
 
-MODEL_TAKES = f"a model name of 1 to {LONGEST_MODEL_NAME} ASCII characters without blanks"
+MODEL_NAME = f"a model name of 1 to {LONGEST_MODEL_NAME} ASCII characters without spaces"
 
 _CAMEL_BOUNDARY = re.compile(r"(?<=[^\W_A-Z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _SNAKE_CASE = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)*")
@@ -50,7 +50,7 @@ def normalise_task_type(text: str, field: str = "task_type") -> str:
             normalised = "_".join(_words(lowered))
             if normalised and len(normalised) <= LONGEST_TASK_TYPE:
                 return normalised
-    raise InvalidInputError(Problem(field, text, TASK_TYPE_TAKES))
+    raise InvalidInputError(Problem(field, text, TASK_TYPE))
 
 
 def _words(text: str) -> Iterator[str]:
@@ -83,7 +83,7 @@ def check_model_name(text: str, field: str = "model") -> str:
     """
     if len(text) <= LONGEST_MODEL_NAME and _MODEL.fullmatch(text):
         return text
-    raise InvalidInputError(Problem(field, text, MODEL_TAKES))
+    raise InvalidInputError(Problem(field, text, MODEL_NAME))
 
 
 _LIBRARY = re.compile(r"^(?:https?://)?registry\.ollama\.ai/(?:library/)?")

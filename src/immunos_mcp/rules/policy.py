@@ -159,9 +159,9 @@ def _plan_against(name: str, threshold: int, case: Case) -> str:
     if not threshold:
         return f"{name} is off"
     if case.plan_used_percent is None:
-        return "the plan's limits are not known"
+        return "the plan's limits are unknown"
     sign = ">=" if case.plan_used_percent >= threshold else "<"
-    return f"{case.plan_used_percent:g} % of the plan {sign} {name} {threshold}"
+    return f"{case.plan_used_percent:g}% of the plan {sign} {name} {threshold}"
 
 
 def _classed(case: Case) -> str:
@@ -385,11 +385,11 @@ def recommend(
     if level is WarningLevel.CRITICAL:
         return Recommendation(local, "Budget used up: all tasks go to Ollama.")
     if plan is WarningLevel.CRITICAL:
-        return Recommendation(local, "Plan limit near: all tasks go to Ollama.")
+        return Recommendation(local, "Plan limit is almost reached: all tasks go to Ollama.")
     if level is WarningLevel.WARNING:
         return Recommendation("mixed", "Budget is running low: routine tasks go to Ollama.")
     if plan is WarningLevel.WARNING:
-        return Recommendation("mixed", "Plan limit is coming near: routine tasks go to Ollama.")
+        return Recommendation("mixed", "Plan limit is getting close: routine tasks go to Ollama.")
     return Recommendation(
         settings.claude_model, "Budget is fine: tasks go where they are done best."
     )

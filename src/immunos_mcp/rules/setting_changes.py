@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from immunos_mcp.answers.settings import Difference
 from immunos_mcp.domain import Provider
-from immunos_mcp.errors import InvalidInputError, InvalidStoredSettingsError, Problem
+from immunos_mcp.errors import InvalidInputError, InvalidStoredSettingsError, Problem, unknown
 from immunos_mcp.rules.models import provider_of
 from immunos_mcp.rules.setting_kinds import TaskMappings
 from immunos_mcp.rules.settings import (
@@ -56,7 +56,7 @@ def full_name(name: str) -> str:
     """
     known = SHORT_NAMES.get(name, name)
     if known not in ROWS:
-        raise InvalidInputError(Problem("setting", name, f"one of {', '.join(ROWS)}"))
+        raise InvalidInputError(unknown("setting", "setting", name, ROWS))
     return known
 
 
@@ -67,7 +67,7 @@ def preset(name: str) -> dict[str, SettingChangeValue]:
         InvalidInputError: there is no such preset.
     """
     if name not in PRESETS:
-        raise InvalidInputError(Problem("preset", name, f"one of {', '.join(PRESETS)}"))
+        raise InvalidInputError(unknown("preset", "preset", name, PRESETS))
     models = dict(zip(PRESETS["default"], PRESETS[name], strict=True))
     mappings = {task_type: models[model] for task_type, model in DEFAULT_TASK_MAPPINGS.items()}
     return {"default_local_model": PRESETS[name][0], MAPPINGS: mappings}
@@ -141,8 +141,8 @@ def _conflicts(settings: Settings) -> list[Problem]:
         if 0 < bound < value:
             problems.append(Problem(name, value, f"at most {row.at_most}, which is {bound}"))
     if provider_of(settings.default_local_model, settings) is Provider.CLAUDE:
-        takes = "a local model, not one of Claude's"
-        problems.append(Problem("default_local_model", settings.default_local_model, takes))
+        expected = "a local model, not one of Claude's"
+        problems.append(Problem("default_local_model", settings.default_local_model, expected))
     return problems
 
 
@@ -206,7 +206,9 @@ def from_canonical(text: str) -> Settings:
     try:
         return apply(Settings(task_mappings={}), json.loads(text))
     except (ValueError, InvalidInputError) as refused:
-        raise InvalidStoredSettingsError(f"settings of a decision: {refused}") from None
+        raise InvalidStoredSettingsError(
+            f"invalid settings stored with a decision: {refused}"
+        ) from None
 
 
 def from_stored(rows: Mapping[str, str]) -> Settings:
@@ -224,8 +226,12 @@ def from_stored(rows: Mapping[str, str]) -> Settings:
     try:
         return apply(_given_way(start, changes), changes)
     except InvalidInputError as refused:
-        remedy = "immunos-mcp config set NAME VALUE, or config unset NAME, mends it"
-        raise InvalidStoredSettingsError(f"setting in the ledger: {refused} ({remedy})") from None
+        remedy = (
+            "fix it with `immunos-mcp config set NAME=VALUE` or `immunos-mcp config unset NAME`"
+        )
+        raise InvalidStoredSettingsError(
+            f"invalid setting in the ledger: {refused}; {remedy}"
+        ) from None
 
 
 def _given_way(settings: Settings, changes: Mapping[str, SettingChangeValue]) -> Settings:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 
 from msgspec import Struct
 
-from immunos_mcp.errors import InvalidInputError, Problem
+from immunos_mcp.errors import InvalidInputError, Problem, any_of, nearest
 from immunos_mcp.rules.names import (
     LONGEST_TASK_TYPE,
-    MODEL_TAKES,
+    MODEL_NAME,
     check_model_name,
     normalise_task_type,
 )
@@ -104,14 +104,14 @@ class Choice(Struct, frozen=True):
     @property
     def expected(self) -> str:
         """What is accepted, in words."""
-        *most, last = self.choices
-        return f"{', '.join(most)} or {last}"
+        return any_of(self.choices)
 
     def check(self, name: str, value: object) -> str:
         """Accept one of the words, spelled exactly."""
         if isinstance(value, str) and value in set(self.choices):
             return self.choices(value)
-        raise InvalidInputError(Problem(name, value, self.expected))
+        close = nearest(value, self.choices)
+        raise InvalidInputError(Problem(name, value, self.expected, close))
 
     def parse(self, text: str) -> str:
         """Take the text as it is."""
@@ -124,7 +124,7 @@ class ModelName(Struct, frozen=True):
     @property
     def expected(self) -> str:
         """What is accepted, in words."""
-        return MODEL_TAKES
+        return MODEL_NAME
 
     def check(self, name: str, value: object) -> str:
         """Accept names without blanks."""
@@ -149,7 +149,10 @@ class TaskMappings(Struct, frozen=True):
     @property
     def expected(self) -> str:
         """What is accepted, in words."""
-        return "an object of task type to a model or several in order, or to null to remove one"
+        return (
+            "an object that maps each task type to a model, to several in order, "
+            "or to null to remove the mapping"
+        )
 
     def check(self, name: str, value: object) -> Mapping[str, str | None]:
         """Return the entries of a change, normalised.
@@ -171,8 +174,8 @@ class TaskMappings(Struct, frozen=True):
                 problems.extend(refused.problems)
                 continue
             if checked.setdefault(known, models) != models:
-                takes = f"what was given for {known} before, which is the same task type"
-                problems.append(Problem(field, model, takes))
+                message = f"{field}: conflicts with another entry for the task type {known}"
+                problems.append(Problem(field, model, message=message))
         if problems:
             raise InvalidInputError(*problems)
         return checked
@@ -188,8 +191,8 @@ class TaskMappings(Struct, frozen=True):
         merged = {**mappings, **changes}
         kept = {task_type: models for task_type, models in merged.items() if models is not None}
         if len(kept) > self.most:
-            takes = f"at most {self.most} mappings"
-            raise InvalidInputError(Problem(name, f"{len(kept)} mappings", takes))
+            message = f"{name}: at most {self.most} task types can be mapped, not {len(kept)}"
+            raise InvalidInputError(Problem(name, len(kept), message=message))
         return kept
 
     def parse(self, text: str) -> Mapping[str, str | None]:
@@ -206,8 +209,8 @@ def _check_models(model: object, field: str) -> str | None:
     if all(isinstance(each, str) for each in models):
         models = [part for each in models for part in str(each).split(",")]
     if not 1 <= len(models) <= MOST_MODELS or not all(isinstance(each, str) for each in models):
-        takes = f"a model name, up to {MOST_MODELS} in order, or null to remove the mapping"
-        raise InvalidInputError(Problem(field, cast("object", model), takes))
+        expected = f"a model name, up to {MOST_MODELS} in order, or null to remove the mapping"
+        raise InvalidInputError(Problem(field, cast("object", model), expected))
     return ",".join(check_model_name(str(each).strip(), field) for each in models)
 
 

@@ -89,11 +89,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     session_limit: Annotated[
         int, Row(_TOKENS, "budget tokens that count as 100 percent of a session")
     ] = 200_000
-    claude_model: Annotated[str, Row(ModelName(), "the model named when the answer is Claude")] = (
+    claude_model: Annotated[str, Row(ModelName(), "model name that answers give for Claude")] = (
         "claude-sonnet-4.5"
     )
     default_local_model: Annotated[
-        str, Row(ModelName(), "the local model of task types without a mapping")
+        str, Row(ModelName(), "local model for task types without a mapping")
     ] = "qwen2.5-coder:7b"
     input_weight: Annotated[float, Row(_WEIGHT, "what an input token adds to the budget")] = 1.0
     output_weight: Annotated[float, Row(_WEIGHT, "what an output token adds to the budget")] = 1.0
@@ -158,19 +158,19 @@ class Settings(Struct, frozen=True, kw_only=True):
         float,
         Row(
             Number(0, 1),
-            "how much higher Claude's expected success rate must be before a local model is passed over",
+            "how much higher Claude's expected success rate must be for a local model to be passed over",
             is_advanced=True,
         ),
     ] = 0.3
     record_half_life_days: Annotated[
-        float, Row(_DAYS, "age at which an outcome counts half", is_advanced=True)
+        float, Row(_DAYS, "age in days at which an outcome counts half", is_advanced=True)
     ] = 180.0
     record_local_rate: Annotated[
         float,
-        Row(_RATE, "success rate assumed of a local model nothing is known of", is_advanced=True),
+        Row(_RATE, "success rate assumed for a local model without outcomes", is_advanced=True),
     ] = 0.75
     record_claude_rate: Annotated[
-        float, Row(_RATE, "success rate assumed of Claude", is_advanced=True)
+        float, Row(_RATE, "success rate assumed for Claude", is_advanced=True)
     ] = 0.9
     record_local_strength: Annotated[
         float,
@@ -192,7 +192,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         float,
         Row(
             Number(0, 100_000),
-            "for how many tasks the finding of a trial is of use; at 0 only due trials are made",
+            "number of later tasks that a trial's finding is assumed to help; at 0 only overdue trials are made",
             is_advanced=True,
         ),
     ] = 100.0
@@ -200,7 +200,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         float,
         Row(
             _DAYS,
-            "days without an outcome or a trial after which a model that is passed over is due a trial",
+            "days without an outcome or a trial after which a passed-over model gets a trial",
             is_advanced=True,
         ),
     ] = 30.0

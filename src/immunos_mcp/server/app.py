@@ -46,7 +46,7 @@ DESCRIPTION = "Decides which tasks stay with Claude and which go to local Ollama
 INSTRUCTIONS = """\
 Token budget router. Before substantial work (reviewing or generating code, analysis, summaries, \
 debugging) call route_task and obey its answer: provider "claude" means do it yourself; "ollama" \
-means have the named local model do it, with delegate_task where it is there: give it \
+means have the named local model do it, with delegate_task if you have it: give it \
 decision_id and the files in paths. Skip it for trivial replies. Keep decision_id and report \
 how the task went with record_usage (outcome success or failure). Also report your own token \
 counts there if you know them exactly and your client does not report them; never guess. At \

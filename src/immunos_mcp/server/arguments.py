@@ -7,7 +7,8 @@ argument counts as not given, since some clients always send every argument.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
+from itertools import chain
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast, get_args
 
 from pydantic import (
     AfterValidator,
@@ -23,7 +24,7 @@ from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
 from immunos_mcp.domain import MAXIMUM_TOKENS
-from immunos_mcp.errors import InvalidInputError, Problem
+from immunos_mcp.errors import InvalidInputError, Problem, nearest
 from immunos_mcp.rules import names
 from immunos_mcp.rules.setting_kinds import (
     Choice,
@@ -35,7 +36,7 @@ from immunos_mcp.rules.setting_kinds import (
 from immunos_mcp.rules.settings import ROWS, SHORT_NAMES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
     from pydantic.fields import FieldInfo
 
@@ -48,34 +49,27 @@ JsonObject = dict[str, Any]
 ArgumentsModel = TypeVar("ArgumentsModel", bound=BaseModel)
 
 
-def _checked_model(name: str) -> str:
-    try:
-        return names.check_model_name(name)
-    except InvalidInputError as refused:
-        raise PydanticCustomError(
-            "refused", "{expected}", {"expected": refused.problems[0].expected}
-        ) from None
-
-
-def _refusing(name: str, kind: Number | TaskMappings) -> Callable[[object], object]:
-    """Return the kind's check for pydantic, which collects what it refuses."""
+def _check_of(name: str, kind: Number | ModelName | TaskMappings) -> Callable[[object], object]:
+    """Return the kind's check for pydantic, which collects the problems of all arguments."""
 
     def check(value: object) -> object:
         try:
             return kind.check(name, value)
-        except InvalidInputError as refused:
-            expected = ", ".join(
-                f"for {each.field} {each.expected}" if each.field != name else each.expected
-                for each in refused.problems[:5]
-            )
-            raise PydanticCustomError("refused", "{expected}", {"expected": expected}) from None
+        except InvalidInputError as error:
+            raise _collected(error) from None
 
     return check
 
 
+def _collected(error: InvalidInputError) -> PydanticCustomError:
+    return PydanticCustomError("problems", "invalid", {"problems": error.problems[:MOST_PROBLEMS]})
+
+
+MOST_PROBLEMS = 5
+"""Problems of one argument that an error names; a mapping may have hundreds."""
+
 Nothing = SkipJsonSchema[None]
 Tokens = Annotated[int, Field(ge=0, le=MAXIMUM_TOKENS)]
-ModelNameArgument = Annotated[str, AfterValidator(_checked_model)]
 Session = Annotated[str | Nothing, Field(description="Budget session name")]
 
 
@@ -164,8 +158,8 @@ def _settings_arguments() -> type[Arguments]:
 
 
 def _field(name: str, row: Row) -> FieldInfo:
-    names_taken = None if row.short_name is None else AliasChoices(name, row.short_name)
-    return Field(description=row.argument_description, validation_alias=names_taken)
+    accepted = None if row.short_name is None else AliasChoices(name, row.short_name)
+    return Field(description=row.argument_description, validation_alias=accepted)
 
 
 def _type(name: str, kind: Kind) -> Any:
@@ -173,15 +167,15 @@ def _type(name: str, kind: Kind) -> Any:
         case WholeNumber():
             return Annotated[int, Field(ge=kind.lowest, le=kind.highest)]
         case Number():
-            return Annotated[float, AfterValidator(_refusing(name, kind))]
+            return Annotated[float, AfterValidator(_check_of(name, kind))]
         case Choice():
             return Literal[tuple(choice.value for choice in kind.choices)]
         case ModelName():
-            return ModelNameArgument
+            return Annotated[str, AfterValidator(_check_of(name, kind))]
         case TaskMappings():
             entry = WithJsonSchema({"type": ["string", "array", "null"]})
             models = Annotated[str | list[str] | None, entry]
-            return Annotated[dict[str, models], AfterValidator(_refusing(name, kind))]
+            return Annotated[dict[str, models], AfterValidator(_check_of(name, kind))]
 
 
 class UpdateConfigArguments(_settings_arguments()):
@@ -198,8 +192,8 @@ class UpdateConfigArguments(_settings_arguments()):
 
 _COUNT = f"a whole number from 0 to {MAXIMUM_TOKENS}"
 _TEXT = "text"
-_TAKES: Mapping[str, str] = {
-    "task_type": names.TASK_TYPE_TAKES,
+_EXPECTED: Mapping[str, str] = {
+    "task_type": names.TASK_TYPE,
     "classification": "routine, creative or critical",
     "estimated_tokens": _COUNT,
     "input_tokens": _COUNT,
@@ -225,20 +219,17 @@ def parse(model: type[ArgumentsModel], arguments: Mapping[str, object]) -> Argum
     """Check a call's arguments.
 
     Raises:
-        InvalidInputError: it names every argument that cannot be taken, what it got and what it takes.
+        InvalidInputError: it names every invalid argument, what it must be and what it was.
     """
     known = {*model.model_fields, *SHORT_NAMES}
     given = {
         name: value for name, value in arguments.items() if value is not None or name not in known
     }
-    takes_names = f"no such argument; there are {', '.join(model.model_fields)}"
-    unspeakable = [name for name in given if not name.isascii() and not names.is_printable(name)]
-    if unspeakable:
-        raise InvalidInputError(
-            *(Problem(_short(name), given[name], takes_names) for name in unspeakable)
-        )
+    unprintable = [name for name in given if not name.isascii() and not names.is_printable(name)]
+    if unprintable:
+        raise InvalidInputError(*(_no_such(name, given[name], model) for name in unprintable))
     twice = [
-        Problem(short, given[short], f"nothing beside {name}, which is the same")
+        Problem(short, given[short], message=f"{short}: cannot be used with {name}, its full name")
         for short, name in SHORT_NAMES.items()
         if model is UpdateConfigArguments and short in given and name in given
     ]
@@ -246,17 +237,51 @@ def parse(model: type[ArgumentsModel], arguments: Mapping[str, object]) -> Argum
         raise InvalidInputError(*twice)
     try:
         return model.model_validate(given)
-    except ValidationError as refused:
-        problems: dict[str, Problem] = {}
-        for error in refused.errors(include_url=False, include_context=False):
-            field = str(error["loc"][0])
-            if error["type"] == "extra_forbidden":
-                problems[field] = Problem(_short(field), given[field], takes_names)
-            else:
-                name = SHORT_NAMES.get(field, field)
-                takes = error["msg"] if error["type"] == "refused" else _TAKES.get(name, _TEXT)
-                problems.setdefault(field, Problem(field, given.get(field), takes))
-        raise InvalidInputError(*problems.values()) from None
+    except ValidationError as invalid:
+        raise InvalidInputError(*_problems(invalid, model, given)) from None
+
+
+def _problems(
+    invalid: ValidationError, model: type[BaseModel], given: Mapping[str, object]
+) -> Iterable[Problem]:
+    """Return what is wrong with each argument, in the order found."""
+    found: dict[str, tuple[Problem, ...]] = {}
+    for error in invalid.errors(include_url=False):
+        field = str(error["loc"][0])
+        if error["type"] == "problems":
+            found[field] = tuple(
+                each._replace(field=field) if each.field == SHORT_NAMES.get(field) else each
+                for each in error["ctx"]["problems"]
+            )
+        elif error["type"] == "extra_forbidden":
+            found[field] = (_no_such(field, given[field], model),)
+        else:
+            found.setdefault(field, (_problem(field, given.get(field), model),))
+    return chain.from_iterable(found.values())
+
+
+def _problem(field: str, got: object, model: type[BaseModel]) -> Problem:
+    name = SHORT_NAMES.get(field, field)
+    close = nearest(got, _literals(model.model_fields[name].annotation))
+    return Problem(field, got, _EXPECTED.get(name, _TEXT), close)
+
+
+def _literals(annotation: object) -> Iterator[str]:
+    """Yield the strings that an annotation lists."""
+    for each in get_args(annotation):
+        if isinstance(each, str):
+            yield each
+        else:
+            yield from _literals(each)
+
+
+def _no_such(field: str, got: object, model: type[BaseModel]) -> Problem:
+    known = [*model.model_fields]
+    close = nearest(field, known)
+    hint = f"the arguments are {', '.join(known)}" if close is None else f"did you mean {close}?"
+    shown_name = _short(field)
+    message = f"{shown_name}: no such argument ({hint})"
+    return Problem(shown_name, got, f"one of {', '.join(known)}", close, message)
 
 
 def _short(field: str) -> str:

@@ -28,6 +28,8 @@ RECORDED_FILE = Path(__file__).with_name("recorded_answers.json")
 
 STATELESS_VERSION = "2026-07-28"
 LISTS = ("tools/list", "resources/list", "prompts/list")
+LISTEN = "subscriptions/listen"
+ACKNOWLEDGED = "notifications/subscriptions/acknowledged"
 
 _META = "io.modelcontextprotocol/"
 _ENVELOPE = {f"{_META}protocolVersion", f"{_META}clientInfo", f"{_META}clientCapabilities"}
@@ -127,10 +129,14 @@ class Opening:
         if request is None or result is None:
             self._is_too_late |= request is None or request.meta is None
             return Handled()
-        answer = {"jsonrpc": "2.0", "id": request.request_id, "result": result}
+        answer: JsonObject = {"jsonrpc": "2.0", "id": request.request_id, "result": result}
+        if request.method == LISTEN:
+            # No result: that comes when the client listens no more.
+            answer = {"jsonrpc": "2.0", "method": ACKNOWLEDGED, "params": result}
         encoded = json.dumps(answer, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
-        # The server's connection begins with the handshake, whoever answers it.
-        return Handled(encoded, request.method == "initialize", is_urgent=False)
+        # The server's connection begins with the handshake, and it is the server that listens.
+        is_for_server = request.method in {"initialize", LISTEN}
+        return Handled(encoded, is_for_server, is_urgent=False)
 
     def _result(self, answers: RecordedAnswers, request: _Request) -> JsonObject | None:
         if request.meta is not None:
@@ -183,9 +189,9 @@ def _request(message: Json) -> _Request | None:
 
 
 def _stateless_result(answers: RecordedAnswers, request: _Request) -> JsonObject | None:
-    """Answer a request that carries its whole envelope, and nothing beside it."""
+    """Answer a request that carries its whole envelope."""
     meta = cast("JsonObject", request.meta)
-    if request.params.keys() != {"_meta"} or meta.keys() != _ENVELOPE:
+    if meta.keys() != _ENVELOPE:
         return None
     if meta[f"{_META}protocolVersion"] != STATELESS_VERSION:
         return None
@@ -193,7 +199,20 @@ def _stateless_result(answers: RecordedAnswers, request: _Request) -> JsonObject
         return None
     if not _are_capabilities(meta[f"{_META}clientCapabilities"]):
         return None
-    return answers[STATELESS_VERSION].get(request.method)
+    result = answers[STATELESS_VERSION].get(request.method)
+    if request.method == LISTEN and result is not None:
+        return _acknowledged(result, request)
+    return result if request.params.keys() == {"_meta"} else None
+
+
+def _acknowledged(offered: JsonObject, request: _Request) -> JsonObject | None:
+    """Acknowledge that a client listens to some of what there is to listen to, and nothing else."""
+    wanted = request.params.get("notifications")
+    if request.params.keys() != {"_meta", "notifications"} or not isinstance(wanted, dict):
+        return None
+    if not wanted or any(flag is not True or name not in offered for name, flag in wanted.items()):
+        return None
+    return {"_meta": {f"{_META}subscriptionId": request.request_id}, "notifications": wanted}
 
 
 def _is_id(value: Json) -> bool:

@@ -26,7 +26,7 @@ async def get_prompt(_context: object, params: mcp.GetPromptRequestParams) -> mc
         raise MCPError(mcp.INVALID_PARAMS, f"Unknown prompt: {params.name[:64]!a}")
     task = (params.arguments or {}).get("task", "").strip()
     if not task:
-        raise MCPError(mcp.INVALID_PARAMS, "task: got nothing, takes what to do")
+        raise MCPError(mcp.INVALID_PARAMS, "task: is required; must be a description of the task")
     request = (
         "Have a local model do the following with delegate_task, and tell me its result. Give the"
         f" files it is about in paths and do not read them yourself.\n\n{task}"

@@ -23,6 +23,7 @@ from immunos_mcp.ledger.connections.threaded import ThreadedSqliteLedger
 from immunos_mcp.router import Router
 from immunos_mcp.server.app import build_server
 from immunos_mcp.server.opening import (
+    LISTEN,
     LISTS,
     RECORDED_FILE,
     STATELESS_VERSION,
@@ -30,12 +31,13 @@ from immunos_mcp.server.opening import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from mcp.server.lowlevel import Server
 
     from immunos_mcp.server.opening import JsonObject, RecordedAnswers
 
+LISTENED_TO = ("toolsListChanged", "promptsListChanged", "resourcesListChanged")
 CLIENT = {"name": "recording", "version": "1"}
 ENVELOPE: JsonObject = {
     "io.modelcontextprotocol/protocolVersion": STATELESS_VERSION,
@@ -88,7 +90,7 @@ def listing_server(*, delegate: bool) -> Server[dict[str, Any]]:
 
 async def answers_of(server: Server[dict[str, Any]]) -> RecordedAnswers:
     """Return what a server answers to each opening; what it answers with an error is left out."""
-    openings = {
+    openings: dict[str, dict[str, Mapping[str, object]]] = {
         protocol: {
             "initialize": {"protocolVersion": protocol, "capabilities": {}, "clientInfo": CLIENT},
             **{method: {} for method in LISTS},
@@ -106,16 +108,21 @@ async def answers_of(server: Server[dict[str, Any]]) -> RecordedAnswers:
             for method, result in zip(requests, answered, strict=True)
             if result is not None
         }
+    everything = {"_meta": ENVELOPE, "notifications": dict.fromkeys(LISTENED_TO, True)}
+    (acknowledged,) = await results_of(server, [(LISTEN, everything)])
+    assert acknowledged is not None
+    answers[STATELESS_VERSION][LISTEN] = cast("JsonObject", acknowledged["notifications"])
     return answers
 
 
 async def results_of(
-    server: Server[dict[str, Any]], requests: Sequence[tuple[str, JsonObject]]
+    server: Server[dict[str, Any]], requests: Sequence[tuple[str, Mapping[str, object]]]
 ) -> list[JsonObject | None]:
     """Put requests to a server, one after the other, on a connection of their own.
 
     Returns:
-        The result of each as it is on the wire; ``None`` for one that was answered with an error.
+        The result of each as it is on the wire; ``None`` for one that was answered with an error;
+        the parameters of the acknowledgement for one that begins to listen.
     """
     to_server, server_reads = anyio.create_memory_object_stream[SessionMessage | Exception](1)
     server_writes, from_server = anyio.create_memory_object_stream[SessionMessage](1)
@@ -131,7 +138,11 @@ async def results_of(
                 await to_server.send(SessionMessage(request))
                 answer = (await from_server.receive()).message
                 dumped = json.loads(answer.model_dump_json(by_alias=True, exclude_unset=True))
-                answered.append(dumped.get("result"))
+                answered.append(dumped.get("result", dumped.get("params")))
+            to_server.close()
+            # Whatever ends with the connection, such as listening, is still answered.
+            async for _ in from_server:
+                pass
     return answered
 
 

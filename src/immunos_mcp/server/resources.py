@@ -1,4 +1,4 @@
-"""The resources: what is listed, what reading one returns, and who is told when one changes."""
+"""The resources: their listing, their content, and notifications of changes."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ RESOURCES = [
         uri=STATUS_URI,
         name="status",
         title="Budget status",
-        description="Where the budget session stands.",
+        description="Status of the budget session.",
         mime_type=JSON,
     ),
     mcp.Resource(
         uri=CONFIG_URI,
         name="config",
         title="Settings",
-        description="The settings in force.",
+        description="The current settings.",
         mime_type=JSON,
     ),
 ]
@@ -43,7 +43,7 @@ TEMPLATES = [
         uri_template=SESSION_STATUS_TEMPLATE,
         name="session_status",
         title="Status of a named session",
-        description="Where a named budget session stands.",
+        description="Status of a named budget session.",
         mime_type=JSON,
     )
 ]
@@ -94,7 +94,7 @@ class Resources:
     async def subscribe(
         self, context: Context, params: mcp.SubscribeRequestParams
     ) -> mcp.EmptyResult:
-        """Start telling a client of the handshake era when a resource changes."""
+        """Start notifying a client of the handshake era when a resource changes."""
         uri = str(params.uri)
         if uri != CONFIG_URI and session_of(uri, self._default_session) is None:
             raise _unknown(uri)
@@ -104,7 +104,7 @@ class Resources:
     async def unsubscribe(
         self, context: Context, params: mcp.UnsubscribeRequestParams
     ) -> mcp.EmptyResult:
-        """Stop telling a client of the handshake era."""
+        """Stop notifying a client of the handshake era."""
         self._notifier.unsubscribe_client(context.session, str(params.uri))
         return mcp.EmptyResult()
 

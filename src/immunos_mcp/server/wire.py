@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import anyio
 import mcp_types as mcp
@@ -21,6 +21,7 @@ from mcp.shared.message import SessionMessage
 from pydantic import ValidationError
 from pydantic_core import from_json
 
+from immunos_mcp.server.opening import ACKNOWLEDGED, LISTEN
 from immunos_mcp.server.standard_streams import LONGEST_LINE
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
     from mcp.server.lowlevel import Server
 
-    from immunos_mcp.server.opening import Json
+    from immunos_mcp.server.opening import Json, JsonObject
     from immunos_mcp.server.standard_streams import Line, StandardInput, StandardOutput
 
 RequestId: TypeAlias = int | str
@@ -38,6 +39,7 @@ GRACE_SECONDS = 5.0
 
 _REQUEST_ID = re.compile(rb'"id"\s*:\s*(-?[0-9]{1,18}|"[^"\\]{0,200}")')
 _CANCELLED = "notifications/cancelled"
+_SUBSCRIPTION = "io.modelcontextprotocol/subscriptionId"
 _VERSION = "io.modelcontextprotocol/protocolVersion"
 
 
@@ -124,7 +126,7 @@ class Wire:
             self._owners[message.id] = run
             if line.is_answered:
                 self._answered_before.add(message.id)
-            elif message.method != "subscriptions/listen":
+            elif message.method != LISTEN:
                 self._awaited.add(message.id)
             return run
         if isinstance(message, mcp.JSONRPCNotification) and message.method == _CANCELLED:
@@ -143,15 +145,22 @@ class Wire:
 
     def _is_answered_before(self, message: mcp.JSONRPCMessage) -> bool:
         """Settle the request that a message answers; return whether it was answered early."""
-        if not isinstance(message, mcp.JSONRPCResponse | mcp.JSONRPCError):
+        if isinstance(message, mcp.JSONRPCNotification):
+            if message.method != ACKNOWLEDGED:
+                return False
+            meta = cast("JsonObject", (message.params or {}).get("_meta", {}))
+            request_id = meta.get(_SUBSCRIPTION)
+        elif isinstance(message, mcp.JSONRPCResponse | mcp.JSONRPCError):
+            request_id = message.id
+            if request_id is not None:
+                self._owners.pop(request_id, None)
+                self._awaited.discard(request_id)
+        else:
             return False
-        if message.id is None or message.id not in self._owners:
+        if not isinstance(request_id, int | str) or request_id not in self._answered_before:
             return False
-        del self._owners[message.id]
-        self._awaited.discard(message.id)
-        was_before = message.id in self._answered_before
-        self._answered_before.discard(message.id)
-        return was_before
+        self._answered_before.remove(request_id)
+        return True
 
     def _refuse(self, request_id: Json, code: int, text: str) -> None:
         is_known = isinstance(request_id, str | int | float) and not isinstance(request_id, bool)

@@ -218,7 +218,8 @@ def test_lines_of_other_kinds_and_broken_bytes_are_passed_over(desk: Desk) -> No
         stream.write(b"\xff\xfe\x00 broken\n")
     append(file, Answer("m1", 10))
     status = desk.status()
-    assert (status.session_tokens, status.unread_lines) == (10, None)
+    assert (status.session_tokens, status.kept_local_tokens) == (10, 0)
+    assert status.unread_lines is None
 
 
 def test_links_are_not_followed(desk: Desk, tmp_path: Path) -> None:
@@ -566,3 +567,45 @@ def test_a_repeat_of_a_report_that_is_kept_says_again_that_it_does_not_count(des
             )
         )
         assert (answer.repeated, answer.counted) == (repeated, False)
+
+
+@pytest.mark.parametrize("ahead", [timedelta(hours=2), timedelta(days=400)])
+@pytest.mark.parametrize("who", ["the same server", "another process"])
+def test_a_clock_that_was_ahead_once_does_not_silence_measurement(
+    tmp_path: Path, ahead: timedelta, who: str
+) -> None:
+    desk = Desk(tmp_path)
+    file = transcript(desk.projects)
+    append(file, Answer("early", 1, at=NOON))
+    desk.now = NOON + ahead
+    desk.begin()
+    assert desk.tokens() == 0
+    desk.now = NOON + timedelta(minutes=1)
+    if who == "another process":
+        desk.router = desk.another_router()
+    assert desk.tokens() == 0
+    append(file, Answer("m1", 10, at=NOON + timedelta(minutes=2)))
+    desk.now = NOON + timedelta(minutes=3)
+    assert desk.tokens() == 10
+    assert desk.status().started_at == NOON + timedelta(minutes=1)
+    desk.ledger.close()
+
+
+def test_what_was_left_out_while_the_clock_was_ahead_counts_later(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    file = transcript(desk.projects)
+    desk.now = NOON + timedelta(hours=2)
+    desk.begin()
+    append(file, Answer("m1", 10, at=NOON + timedelta(minutes=2)))
+    assert desk.tokens() == 0
+    desk.now = NOON + timedelta(minutes=1)
+    assert desk.tokens() == 10
+    desk.ledger.close()
+
+
+def test_a_pace_measured_while_the_clock_was_ahead_is_forgotten(desk: Desk) -> None:
+    append(transcript(desk.projects), Answer("m1", 100_000, at=AFTER + timedelta(days=1)))
+    assert desk.tokens() == 100_000
+    append(transcript(desk.projects), Answer("m2", 50_000, at=AFTER))
+    assert desk.status().session_tokens == 150_000
+    assert (desk.status().tokens_per_minute or 0) > 100

@@ -198,13 +198,13 @@ def test_a_ledger_that_is_none_is_a_failure_and_an_empty_one_is_not(
             "INSERT INTO settings VALUES ('session_limit', 'many', 'x')",
             "settings",
             "fail",
-            "(got 'many')",
+            "session_limit: must be a whole number from 1 to",
         ),
         (
             "INSERT INTO immunos_mcp_transcript VALUES ('/x', 1, 1, 1, 1, 1, 7, '')",
             "transcripts",
             "warn",
-            "7 transcript lines with usage could not be read",
+            "7 transcript lines with usage could not be read: /x",
         ),
         (
             "UPDATE immunos_mcp_session SET started_at = '2999-01-01T00:00:00.000Z'",
@@ -405,12 +405,15 @@ def test_a_ledger_on_a_network_is_a_failure(home: Path, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ({"args": ["--nonsense"]}, "unrecognized arguments: --nonsense"),
-        ({"args": ["--db"]}, "argument --db: expected one argument"),
-        ({"args": ["status"]}, "takes no command: without one it serves"),
-        ({"args": ["--help"]}, "this ends at once"),
-        ({"args": ["--session", "a\nb"]}, "--session: must be"),
-        ({"env": {"IMMUNOS_TRANSCRIPTS": "maybe"}}, "IMMUNOS_TRANSCRIPTS: must be"),
+        ({"args": ["--nonsense"]}, "unknown option '--nonsense'"),
+        ({"args": ["--db"]}, "--db: needs a value"),
+        ({"args": ["status"]}, "serves only without a command (got status)"),
+        ({"args": ["--help"]}, "prints something and exits"),
+        ({"args": ["--session", "a\nb"]}, "--session: must be 1 to 64"),
+        (
+            {"env": {"IMMUNOS_TRANSCRIPTS": "maybe"}},
+            "IMMUNOS_TRANSCRIPTS: must be on or off (got 'maybe')",
+        ),
     ],
 )
 def test_arguments_that_the_server_would_refuse_are_a_failure(
@@ -470,7 +473,7 @@ def test_hooks_count_in_whatever_group_they_are(home: Path, program: Path) -> No
     [
         ({}, "ok", "on: requests outside transcripts count too"),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4999"}, "ok", "on"),
-        ({"OTEL_LOGS_EXPORTER": "console"}, "warn", "goes elsewhere: OTEL_LOGS_EXPORTER=console"),
+        ({"OTEL_LOGS_EXPORTER": "console"}, "warn", "sent elsewhere: OTEL_LOGS_EXPORTER=console"),
         ({"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, "warn", "OTEL_EXPORTER_OTLP_PROTOCOL=grpc"),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": None}, "warn", "ENDPOINT not set"),
     ],

@@ -82,7 +82,7 @@ def test_a_client_is_set_up_once_and_undone_to_the_last_byte(home: Path, client:
     started = entry(home, client)
     assert Path(started["command"]).is_absolute()
     assert started.get("alwaysLoad") is (True if client == "claude-code" else None)
-    assert run(home, client, "--yes").stdout == f"{client} is set up already\n"
+    assert run(home, client, "--yes").stdout == f"{client} is already set up\n"
     assert tree(home) == set_up
     assert run(home, client, "--uninstall", "--yes").stdout.endswith(
         f"{client} is no longer set up; restart it\n"
@@ -119,7 +119,7 @@ def test_folders_that_are_made_are_private(home: Path) -> None:
 
 def test_where_nobody_can_be_asked_nothing_is_applied_unasked(home: Path) -> None:
     refused = run(home, "cursor", code=2)
-    assert "--yes to apply it or --print only to see it" in refused.stderr
+    assert "install needs --yes to apply the changes, or --print to show them" in refused.stderr
     assert tree(home) == {}
 
 
@@ -299,7 +299,7 @@ def test_telemetry_is_switched_on_only_when_asked_and_taken_out_again(home: Path
     file.parent.mkdir()
     file.write_text('{"env": {"OTEL_LOGS_EXPORTER": "console"}}', encoding="utf-8")
     shown = run(home, "claude-code", "--yes", "--telemetry").stdout
-    assert "OTEL_LOGS_EXPORTER is set already and stays as it is" in shown
+    assert "OTEL_LOGS_EXPORTER is already set and stays unchanged" in shown
     assert read(file)["env"] == {**TELEMETRY, "OTEL_LOGS_EXPORTER": "console"}
     held = read(file)
     file.write_text(json.dumps({**held, "model": "opus"}), encoding="utf-8")
@@ -385,7 +385,7 @@ def test_where_the_plugin_is_only_the_status_line_is_added(home: Path) -> None:
     assert held.pop("statusLine")["command"].endswith("immunos-mcp statusline")
     assert held == mine
     assert not (home / ".claude.json").exists()
-    assert run(home, "claude-code", "--yes").stdout.endswith("claude-code is set up already\n")
+    assert run(home, "claude-code", "--yes").stdout.endswith("claude-code is already set up\n")
 
 
 def test_each_configuration_folder_of_claude_code_is_undone_by_itself(home: Path) -> None:
@@ -430,7 +430,7 @@ def test_another_ones_copy_of_the_same_name_is_not_overwritten(home: Path) -> No
     file.with_name("mcp.json.immunos-backup").write_text("theirs", encoding="utf-8")
     before = tree(home)
     shown = run(home, "cursor", "--yes").stdout
-    assert f"As it was before: {file}.immunos-backup-2\n" in shown
+    assert f"Backup: {file}.immunos-backup-2\n" in shown
     run(home, "cursor", "--uninstall", "--yes")
     assert tree(home) == before
 
@@ -632,7 +632,8 @@ def test_codex_is_set_up_whichever_way_its_servers_are_spelled(
     held = tomllib.loads(before.decode("utf-8-sig"))["mcp_servers"]
     install.apply(install.plan_install(codex, files))
     written = files[0].file.read_bytes()
-    ours: dict[str, Any] = {**held.get("immunos", {}), "command": "/bin/immunos-mcp", "args": []}
+    entry: dict[str, Any] = {"command": "/bin/immunos-mcp", "args": [], "required": True}
+    ours: dict[str, Any] = {**held.get("immunos", {}), **entry}
     there = tomllib.loads(written.decode("utf-8-sig"))["mcp_servers"]
     assert there == {**held, "immunos": ours}
     assert (written[:3], b"\r\n" in written) == (before[:3], b"\r\n" in before)

@@ -40,7 +40,13 @@ from immunos_mcp.ledger import schema
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
 from immunos_mcp.ledger.connections.threaded import ThreadedSqliteLedger
 from immunos_mcp.ledger.decisions import decide, newest_decisions
-from immunos_mcp.ledger.measured_usage import ingest, ingest_requests, reading_state, unread_lines
+from immunos_mcp.ledger.measured_usage import (
+    forget_future,
+    ingest,
+    ingest_requests,
+    reading_state,
+    unread_lines,
+)
 from immunos_mcp.ledger.plan_limits import plan_usage, record_plan_usage
 from immunos_mcp.ledger.reported_usage import record_usage
 from immunos_mcp.ledger.session_snapshots import session_snapshot
@@ -93,6 +99,7 @@ OPERATIONS: dict[str, Callable[[SqliteLedger], Coroutine[Any, Any, object]]] = {
     "revisions": lambda ledger: ledger.read(session_revisions),
     "open_session": lambda ledger: ledger.write(open_session, "new", NOW),
     "reading_state": lambda ledger: ledger.read(reading_state, NOW),
+    "forget_future": lambda ledger: ledger.write(forget_future, NOW),
     "ingest": lambda ledger: ledger.write(ingest, [MeasuredUsage("m1", NOW, "claude-x", 1)]),
     "ingest_requests": lambda ledger: ledger.write(
         ingest_requests, [RequestUsage("r1", NOW, "claude-x", TokenCounts(1))]
@@ -111,6 +118,7 @@ WRITES = (
     "change_settings",
     "unset_settings",
     "open_session",
+    "forget_future",
     "ingest",
     "ingest_requests",
     "record_plan_usage",
@@ -334,7 +342,7 @@ def test_a_server_that_ends_after_a_failed_opening_ends_without_a_traceback(home
     assert (done.returncode, done.stderr) == (0, "")
 
 
-DAMAGED = "is damaged; restore a backup, or move it away to start a new one"
+DAMAGED = "is damaged; run `immunos-mcp doctor --repair`, which keeps a copy"
 
 
 def damage_a_page(file: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sqlite3
@@ -38,6 +39,14 @@ NEXT_STEP = (
     "ALTER TABLE immunos_mcp_usage ADD COLUMN cost REAL",
     "CREATE TABLE immunos_mcp_extra (extra_id INTEGER PRIMARY KEY) STRICT",
 )
+FROZEN = (
+    "f0a78fc8c12f404b586e8d02d7d8c7c97b3ce7e28c6d542750400fefd0915876",
+    "44b4e6d5bd43b6ad06417ad12beef21396cd4f5faeb001e2a990cc047319a65a",
+    "9db12348d9e56b15d453ad413263f72dc0ba90c27f2eccf069b67f9da933a628",
+    "6625e7238cf9c6082e81a1ba36cfaae46a94fe47b435a0e1f8e83820386a6853",
+)
+"""SHA-256 of each step's statements. A step that has landed never changes: ledgers have it."""
+
 SCHEMA = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name"
 
 OLD_IMMUNOS = (
@@ -463,3 +472,11 @@ def test_decisions_under_the_same_settings_share_one_policy_row_and_others_get_t
         300_000,
     ]
     assert len(policies) == 2
+
+
+def test_migrations_are_frozen() -> None:
+    digests = tuple(
+        hashlib.sha256("\0".join(statements).encode()).hexdigest() for statements in schema.STEPS
+    )
+    assert digests[: len(FROZEN)] == FROZEN, "a step has changed that ledgers have already applied"
+    assert len(digests) == len(FROZEN), "add the digest of the new step to FROZEN"

@@ -6,7 +6,7 @@ import re
 import signal
 import subprocess
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 import examples
@@ -281,7 +281,7 @@ def test_a_rehearsal_says_how_much_and_changes_nothing(home: Path) -> None:
     assert (answer["decisions"], answer["usage_records"], answer["dry_run"]) == (1, 0, True)
     assert wire.dump(file) == before
     done = wire.run(home, "prune", "--keep-days", "30")
-    assert "Summed up 1 decisions and 0 usage records from before" in done.stdout
+    assert "Compacted 1 decisions and 0 usage records from before" in done.stdout
     assert [entry["decision_id"] for entry in wire.run_json(home, "history")] == [2]
 
 
@@ -313,7 +313,18 @@ def test_a_pruning_without_room_says_so_and_changes_nothing(
 def test_days_that_cannot_be_kept_are_refused(home: Path, days: str) -> None:
     done = wire.run(home, "prune", f"--keep-days={days}")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "a whole number" in done.stderr
+    assert "must be a whole number" in done.stderr
+
+
+@pytest.mark.parametrize("is_dry_run", [False, True])
+def test_records_are_cut_at_midnight_utc_whatever_the_time_and_zone(
+    tmp_path: Path, is_dry_run: bool
+) -> None:
+    india = timezone(timedelta(hours=5, minutes=30))
+    now = datetime(2026, 1, 10, 2, 30, 7, 123_456, tzinfo=india)
+    with InlineSqliteLedger(tmp_path / "ledger.db") as ledger:
+        pruned = run_sync(Archive(ledger, lambda: now).prune(1, dry_run=is_dry_run))
+    assert pruned.before == datetime(2026, 1, 8, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("days", [0, -1, 36_501])

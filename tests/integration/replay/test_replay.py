@@ -245,10 +245,10 @@ def test_settings_that_do_not_fit_the_past_change_those_in_force(home: Path) -> 
     ("arguments", "words"),
     [
         (("--set", "warning_threshold=190000"), "at most token_auto_switch_threshold"),
-        (("--set", "nonsense=1"), "nonsense"),
-        (("--set", "session_limit"), "NAME=VALUE"),
-        (("--since", "yesterday"), "a date or time"),
-        (("--limit", "0"), "a whole number from 1"),
+        (("--set", "nonsense=1"), "unknown setting 'nonsense' (known: "),
+        (("--set", "session_limit"), "must be NAME=VALUE"),
+        (("--since", "yesterday"), "must be a date or time"),
+        (("--limit", "0"), "must be a whole number from 1"),
     ],
 )
 def test_what_cannot_be_replayed_is_refused(
@@ -271,8 +271,8 @@ def test_a_replay_is_laid_out_for_people(home: Path) -> None:
     wire.run(home, "route", "--task-type", "debug", "--classification", "routine")
     shown = wire.run(home, "replay", "--set", "task_mappings.debug=" + SMALL).stdout.splitlines()
     assert shown == [
-        "1 decisions, 1 would have named another model: 0 from Claude to Ollama, 0 from Ollama to Claude",
-        "Claude would have kept 0 budget tokens and spent 0 more",
+        "1 decisions, 1 would change: 0 from Claude to Ollama, 0 from Ollama to Claude",
+        "Claude would have saved 0 budget tokens and spent 0 more",
         "",
         "model             decisions  would have been",
         "qwen2.5-coder:7b  1          0",

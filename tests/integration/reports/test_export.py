@@ -287,7 +287,7 @@ def test_a_disk_that_is_full_is_said_and_not_blamed_on_the_ledger(home: Path, fi
         told
         == (
             f"immunos-mcp: standard output cannot be written ({os.strerror(28)}); "
-            "free some space or name another file\n"
+            "free some space or choose another file\n"
         ).encode()
     )
 

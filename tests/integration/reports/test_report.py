@@ -115,7 +115,7 @@ def test_since_leaves_out_what_was_before(used: Path) -> None:
     assert wire.run_json(used, "report", "--since", future)["budget_tokens"] == 0
     said(used, "reset")
     assert wire.run_json(used, "report", "--since", "2020-01-01")["budget_tokens"] == 152_007
-    assert "a date or time" in refused(used, "report", "--since", "soon")
+    assert "--since: must be a date or time, such as" in refused(used, "report", "--since", "soon")
 
 
 def test_an_empty_ledger_gets_help_in_place_of_charts(home: Path) -> None:
@@ -144,16 +144,14 @@ def test_output_is_private_and_replaces_reports_alone(used: Path) -> None:
     assert json.loads(file.read_text(encoding="utf-8"))["budget_tokens"] == 152_007
     diary = used / "diary"
     diary.write_text("Dear diary", encoding="utf-8")
-    assert refused(used, "report", "--output", "diary").endswith(
-        "must be a new file or an earlier report; this file exists and is not a report"
-        f" (got '{diary}')\n"
-    )
+    expected = "a new file or an earlier report; this file exists and is not a report (got "
+    assert f"--output: must be {expected}" in refused(used, "report", "--output", "diary")
     assert diary.read_text(encoding="utf-8") == "Dear diary"
     link = used / "link"
     link.symlink_to(file)
     assert "--output" in refused(used, "report", "--output", "link")
     assert "a file in an existing folder" in refused(used, "report", "--output", "no/where")
-    assert "a file of a printable name" in refused(used, "report", "--output", "a\nb")
+    assert "a file with a printable name" in refused(used, "report", "--output", "a\nb")
     assert sorted(path.name for path in used.iterdir()) == [".immunos", "diary", "link", "mine"]
 
 
@@ -188,16 +186,16 @@ def test_open_without_a_browser_names_the_page_that_was_written(used: Path) -> N
 
 def test_open_where_no_page_can_be_kept_says_what_to_give(used: Path) -> None:
     (used / ".immunos" / "db" / "reports").write_text("in the way", encoding="utf-8")
-    assert "--output FILE" in refused(used, "report", "--open")
+    assert "name a file with --output" in refused(used, "report", "--open")
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--open", "--format", "csv"], "--open"),
-        (["--json", "--format", "csv"], "--json"),
-        (["--format", "pdf"], "'pdf'"),
-        (["--output", ""], "a file of a printable name"),
+        (["--open", "--format", "csv"], "--format: must be html with --open (got 'csv')"),
+        (["--json", "--format", "csv"], "--format: must be json with --json (got 'csv')"),
+        (["--format", "pdf"], "--format: must be text, json, csv or html (got 'pdf')"),
+        (["--output", ""], "--output: must be a file with a printable name"),
     ],
 )
 def test_options_that_contradict_each_other_are_wrong_usage(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,18 +28,18 @@ class Bad:
     fine: wire.JsonObject
     name: str
     values: tuple[object, ...]
-    takes: str
+    expected: str
 
 
 WORD = "x" * 10_000_000
-COUNT = f"takes a whole number from 0 to {MAXIMUM_TOKENS}"
-THRESHOLD = f"takes a whole number from 1 to {MAXIMUM_TOKENS}"
-WEIGHT = "takes a number from 0 to 100 in steps of 0.001"
-MODEL = "takes a model name"
-DECISION = "takes the decision_id of a route_task answer"
-LOCAL = "takes a local model, not one of Claude's"
+COUNT = f"must be a whole number from 0 to {MAXIMUM_TOKENS}"
+THRESHOLD = f"must be a whole number from 1 to {MAXIMUM_TOKENS}"
+WEIGHT = "must be a number from 0 to 100 in steps of 0.001"
+MODEL = "must be a model name"
+DECISION = "must be the decision_id of a route_task answer"
+LOCAL = "must be a local model, not one of Claude's"
 PRINTABLE = "printable characters"
-TEXT = "takes "
+TEXT = "must be "
 NO_LIST: list[object] = []
 NO_OBJECT: dict[str, object] = {}
 TOKENS: wire.JsonObject = {"model": CLAUDE, "input_tokens": 1, "output_tokens": 1}
@@ -47,7 +48,7 @@ NUMBERS: tuple[object, ...] = (
     -1, 2**63, 2**70, -(2**70), 10**4000, MAXIMUM_TOKENS + 1, 1.5, 1e300, True, False, "5", "",
     NO_LIST, NO_OBJECT, [5], float("nan"), float("inf"),
 )  # fmt: skip
-PERCENT = "takes a whole percentage from 1 to 100, or 0 for off"
+PERCENT = "must be a whole percentage from 1 to 100, or 0 for off"
 INVISIBLE: tuple[object, ...] = (
     "", " ", "\t", "a\x00b", "a\nb", "\x1b[31m", "\u202ea", "a\u200b", "\ufeff", "\ue000",
     "\U000e0001", "\u0378",
@@ -66,12 +67,12 @@ MAPPINGS: tuple[object, ...] = (
 BAD = (
     Bad("route_task", TASK, "classification",
         ("Routine", "urgent", "", "routine ", "ROUTINE", WORD, None, *NO_TEXT),
-        "takes routine, creative or critical"),
+        "must be routine, creative or critical"),
     Bad("route_task", TASK, "task_type",
         (*NAMES, *NO_TEXT, None, "___", "?!", "🦉", "x_" * 33, "ﷺ" * 10),
-        f"takes 1 to 64 {PRINTABLE}"),
+        f"must be a task type of 1 to 64 {PRINTABLE}"),
     Bad("route_task", TASK, "estimated_tokens", NUMBERS, COUNT),
-    Bad("route_task", TASK, "explain", (0, 1, "true", 1.0, NO_LIST), "takes true or false"),
+    Bad("route_task", TASK, "explain", (0, 1, "true", 1.0, NO_LIST), "must be true or false"),
     Bad("record_usage", TOKENS, "input_tokens", (*NUMBERS, None), COUNT),
     Bad("record_usage", TOKENS, "output_tokens", (*NUMBERS, None), COUNT),
     Bad("record_usage", TOKENS, "cache_creation_input_tokens", NUMBERS, COUNT),
@@ -80,34 +81,35 @@ BAD = (
     Bad("record_usage", TOKENS, "decision_id",
         (0, -1, 2, 2**63 - 1, 2**63, 2**70, 1.0, True, "1", NO_LIST, NO_OBJECT), DECISION),
     Bad("record_usage", {**TOKENS, "decision_id": 1}, "outcome",
-        ("ok", "Success", "", WORD, *NO_TEXT), "takes success or failure"),
-    Bad("record_usage", TOKENS, "outcome", ("success", "failure"), "takes a decision_id with it"),
+        ("ok", "Success", "", WORD, *NO_TEXT), "must be success or failure"),
+    Bad("record_usage", TOKENS, "outcome", ("success", "failure"), "needs a decision_id"),
     Bad("record_usage", TOKENS, "request_id", (*INVISIBLE, WORD, "x" * 201),
-        f"takes 1 to 200 {PRINTABLE}"),
+        f"must be 1 to 200 {PRINTABLE}"),
     Bad("record_usage", TOKENS, "request_id", NO_TEXT, TEXT),
-    Bad("reset_session", {}, "reason", (*INVISIBLE, WORD, "x" * 501), f"takes 1 to 500 {PRINTABLE}"),
+    Bad("reset_session", {}, "reason", (*INVISIBLE, WORD, "x" * 501), f"must be 1 to 500 {PRINTABLE}"),
     Bad("reset_session", {}, "reason", NO_TEXT, TEXT),
     Bad("update_config", KNOBS, "token_warning_threshold", (*NUMBERS, 0), THRESHOLD),
     Bad("update_config", KNOBS, "token_auto_switch_threshold", (*NUMBERS, 0), THRESHOLD),
     Bad("update_config", KNOBS, "session_limit", (*NUMBERS, 0), THRESHOLD),
-    Bad("update_config", KNOBS, "token_warning_threshold", (180_001,), "takes at most token_auto"),
-    Bad("update_config", KNOBS, "token_auto_switch_threshold", (250_001,), "takes at most session"),
+    Bad("update_config", KNOBS, "token_warning_threshold", (180_001,), "must be at most token_auto"),
+    Bad("update_config", KNOBS, "token_auto_switch_threshold", (250_001,), "must be at most session"),
     Bad("update_config", KNOBS, "input_weight", WEIGHTS, WEIGHT),
     Bad("update_config", KNOBS, "output_weight", WEIGHTS, WEIGHT),
     Bad("update_config", KNOBS, "cache_creation_weight", WEIGHTS, WEIGHT),
     Bad("update_config", KNOBS, "cache_read_weight", WEIGHTS, WEIGHT),
     Bad("update_config", KNOBS, "session_window_minutes", (-1, 525_601, 2**70, 1.5, True, "5"),
-        "takes a whole number of minutes from 0 (off) to 525600"),
+        "must be a whole number of minutes from 0 (off) to 525600"),
     Bad("update_config", KNOBS, "plan_warning_percent", (-1, 101, 2**70, 1.5, True, "5"), PERCENT),
     Bad("update_config", {"plan_auto_switch_percent": 50}, "plan_warning_percent", (51,),
-        "takes at most plan_auto_switch_percent, which is 50"),
-    Bad("update_config", KNOBS, "deny_agent_tool", ("yes", True, 1, "", WORD), "takes on or off"),
+        "must be at most plan_auto_switch_percent, which is 50"),
+    Bad("update_config", KNOBS, "deny_agent_tool", ("yes", True, 1, "", WORD), "must be on or off"),
     Bad("update_config", {}, "claude_model", (*MODELS, *NO_TEXT), MODEL),
     Bad("update_config", {}, "default_local_model", (*MODELS, *NO_TEXT), MODEL),
     Bad("update_config", {}, "default_local_model", (CLAUDE, "anthropic/haiku"), LOCAL),
-    Bad("update_config", KNOBS, "task_mappings", MAPPINGS, TEXT),
+    Bad("update_config", KNOBS, "task_mappings", MAPPINGS[:-1], TEXT),
+    Bad("update_config", KNOBS, "task_mappings", MAPPINGS[-1:], "at most 200 task types"),
     Bad("update_config", KNOBS, "dry_run", (0, 1, "true", "yes", 1.0, NO_LIST),
-        "takes true or false"),
+        "must be true or false"),
 )  # fmt: skip
 FINE: dict[str, wire.JsonObject] = {
     "route_task": TASK,
@@ -143,8 +145,8 @@ def test_bad_input_is_refused_by_name_in_a_short_line_and_changes_nothing(
     before = wire.dump(file)
     for value in bad.values:
         text = server.refusal(bad.tool, **{**bad.fine, bad.name: value})
-        assert text.startswith(f"{bad.name}: got "), (shown(value), text)
-        assert bad.takes in text, (shown(value), text)
+        assert text.startswith((f"{bad.name}: ", f"{bad.name}.")), (shown(value), text)
+        assert bad.expected in text, (shown(value), text)
         assert len(text) < 400
         assert text.isprintable(), text
         assert wire.dump(file) == before, shown(value)
@@ -159,8 +161,8 @@ def test_a_bad_session_name_is_refused_by_every_tool(
     before = wire.dump(file)
     for value in (*NAMES, *NO_TEXT):
         text = server.refusal(tool, **FINE[tool], session=value)
-        assert text.startswith("session: got "), (shown(value), text)
-        assert ", takes " in text
+        assert text.startswith("session: must be "), (shown(value), text)
+        assert " (got " in text
         assert text.isprintable(), text
         assert wire.dump(file) == before, shown(value)
 
@@ -174,7 +176,7 @@ def test_an_unknown_argument_is_refused_by_every_tool(
     for unknown in ("Session", "task", "__proto__", "a\nb", "", "größe", WORD, "\u202e"):
         text = server.refusal(tool, **{**FINE[tool], unknown: 1})
         name = unknown if len(unknown) < 65 and unknown.isprintable() else ascii(unknown[:64])
-        assert text.startswith(f"{name}: got 1, takes no such argument; there are ")
+        assert text.startswith(f"{name}: no such argument (")
         assert text.isprintable(), text
         assert len(text) < 500
         assert wire.dump(file) == before, shown(unknown)
@@ -193,8 +195,9 @@ def test_every_bad_argument_of_a_call_is_named_at_once(
         task_mappings={"debug": ""},
         nonsense=1,
     )
-    for name in ("session_limit", "input_weight", "claude_model", "task_mappings", "nonsense"):
-        assert f"{name}: got" in text
+    for name in ("session_limit", "input_weight", "claude_model", "task_mappings.debug"):
+        assert f"{name}: must be" in text
+    assert "nonsense: no such argument" in text
     assert wire.dump(file) == before
 
 
@@ -205,5 +208,5 @@ def test_missing_arguments_are_named(wire_server: tuple[wire.ServerProcess, Path
         ("record_usage", ["model", "input_tokens", "output_tokens"]),
     ):
         text = server.refusal(tool)
-        assert [part.partition(":")[0] for part in text.split("; ")] == missing
-        assert text.count("got nothing") == len(missing)
+        assert [part.partition(":")[0] for part in re.split("; (?!must)", text)] == missing
+        assert text.count(": is required; must be ") == len(missing)

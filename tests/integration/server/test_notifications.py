@@ -360,7 +360,7 @@ def test_a_watching_server_lives_through_a_broken_ledger_and_tells_again_once_it
     deadline = time.monotonic() + wire.TIMEOUT_SECONDS
     while "cannot watch for changes" not in server.stderr():
         text = server.refusal("route_task", **TASK)
-        assert text.startswith("setting in the ledger: session_limit")
+        assert text.startswith("invalid setting in the ledger: session_limit")
         assert time.monotonic() < deadline
     wire.execute(file, "DELETE FROM settings")
     server.answer("record_usage", **USAGE)

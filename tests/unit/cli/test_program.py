@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ import pytest
 
 import immunos_mcp.cli
 from immunos_mcp.cli import program
+from immunos_mcp.cli.command import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +44,11 @@ ENDINGS = [
 Ended = tuple[object, str, str]
 
 
+@cache
+def whole_parser() -> program.ProgramParser:
+    return program.ProgramParser(whole=True)
+
+
 @pytest.fixture
 def parsed(capsys: pytest.CaptureFixture[str]) -> Callable[[bool, tuple[str, ...]], Ended]:
     """Parse with the parser of all commands or of one; return how it ended and what it said."""
@@ -49,7 +56,10 @@ def parsed(capsys: pytest.CaptureFixture[str]) -> Callable[[bool, tuple[str, ...
     def parse(whole: bool, arguments: tuple[str, ...]) -> Ended:
         ended: object
         try:
-            ended = vars(program.ProgramParser(whole=whole).parse_args(arguments))
+            parser = whole_parser() if whole else program.ProgramParser()
+            ended = vars(parser.parse_args(arguments))
+        except UsageError as error:
+            ended = (error.prog, str(error))
         except SystemExit as stopped:
             ended = stopped.code
         said = capsys.readouterr()
@@ -85,7 +95,66 @@ def test_a_command_that_there_is_not_is_refused_alike(
 ) -> None:
     ended, out, err = parsed(False, arguments)
     assert (ended, out, err) == parsed(True, arguments)
-    assert (ended, out) == (2, "")
+    assert (isinstance(ended, tuple), out, err) == (True, "", "")
+
+
+@pytest.mark.parametrize(
+    ("line", "prog", "message"),
+    [
+        ("statu", "", "unknown command 'statu' (did you mean status?)"),
+        ("config gte", " config", "unknown action 'gte' (did you mean get?)"),
+        ("config 9", " config", "unknown action '9' (known: get, set, unset, preset, history)"),
+        ("--db", "", "--db: needs a value"),
+        ("--json=3", "", "--json: takes no value (got '3')"),
+        ("--no-delegat", "", "unknown option '--no-delegat' (did you mean --no-delegate?)"),
+        ("status --sesion=a", " status", "unknown option '--sesion' (did you mean --session?)"),
+        ("status --x", " status", "unknown option '--x'"),
+        ("status extra", " status", "unexpected argument 'extra'"),
+        (
+            "route --task-type x --classification urgent",
+            " route",
+            "--classification: must be routine, creative or critical (got 'urgent')",
+        ),
+        (
+            "route --task-type x --classification rutine",
+            " route",
+            (
+                "--classification: must be routine, creative or critical "
+                "(got 'rutine'; did you mean 'routine'?)"
+            ),
+        ),
+        (
+            "route",
+            " route",
+            (
+                "--task-type: is required; "
+                "--classification: is required; must be routine, creative or critical"
+            ),
+        ),
+        ("outcome 7", " outcome", "outcome: is required; must be success or failure"),
+        (
+            "outcome 7 sucess",
+            " outcome",
+            "outcome: must be success or failure (got 'sucess'; did you mean 'success'?)",
+        ),
+        ("explain x", " explain", "DECISION: must be a whole number (got 'x')"),
+        ("config unset", " config unset", "NAME: is required"),
+        ("export --table", " export", "--table: needs at least one value"),
+        ("sync", " sync", "--since or --all is required"),
+        ("sync --all --since 2026-01-01", " sync", "--since: cannot be used with --all"),
+        (
+            "history --limit 0",
+            " history",
+            "--limit: must be a whole number from 1 to 1000000 (got '0')",
+        ),
+    ],
+)
+def test_a_wrong_command_line_is_explained_in_one_sentence(
+    line: str, prog: str, message: str
+) -> None:
+    with pytest.raises(UsageError) as wrong:
+        program.parse(line.split())
+    assert (wrong.value.prog, str(wrong.value)) == (f"immunos-mcp{prog}", message)
 
 
 def test_help_lists_every_command_with_what_it_does(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -12,6 +13,7 @@ from immunos_mcp.answers.history import LoggedDecision, SettingChange
 from immunos_mcp.answers.sessions import SessionSummary
 from immunos_mcp.cli import terminal
 from immunos_mcp.domain import (
+    ChangedBy,
     Classification,
     Decision,
     Outcome,
@@ -46,13 +48,13 @@ USED = replace(
 
 def test_the_status_of_a_session_that_nobody_used_is_laid_out() -> None:
     assert terminal.status(FRESH).splitlines() == [
-        "Session default (not begun)",
-        "[--------------------] 0 %  0 of 200,000 budget tokens  normal",
+        "Session default (not started)",
+        "[--------------------] 0%  0 of 200,000 budget tokens  normal",
         "Claude       input 0, output 0, cache creation 0, cache reads 0",
-        "Made of      0 measured, 0 reported",
+        "Sources      0 measured, 0 reported",
         "Kept local   0 tokens",
         "Thresholds   warning 150,000, auto-switch 180,000",
-        "Decisions    none yet",
+        "Decisions    none",
         "Recommended  claude-sonnet-4.5. Budget is fine.",
     ]
 
@@ -60,9 +62,9 @@ def test_the_status_of_a_session_that_nobody_used_is_laid_out() -> None:
 def test_the_status_of_a_session_in_use_is_laid_out_in_utc() -> None:
     assert terminal.status(USED).splitlines() == [
         "Session default (since 2026-01-15 12:00 UTC)",
-        "[###############-----] 77.5 %  155,000 of 200,000 budget tokens  warning",
+        "[###############-----] 77.5%  155,000 of 200,000 budget tokens  warning",
         "Claude       input 100,000, output 50,000, cache creation 5,000, cache reads 9,000,000",
-        "Made of      150,000 measured, 5,000 reported",
+        "Sources      150,000 measured, 5,000 reported",
         "Kept local   1,234 tokens",
         "Thresholds   warning 150,000, auto-switch 180,000 (in 20 min) at 1,250 tokens/min",
         "Decisions    task_critical 2, default_complex 12",
@@ -82,8 +84,8 @@ def test_a_pace_below_both_thresholds_tells_both_times() -> None:
 def test_the_plans_limits_are_shown_with_their_end() -> None:
     plan = (PlanUsage("five_hour", 12.5, NOON), PlanUsage("seven_day", 40.0, NOON))
     assert terminal.status(replace(FRESH, plan=plan)).splitlines()[-1] == (
-        "Plan limits  five-hour 12.5 % used (until 2026-01-15 12:00 UTC), "
-        "seven-day 40 % used (until 2026-01-15 12:00 UTC)"
+        "Plan limits  five-hour 12.5% used (resets 2026-01-15 12:00 UTC), "
+        "seven-day 40% used (resets 2026-01-15 12:00 UTC)"
     )
 
 
@@ -97,7 +99,7 @@ def test_a_project_and_what_could_not_be_read_come_last(
     bound = replace(FRESH, folder="/code/shop", unread_lines=lines, unread_files=files)
     assert terminal.status(bound).splitlines()[-2:] == [
         "Project      /code/shop",
-        f"Not readable {told} of Claude Code's transcripts",
+        f"Unreadable   {told} of Claude Code's transcripts",
     ]
 
 
@@ -108,6 +110,185 @@ def test_a_project_and_what_could_not_be_read_come_last(
 def test_the_bar_fills_with_the_budget_and_never_overflows(tokens: int, cells: int) -> None:
     bar = terminal.status(replace(FRESH, session_tokens=tokens)).splitlines()[1].split(" ")[0]
     assert bar == f"[{'#' * cells}{'-' * (20 - cells)}]"
+
+
+def sentences(
+    model: str,
+    reason: Reason,
+    task: Task | None = None,
+    settings: Settings | None = None,
+    **more: Any,
+) -> list[str]:
+    provider = Provider.CLAUDE if model.startswith("claude") else Provider.OLLAMA
+    figures = {"warning_level": WarningLevel.NORMAL, "session_tokens": 0, **more}
+    decision = Decision(model, provider, reason, **figures)
+    logged = LoggedDecision(
+        7, "work", NOON, task or Task("code_review", Classification.ROUTINE), decision, None
+    )
+    return terminal.routed(logged, settings or Settings()).splitlines()
+
+
+CLAUDE, CODER = "claude-sonnet-4.5", "qwen2.5-coder:7b"
+BY_CLAUDE, BY_CODER = f"Claude ({CLAUDE}) does this task: ", f"{CODER} (local) does this task: "
+UNAVAILABLE = {"changed_by": ChangedBy.AVAILABILITY, "table_model": CODER}
+POOR = {"changed_by": ChangedBy.TRACK_RECORD, "table_model": CODER}
+TRIAL = (
+    "This is a trial: record its outcome with `immunos-mcp outcome 7 success` or "
+    "`immunos-mcp outcome 7 failure`."
+)
+
+
+@pytest.mark.parametrize(
+    ("model", "reason", "more", "line"),
+    [
+        (CODER, Reason.TASK_OPTIMIZED, {}, f"{BY_CODER}code_review is mapped to it."),
+        (CLAUDE, Reason.TASK_OPTIMIZED, {}, f"{BY_CLAUDE}code_review is mapped to it."),
+        (CLAUDE, Reason.TASK_CRITICAL, {}, f"{BY_CLAUDE}critical tasks stay with Claude."),
+        (
+            CLAUDE,
+            Reason.DEFAULT_COMPLEX,
+            {},
+            f"{BY_CLAUDE}code_review is not mapped to a local model.",
+        ),
+        (
+            CLAUDE,
+            Reason.TASK_OPTIMIZED,
+            {**UNAVAILABLE, "remedy": "ollama serve"},
+            (
+                f"{BY_CLAUDE}code_review is mapped to {CODER}, but Ollama is not running. Start it with "
+                "`ollama serve` and tasks like this go to the local model."
+            ),
+        ),
+        (
+            CLAUDE,
+            Reason.TASK_OPTIMIZED,
+            {**UNAVAILABLE, "remedy": f"ollama pull {CODER}"},
+            (
+                f"{BY_CLAUDE}code_review is mapped to {CODER}, which is not installed. Get it with "
+                f"`ollama pull {CODER}` and tasks like this go to the local model."
+            ),
+        ),
+        (
+            CLAUDE,
+            Reason.TASK_OPTIMIZED,
+            {**UNAVAILABLE, "remedy": "immunos-mcp doctor"},
+            (
+                f"{BY_CLAUDE}code_review is mapped to {CODER}, but Ollama does not respond as expected. "
+                "Find out why with `immunos-mcp doctor`."
+            ),
+        ),
+        (
+            CLAUDE,
+            Reason.TASK_OPTIMIZED,
+            {**UNAVAILABLE, "remedy": "immunos-mcp models"},
+            (
+                f"{BY_CLAUDE}code_review is mapped to {CODER}, which does not generate text. "
+                "See which models do with `immunos-mcp models`."
+            ),
+        ),
+        (
+            CLAUDE,
+            Reason.TASK_OPTIMIZED,
+            {**UNAVAILABLE, "remedy": "immunos-mcp config set cloud_models=on"},
+            (
+                f"{BY_CLAUDE}code_review is mapped to {CODER}, which runs in the cloud. Allow cloud "
+                "models with `immunos-mcp config set cloud_models=on` and tasks like this go to the "
+                "local model."
+            ),
+        ),
+        (
+            CLAUDE,
+            Reason.TASK_OPTIMIZED,
+            POOR,
+            f"{BY_CLAUDE}code_review is mapped to {CODER}, which has failed too often at it.",
+        ),
+        (
+            CLAUDE,
+            Reason.TASK_OPTIMIZED,
+            {**POOR, "trial": True},
+            f"{BY_CLAUDE}code_review is mapped to {CODER}, but another model is being tried. {TRIAL}",
+        ),
+        (
+            CODER,
+            Reason.TASK_OPTIMIZED,
+            {"trial": True},
+            f"{BY_CODER}code_review is mapped to it. {TRIAL}",
+        ),
+        (
+            CODER,
+            Reason.TASK_OPTIMIZED,
+            {"advised_model": CLAUDE},
+            f"{BY_CODER}code_review is mapped to it. The track record suggests {CLAUDE} instead.",
+        ),
+        (
+            CODER,
+            Reason.TOKEN_BUDGET_EXCEEDED,
+            {"session_tokens": 181_000, "available": True},
+            (
+                f"{BY_CODER}the budget has reached the auto-switch threshold "
+                "(181,000 of 180,000 tokens)."
+            ),
+        ),
+        (
+            CODER,
+            Reason.TOKEN_BUDGET_EXCEEDED,
+            {"session_tokens": 181_000, "available": False, "remedy": f"ollama pull {CODER}"},
+            (
+                f"{BY_CODER}the budget has reached the auto-switch threshold "
+                f"(181,000 of 180,000 tokens). The model is not installed. Get it with `ollama pull {CODER}`."
+            ),
+        ),
+        (
+            CODER,
+            Reason.TOKEN_BUDGET_WARNING,
+            {"session_tokens": 151_000},
+            (
+                f"{BY_CODER}the budget has reached the warning threshold (151,000 of 150,000 tokens), "
+                "and from there routine tasks stay local."
+            ),
+        ),
+        (
+            CODER,
+            Reason.PLAN_LIMIT_EXCEEDED,
+            {"plan_used_percent": 96.5},
+            f"{BY_CODER}96.5% of your plan's limit is used, and from 95% all tasks stay local.",
+        ),
+        (
+            CODER,
+            Reason.PLAN_LIMIT_WARNING,
+            {"plan_used_percent": 80.0},
+            f"{BY_CODER}80% of your plan's limit is used, and from 80% routine tasks stay local.",
+        ),
+    ],
+)
+def test_a_decision_is_explained_to_a_newcomer(
+    model: str, reason: Reason, more: dict[str, Any], line: str
+) -> None:
+    limits = Settings(plan_warning_percent=80, plan_auto_switch_percent=95)
+    assert sentences(model, reason, settings=limits, **more)[0] == line
+
+
+@pytest.mark.parametrize(
+    ("more", "used"),
+    [
+        ({}, "0 of 200,000 tokens (normal)"),
+        ({"projected_tokens": 5}, "0 of 200,000 tokens (normal), 5 after this task"),
+        (
+            {"projected_tokens": 150_000, "projected_level": WarningLevel.WARNING},
+            "0 of 200,000 tokens (normal), 150,000 after this task (warning)",
+        ),
+        (
+            {"projected_tokens": 5, "projected_level": WarningLevel.NORMAL},
+            "0 of 200,000 tokens (normal), 5 after this task",
+        ),
+    ],
+)
+def test_below_a_decision_is_how_much_of_the_budget_is_used(
+    more: dict[str, Any], used: str
+) -> None:
+    assert sentences(CODER, Reason.TASK_OPTIMIZED, **more)[1:] == [
+        f"Budget: {used}. Decision 7; explain it with `immunos-mcp explain 7`."
+    ]
 
 
 def test_settings_are_listed_one_a_line() -> None:
@@ -150,7 +331,7 @@ def test_changes_of_settings_are_tabled_with_what_was_not_set() -> None:
         SettingChange(NOON, "cli", "task_mappings.plan", "m:1", None),
     )
     assert terminal.setting_changes(changes).splitlines() == [
-        "when (UTC)           client      setting              from       to",
+        "time (UTC)           client      setting              before     after",
         "2026-01-15 12:00:05  vscode 1.2  session_limit        (default)  300000",
         "2026-01-15 12:00:05  cli         claude_model         claude-x   (default)",
         "2026-01-15 12:00:05  cli         task_mappings.debug  (none)     m:1",
@@ -171,9 +352,9 @@ LOGGED = LoggedDecision(
 def test_decisions_are_tabled_with_their_outcome() -> None:
     closed = replace(LOGGED, decision_id=3, outcome=Outcome.FAILURE)
     assert terminal.decisions((LOGGED, closed)).splitlines() == [
-        "id  when (UTC)           session  task   class    model  reason          at tokens  outcome",
-        "12  2026-01-15 12:00:05  work     debug  routine  m:1    task_optimized  1,500      -",
-        "3   2026-01-15 12:00:05  work     debug  routine  m:1    task_optimized  1,500      failure",
+        "id  time (UTC)           session  task   class    model  reason          tokens  outcome",
+        "12  2026-01-15 12:00:05  work     debug  routine  m:1    task_optimized  1,500   -",
+        "3   2026-01-15 12:00:05  work     debug  routine  m:1    task_optimized  1,500   failure",
     ]
 
 
@@ -184,7 +365,7 @@ def test_sessions_are_tabled_with_how_they_ended() -> None:
         SessionSummary(1, "work", NOON, 180_001, 1_000, 12, 9, ended, "new day"),
     )
     assert terminal.sessions(summaries).splitlines() == [
-        "id  session  from (UTC)           to (UTC)             tokens   kept local  decisions  why",
+        "id  session  start (UTC)          end (UTC)            tokens   kept local  decisions  reason",
         "2   work     2026-01-15 13:00:05  open                 0        0           0          -",
         "1   work     2026-01-15 12:00:05  2026-01-15 13:00:05  180,001  1,000       12         new day",
     ]
@@ -194,19 +375,18 @@ def test_a_table_of_nothing_is_its_header() -> None:
     assert terminal.decisions(()).split() == (
         [
             "id",
-            "when",
+            "time",
             "(UTC)",
             "session",
             "task",
             "class",
             "model",
             "reason",
-            "at",
             "tokens",
             "outcome",
         ]
     )
     assert terminal.sessions(()) == (
-        "id  session  from (UTC)  to (UTC)  tokens  kept local  decisions  why"
+        "id  session  start (UTC)  end (UTC)  tokens  kept local  decisions  reason"
     )
-    assert terminal.setting_changes(()) == "when (UTC)  client  setting  from  to"
+    assert terminal.setting_changes(()) == "time (UTC)  client  setting  before  after"

@@ -347,9 +347,12 @@ def test_a_plan_that_runs_low_is_recommended_for_after_the_budget() -> None:
     assert recommend(normal, PLAN, critical).model == "qwen2.5-coder:7b"
     assert recommend(normal, PLAN, warning) == Recommendation(
         "mixed",
-        "Plan limit is coming near: routine tasks go to Ollama.",
+        "Plan limit is getting close: routine tasks go to Ollama.",
     )
-    assert recommend(warning, PLAN, critical).message == "Plan limit near: all tasks go to Ollama."
+    assert (
+        recommend(warning, PLAN, critical).message
+        == "Plan limit is almost reached: all tasks go to Ollama."
+    )
     assert recommend(critical, PLAN, warning).message == "Budget used up: all tasks go to Ollama."
 
 

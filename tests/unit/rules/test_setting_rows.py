@@ -87,7 +87,7 @@ def test_update_config_takes_what_a_row_accepts_unless_it_is_advanced(
 ) -> None:
     name, value = given_
     if ROWS[name].is_advanced:
-        with pytest.raises(InvalidInputError, match=f"{name}: .* no such argument"):
+        with pytest.raises(InvalidInputError, match=f"{name}: no such argument"):
             parse(UpdateConfigArguments, {name: value})
     else:
         assert parse(UpdateConfigArguments, {name: value}).changes() == {name: value}
@@ -101,13 +101,13 @@ def test_what_a_row_does_not_accept_is_refused_in_its_words(name: str) -> None:
         with pytest.raises(InvalidInputError) as of_rules:
             setting_changes.apply(Settings(), changes)  # type: ignore[arg-type]  # a bad value
         (problem,) = of_rules.value.problems
-        assert (problem.field, problem.takes) == (name, kind.expected)
+        assert (problem.field, problem.expected) == (name, kind.expected)
         if value is None or ROWS[name].is_advanced:
             continue
         with pytest.raises(InvalidInputError) as of_arguments:
             parse(UpdateConfigArguments, changes)
         expected = "a model name" if isinstance(kind, ModelName) else kind.expected
-        assert [each.takes for each in of_arguments.value.problems] == [expected]
+        assert [each.expected for each in of_arguments.value.problems] == [expected]
 
 
 def test_the_schema_of_update_config_has_every_row_that_is_not_advanced() -> None:

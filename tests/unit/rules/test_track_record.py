@@ -448,9 +448,9 @@ def test_the_benchmark_finds_a_learning_router_better_than_chance(tmp_path: Path
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        ("a,b\n", "has the columns ['a', 'b']"),
-        ("task_type,weak_correct,strong_correct\nx,1,yes\n", "has 'yes' for right or wrong"),
-        ("task_type,weak_correct,strong_correct\nx,1,1\n", "strong model does more"),
+        ("a,b\n", "(got ['a', 'b'])"),
+        ("task_type,weak_correct,strong_correct\nx,1,yes\n", "must be 0 or 1 (got 'yes')"),
+        ("task_type,weak_correct,strong_correct\nx,1,1\n", "strong model must solve more tasks"),
     ],
 )
 def test_the_benchmark_says_what_a_file_has_to_be_like(

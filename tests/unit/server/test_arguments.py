@@ -12,6 +12,7 @@ import strategies
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
+from routed_tasks import routed
 
 from immunos_mcp.answers.encoding import to_json, to_object
 from immunos_mcp.answers.routing import RouteAnswer
@@ -31,100 +32,130 @@ if TYPE_CHECKING:
 ROUTE = {"task_type": "debug", "classification": "routine"}
 RECORD = {"model": "m", "input_tokens": 1, "output_tokens": 2}
 
+COUNT = "estimated_tokens: must be a whole number from 0 to 1000000000000"
+
 BAD: list[tuple[type[arguments.Arguments], dict[str, Any], str]] = [
-    (arguments.RouteTaskArguments, {}, "task_type: got nothing, takes 1 to 64"),
-    (arguments.RouteTaskArguments, {**ROUTE, "task_type": 5}, "task_type: got 5, takes 1 to 64"),
+    (arguments.RouteTaskArguments, {}, "task_type: is required; must be a task type of 1 to 64"),
+    (
+        arguments.RouteTaskArguments,
+        {**ROUTE, "task_type": 5},
+        "task_type: must be a task type of 1 to 64 printable characters, such as code_review (got 5)",
+    ),
     (
         arguments.RouteTaskArguments,
         {**ROUTE, "classification": "urgent"},
-        "classification: got 'urgent', takes routine, creative or critical",
+        "classification: must be routine, creative or critical (got 'urgent')",
     ),
     (
         arguments.RouteTaskArguments,
-        {**ROUTE, "estimated_tokens": -1},
-        "estimated_tokens: got -1, takes a whole number from 0 to 1000000000000",
+        {**ROUTE, "classification": "Critcal"},
+        "must be routine, creative or critical (got 'Critcal'; did you mean 'critical'?)",
     ),
-    (arguments.RouteTaskArguments, {**ROUTE, "estimated_tokens": 1.5}, "estimated_tokens: got 1.5"),
-    (arguments.RouteTaskArguments, {**ROUTE, "estimated_tokens": "5"}, "estimated_tokens: got '5'"),
-    (
-        arguments.RouteTaskArguments,
-        {**ROUTE, "estimated_tokens": True},
-        "estimated_tokens: got true",
-    ),
-    (
-        arguments.RouteTaskArguments,
-        {**ROUTE, "estimated_tokens": 2**63},
-        "estimated_tokens: got 9223372036854775808",
-    ),
-    (
-        arguments.RouteTaskArguments,
-        {**ROUTE, "estimated_tokens": 10**400},
-        "estimated_tokens: got a whole number of 1329 bits",
+    *(
+        (arguments.RouteTaskArguments, {**ROUTE, "estimated_tokens": value}, f"{COUNT} (got {got})")
+        for value, got in (
+            (-1, "-1"),
+            (1.5, "1.5"),
+            ("5", "'5'"),
+            (True, "true"),
+            (2**63, "9223372036854775808"),
+            (10**400, "a whole number of 1329 bits"),
+        )
     ),
     (
         arguments.RouteTaskArguments,
         {**ROUTE, "priority": 1},
-        "priority: got 1, takes no such argument; there are task_type, classification",
+        (
+            "priority: no such argument (the arguments are task_type, classification, estimated_tokens, "
+            "explain, session)"
+        ),
     ),
-    (arguments.RouteTaskArguments, {**ROUTE, "a\nb": 1}, "'a\\nb': got 1, takes no such argument"),
-    (arguments.RecordUsageArguments, {"model": "m"}, "output_tokens: got nothing"),
+    (
+        arguments.RouteTaskArguments,
+        {**ROUTE, "estimated_token": 1},
+        "estimated_token: no such argument (did you mean estimated_tokens?)",
+    ),
+    (
+        arguments.RouteTaskArguments,
+        {**ROUTE, "a\nb": 1},
+        "'a\\nb': no such argument (the arguments",
+    ),
+    (arguments.RecordUsageArguments, {"model": "m"}, "output_tokens: is required; must be a whole"),
     (
         arguments.RecordUsageArguments,
         {**RECORD, "outcome": "meh"},
-        "outcome: got 'meh', takes success",
+        "outcome: must be success or failure (got 'meh')",
     ),
-    (arguments.RecordUsageArguments, {**RECORD, "decision_id": "7"}, "decision_id: got '7'"),
-    (arguments.ResetSessionArguments, {"reason": ["x"]}, "reason: got ['x'], takes text"),
+    (
+        arguments.RecordUsageArguments,
+        {**RECORD, "outcome": "failed"},
+        "outcome: must be success or failure (got 'failed'; did you mean 'failure'?)",
+    ),
+    (
+        arguments.RecordUsageArguments,
+        {**RECORD, "decision_id": "7"},
+        "decision_id: must be the decision_id of a route_task answer (got '7')",
+    ),
+    (arguments.ResetSessionArguments, {"reason": ["x"]}, "reason: must be text (got ['x'])"),
     (
         arguments.UpdateConfigArguments,
         {"dry_run": "yes"},
-        "dry_run: got 'yes', takes true or false",
+        "dry_run: must be true or false (got 'yes')",
     ),
     (
         arguments.UpdateConfigArguments,
         {"input_weight": float("nan")},
-        "input_weight: got nan, takes a number from 0 to 100",
+        "input_weight: must be a number from 0 to 100 in steps of 0.001 (got nan)",
     ),
-    (arguments.UpdateConfigArguments, {"warning_threshold": 0}, "warning_threshold: got 0, takes"),
+    (
+        arguments.UpdateConfigArguments,
+        {"warning_threshold": 0},
+        "warning_threshold: must be a whole",
+    ),
     (
         arguments.UpdateConfigArguments,
         {"task_mappings": {"debug": 5}},
-        "task_mappings: got {'debug': 5}, takes an object of task type",
+        "task_mappings: must be an object that maps each task type to a model",
     ),
     (
         arguments.UpdateConfigArguments,
         {"task_mappings": {"!": "m"}},
-        "task_mappings: got {'!': 'm'}, takes for task_mappings.! 1 to 64",
+        "task_mappings.!: must be a task type of 1 to 64",
     ),
     (
         arguments.UpdateConfigArguments,
         {"task_mappings": {"!": "m", "debug": "a b", "plan": "m:1"}},
         (
-            "takes for task_mappings.! 1 to 64 printable characters, such as code_review, "
-            "for task_mappings.debug a model name"
+            "task_mappings.!: must be a task type of 1 to 64 printable characters, such as "
+            "code_review (got '!'); task_mappings.debug: must be a model name of 1 to 200 ASCII "
+            "characters without spaces (got 'a b')"
         ),
     ),
     (
         arguments.UpdateConfigArguments,
         {"token_warning_threshold": 5, "warning_threshold": 6},
-        "warning_threshold: got 6, takes nothing beside token_warning_threshold, which is the same",
+        "warning_threshold: cannot be used with token_warning_threshold, its full name",
     ),
     (
         arguments.UpdateConfigArguments,
         {"task_mappings": {"debug": "m:1", "Debug": "m:2"}},
-        "takes for task_mappings.Debug what was given for debug before",
+        "task_mappings.Debug: conflicts with another entry for the task type debug",
     ),
     (
         arguments.RouteTaskArguments,
         {**ROUTE, "priority": None},
-        "priority: got nothing, takes no such argument",
+        "priority: no such argument",
     ),
-    (arguments.UpdateConfigArguments, {"claude_model": "a b"}, "claude_model: got 'a b', takes"),
+    (
+        arguments.UpdateConfigArguments,
+        {"claude_model": "a b"},
+        "claude_model: must be a model name",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("model", "sent", "message"), BAD)
-def test_a_bad_argument_is_named_with_what_it_got_and_what_it_takes(
+def test_a_bad_argument_is_named_with_what_it_must_be_and_what_was_sent(
     model: type[arguments.Arguments], sent: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(InvalidInputError) as refused:
@@ -233,7 +264,7 @@ ANSWERS: list[tuple[Struct, str]] = [
             WarningLevel.WARNING,
         ),
         (
-            "Use claude-x (claude): task_critical. Session 5 tokens, normal. decision_id 9. "
+            "Do it yourself (Claude): task_critical. Session 5 tokens, normal. decision_id 9. "
             "After it: 15, warning"
         ),
     ),
@@ -251,17 +282,17 @@ ANSWERS: list[tuple[Struct, str]] = [
     ),
     (
         RecordAnswer(5, 0, WarningLevel.NORMAL, counted=False),
-        "Kept, not counted: your usage is measured. Session 5 tokens, normal. Kept local 0",
+        "Stored, not counted: your usage is already measured. Session 5 tokens, normal. Kept local 0",
     ),
     (
         STATUS,
         (
-            "Session default: 5 of 200000 tokens (0.0 %), normal. Budget is fine. Recommended: "
-            "claude-sonnet-4.5. Kept local 7. Thresholds 150000, 180000. 10 tokens a minute: warning in "
+            "Session default: 5 of 200000 tokens (0.0%), normal. Budget is fine. Recommended: "
+            "claude-sonnet-4.5. Kept local 7. Thresholds 150000, 180000. 10 tokens/min: warning in "
             "15000 min, auto-switch in 18000 min"
         ),
     ),
-    (ResetAnswer(4), "Session 4 opened; none was open"),
+    (ResetAnswer(4), "Session 4 opened; no session was open"),
     (
         ResetAnswer(4, 3, 10, 20, 30),
         "Session 4 opened. Session 3 closed at 10 tokens, 20 kept local, 30 decisions",
@@ -279,7 +310,7 @@ ANSWERS: list[tuple[Struct, str]] = [
     (
         ConfigAnswer({}, {"session_limit": 9}, dry_run=True, rehearsal=Rehearsal(9, 3, 2, 1)),
         (
-            "Would change: nothing. Of the last 9 decisions 3 would differ: 2 to Ollama, 1 to Claude. "
+            "Would change: nothing. Of the last 9 decisions 3 would change: 2 to Ollama, 1 to Claude. "
             "In force: session_limit 9"
         ),
     ),
@@ -295,7 +326,7 @@ def test_an_answer_fits_its_schema_and_has_no_nulls(answer: Struct) -> None:
 @pytest.mark.parametrize(("answer", "line"), ANSWERS)
 def test_an_answer_is_said_in_one_line(answer: Struct, line: str) -> None:
     say: dict[type[Struct], Any] = {
-        RouteAnswer: text.routed,
+        RouteAnswer: routed,
         RecordAnswer: text.recorded,
         StatusAnswer: text.status,
         ResetAnswer: text.reset,
@@ -418,12 +449,12 @@ def test_every_argument_is_taken_as_it_is_and_every_field_is_tried(
     assert set(GOOD[model]) == set(model.model_fields)
 
 
-@pytest.mark.parametrize(("model", "field", "takes", "bad"), NUMBERS)
+@pytest.mark.parametrize(("model", "field", "expected", "bad"), NUMBERS)
 def test_a_number_that_cannot_be_taken_is_named_with_what_it_got(
-    model: type[arguments.Arguments], field: str, takes: str, bad: tuple[Any, ...]
+    model: type[arguments.Arguments], field: str, expected: str, bad: tuple[Any, ...]
 ) -> None:
     found = [problems(model, {**GOOD[model], field: value}) for value in bad]
-    assert found == [(Problem(field, value, takes),) for value in bad]
+    assert found == [(Problem(field, value, expected),) for value in bad]
 
 
 @pytest.mark.parametrize(("model", "field"), FIELDS)
@@ -469,10 +500,10 @@ def test_an_unknown_argument_is_named_with_those_there_are(
 ) -> None:
     (problem,) = problems(model, {**GOOD[model], name: "x"})
     assert problem.field.isprintable()
-    assert (problem.got, problem.takes) == (
-        "x",
-        f"no such argument; there are {', '.join(model.model_fields)}",
-    )
+    known = ", ".join(model.model_fields)
+    assert (problem.got, problem.expected) == ("x", f"one of {known}")
+    hint = f"did you mean {problem.nearest}?" if problem.nearest else f"the arguments are {known}"
+    assert str(problem) == f"{problem.field}: no such argument ({hint})"
 
 
 def test_an_unknown_argument_with_half_a_character_is_named_too() -> None:
@@ -482,7 +513,8 @@ def test_an_unknown_argument_with_half_a_character_is_named_too() -> None:
 
 def test_a_number_too_long_to_be_written_is_named_inside_an_object_too() -> None:
     (problem,) = problems(arguments.UpdateConfigArguments, {"task_mappings": {"debug": 10**5000}})
-    assert "task_mappings: got " in str(problem)
+    assert str(problem).startswith("task_mappings: must be ")
+    assert len(str(problem)) < 300
 
 
 def test_a_setting_given_under_both_its_names_is_refused() -> None:
@@ -513,7 +545,8 @@ def test_a_word_outside_the_closed_ones_is_refused_with_all_of_them(
     model: type[arguments.Arguments], field: str, words: str
 ) -> None:
     for value in ("", "Routine", "SUCCESS", "stop ", 1, False):
-        assert problems(model, {**GOOD[model], field: value}) == (Problem(field, value, words),)
+        (problem,) = problems(model, {**GOOD[model], field: value})
+        assert problem._replace(nearest=None) == Problem(field, value, words)
     for word in words.replace(" or ", ", ").split(", "):
         assert getattr(arguments.parse(model, {**GOOD[model], field: word}), field) == word
 

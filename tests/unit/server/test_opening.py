@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from hypothesis import given, settings
@@ -97,7 +97,39 @@ def test_a_request_with_a_complete_envelope_is_answered_at_any_time(method: str)
         handle(opened, request("tools/call", {"name": "x"}))
 
 
+FLAGS = ("toolsListChanged", "promptsListChanged", "resourcesListChanged")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("request_id", ["listen:0", 0])
+@pytest.mark.parametrize("wanted", [FLAGS, FLAGS[:1], FLAGS[1:]])
+async def test_who_listens_is_told_so_as_the_sdk_does_and_heard_by_the_server(
+    request_id: object, wanted: tuple[str, ...]
+) -> None:
+    params = {"_meta": ENVELOPE, "notifications": dict.fromkeys(wanted, True)}
+    message = request("subscriptions/listen", params, request_id)
+    handled = Opening(recorded()).handle(json.dumps(message).encode())
+    assert (handled.is_for_server, handled.is_urgent) == (True, False)
+    answer = json.loads(handled.answer)
+    assert answer.pop("method") == "notifications/subscriptions/acknowledged"
+    (told,) = await recording.results_of(
+        recording.listing_server(delegate=True), [("subscriptions/listen", params)]
+    )
+    assert told is not None
+    told["_meta"] = {"io.modelcontextprotocol/subscriptionId": request_id}
+    assert answer == {"jsonrpc": "2.0", "params": told}
+
+
 UNUSUAL: list[object] = [
+    request("subscriptions/listen", {"_meta": ENVELOPE, "notifications": {}}),
+    request("subscriptions/listen", {"_meta": ENVELOPE, "notifications": {FLAGS[0]: False}}),
+    request(
+        "subscriptions/listen",
+        {"_meta": ENVELOPE, "notifications": {"resourceSubscriptions": ["immunos://status"]}},
+    ),
+    request(
+        "subscriptions/listen", {"_meta": ENVELOPE, "notifications": {FLAGS[0]: True}, "more": 1}
+    ),
     b"",
     b"{",
     b"[" * 100_000,
@@ -175,9 +207,21 @@ def test_without_a_recording_everything_waits_for_the_server() -> None:
     assert Opening(None).handle(json.dumps(INITIALIZE).encode()) == LEFT_TO_SERVER
 
 
-values = st.sampled_from(
-    [None, True, 0, 1.5, "", "x", "2025-06-18", "2026-07-28", [], {}, {"x": {}}, CLIENT, ENVELOPE]
-)
+VALUES: list[Any] = [
+    None,
+    True,
+    0,
+    1.5,
+    "",
+    "x",
+    "2025-06-18",
+    "2026-07-28",
+    [],
+    {},
+    {"x": {}},
+    CLIENT,
+    ENVELOPE,
+]
 
 
 @st.composite
@@ -187,7 +231,9 @@ def changed(draw: st.DrawFn) -> Message:
     method = draw(st.sampled_from(["initialize", "server/discover", "ping", *LISTS]))
     message: Message = json.loads(json.dumps(request(method, params)))
     place = message
-    while inner := [value for value in place.values() if isinstance(value, dict) and value]:
+    while inner := [
+        cast("Message", value) for value in place.values() if value and isinstance(value, dict)
+    ]:
         if draw(st.booleans()):
             break
         place = draw(st.sampled_from(inner))
@@ -195,7 +241,7 @@ def changed(draw: st.DrawFn) -> Message:
     if draw(st.booleans()):
         place.pop(name, None)
     else:
-        place[name] = draw(values)
+        place[name] = draw(st.sampled_from(VALUES))
     return message
 
 
@@ -238,7 +284,11 @@ def test_a_damaged_recording_of_another_sdk_is_none(
     kept: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(opening, "installed_sdk", lambda _path: "9.9")
+
+    def installed(_search_path: object) -> str:
+        return "9.9"
+
+    monkeypatch.setattr(opening, "installed_sdk", installed)
     file = opening.cache_file("9.9", {"XDG_CACHE_HOME": str(tmp_path)})
     file.parent.mkdir()
     file.write_text(kept, encoding="utf-8")

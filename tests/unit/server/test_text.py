@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import statuses
 import strategies
 from hypothesis import given
 from msgspec.structs import replace
+from routed_tasks import routed
 
 from immunos_mcp.answers.routing import RouteAnswer
 from immunos_mcp.answers.settings import ConfigAnswer, Difference, Rehearsal
 from immunos_mcp.answers.usage import RecordAnswer
-from immunos_mcp.domain import ChangedBy, Provider, Reason, WarningLevel
+from immunos_mcp.domain import (
+    ChangedBy,
+    Provider,
+    Reason,
+    WarningLevel,
+)
 from immunos_mcp.rules import setting_changes
 from immunos_mcp.rules.settings import Settings, values
 from immunos_mcp.server import text
@@ -35,33 +41,31 @@ STATUS = statuses.status(
     kept_local_tokens=7,
 )
 STANDS = (
-    "Session work: 5 of 10 tokens (50.0 %), normal. Fine. Recommended: claude-x. Kept local 7. "
+    "Session work: 5 of 10 tokens (50.0%), normal. Fine. Recommended: claude-x. Kept local 7. "
     "Thresholds 8, 9"
 )
 
 
 def test_a_decision_without_an_estimate_has_no_projection() -> None:
-    assert text.routed(ROUTE) == (
+    assert routed(ROUTE) == (
         "Use m:1 (ollama): token_budget_warning. Session 5 tokens, warning. decision_id 9"
     )
 
 
 def test_a_decision_by_the_plans_limit_says_how_full_it_is() -> None:
     limited = replace(ROUTE, plan_used_percent=96.5, projected_tokens=9)
-    assert text.routed(limited).endswith(
-        "decision_id 9. Plan limit 96.5 % used. After it: 9, warning"
-    )
+    assert routed(limited).endswith("decision_id 9. Plan limit 96.5% used. After it: 9, warning")
 
 
 def test_a_projection_of_nothing_is_a_projection() -> None:
-    assert text.routed(replace(ROUTE, projected_tokens=0)).endswith(
+    assert routed(replace(ROUTE, projected_tokens=0)).endswith(
         "decision_id 9. After it: 0, warning"
     )
 
 
 def test_a_projection_onto_another_level_names_that_level() -> None:
     critical = replace(ROUTE, projected_tokens=9, projected_level=WarningLevel.CRITICAL)
-    assert text.routed(critical).endswith("decision_id 9. After it: 9, critical")
+    assert routed(critical).endswith("decision_id 9. After it: 9, critical")
 
 
 @pytest.mark.parametrize(
@@ -89,10 +93,10 @@ def test_a_record_says_what_became_of_it(answer: RecordAnswer, line: str) -> Non
     ("per_minute", "to_warning", "to_auto_switch", "pace"),
     [
         (None, None, None, ""),
-        (0, None, None, ". 0 tokens a minute"),
-        (10, None, None, ". 10 tokens a minute"),
-        (10, None, 4, ". 10 tokens a minute: auto-switch in 4 min"),
-        (10, 3, 4, ". 10 tokens a minute: warning in 3 min, auto-switch in 4 min"),
+        (0, None, None, ". 0 tokens/min"),
+        (10, None, None, ". 10 tokens/min"),
+        (10, None, 4, ". 10 tokens/min: auto-switch in 4 min"),
+        (10, 3, 4, ". 10 tokens/min: warning in 3 min, auto-switch in 4 min"),
     ],
 )
 def test_a_status_says_as_much_of_the_pace_as_is_known(
@@ -126,7 +130,7 @@ def test_changed_settings_are_told_without_those_in_force() -> None:
 def test_a_rehearsal_that_differs_nowhere_says_so() -> None:
     answer = ConfigAnswer({}, {}, dry_run=True, rehearsal=Rehearsal(0, 0, 0, 0))
     assert text.changed(answer) == (
-        "Would change: nothing. Of the last 0 decisions 0 would differ: 0 to Ollama, 0 to Claude"
+        "Would change: nothing. Of the last 0 decisions 0 would change: 0 to Ollama, 0 to Claude"
     )
 
 
@@ -158,7 +162,7 @@ def test_every_answer_is_one_line(
     config: ConfigAnswer,
 ) -> None:
     lines = (
-        text.routed(route),
+        routed(route),
         text.recorded(record),
         text.status(status),
         text.reset(reset),
@@ -169,28 +173,59 @@ def test_every_answer_is_one_line(
     assert not any(line.endswith(".") for line in lines)
 
 
-def test_a_trial_of_another_model_does_not_speak_ill_of_the_mapped_one() -> None:
-    answer = RouteAnswer(
-        "claude-sonnet-4.5",
-        Provider.CLAUDE,
-        Reason.TASK_OPTIMIZED,
-        WarningLevel.NORMAL,
-        0,
-        7,
-        changed_by=ChangedBy.TRACK_RECORD,
-        trial=True,
-    )
-    assert text.routed(answer) == (
-        "Use claude-sonnet-4.5 (claude): task_optimized. Session 0 tokens, normal. decision_id 7."
-        " Not the mapped model, to learn how this one does. A trial: report its outcome"
-    )
+CODER = "qwen2.5-coder:7b"
+BY_CLAUDE = RouteAnswer(
+    "claude-sonnet-4.5", Provider.CLAUDE, Reason.TASK_OPTIMIZED, WarningLevel.NORMAL, 0, 7
+)
+STATE = "task_optimized. Session 0 tokens, normal. decision_id 7"
+MAPPED = f"Do it yourself (Claude): code_review is mapped to {CODER}"
+
+
+@pytest.mark.parametrize(
+    ("more", "line"),
+    [
+        ({}, f"Do it yourself (Claude): {STATE}"),
+        (
+            {"changed_by": ChangedBy.AVAILABILITY, "remedy": f"ollama pull {CODER}"},
+            f"{MAPPED}, which is not installed (ollama pull {CODER}). {STATE}",
+        ),
+        (
+            {"changed_by": ChangedBy.AVAILABILITY, "remedy": "ollama serve"},
+            f"{MAPPED}, but Ollama is not running (ollama serve). {STATE}",
+        ),
+        ({"changed_by": ChangedBy.TRACK_RECORD}, f"{MAPPED}, which fails too often. {STATE}"),
+        (
+            {"changed_by": ChangedBy.TRACK_RECORD, "trial": True},
+            f"{MAPPED}, and this one is tried instead. {STATE}. A trial: report its outcome",
+        ),
+        (
+            {
+                "provider": Provider.OLLAMA,
+                "model": "m:1",
+                "available": False,
+                "remedy": "ollama serve",
+            },
+            f"Use m:1 (ollama): {STATE}. Ollama is not running (ollama serve)",
+        ),
+        (
+            {"provider": Provider.OLLAMA, "model": "m:1", "advised_model": "claude-x"},
+            f"Use m:1 (ollama): {STATE}. The track record advises claude-x",
+        ),
+    ],
+)
+def test_a_decision_says_who_does_the_task_and_why(more: dict[str, Any], line: str) -> None:
+    answer = replace(BY_CLAUDE, **more)
+    assert routed(answer, CODER if "changed_by" in more else None) == line
 
 
 @given(strategies.route_answers)
 def test_the_line_of_a_decision_holds_all_that_the_caller_needs(answer: RouteAnswer) -> None:
-    line = text.routed(answer)
-    for part in (answer.model, answer.provider, answer.reason, answer.warning_level):
+    line = routed(answer)
+    for part in (answer.reason, answer.warning_level):
         assert part in line
+    by_claude = answer.provider is Provider.CLAUDE
+    who = "Do it yourself (Claude): " if by_claude else f"Use {answer.model} (ollama): "
+    assert line.startswith(who)
     assert f"Session {answer.session_tokens} tokens" in line
     assert f"decision_id {answer.decision_id}" in line
     assert ("After it: " in line) == (answer.projected_tokens is not None)

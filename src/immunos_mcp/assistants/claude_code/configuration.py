@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from immunos_mcp.assistants import NAME
 from immunos_mcp.assistants.claude_code.hooks import HOOK_MATCHERS, hook_group, without_our_hooks
 from immunos_mcp.assistants.configuration import Configuration, Entry, starts_program, words_of
+from immunos_mcp.options import home_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,12 +30,14 @@ TELEMETRY: dict[str, str] = {
 def configurations(setup: Setup) -> tuple[Configuration, ...]:
     """Return its files: the one with the MCP servers, and the settings."""
     own_folder = setup.environment.get("CLAUDE_CONFIG_DIR")
-    folder = Path(own_folder).absolute() if own_folder else Path.home() / ".claude"
+    folder = Path(own_folder).absolute() if own_folder else home_folder() / ".claude"
     top = folder if own_folder else folder.parent
     server = {"type": "stdio", **setup.launch.server(), "alwaysLoad": True}
     return (
-        Configuration(top / ".claude.json", (Entry(("mcpServers", NAME), server),)),
-        Configuration(folder / "settings.json", tuple(_settings(setup))),
+        Configuration(
+            top / ".claude.json", (Entry(("mcpServers", NAME), server),), is_plain_json=True
+        ),
+        Configuration(folder / "settings.json", tuple(_settings(setup)), is_plain_json=True),
     )
 
 

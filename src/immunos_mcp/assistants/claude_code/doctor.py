@@ -13,10 +13,11 @@ from immunos_mcp.assistants.documents import items, member
 from immunos_mcp.assistants.findings import CLOCK_REMEDY, CLOCK_TOLERANCE, Finding, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from immunos_mcp.assistants.documents import Json
     from immunos_mcp.assistants.findings import AssistantState, DoctorContext
+    from immunos_mcp.assistants.transcripts import Transcript
 
 _TELEMETRY_PLACES = frozenset({"OTEL_EXPORTER_OTLP_ENDPOINT", "IMMUNOS_TELEMETRY"})
 
@@ -112,6 +113,7 @@ def log_findings(context: DoctorContext) -> Iterator[Finding]:
         return
     from immunos_mcp.assistants.claude_code.transcripts import transcript_folders
 
+    yield from _config_folder(context.environment)
     folders = transcript_folders(context.options, context.environment)
     if folders is None or not folders.exist():
         yield Finding(
@@ -119,14 +121,41 @@ def log_findings(context: DoctorContext) -> Iterator[Finding]:
         )
         return
     found = folders.changed({}, None)
-    closed = [transcript.path for transcript in found if not os.access(transcript.path, os.R_OK)]
-    if closed:
-        seen = f"{len(closed)} of {len(found)} cannot be read, such as {closed[0]}"
-        yield Finding(name, Verdict.FAIL, seen, "give this user read access to them")
-    else:
-        yield Finding(name, Verdict.OK, f"{len(found)} found, all readable")
+    yield _readable(found, sorted(folders.unreachable))
+    links = folders.links()
+    if links:
+        seen = f"links are not followed, such as {links[0]}; what is behind them is not counted"
+        remedy = "put the folder itself there, or set CLAUDE_CONFIG_DIR to where it is"
+        yield Finding(name, Verdict.WARN, seen, remedy)
     now_ns = time.time_ns() + int(CLOCK_TOLERANCE.total_seconds()) * 10**9
     if any(transcript.modified_ns > now_ns for transcript in found):
         yield Finding(
             "clock", Verdict.WARN, "some transcripts are dated in the future", CLOCK_REMEDY
         )
+
+
+def _readable(found: list[Transcript], unreachable: list[str]) -> Finding:
+    name, remedy = "transcripts", "give this user read access to them"
+    if unreachable:
+        seen = f"{len(unreachable)} folders or files cannot be opened, such as {unreachable[0]}"
+        return Finding(name, Verdict.FAIL, seen, remedy)
+    closed = [each.name for each in found if not os.access(each.path, os.R_OK)]
+    if closed:
+        seen = f"{len(closed)} of {len(found)} cannot be read, such as {closed[0]}"
+        return Finding(name, Verdict.FAIL, seen, remedy)
+    return Finding(name, Verdict.OK, f"{len(found)} found, all readable")
+
+
+def _config_folder(environment: Mapping[str, str]) -> Iterator[Finding]:
+    """Check that ``CLAUDE_CONFIG_DIR``, if set, is what Claude Code takes it for: one folder."""
+    name = "CLAUDE_CONFIG_DIR"
+    configured = environment.get(name)
+    if not configured:
+        return
+    if not os.path.isdir(configured):  # noqa: PTH112  # never raises
+        is_list = "," in configured
+        seen = f"{configured!a} is {'a list, not one folder' if is_list else 'not a folder'}"
+        yield Finding(name, Verdict.WARN, seen, "set it to Claude Code's folder, or unset it")
+    elif not os.path.isabs(configured):  # noqa: PTH117  # likewise
+        seen = f"{configured!a} is relative, so it is another folder in every project"
+        yield Finding(name, Verdict.WARN, seen, "set it to the full path")

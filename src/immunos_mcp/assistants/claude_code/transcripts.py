@@ -6,9 +6,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from immunos_mcp.assistants.claude_code.usage_lines import usage_of
+from immunos_mcp.assistants.claude_code.usage_lines import salvage, usage_of
 from immunos_mcp.assistants.follower import Follower
 from immunos_mcp.assistants.transcripts import TranscriptFolders, TranscriptFormat
+from immunos_mcp.options import NoHomeError, home_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
     from immunos_mcp.ledger.connections.sqlite import SqliteLedger
     from immunos_mcp.options import Options
 
-FORMAT = TranscriptFormat(client="claude-code", mark=b'"usage":', usage_of=usage_of)
+FORMAT = TranscriptFormat(
+    client="claude-code", mark=b'"usage":', usage_of=usage_of, salvage=salvage
+)
 
 
 def transcript_folders(
@@ -28,12 +31,27 @@ def transcript_folders(
     """
     if not options.read_transcripts:
         return None
+    return TranscriptFolders(
+        tuple(folder / "projects" for folder in config_folders(environment)), FORMAT
+    )
+
+
+def config_folders(environment: Mapping[str, str]) -> tuple[Path, ...]:
+    """Return the folders that may be Claude Code's, whether they exist or not.
+
+    Claude Code takes ``CLAUDE_CONFIG_DIR`` literally. Other programs take a list there, and a ``~``
+    that no shell has replaced; reading more folders does no harm.
+    """
     configured = environment.get("CLAUDE_CONFIG_DIR")
-    if configured:
-        return TranscriptFolders((Path(configured) / "projects",), FORMAT)
-    home = Path.home()
-    usual = (home / ".claude" / "projects", home / ".config" / "claude" / "projects")
-    return TranscriptFolders(usual, FORMAT)
+    try:
+        if not configured:
+            home = home_folder()
+            return (home / ".claude", home / ".config" / "claude")
+    except NoHomeError:
+        return ()
+    parts = [part.strip() for part in configured.split(",")]
+    named = (configured, *(os.path.expanduser(part) for part in parts if part))  # noqa: PTH111
+    return tuple(dict.fromkeys(Path(each) for each in named))
 
 
 def transcript_follower(

@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from msgspec import DecodeError, Meta, Struct
 from msgspec.json import Decoder
 
+from immunos_mcp.assistants import json_objects
+from immunos_mcp.assistants.documents import member
+from immunos_mcp.assistants.transcripts import Salvaged
 from immunos_mcp.domain import MAXIMUM_TOKENS, MeasuredUsage
+
+if TYPE_CHECKING:
+    from immunos_mcp.assistants.documents import Json
+    from immunos_mcp.assistants.json_objects import Outline
 
 SYNTHETIC_MODEL = "<synthetic>"
 """The model of messages that the client itself inserts, such as API errors."""
 
+UNKNOWN_MODEL = "claude-unknown"
+"""Stands for the model of a response that names none; its tokens count towards the budget."""
+
 LONGEST_NAME = 200
 
 _Count = Annotated[int, Meta(ge=0, le=MAXIMUM_TOKENS)] | None
+
+
+class _CacheCreation(Struct):
+    ephemeral_5m_input_tokens: _Count = None
+    ephemeral_1h_input_tokens: _Count = None
 
 
 class _Usage(Struct):
@@ -23,6 +39,7 @@ class _Usage(Struct):
     output_tokens: _Count = None
     cache_creation_input_tokens: _Count = None
     cache_read_input_tokens: _Count = None
+    cache_creation: _CacheCreation | None = None
 
 
 class _Message(Struct):
@@ -39,12 +56,7 @@ class _Line(Struct):
     requestId: str | None = None  # noqa: N815  # the transcript's name
 
 
-class _Kind(Struct):
-    type: str = ""
-
-
 _decode = Decoder(_Line).decode
-_decode_kind = Decoder(_Kind).decode
 
 
 def usage_of(line: bytes | bytearray) -> MeasuredUsage | None:
@@ -53,39 +65,125 @@ def usage_of(line: bytes | bytearray) -> MeasuredUsage | None:
     Only the needed fields are decoded; the conversation itself is skipped.
 
     Raises:
-        ValueError: the line is a response with usage, but cannot be read.
+        ValueError: the line is not exactly as Claude Code writes it; ``salvage`` takes it.
     """
     try:
         entry = _decode(line)
-    except DecodeError as error:
-        if _is_response(line):
-            raise ValueError(str(error)) from None
-        return None
+    except (DecodeError, RecursionError) as error:
+        raise ValueError(str(error)) from None
     message = entry.message
     if entry.type != "assistant" or message is None:
         return None
     usage = message.usage
     if usage is None or message.model == SYNTHETIC_MODEL:
         return None
+    if json_objects.levels(line) > json_objects.MOST_LEVELS:
+        raise ValueError("nested too deeply")
+    written = usage.cache_creation_input_tokens or 0
+    split = usage.cache_creation
+    if split is not None and not written:
+        written = (split.ephemeral_5m_input_tokens or 0) + (split.ephemeral_1h_input_tokens or 0)
     return MeasuredUsage(
         _name(message.id),
         _moment(entry.timestamp),
         _name(message.model),
         usage.input_tokens or 0,
         usage.output_tokens or 0,
-        usage.cache_creation_input_tokens or 0,
+        written,
         usage.cache_read_input_tokens or 0,
         entry.cwd,
         entry.requestId,
     )
 
 
-def _is_response(line: bytes | bytearray) -> bool:
-    """Return whether an unreadable line is probably a response."""
-    try:
-        return _decode_kind(line).type == "assistant"
-    except DecodeError:
-        return b'"assistant"' in line
+def salvage(line: bytes | bytearray) -> Salvaged:
+    """Return the usage in a line that is damaged, glued to another, or spelled in another way."""
+    found = json_objects.find_objects(json_objects.decoded(line), _is_response)
+    is_lost = any('"assistant"' in piece for piece in found.rest)
+    is_lost |= any(_is_response(outline) for outline in found.too_deep)
+    usage: list[MeasuredUsage] = []
+    for record in found.objects:
+        try:
+            response = _response(record)
+        except ValueError:
+            is_lost = True
+            continue
+        if response is not None:
+            usage.append(response)
+    return Salvaged(tuple(usage), is_whole=not is_lost)
+
+
+def _is_response(outline: Outline) -> bool:
+    return outline.has("type", '"assistant"') and "message" in outline.keys
+
+
+def _response(record: dict[str, Json]) -> MeasuredUsage | None:
+    """Return the usage in a record; ``None``: it is a record of another kind.
+
+    Raises:
+        ValueError: it is a response with usage, but its time or its counts cannot be read.
+    """
+    message = record.get("message")
+    if record.get("type") != "assistant" or message is None:
+        return None
+    usage = member(message, ("usage",))
+    model = _text(member(message, ("model",)))
+    if model == SYNTHETIC_MODEL or (usage is None and isinstance(message, dict)):
+        return None
+    if not isinstance(usage, dict):
+        raise ValueError("usage is not an object")  # noqa: TRY004  # the content, not an argument
+    timestamp = record.get("timestamp")
+    if not isinstance(timestamp, str):
+        raise ValueError("a timestamp is missing")  # noqa: TRY004  # likewise
+    counts = (
+        _count(usage.get("input_tokens")),
+        _count(usage.get("output_tokens")),
+        _cache_creation(usage),
+        _count(usage.get("cache_read_input_tokens")),
+    )
+    request_id = _text(record.get("requestId"))
+    named = _text(member(message, ("id",))) or request_id or _text(record.get("uuid"))
+    return MeasuredUsage(
+        # Without any id, nothing else tells a response from its copy.
+        named or f"{timestamp} {model} {counts}",
+        _moment(timestamp),
+        model or UNKNOWN_MODEL,
+        *counts,
+        _text(record.get("cwd"), 2**15),
+        request_id,
+    )
+
+
+def _cache_creation(usage: dict[str, Json]) -> int:
+    """Return the tokens written to the cache; some gateways give only the sum's parts."""
+    written = _count(usage.get("cache_creation_input_tokens"))
+    parts = ("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")
+    split = sum(_count(member(usage, ("cache_creation", part))) for part in parts)
+    return written or _count(split)
+
+
+def _count(value: Json) -> int:
+    if value is None:
+        return 0
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
+        value = int(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAXIMUM_TOKENS:
+        return value
+    raise ValueError("not a count")
+
+
+def _text(value: Json, longest: int = LONGEST_NAME) -> str | None:
+    """Return text that can be stored and is no longer than it may be; ``None``: there is none."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str) or not value:
+        return None
+    if len(value) > longest:
+        return hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()
+    # Half a surrogate pair has no UTF-8.
+    return value.encode("utf-8", "backslashreplace").decode()
 
 
 def _name(text: str) -> str:

@@ -20,7 +20,8 @@ def configurations(setup: Setup) -> tuple[Configuration, ...]:
     """Return its configuration file with our entry."""
     folder = application_folder(setup.environment) / "Claude"
     entry = Entry(("mcpServers", NAME), setup.launch.server())
-    return (Configuration(folder / "claude_desktop_config.json", (entry,)),)
+    file = folder / "claude_desktop_config.json"
+    return (Configuration(file, (entry,), is_plain_json=True),)
 
 
 ASSISTANT = Assistant("claude-desktop", "Claude Desktop", configurations)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from immunos_mcp.assistants import NAME, toml_edit
 from immunos_mcp.assistants.configuration import Assistant, Configuration, Entry
+from immunos_mcp.options import home_folder
 
 if TYPE_CHECKING:
     from immunos_mcp.assistants.configuration import Setup
@@ -14,8 +15,9 @@ if TYPE_CHECKING:
 
 def configurations(setup: Setup) -> tuple[Configuration, ...]:
     """Return its configuration file with our entry."""
-    folder = Path(setup.environment.get("CODEX_HOME") or Path.home() / ".codex").absolute()
-    entry = Entry(("mcp_servers", NAME), setup.launch.server())
+    folder = Path(setup.environment.get("CODEX_HOME") or home_folder() / ".codex").absolute()
+    # Codex sends its first request after a second without a server that is not required.
+    entry = Entry(("mcp_servers", NAME), {**setup.launch.server(), "required": True})
     return (Configuration(folder / "config.toml", (entry,), syntax=toml_edit),)
 
 

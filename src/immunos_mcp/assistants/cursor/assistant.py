@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from immunos_mcp.assistants import NAME
 from immunos_mcp.assistants.configuration import Assistant, Configuration, Entry
+from immunos_mcp.options import home_folder
 
 if TYPE_CHECKING:
     from immunos_mcp.assistants.configuration import Setup
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def configurations(setup: Setup) -> tuple[Configuration, ...]:
     """Return its configuration file with our entry."""
     entry = Entry(("mcpServers", NAME), setup.launch.server())
-    return (Configuration(Path.home() / ".cursor" / "mcp.json", (entry,)),)
+    return (Configuration(home_folder() / ".cursor" / "mcp.json", (entry,)),)
 
 
 ASSISTANT = Assistant("cursor", "Cursor", configurations, program="cursor")

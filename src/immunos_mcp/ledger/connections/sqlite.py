@@ -115,5 +115,5 @@ class SqliteLedger(ABC):
     def _transact(
         self, connection: Connection, begin: str, operation: Callable[[], Result]
     ) -> Result:
-        with translated(self.path), transaction(connection, begin):
+        with translated(self.path, connection), transaction(connection, begin):
             return operation()

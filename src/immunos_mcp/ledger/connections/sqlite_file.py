@@ -31,7 +31,13 @@ def connect(path: Path, busy_timeout_seconds: float) -> Connection:
         LedgerError: the file cannot be used; the message has the reason and the fix.
     """
     with translated(path):
-        _make_private(path)
+        try:
+            _make_private(path)
+        except OSError as error:
+            raise LedgerError(
+                f"ledger {path} cannot be created or opened ({error.strerror}); "
+                "choose another file with --db or IMMUNOS_DB"
+            ) from error
         connection = sqlite3.connect(
             path,
             timeout=busy_timeout_seconds,
@@ -40,7 +46,7 @@ def connect(path: Path, busy_timeout_seconds: float) -> Connection:
             factory=Connection,
         )
         try:
-            _refuse_newer(_version(connection), path)
+            refuse_newer(version_of(connection), path)
             _configure(connection, busy_timeout_seconds)
             _migrate(connection, path)
         except BaseException:
@@ -79,7 +85,8 @@ def _configure(connection: Connection, busy_timeout_seconds: float) -> None:
     connection.execute("PRAGMA foreign_keys = ON")
 
 
-def _version(connection: Connection) -> int:
+def version_of(connection: sqlite3.Connection) -> int:
+    """Return the version of a ledger; 0: it does not have our tables yet."""
     known = connection.execute(
         "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?", (schema.VERSION_TABLE,)
     ).fetchone()
@@ -92,10 +99,10 @@ def _version(connection: Connection) -> int:
 
 
 def _migrate(connection: Connection, path: Path) -> None:
-    version = _version(connection)
+    version = version_of(connection)
     while version < schema.LATEST:
         with transaction(connection, "BEGIN IMMEDIATE"):
-            version = _version(connection)
+            version = version_of(connection)
             if version < schema.LATEST:
                 for statement in schema.STEPS[version]:
                     connection.execute(statement)
@@ -104,10 +111,20 @@ def _migrate(connection: Connection, path: Path) -> None:
                     "INSERT INTO immunos_mcp_schema_version (version, applied_at) VALUES (?, ?)",
                     (version, utc_text(datetime.now(UTC))),
                 )
-    _refuse_newer(version, path)
+    refuse_newer(version, path)
 
 
-def _refuse_newer(version: int, path: Path) -> None:
+def mark_versions(connection: sqlite3.Connection, version: int) -> None:
+    """Mark all steps up to a version as applied, as far as they are not."""
+    now = utc_text(datetime.now(UTC))
+    connection.executemany(
+        "INSERT OR IGNORE INTO immunos_mcp_schema_version (version, applied_at) VALUES (?, ?)",
+        [(step, now) for step in range(1, version + 1)],
+    )
+
+
+def refuse_newer(version: int, path: Path) -> None:
+    """Raise ``LedgerError`` if a newer version of this program wrote a ledger."""
     if version > schema.LATEST:
         raise LedgerError(
             f"ledger {path} was written by a newer immunos-mcp (ledger version {version}, this "
@@ -142,6 +159,9 @@ def _primary_code(error: sqlite3.Error) -> int:
     return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
 
 
+REPAIR = "run `immunos-mcp doctor --repair`, which keeps a copy"
+"""What to do about a damaged ledger."""
+
 _REMEDIES: dict[int, str] = {
     sqlite3.SQLITE_BUSY: "is locked by another program; try again, or stop that program",
     sqlite3.SQLITE_LOCKED: "is locked by another program; try again, or stop that program",
@@ -151,7 +171,7 @@ _REMEDIES: dict[int, str] = {
     sqlite3.SQLITE_FULL: "cannot grow: the disk is full; free some space and try again",
     sqlite3.SQLITE_IOERR: "cannot be read or written; check the disk and its free space, then retry",
     sqlite3.SQLITE_NOTADB: "is not a SQLite database; choose another file with --db or IMMUNOS_DB",
-    sqlite3.SQLITE_CORRUPT: "is damaged; restore a backup, or move it away to start a new one",
+    sqlite3.SQLITE_CORRUPT: f"is damaged; {REPAIR}",
 }
 
 
@@ -159,11 +179,11 @@ _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 
 
 @contextmanager
-def translated(path: Path) -> Generator[None]:
+def translated(path: Path, connection: Connection | None = None) -> Generator[None]:
     """Turn failures of the file into a ``LedgerError``; all other errors pass through.
 
-    A value that cannot be right for its column counts as damage too: text that is not UTF-8, for
-    which SQLite's error has no code, or an unknown word or malformed time (a ``ValueError``).
+    Text that is not UTF-8 counts as damage, though SQLite's error for it has no code. Any other error
+    is a bug, unless the connection shows a value in the ledger that explains it.
     """
     try:
         yield
@@ -173,14 +193,26 @@ def translated(path: Path) -> Generator[None]:
             code = sqlite3.SQLITE_CORRUPT
         remedy = _REMEDIES.get(code)
         if remedy is None:
+            _blame_the_file(path, connection, error)
             raise
         kind = LedgerBusyError if code in _BUSY else LedgerError
         raise kind(f"ledger {path} {remedy} ({error})") from error
-    except ValueError as error:
-        remedy = _REMEDIES[sqlite3.SQLITE_CORRUPT]
-        raise LedgerError(f"ledger {path} {remedy} ({error})") from error
-    except OSError as error:
-        raise LedgerError(
-            f"ledger {path} cannot be created or opened ({error.strerror}); "
-            "choose another file with --db or IMMUNOS_DB"
-        ) from error
+    except UnicodeDecodeError as error:
+        # It was decoding what is stored; what is about to be stored is encoded.
+        damaged = _REMEDIES[sqlite3.SQLITE_CORRUPT]
+        raise LedgerError(f"ledger {path} {damaged} ({error})") from error
+    except (ValueError, LookupError) as error:
+        _blame_the_file(path, connection, error)
+        raise
+
+
+def _blame_the_file(path: Path, connection: Connection | None, error: Exception) -> None:
+    """Report a ledger that holds what this program never writes; return if there is no such thing."""
+    if connection is None:
+        return
+    from immunos_mcp.ledger import soundness  # only after a failure
+
+    with translated(path):
+        found = soundness.find_problem(connection)
+    if found is not None:
+        raise LedgerError(f"ledger {path} {_REMEDIES[sqlite3.SQLITE_CORRUPT]} ({found})") from error
