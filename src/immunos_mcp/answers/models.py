@@ -32,10 +32,20 @@ class ModelLine(Struct, frozen=True):
 
 
 class ModelsAnswer(Struct, frozen=True):
-    """What ``models`` answers: the engine, and each model that is mapped or installed."""
+    """What ``models`` answers: the engine, and each model that is mapped or installed.
+
+    Attributes:
+        state: whether the engine responds.
+        address: where it is.
+        models: the models.
+        version: its version.
+        words: what is wrong with it.
+        notice: that tasks leave this machine, and whether they are encrypted.
+    """
 
     state: EngineState
     address: str
     models: tuple[ModelLine, ...]
     version: str | None = None
     words: str | None = None
+    notice: str | None = None

@@ -27,7 +27,7 @@ from immunos_mcp.domain import EngineState
 from immunos_mcp.errors import ImmunosError, InvalidInputError, LedgerError
 from immunos_mcp.ledger.examination import examine
 from immunos_mcp.options import NoHomeError, default_database
-from immunos_mcp.rules import models
+from immunos_mcp.rules import engine_places, models
 from immunos_mcp.rules.settings import Settings
 
 if TYPE_CHECKING:
@@ -126,7 +126,8 @@ def _launch(name: str, entry: dict[str, Json], state: AssistantState) -> Iterato
     given = [str(each) for each in items(entry.get("args"))]
     arguments = server_arguments([command, *given])
     if arguments is None:
-        yield Finding(name, Verdict.OK, f"its entry starts {' '.join([command, *given])}")
+        line = engine_places.without_credentials(" ".join([command, *given]))
+        yield Finding(name, Verdict.OK, f"its entry starts {line}")
         return
     own = entry.get("env")
     own = {name: str(text) for name, text in own.items()} if isinstance(own, dict) else {}
@@ -276,7 +277,10 @@ def _ollama(context: DoctorContext) -> Iterator[Finding]:
         return
     from immunos_mcp.engines import ollama  # an event loop that no other check needs
 
-    engine = ollama.probe_now(ollama.address(context.options.ollama_host))
+    settings = _settings(context)
+    where = ollama.address(context.options.ollama_host)
+    yield from _engine_place(where.url, settings)
+    engine = ollama.probe_now(where)
     if engine.state is not EngineState.UP:
         seen = f"{_ENGINE_PROBLEMS[engine.state]} ({engine.address}: {engine.words})"
         remedy = "start it with `ollama serve`, or set another address in OLLAMA_HOST"
@@ -284,16 +288,32 @@ def _ollama(context: DoctorContext) -> Iterator[Finding]:
         return
     seen = f"Ollama {engine.version} at {engine.address}, {len(engine.models)} models"
     yield Finding(name, Verdict.OK, seen)
-    path, settings = context.options.database, Settings()
-    # Another check reports problems of the ledger.
-    with suppress(LedgerError):
-        settings = (examine(path).settings if path.exists() else None) or settings
     for model in models.named_models(settings):
         found = models.availability(model, engine, settings)
         if found.can_run is False:
             yield Finding(
                 name, Verdict.WARN, f"{model} is configured but unavailable", found.remedy
             )
+
+
+def _engine_place(url: str, settings: Settings) -> Iterator[Finding]:
+    name = "ollama"
+    refusal, notice = engine_places.refusal(url, settings), engine_places.notice(url)
+    if refusal is not None:
+        seen, _, remedy = refusal.partition("; ")
+        yield Finding(name, Verdict.WARN, seen, remedy)
+    elif notice is not None:
+        is_plain = engine_places.is_unencrypted(url)
+        remedy = "use https, or an engine on this machine" if is_plain else None
+        yield Finding(name, Verdict.WARN if is_plain else Verdict.OK, notice, remedy)
+
+
+def _settings(context: DoctorContext) -> Settings:
+    path = context.options.database
+    # Another check reports problems of the ledger.
+    with suppress(LedgerError):
+        return (examine(path).settings if path.exists() else None) or Settings()
+    return Settings()
 
 
 CHECKS: dict[str, Callable[[DoctorContext], Iterator[Finding]]] = {

@@ -46,6 +46,8 @@ def _delegate(given: Namespace) -> int:
             f" {answer.seconds:g} s{cut}",
             file=sys.stderr,
         )
+        if answer.message is not None:
+            print(answer.message, file=sys.stderr)
     return EXIT_FINE
 
 

@@ -7,6 +7,7 @@ a second.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import traceback
 from typing import TYPE_CHECKING
@@ -28,7 +29,7 @@ LONGEST_SENT = 200
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program with command-line arguments (``None``: the process's); return its code."""
-    make_safe()
+    make_safe(sys.argv[1:] if arguments is None else arguments, os.environ)
     given = None
     try:
         given = program.parse(arguments)

@@ -1,23 +1,39 @@
 """Standard output and error for people: what a terminal would obey never reaches it.
 
 Model output, engine errors and names come from outside and may hold escape sequences that clear the
-screen, fill the clipboard or hide text. Everything that is printed goes through here.
+screen, fill the clipboard or hide text. Everything that is printed goes through here, and the user and
+password in the address of the engine are hidden in it.
 """
 
 from __future__ import annotations
 
 import io
 import sys
+from typing import TYPE_CHECKING
 
+from immunos_mcp.options import OLLAMA_HOST
 from immunos_mcp.rules.formatting import for_terminal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 
 class SafeText(io.TextIOWrapper):
-    """Text on its way out, without control characters other than line ends and tabs."""
+    """Text on its way out, without control characters other than line ends and tabs.
+
+    Attributes:
+        hidden: credentials that are replaced wherever they occur.
+    """
+
+    hidden: tuple[str, ...] = ()
 
     def write(self, text: str, /) -> int:
         """Write a text; return its length as it was given."""
-        super().write(for_terminal(text))
+        shown = for_terminal(text)
+        if "@" in shown:
+            for credentials in self.hidden:
+                shown = shown.replace(f"{credentials}@", "***@")
+        super().write(shown)
         return len(text)
 
     def redraw(self, line: str) -> None:
@@ -26,8 +42,14 @@ class SafeText(io.TextIOWrapper):
         self.flush()
 
 
-def make_safe() -> None:
-    """Replace standard output and error; a letter that they cannot show becomes its number."""
+def make_safe(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Replace standard output and error; a letter that they cannot show becomes its number.
+
+    Args:
+        arguments: the command line, where the address of the engine may have a password.
+        environment: likewise.
+    """
+    hidden = _credentials(arguments, environment)
     for name in ("stdout", "stderr"):
         stream: object = getattr(sys, name)
         if type(stream) is io.TextIOWrapper:
@@ -38,6 +60,7 @@ def make_safe() -> None:
                 line_buffering=stream.line_buffering,
                 write_through=stream.write_through,
             )
+            safe.hidden = hidden
             stream.flush()
             # Otherwise its end would close what both write to.
             stream.detach()
@@ -50,3 +73,16 @@ def redraw(line: str) -> None:
         sys.stderr.redraw(line)
     else:
         print(f"\r{line}", end="", file=sys.stderr, flush=True)
+
+
+def _credentials(arguments: Sequence[str], environment: Mapping[str, str]) -> tuple[str, ...]:
+    addresses = [environment.get(OLLAMA_HOST.variable, ""), *arguments]
+    found = {
+        text.strip("\"' ")
+        .removeprefix(f"{OLLAMA_HOST.flag}=")
+        .rpartition("@")[0]
+        .rpartition("//")[2]
+        for text in addresses
+        if "@" in text and len(text) < 1_000
+    }
+    return tuple(each for each in found if ":" in each)

@@ -257,6 +257,8 @@ def models(answer: ModelsAnswer) -> str:
     head = f"Ollama {answer.version or ''} at {answer.address}: {answer.state}".replace("  ", " ")
     if answer.words is not None:
         head += f" ({answer.words})"
+    if answer.notice is not None:
+        head += f"\n{answer.notice}"
     return f"{head}\n" + _table(
         ("model", "status", "size", "context", "task types", "fix"),
         (

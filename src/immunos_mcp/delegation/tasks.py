@@ -25,7 +25,7 @@ from immunos_mcp.engines.responses import (
 )
 from immunos_mcp.errors import DelegationError, ImmunosError, InvalidInputError, Problem
 from immunos_mcp.faults import report_bug
-from immunos_mcp.rules import models, names
+from immunos_mcp.rules import engine_places, models, names
 from immunos_mcp.rules.formatting import printable
 
 if TYPE_CHECKING:
@@ -70,11 +70,12 @@ class _Route(NamedTuple):
 
 @dataclass(slots=True)
 class _Task:
-    """A delegated task and its progress."""
+    """A delegated task and its progress; ``notice`` goes with its answer."""
 
     assignment: Assignment
     model: str
     decision_id: int
+    notice: str | None = None
     done: anyio.Event = field(default_factory=anyio.Event)
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     meter: Meter = field(default_factory=Meter)
@@ -101,6 +102,7 @@ class Delegations:
         self._tasks: dict[str, _Task] = {}
         self._group: TaskGroup | None = None
         self._started = anyio.Event()
+        self._notice = engine_places.notice(engine.where.url)
 
     async def run(self) -> None:
         """Run tasks until cancelled."""
@@ -139,7 +141,8 @@ class Delegations:
             raise DelegationError(
                 f"{MOST_WAITING} tasks are already waiting for {model}; try again later, or do it yourself"
             )
-        task = _Task(assignment, model, decision_id)
+        task = _Task(assignment, model, decision_id, notice=self._notice)
+        self._notice = None
         self._tasks[task.handle] = task
         self._drop_old()
         await self._started.wait()
@@ -179,6 +182,9 @@ class Delegations:
 
     async def _check(self, model: str, engine: Engine) -> Engine:
         settings = await self._router.get_config()
+        refused = engine_places.refusal(self._engine.where.url, settings)
+        if refused is not None:
+            raise DelegationError(f"{refused}; or do the task yourself")
         found = models.availability(model, engine, settings)
         if found.can_run is not True:
             # The engine may just have been started, or the model pulled.
@@ -325,7 +331,7 @@ def _answer(task: _Task, result: Result) -> DelegateAnswer:
     shown = text[: SUMMARY_CHARACTERS if is_in_file else LONGEST_OUTPUT]
     is_cut_off = not is_complete or (not is_in_file and shown != text)
     counts = task.meter.counts
-    message = None
+    message = task.notice
     if task.file is not None and not is_in_file:
         message = (
             f"{_output_path(task)} was deleted or replaced meanwhile; the output is only here."

@@ -55,6 +55,10 @@ class EngineAddress(NamedTuple):
     url: str
     credentials: tuple[str, str] | None = None
 
+    def __repr__(self) -> str:
+        """Leave the credentials out: this may end up in a log."""
+        return f"EngineAddress({self.url!r})"
+
 
 def address(text: str, field: str = "OLLAMA_HOST") -> EngineAddress:
     """Parse an address in any form that Ollama's own client accepts; empty means the default address.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from immunos_mcp.answers.models import ModelLine, ModelsAnswer
 from immunos_mcp.domain import Engine, EngineState
-from immunos_mcp.rules import models, names
+from immunos_mcp.rules import engine_places, models, names
 
 if TYPE_CHECKING:
     from immunos_mcp.rules.settings import Settings
@@ -26,6 +26,8 @@ def local_models(engine: Engine, settings: Settings) -> ModelsAnswer:
         ),
         version=engine.version or None,
         words=engine.words or None,
+        notice=engine_places.refusal(engine.address, settings)
+        or engine_places.notice(engine.address),
     )
 
 

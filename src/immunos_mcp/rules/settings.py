@@ -128,6 +128,14 @@ class Settings(Struct, frozen=True, kw_only=True):
         Switch,
         Row(Choice(Switch), "whether models that Ollama runs elsewhere (`x:cloud`) may be chosen"),
     ] = Switch.OFF
+    remote_engine: Annotated[
+        Switch,
+        Row(
+            Choice(Switch),
+            "whether tasks may be sent to Ollama on another machine over plain HTTP",
+            is_advanced=True,
+        ),
+    ] = Switch.OFF
     deny_agent_tool: Annotated[
         Switch,
         Row(Choice(Switch), "refuse Claude Code's subagents once every task stays local"),
