@@ -209,8 +209,10 @@ def test_a_line_comes_under_any_encoding(
     assert done.stdout.startswith(expected)
 
 
-@pytest.mark.parametrize("stream", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-", ">/dev/full"])
-def test_closed_and_broken_streams_do_not_matter(tmp_path: Path, stream: str) -> None:
+@pytest.mark.parametrize("stream", ["0<&-", "2>&-", "0<&- 2>&-", "| true"])
+def test_closed_streams_and_readers_that_are_gone_do_not_matter(
+    tmp_path: Path, stream: str
+) -> None:
     done = subprocess.run(
         ["sh", "-c", f'"$0" -m immunos_mcp statusline {stream}', sys.executable],
         stdin=subprocess.DEVNULL,

@@ -53,7 +53,7 @@ Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | Non
 
 
 def main(environment: Mapping[str, str] = os.environ, flags: Flags = options.NO_FLAGS) -> int:
-    """Print one line for the JSON that Claude Code gives on standard input; always returns 0."""
+    """Print one line for the JSON that Claude Code gives on standard input; returns 0 whatever happens."""
     _print(_line(read_input(_received(sys.stdin)), environment, flags))
     return 0
 
@@ -100,9 +100,7 @@ def _print(text: str) -> None:
         encoded = text.encode(encoding)
     except UnicodeEncodeError:
         encoded = text.translate(_PLAIN_SIGNS).encode(encoding, "replace")
-    # Where nobody reads the line, nothing is lost.
-    with suppress(OSError, ValueError):
-        os.write(sys.stdout.fileno(), encoded + "\n".encode(encoding))
+    sys.stdout.buffer.write(encoded + "\n".encode(encoding))
 
 
 def _catch_up(router: Router, plan: tuple[PlanUsage, ...]) -> None:
