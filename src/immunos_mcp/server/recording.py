@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
@@ -31,7 +33,7 @@ from immunos_mcp.server.opening import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import AsyncGenerator, Mapping, Sequence
 
     from mcp.server.lowlevel import Server
 
@@ -51,7 +53,8 @@ async def record() -> JsonObject:
     recorded: dict[str, Any] = {"sdk": version("mcp")}
     results: list[JsonObject] = []
     for name, delegate in (("delegate", True), ("no delegate", False)):
-        answers = await answers_of(listing_server(delegate=delegate))
+        async with listing_server(delegate=delegate) as server:
+            answers = await answers_of(server)
         recorded[name] = {
             protocol: {method: _place(result, results) for method, result in methods.items()}
             for protocol, methods in answers.items()
@@ -80,12 +83,15 @@ async def record_for_next_start() -> None:
         return
 
 
-def listing_server(*, delegate: bool) -> Server[dict[str, Any]]:
-    """Build a server that can list everything and do nothing: its ledger is not opened."""
-    router = Router(ThreadedSqliteLedger(Path("nowhere")), "default")
-    engine = Ollama(address(""))
-    delegations = Delegations(router, engine, EngineWatch(engine)) if delegate else None
-    return build_server(router, "default", delegations).server
+@asynccontextmanager
+async def listing_server(*, delegate: bool) -> AsyncGenerator[Server[dict[str, Any]]]:
+    """Build a server to be asked what there is, on a ledger that goes with it."""
+    with TemporaryDirectory() as folder:
+        async with ThreadedSqliteLedger(Path(folder, "ledger.db")) as ledger:
+            router = Router(ledger, "default")
+            engine = Ollama(address(""))
+            delegations = Delegations(router, engine, EngineWatch(engine)) if delegate else None
+            yield build_server(router, "default", delegations).server
 
 
 async def answers_of(server: Server[dict[str, Any]]) -> RecordedAnswers:

@@ -205,7 +205,7 @@ def test_csv_is_one_table_with_its_header(home: Path, file: Path) -> None:
             ["--format", "csv", "--json", "--table", "usage"],
             "--format: must be jsonl with --json (got 'csv')",
         ),
-        (["--table", "nonsense"], "table: got 'nonsense', takes one of session, "),
+        (["--table", "nonsense"], "table: must be one of session, "),
         (["--since", "soon"], "--since: must be a date or time"),
     ],
 )

@@ -112,9 +112,8 @@ async def test_who_listens_is_told_so_as_the_sdk_does_and_heard_by_the_server(
     assert (handled.is_for_server, handled.is_urgent) == (True, False)
     answer = json.loads(handled.answer)
     assert answer.pop("method") == "notifications/subscriptions/acknowledged"
-    (told,) = await recording.results_of(
-        recording.listing_server(delegate=True), [("subscriptions/listen", params)]
-    )
+    async with recording.listing_server(delegate=True) as server:
+        (told,) = await recording.results_of(server, [("subscriptions/listen", params)])
     assert told is not None
     meta = {"io.modelcontextprotocol/subscriptionId": request_id}
     assert answer == {"jsonrpc": "2.0", "params": {**told, "_meta": meta}}
@@ -247,7 +246,6 @@ def changed(draw: st.DrawFn) -> Message:
 
 @pytest.mark.anyio
 async def test_no_changed_opening_is_answered_otherwise_than_by_the_sdk() -> None:
-    server = recording.listing_server(delegate=True)
     answered: list[tuple[Message, Message]] = []
 
     @settings(max_examples=500)
@@ -259,11 +257,12 @@ async def test_no_changed_opening_is_answered_otherwise_than_by_the_sdk() -> Non
 
     collect()
     assert len(answered) > 20
-    for message, result in answered:
-        (expected,) = await recording.results_of(
-            server, [(message["method"], message.get("params", {}))]
-        )
-        assert result == expected, message
+    async with recording.listing_server(delegate=True) as server:
+        for message, result in answered:
+            (expected,) = await recording.results_of(
+                server, [(message["method"], message.get("params", {}))]
+            )
+            assert result == expected, message
 
 
 def test_the_sdk_is_the_one_that_an_import_finds(tmp_path: Path) -> None:
