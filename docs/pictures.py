@@ -75,8 +75,10 @@ def run(*arguments: str, given: str = "") -> str:
     if arguments == ("statusline",):
         from immunos_mcp.cli import status_line
 
+        before, sys.stdin = sys.stdin, io.TextIOWrapper(io.BytesIO(given.encode()))
         with redirect_stdout(io.StringIO()) as said:
-            status_line.main(io.StringIO(given))
+            status_line.main()
+        sys.stdin = before
         return said.getvalue()
     from immunos_mcp.cli import main
 

@@ -11,15 +11,14 @@ from immunos_mcp.errors import OutputError
 
 
 def main() -> NoReturn:
-    """Run the command line to the process's end; the status line without the parser.
+    """Run the command line and end the process; the status line skips the parser.
 
-    Interrupts end the process at once and silently, from the first moment on: whatever was
-    answered is stored already.
+    Interrupts end the process at once and silently: every answer is stored before it is printed.
     """
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    # A command makes no cycles worth looking for, and looking takes a tenth of its time.
+    # A command makes no cycles worth collecting, and collecting takes a tenth of its time.
     gc.disable()
-    _open_what_is_closed()
+    _replace_closed_streams()
     try:
         code = _run()
     except SystemExit as ended:
@@ -36,7 +35,7 @@ def main() -> NoReturn:
             code = 1
     with suppress(OSError):
         sys.stderr.flush()
-    # All is stored and said; taking the interpreter apart would take another tenth.
+    # Everything is stored and printed; an orderly shutdown of the interpreter would take another tenth.
     os._exit(code)
 
 
@@ -50,8 +49,8 @@ def _run() -> int:
     return main.main()
 
 
-def _open_what_is_closed() -> None:
-    """Give closed standard streams a stand-in: one that is empty, fails to write, or says nothing."""
+def _replace_closed_streams() -> None:
+    """Replace closed standard streams: input is empty, output fails, errors are discarded."""
     streams: tuple[tuple[str, int, str], ...] = (
         ("stdin", os.O_RDONLY, "r"),
         ("stdout", os.O_RDONLY, "w"),

@@ -1,6 +1,6 @@
-"""The use cases over the ledger's past: what only the command line asks for.
+"""The use cases that read the ledger's history; only the command line has them.
 
-Each imports what it needs, since a command runs one of them and starts anew every time.
+Each imports what it needs itself, since a command runs one of them in a process of its own.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 
 
 class Archive:
-    """The past of one ledger, of all its sessions.
+    """The history of one ledger, with all its sessions.
 
-    Every method raises ``InvalidInputError`` for arguments it cannot take, naming each, and the ledger's
-    errors. Only ``prune`` and ``sync`` change anything, and neither changes a total.
+    Every method raises ``InvalidInputError`` for invalid arguments, naming each, and the ledger's errors.
+    Only ``prune`` and ``sync`` change anything, and neither changes a total.
     """
 
     def __init__(
@@ -47,12 +47,12 @@ class Archive:
         clock: Callable[[], datetime] = utc_now,
         follower: Follower | None = None,
     ) -> None:
-        """Open the past of a ledger.
+        """Create the use cases of a ledger's history.
 
         Args:
-            ledger: where everything is kept.
+            ledger: where everything is stored.
             clock: the time, aware.
-            follower: reads what assistants write down of their usage; ``None``: nobody does.
+            follower: reads the usage that assistants log; ``None``: nobody does.
         """
         self._ledger = ledger
         self._clock = clock
@@ -76,10 +76,10 @@ class Archive:
         return await self._ledger.read(setting_changes, limit)
 
     async def explain_decision(self, decision_id: int) -> ExplainAnswer:
-        """Tell how a logged decision came about, from what it was made from at the time.
+        """Explain a logged decision from the inputs that it was made with.
 
         Raises:
-            InvalidInputError: there is no such decision, or what it was made from was pruned.
+            InvalidInputError: the decision does not exist, or its inputs were pruned.
         """
         from immunos_mcp.answers.routing import ExplainAnswer
         from immunos_mcp.ledger.history import replay
@@ -110,10 +110,10 @@ class Archive:
         session: str | None = None,
         most: int = 20,
     ) -> ReplayAnswer:
-        """Run the logged tasks through the policy with other settings; nothing is changed.
+        """Replay the logged tasks with other settings; nothing is changed.
 
         Args:
-            changes: what differs from the settings of the time, as ``update_config`` takes it.
+            changes: settings that differ from those of the time, as for ``update_config``.
             since: earlier decisions are left out.
             session: the session name; ``None``: all.
             most: how many differing decisions are listed.
@@ -138,7 +138,7 @@ class Archive:
         )
 
     async def report(self, since: datetime | None, prices: Prices) -> ReportAnswer:
-        """Say what became of tokens, decisions and models, from a moment on or (``None``) ever.
+        """Report tokens, decisions and models since a moment, or (``None``) of all time.
 
         Args:
             since: earlier usage and decisions are left out; records of models never are.
@@ -158,15 +158,15 @@ class Archive:
         since: datetime | None,
         sink: Callable[[ExportedRows], None],
     ) -> None:
-        """Give every row of some tables to ``sink``, batch by batch, as they all are at one moment.
+        """Pass every row of some tables to ``sink``, batch by batch, from one consistent snapshot.
 
         Args:
-            tables: public names, each once; none: all tables there are.
+            tables: public names, each once; none: all tables.
             since: rows that belong to an earlier time are left out; ``None``: none are.
             sink: is called with an empty batch at the beginning of each table, then with its rows.
 
         Raises:
-            InvalidInputError: there is no such table, or it is named twice.
+            InvalidInputError: a table does not exist or is named twice.
         """
         from immunos_mcp.ledger import export
 
@@ -177,11 +177,11 @@ class Archive:
     async def sync(
         self, since: datetime | None, progress: Callable[[int, int], None]
     ) -> SyncAnswer:
-        """Take over the history in all transcripts, as far back as ``since`` (``None``: all).
+        """Import the history in all transcripts, back to ``since`` (``None``: all of it).
 
         Args:
             since: usage before this moment is left out.
-            progress: told the bytes read so far and the bytes there are, after each portion.
+            progress: called after each portion with the bytes read so far and the total.
         """
         from immunos_mcp.answers.usage import SyncAnswer
 
@@ -190,7 +190,7 @@ class Archive:
         return await self._follower.sync(self._clock(), since, progress)
 
     async def prune(self, keep_days: int, *, dry_run: bool = False) -> Pruned:
-        """Replace detail older than so many days (UTC) by sums; every total stays as it is.
+        """Compact records older than so many days (UTC) into totals, which stay exact.
 
         Raises:
             InvalidInputError: the days are not from 1 to ``inputs.MOST_DAYS``.
@@ -203,7 +203,7 @@ class Archive:
         if dry_run:
             return await self._ledger.write(preview_prune, midnight - days)
         pruned = await self._ledger.write(prune, midnight - days)
-        # Where others are at work, the next pruning gives the space back.
+        # If others are using the file, the next pruning frees the space.
         with suppress(LedgerError):
             await self._ledger.compact()
         return pruned

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from msgspec import Struct
 
 MAXIMUM_TOKENS = 1_000_000_000_000
-"""Largest count accepted anywhere: beyond any real usage, and sums of it still fit 64 bits."""
+"""Largest count accepted anywhere: beyond any real usage, while totals still fit 64 bits."""
 
 
 class Classification(StrEnum):
@@ -46,7 +46,7 @@ class Reason(StrEnum):
 
 
 class WarningLevel(StrEnum):
-    """Where a session stands against its two thresholds."""
+    """A session's level by its two thresholds."""
 
     NORMAL = "normal"
     WARNING = "warning"
@@ -61,7 +61,7 @@ class Switch(StrEnum):
 
 
 class Consultation(StrEnum):
-    """What the track record may do: change decisions, say what it would change, or nothing."""
+    """What the track record may do: change decisions, only advise, or nothing."""
 
     ON = "on"
     ADVISE = "advise"
@@ -69,7 +69,7 @@ class Consultation(StrEnum):
 
 
 class Outcome(StrEnum):
-    """What became of a decision."""
+    """Whether a routed task succeeded."""
 
     SUCCESS = "success"
     FAILURE = "failure"
@@ -183,10 +183,9 @@ class Usage(Struct, frozen=True):
         counts: the tokens by kind.
         request_id: the response's own id; a second record with it is a repeat.
         decision_id: the routing decision the response belongs to.
-        outcome: what became of that decision, when the record closes it.
+        outcome: whether that task succeeded, when the record closes the decision.
         seconds: how long the model worked, where somebody measured it.
-        is_judged: whether somebody looked at the work; an outcome that nobody judged gives way to one
-            that somebody did.
+        is_judged: whether somebody checked the work; a judged outcome replaces one that was not.
     """
 
     model: str
@@ -258,7 +257,7 @@ class RequestUsage(Struct, frozen=True):
 
 
 class PlanUsage(Struct, frozen=True):
-    """How much of the subscription's own limit is used, as the client was told by the API.
+    """How much of the subscription's own limit is used, as the API reported it to the client.
 
     Attributes:
         window: ``five_hour`` or ``seven_day``.
@@ -276,12 +275,12 @@ class TranscriptPosition(NamedTuple):
 
     Attributes:
         path: the file.
-        inode: the file's identity, which tells a replaced file.
+        inode: the file's identity, which reveals a replaced file.
         size: its size when it was last read to the end; -1 while a reading is under way, less while the
             file has only just changed.
         modified_ns: when its content or its inode last changed then.
         read_bytes: what was read, to the end of the last whole line.
-        tail_checksum: checksum of the last bytes that were read, which tells a rewritten file.
+        tail_checksum: checksum of the last bytes that were read, which reveals a rewritten file.
         unread_lines: lines that should have carried usage and could not be read.
         left_out_before: responses before this moment were left out (UTC, ISO 8601); empty: none were.
     """
@@ -297,7 +296,7 @@ class TranscriptPosition(NamedTuple):
 
 
 class EngineState(StrEnum):
-    """How the local engine was when it was last looked at."""
+    """The state of the local engine when it was last checked."""
 
     UNKNOWN = "unknown"
     UP = "up"
@@ -311,11 +310,11 @@ class LocalModel(Struct, frozen=True):
     """A model that the local engine has.
 
     Attributes:
-        name: as the engine spells it.
+        name: as the engine writes it.
         digest: identity of its content.
         size_bytes: on disk.
-        parameter_size: as the engine words it, such as ``7.6B``.
-        context_length: tokens it takes at most; ``None``: the listing does not say.
+        parameter_size: as the engine reports it, such as ``7.6B``.
+        context_length: most tokens it accepts; ``None``: the listing does not say.
         capabilities: such as ``completion``; ``None``: the engine is too old to say.
         is_loaded: whether it is in memory.
     """
@@ -335,10 +334,10 @@ class Engine(Struct, frozen=True):
     Attributes:
         state: whether it answers; nothing is known of its models unless it is up.
         address: where it is.
-        version: its own word.
-        words: what went wrong, where something did.
+        version: as it reports it.
+        words: the error, if there was one.
         models: what is installed, by canonical name.
-        seen_at: when it was looked at; ``None``: never yet.
+        seen_at: when it was last checked; ``None``: never.
     """
 
     state: EngineState
@@ -363,7 +362,7 @@ class Decision(Struct, frozen=True):
         model: the model to use.
         provider: who runs it.
         reason: the row of the policy that decided.
-        warning_level: where the session stood.
+        warning_level: the session's level.
         session_tokens: the session's budget tokens that the decision was made at.
         decision_id: the number it is logged under; ``None`` before, and in what has that number itself.
         projected_tokens: budget tokens after the task, when an estimate was given.

@@ -72,11 +72,11 @@ class LedgerBusyError(LedgerError):
 
 
 class DelegationError(ImmunosError):
-    """A delegated task was not done; the text says why and what to do."""
+    """A delegated task failed; the text says why and what to do."""
 
 
 class OutputError(ImmunosError):
-    """What was asked for cannot be written; the text says where, why, and what to do."""
+    """The output cannot be written; the text says where, why, and what to do."""
 
     @classmethod
     def of_standard_output(cls, error: OSError) -> OutputError:
@@ -112,7 +112,7 @@ def shown(value: object) -> str:
         try:
             text = repr(value)
         except ValueError:
-            # Python does not spell out whole numbers of more than some thousand digits.
+            # Python does not write integers of more than a few thousand digits.
             return f"a value ({type(value).__name__}) too long to be shown"
         length = len(text)
     if len(text) > _SHOWN_CHARACTERS:

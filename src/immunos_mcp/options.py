@@ -1,4 +1,4 @@
-"""Where things are: each option from its command-line flag, else its variable, else its default.
+"""The options: each from its command-line flag, else its environment variable, else its default.
 
 An option is one row below; parsing, help, error messages and the arguments that a client's
 configuration starts the server with all come from it.
@@ -42,17 +42,17 @@ class Address(NamedTuple):
 
 
 class Options(NamedTuple):
-    """What a run of the program was told.
+    """The options of one run of the program.
 
     Attributes:
         database: the ledger's file.
         session: the session of calls that name none.
         read_transcripts: whether usage is read from Claude Code's transcripts.
-        telemetry: where Claude Code's OpenTelemetry export is taken in; ``None``: nowhere.
-        ollama_host: where the local engine is, in any form that Ollama takes; empty: its default.
-        ollama_check: whether decisions look at what the engine has.
-        delegate: whether tasks can be handed over to local models.
-        allowed_paths: folders and files, beside the project's, that delegated tasks may be about.
+        telemetry: where to receive Claude Code's OpenTelemetry export; ``None``: nowhere.
+        ollama_host: address of the local engine, in any form that Ollama accepts; empty: its default.
+        ollama_check: whether decisions check which models the engine has.
+        delegate: whether tasks can be delegated to local models.
+        allowed_paths: folders and files, besides the project's, that delegated tasks may read.
     """
 
     database: Path
@@ -71,12 +71,12 @@ class Option(NamedTuple, Generic[Value]):
     Attributes:
         variable: the environment variable.
         parse: turns a text into the value; its second argument names the flag or the variable.
-        default: the text that counts where none is given.
-        flag: the command-line flag; empty: there is none.
+        default: the text used where none is given.
+        flag: the command-line flag; empty: none.
         metavar: what stands for the flag's value in help.
         about: what the option decides, for help.
-        shown_default: the default as help shows it; empty: help tells of no default.
-        stands_for: the text that a flag without a value means; empty: the flag takes a value.
+        shown_default: the default as help shows it; empty: help shows none.
+        stands_for: the text that a flag without a value means; empty: the flag needs a value.
         repeats: whether the flag may be given again, and the variable holds several.
         is_path: whether the value is a path.
     """
@@ -99,7 +99,7 @@ class Option(NamedTuple, Generic[Value]):
 
     @property
     def help(self) -> str:
-        """What ``--help`` says about the flag."""
+        """The flag's text in ``--help``."""
         if not self.shown_default:
             return self.about
         return f"{self.about} (default: ${self.variable}, else {self.shown_default})"
@@ -108,7 +108,7 @@ class Option(NamedTuple, Generic[Value]):
         """Return the value; an empty variable counts as not set.
 
         Raises:
-            InvalidInputError: the flag or the variable, which it names, cannot be taken.
+            InvalidInputError: the flag or the variable, which it names, is invalid.
         """
         given = flags.get(self.name)
         if isinstance(given, str):
@@ -124,7 +124,7 @@ class Option(NamedTuple, Generic[Value]):
         """Return the values of a repeated flag and those in the variable together.
 
         Raises:
-            InvalidInputError: one of them cannot be taken.
+            InvalidInputError: one of them is invalid.
         """
         listed = environment.get(self.variable, "").split(os.pathsep)
         given = [(text, self.flag) for text in flags.get(self.name) or ()]
@@ -132,7 +132,7 @@ class Option(NamedTuple, Generic[Value]):
         return tuple(self._parsed(text, field) for text, field in given if text)
 
     def arguments(self, flags: Flags) -> list[str]:
-        """Spell what was given by flag for a start of the program elsewhere: paths in full."""
+        """Return the flags to start the program elsewhere with the same value: paths in full."""
         given = flags.get(self.name)
         if given is None:
             return []
@@ -146,13 +146,13 @@ class Option(NamedTuple, Generic[Value]):
 
 
 def read(environment: Mapping[str, str], flags: Flags = NO_FLAGS) -> Options:
-    """Settle the options from flags, by name, and the environment.
+    """Read the options from flags, by name, and the environment.
 
     An empty variable counts as not set, as client configurations leave them; so does an empty
     ``--db``.
 
     Raises:
-        InvalidInputError: a value cannot be taken; it is named by its flag or variable.
+        InvalidInputError: a value is invalid; it is named by its flag or variable.
     """
     session = SESSION.settle(flags, environment)
     try:
@@ -202,7 +202,7 @@ def expanded(text: str, field: str) -> Path:
     """Return a path with ``~`` and ``~user`` replaced by the home folder meant.
 
     Raises:
-        InvalidInputError: there is no such home.
+        InvalidInputError: that home folder does not exist.
     """
     try:
         return Path(text).expanduser()
@@ -324,11 +324,11 @@ ALLOWED_PATHS = Option(
 Row: TypeAlias = "Option[Path] | Option[str] | Option[bool] | Option[Address | None]"
 
 LEDGER_OPTIONS: tuple[Row, ...] = (DATABASE, SESSION)
-"""What every use of the program needs to find the same figures."""
+"""Options that every use of the program needs to find the same figures."""
 
 ENGINE_OPTIONS: tuple[Row, ...] = (OLLAMA_HOST, OLLAMA_CHECK)
 SERVING_OPTIONS: tuple[Row, ...] = (TELEMETRY, DELEGATE, ALLOWED_PATHS)
-"""What only serving takes."""
+"""Options of serving alone."""
 
 COMMAND_OPTIONS = LEDGER_OPTIONS + ENGINE_OPTIONS
-"""What every command takes, before or after its name."""
+"""Options of every command, before or after its name."""

@@ -73,20 +73,20 @@ if TYPE_CHECKING:
     from immunos_mcp.rules.settings import Settings
 
 REPORTED = "reported"
-"""Source of usage that a client says it had."""
+"""Source of usage that a client reported."""
 
 DELEGATED = "delegated"
 """Source of usage that the local engine counted for a task handed over to it."""
 
-REHEARSED_DECISIONS = 1000
-"""How many of the newest decisions a dry run decides again: a few milliseconds' worth."""
+DRY_RUN_DECISIONS = 1000
+"""How many of the newest decisions a dry run decides again, which takes a few milliseconds."""
 
 
 class Router:
     """The use cases, on one ledger.
 
-    Every method raises ``InvalidInputError`` for arguments it cannot take, naming each, and the ledger's
-    errors. Whatever was raised, nothing was changed; whatever was returned is stored.
+    Every method raises ``InvalidInputError`` for invalid arguments, naming each, and the ledger's errors.
+    After an error nothing has changed; everything that was returned is stored.
     """
 
     def __init__(
@@ -97,22 +97,22 @@ class Router:
         follower: Follower | None = None,
         engine: Callable[[], Engine] | None = None,
     ) -> None:
-        """Put the use cases on a ledger.
+        """Create the use cases of a ledger.
 
         Args:
-            ledger: where everything is kept.
+            ledger: where everything is stored.
             default_session: the session of calls that name none.
             clock: the time, aware.
-            follower: reads what assistants write down of their usage; ``None``: nobody does.
-            engine: says at once how the local engine lately was; ``None``: models are taken for
-                granted.
+            follower: reads the usage that assistants log; ``None``: nobody does.
+            engine: returns the last known state of the local engine, without waiting; ``None``:
+                models are assumed to be available.
         """
         self._ledger = ledger
         self._default_session = default_session
         self._follower = follower
         self._clock = clock
         self._engine = engine
-        self._spelled_engine: tuple[Engine, str] | None = None
+        self._engine_as_text: tuple[Engine, str] | None = None
 
     async def route_task(
         self,
@@ -185,7 +185,7 @@ class Router:
         """Add a response's tokens to the session, and close the decision it belongs to.
 
         What a client whose transcripts are read (``client`` is its name) reports of Claude's tokens
-        is kept and not counted: it is measured already.
+        is stored but not counted: it is measured already.
         """
         name = self._session_name(session)
         usage = inputs.reported_usage(
@@ -214,7 +214,7 @@ class Router:
         )
 
     async def get_session_status(self, session: str | None = None) -> StatusAnswer:
-        """Say where a session stands; a session that nobody used yet is not opened by asking."""
+        """Return a session's status; asking does not open a session."""
         name = self._session_name(session)
         await self.catch_up(is_patient=False)
         now = self._clock()
@@ -231,7 +231,7 @@ class Router:
     async def refuse_agent(self, session: str | None = None) -> policy.Recommendation | None:
         """Return the local model to use instead of a subagent, and why; ``None``: it may start.
 
-        Subagents are refused where the setting ``deny_agent_tool`` is on and every task stays local.
+        Subagents are denied if the setting ``deny_agent_tool`` is on and every task stays local.
         """
         status = await self.get_session_status(session)
         settings = await self._ledger.read(effective_settings)
@@ -242,17 +242,17 @@ class Router:
         return policy.Recommendation(status.recommended_model, status.message)
 
     async def open_session(self, session: str | None = None) -> None:
-        """Begin to count, if no session is open under the name."""
+        """Open a session, if none is open under the name."""
         await self._ledger.write(open_session, self._session_name(session), self._clock())
 
     async def reset_session(
         self, reason: str | None = None, session: str | None = None
     ) -> ResetAnswer:
-        """Close the open session, if there is one, and open the next; history stays."""
+        """Close the open session, if any, and open the next one; the history stays."""
         name = self._session_name(session)
-        words = None if reason is None else names.check_reason(reason)
+        checked_reason = None if reason is None else names.check_reason(reason)
         await self.catch_up()
-        done = await self._ledger.write(reset_session, name, self._clock(), words)
+        done = await self._ledger.write(reset_session, name, self._clock(), checked_reason)
         if done.closed is None:
             return ResetAnswer(session_id=done.session_id)
         return ResetAnswer(
@@ -270,13 +270,13 @@ class Router:
         dry_run: bool = False,
         session: str | None = None,
     ) -> ConfigAnswer:
-        """Change settings, all or none; a dry run says what would change and what it would do.
+        """Change settings, all or none; a dry run returns what would change and its effect.
 
         Args:
             changes: new values by setting; task mappings merge, and ``None`` removes one.
             client: who asks, for the settings' history.
             dry_run: change nothing, and decide the session's newest decisions again instead.
-            session: the session whose decisions a dry run rehearses.
+            session: the session whose decisions a dry run decides again.
         """
         name = self._session_name(session)
         if not dry_run:
@@ -291,13 +291,13 @@ class Router:
         from immunos_mcp.replay.summary import dry_run_summary
 
         would = await self._ledger.read(preview_settings, changes)
-        rehearsal = await self._ledger.read(
+        effect = await self._ledger.read(
             replay,
             lambda past: dry_run_summary(past, changed_settings(past, changes)),
             name,
-            newest=REHEARSED_DECISIONS,
+            newest=DRY_RUN_DECISIONS,
         )
-        return replace(_config(would), dry_run=True, rehearsal=rehearsal)
+        return replace(_config(would), dry_run=True, rehearsal=effect)
 
     async def unset_config(self, settings: tuple[str, ...], client: str) -> ConfigAnswer:
         """Return settings to their defaults, all or none."""
@@ -310,10 +310,10 @@ class Router:
     async def record_outcome(
         self, decision_id: int, outcome: str, seconds: float | None = None
     ) -> OutcomeAnswer:
-        """Keep what became of a decision, of which no usage is reported.
+        """Record whether a routed task succeeded, without reporting usage.
 
         Raises:
-            InvalidInputError: there is no such decision, it is closed otherwise, or the seconds are
+            InvalidInputError: the decision does not exist, it has another outcome, or the seconds are
                 not from 0 to a day.
         """
         known = inputs.member(Outcome, "outcome", outcome)
@@ -330,7 +330,7 @@ class Router:
         """Return a decision that is not closed yet.
 
         Raises:
-            InvalidInputError: there is no such decision, or it is closed.
+            InvalidInputError: the decision does not exist or is closed.
         """
         found = await self._decision(decision_id)
         if found is None:
@@ -341,10 +341,10 @@ class Router:
         return found
 
     async def find_outcome(self, decision_id: int) -> Outcome | None:
-        """Return what became of a decision; ``None``: it is open.
+        """Return the outcome of a decision; ``None``: it is open.
 
         Raises:
-            InvalidInputError: there is no such decision.
+            InvalidInputError: the decision does not exist.
         """
         found = await self._decision(decision_id)
         if found is None:
@@ -366,9 +366,9 @@ class Router:
         session: str | None = None,
         seconds: float | None = None,
     ) -> int:
-        """Keep what a delegated task used and became; return the session's tokens kept local.
+        """Record the usage and outcome of a delegated task; return the session's tokens kept local.
 
-        That the model answered is no judgement of its answer: whoever reports another outcome is right.
+        The outcome only means that the model answered; one that is reported later replaces it.
         """
         usage = Usage(
             model,
@@ -383,13 +383,13 @@ class Router:
         return recorded.after.local.total
 
     async def list_models(self) -> ModelsAnswer:
-        """Say which local models are mapped, installed, loaded and missing."""
+        """Return which local models are mapped, installed, loaded and missing."""
         settings = await self._ledger.read(effective_settings)
         engine = Engine(EngineState.UNKNOWN) if self._engine is None else self._engine()
         return local_models(engine, settings)
 
     async def catch_up(self, largest: int | None = None, *, is_patient: bool = True) -> None:
-        """Take over what assistants have written down of their usage since the last look.
+        """Import the usage that assistants have logged since the last call.
 
         Args:
             largest: with more unread bytes than this, nothing is read.
@@ -400,19 +400,19 @@ class Router:
             await self._follower.catch_up(self._clock(), largest, is_patient=is_patient)
 
     def is_measured(self, client: str) -> bool:
-        """Tell whether a client, by the name it gives itself, writes its usage down where we read."""
+        """Return whether a client, by its own name, logs its usage where the follower reads it."""
         return self._follower is not None and self._follower.is_measured(client)
 
     async def record_plan_usage(self, plan: Sequence[PlanUsage]) -> None:
-        """Keep what the subscription's limits were last reported as."""
+        """Store the latest report of the subscription's limits."""
         await self._ledger.write(record_plan_usage, plan, self._clock())
 
     async def record_requests(self, requests: Sequence[RequestUsage]) -> int:
-        """Take over requests that a client's telemetry reported; return how many were new."""
+        """Store requests that a client's telemetry reported; return how many were new."""
         return await self._ledger.write(ingest_requests, requests)
 
     async def bind(self, folder: str | None, session: str | None = None) -> BindAnswer:
-        """Let a session name count one project folder's measured usage alone, or all again.
+        """Make a session count the measured usage of one project folder only, or of all again.
 
         The open session goes on as it is; the binding holds from the next one on.
         """
@@ -428,9 +428,9 @@ class Router:
     def _engine_text(self, engine: Engine | None) -> str | None:
         if engine is None:
             return None
-        if self._spelled_engine is None or self._spelled_engine[0] is not engine:
-            self._spelled_engine = (engine, engine_text(engine))
-        return self._spelled_engine[1]
+        if self._engine_as_text is None or self._engine_as_text[0] is not engine:
+            self._engine_as_text = (engine, engine_text(engine))
+        return self._engine_as_text[1]
 
     def _session_name(self, session: str | None) -> str:
         return self._default_session if session is None else names.check_session_name(session)

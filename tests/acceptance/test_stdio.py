@@ -166,7 +166,7 @@ def test_requests_sent_all_at_once_are_all_answered(server: wire.ServerProcess) 
 
 def test_a_line_of_ten_megabytes_is_read(server: wire.ServerProcess) -> None:
     text = server.refusal("route_task", task_type="x" * 10_000_000, classification="routine")
-    assert text.startswith("task_type: must be a task type of 1 to 64")
+    assert text.startswith("task_type: must be a task type of 1 to 64 printable")
     assert len(text) < 200
     still_serves(server)
 

@@ -28,7 +28,7 @@ from msgspec.structs import replace
 from immunos_mcp.answers.history import SettingChange
 from immunos_mcp.answers.routing import RouteAnswer
 from immunos_mcp.answers.sessions import ResetAnswer
-from immunos_mcp.answers.settings import ConfigAnswer, Difference, Rehearsal
+from immunos_mcp.answers.settings import ConfigAnswer, Difference, DryRunEffect
 from immunos_mcp.answers.status import StatusAnswer
 from immunos_mcp.answers.usage import RecordAnswer
 from immunos_mcp.archive import Archive
@@ -133,7 +133,7 @@ def test_the_plans_own_limit_routes_once_a_setting_looks_at_it_until_its_window_
     logged = run_sync(bench.archive.list_decisions(10, None))
     assert [entry.decision.plan_used_percent for entry in logged] == [40.0, 40.0, 96.5, None]
     rehearsed = bench.try_out(plan_warning_percent=50)
-    assert rehearsed.rehearsal == Rehearsal(4, 1, moved_to_ollama=0, moved_to_claude=1)
+    assert rehearsed.rehearsal == DryRunEffect(4, 1, moved_to_ollama=0, moved_to_claude=1)
 
 
 def test_subagents_are_refused_only_where_that_is_on_and_everything_stays_local(
@@ -515,9 +515,9 @@ def test_a_dry_run_tells_the_effect_on_the_sessions_own_decisions_and_changes_no
         {"token_warning_threshold": Difference(W, 100)},
         notable_values(after),
         dry_run=True,
-        rehearsal=Rehearsal(4, 2, moved_to_ollama=2, moved_to_claude=0),
+        rehearsal=DryRunEffect(4, 2, moved_to_ollama=2, moved_to_claude=0),
     )
-    assert bench.try_out("work", token_warning_threshold=100).rehearsal == Rehearsal(1, 0, 0, 0)
+    assert bench.try_out("work", token_warning_threshold=100).rehearsal == DryRunEffect(1, 0, 0, 0)
     assert wire.dump(bench.file) == before
 
 

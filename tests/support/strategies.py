@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from immunos_mcp.answers.routing import RouteAnswer
 from immunos_mcp.answers.sessions import ResetAnswer
-from immunos_mcp.answers.settings import ConfigAnswer, Difference, Rehearsal
+from immunos_mcp.answers.settings import ConfigAnswer, Difference, DryRunEffect
 from immunos_mcp.answers.status import StatusAnswer
 from immunos_mcp.answers.usage import RecordAnswer
 from immunos_mcp.domain import (
@@ -177,5 +177,5 @@ config_answers = st.builds(
     st.dictionaries(words, st.builds(Difference, st.none() | plain, st.none() | plain)),
     st.dictionaries(words, plain | st.dictionaries(words, words)),
     st.sampled_from([None, True]),
-    st.none() | st.builds(Rehearsal, tokens, tokens, tokens, tokens),
+    st.none() | st.builds(DryRunEffect, tokens, tokens, tokens, tokens),
 )

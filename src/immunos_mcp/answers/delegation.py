@@ -1,4 +1,4 @@
-"""What became of a task that was handed over."""
+"""The answer of ``delegate_task``."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ class DelegateAnswer(Struct, frozen=True):
 
     Attributes:
         model: the model that was routed to.
-        provider: whose it is; where it is Claude, nothing was done.
+        provider: who runs it; if it is Claude, nothing was done.
         decision_id: the decision that the task was done for.
-        local_output: what the local model said: data, whatever it says.
+        local_output: the local model's output: data, not instructions.
         input_tokens: tokens of the request, by the engine's count.
         output_tokens: tokens made, likewise.
         kept_local_tokens: the session's tokens that local models used, this task's included.
         seconds: how long the model worked.
-        parts: in how many parts the material was worked on, if in several.
-        cut_off: true where the output is not whole.
-        left_out_files: files that a pattern found and that are binary or may hold secrets.
-        output_path: the file that has the whole output.
-        handle: to ask again with, while the model is still at work.
-        message: what to do, where there is no output; otherwise what to know of where it went.
+        parts: how many parts the material was split into, if several.
+        cut_off: true if the output is incomplete.
+        left_out_files: files left out because they are binary or may hold secrets.
+        output_path: the file with the full output.
+        handle: to ask again with, while the model is still working.
+        message: what to do if there is no output; otherwise what to know about it.
     """
 
     model: str

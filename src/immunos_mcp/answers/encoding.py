@@ -20,7 +20,7 @@ OBEYED_BY_TERMINALS = re.compile(
 
 
 def to_json(value: object) -> str:
-    """Spell an answer as one line of JSON."""
+    """Encode an answer as one line of JSON."""
     return escaped_json(json.dumps(to_plain(value), separators=(",", ":"), ensure_ascii=False))
 
 

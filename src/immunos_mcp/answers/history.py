@@ -1,4 +1,4 @@
-"""What the ledger's log says of decisions and settings."""
+"""Logged decisions and changes of settings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from immunos_mcp.domain import Decision, Outcome, Task
 
 
 class LoggedDecision(Struct, frozen=True):
-    """A decision as the ledger keeps it.
+    """A decision as the ledger stores it.
 
     Attributes:
         decision_id: the number it was answered with.
@@ -18,7 +18,7 @@ class LoggedDecision(Struct, frozen=True):
         decided_at: when.
         task: what was asked.
         decision: what was answered.
-        outcome: what became of it, once somebody said so.
+        outcome: whether the task succeeded, once that was recorded.
     """
 
     decision_id: int

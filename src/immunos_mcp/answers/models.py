@@ -15,10 +15,10 @@ class ModelLine(Struct, frozen=True):
         task_types: what it is mapped for, in order of the settings; ``default`` for the rest.
         installed: whether the engine has it; absent where that is not known.
         loaded: whether it is in memory.
-        parameter_size: as the engine words it.
+        parameter_size: as the engine reports it.
         size_bytes: on disk.
-        context_length: tokens it takes at most, where the listing says.
-        remedy: the command that lets it run, where it cannot.
+        context_length: most tokens it accepts, if the listing says so.
+        remedy: the command that lets it run, if it cannot.
     """
 
     model: str

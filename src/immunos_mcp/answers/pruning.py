@@ -1,4 +1,4 @@
-"""What becomes of old detail."""
+"""The answer of ``prune``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from msgspec import Struct
 
 
 class Pruned(Struct, frozen=True):
-    """What ``prune`` answers: how many rows gave way to sums, or would.
+    """What ``prune`` answers: how many rows were compacted into totals, or would be.
 
     Attributes:
         before: rows older than this midnight (UTC).

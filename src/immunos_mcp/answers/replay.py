@@ -11,7 +11,7 @@ from immunos_mcp.domain import Classification, Reason, WarningLevel
 
 
 class ModelShare(Struct, frozen=True):
-    """How many decisions named a model, and how many would have."""
+    """How many decisions chose a model, and how many would have."""
 
     before: int
     after: int
@@ -20,8 +20,7 @@ class ModelShare(Struct, frozen=True):
 class Crossing(Struct, frozen=True):
     """When a session reached a level, and when it would have; ``None``: not at all.
 
-    Of a level that was reached in what was pruned no more is known than that: it has the moment up
-    to which was pruned.
+    If a level was reached before records were pruned, its moment is the end of what was pruned.
     """
 
     session_id: int
@@ -32,7 +31,7 @@ class Crossing(Struct, frozen=True):
 
 
 class DifferingDecision(Struct, frozen=True):
-    """A decision that would have named another model, and the reason it would have had."""
+    """A decision that would have another model, and the reason it would have."""
 
     decision_id: int
     task_type: str
@@ -47,14 +46,14 @@ class ReplayAnswer(Struct, frozen=True):
 
     Attributes:
         decisions: how many logged decisions were decided again.
-        changed: how many of them would have named another model.
-        moved_to_ollama: of those, how many would have left Claude.
-        moved_to_claude: of those, how many would have come to Claude.
-        kept_tokens: budget tokens of Claude that those would have kept which would have left it.
-        spent_tokens: budget tokens that those would have spent which would have come to it.
-        models: how many decisions each model was named by, and would have been.
+        changed: how many of them would have another model.
+        moved_to_ollama: of those, how many would move to Ollama.
+        moved_to_claude: of those, how many would move to Claude.
+        kept_tokens: budget tokens of Claude that decisions moved to Ollama would have saved.
+        spent_tokens: budget tokens that decisions moved to Claude would have spent.
+        models: how many decisions chose each model, and would have.
         crossings: the sessions that reached a threshold or would have, oldest first.
-        differing: decisions that would have named another model, oldest first, as many as asked for.
+        differing: decisions that would have another model, oldest first, as many as requested.
     """
 
     decisions: int

@@ -10,7 +10,7 @@ from immunos_mcp.domain import Provider, TokenCounts, WarningLevel, Weights
 
 
 class DecisionSum(Struct, frozen=True):
-    """How many decisions were made for one reason, for one provider, and what became of them.
+    """How many decisions were made for one reason and one provider, and their outcomes.
 
     Attributes:
         changed_by: the step that changed the table's choice; absent where none did, and of decisions
@@ -50,7 +50,7 @@ class UsagePeriod(Struct, frozen=True):
 
 
 class SourceUsage(Struct, frozen=True):
-    """Tokens by who said so: measured, telemetry, reported or delegated."""
+    """Tokens by source: measured, telemetry, reported or delegated."""
 
     provider: Provider
     source: str
@@ -100,12 +100,12 @@ class PricesAnswer(Struct, frozen=True):
 
 
 class RecordLine(Struct, frozen=True):
-    """What became of decisions for one model at one task type.
+    """The outcomes of one model at one task type.
 
     Attributes:
         model: ``claude`` stands for any model of Claude.
         tokens: of all kinds.
-        seconds: of work, where somebody measured it.
+        seconds: of work, where measured.
         expected_success_rate: by the track record, earlier outcomes counting less.
         rate_at_least: the lower end of the interval that holds the true rate with 90 percent.
         rate_at_most: the upper end.
@@ -151,10 +151,10 @@ class ReportAnswer(Struct, frozen=True):
         ollama_tokens: tokens of local models by kind.
         weights: what a token of each kind adds to the budget.
         usage: periods that have any, in order.
-        sources: tokens by provider and by who said so.
+        sources: tokens by provider and source.
         models: tokens by model, the most first.
         decisions: by reason, provider and the step that changed the choice, the most first.
-        records: how models did at task types, ever, whatever ``since`` says.
+        records: outcomes of models by task type, of all time whatever ``since`` is.
         records_left_out: how many more of these there are.
         sessions: the newest, newest first.
     """
@@ -181,5 +181,5 @@ class ReportAnswer(Struct, frozen=True):
 
     @property
     def is_empty(self) -> bool:
-        """Tell whether there is nothing to report."""
+        """Return whether there is nothing to report."""
         return not (self.usage or self.decisions or self.records or self.sessions)

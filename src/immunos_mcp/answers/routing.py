@@ -1,4 +1,4 @@
-"""What ``route_task`` answers, and how a decision came about."""
+"""What ``route_task`` answers, and the explanation of a decision."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class RowExplanation(Struct, frozen=True):
     """Why a row of the table did or did not decide.
 
     Attributes:
-        reason: the row's word.
-        applies: whether it fits; the first that does decides.
-        why: what it looked at, with the numbers.
+        reason: the row's reason.
+        applies: whether it applies; the first that does decides.
+        why: what it checked, with the numbers.
     """
 
     reason: Reason
@@ -28,7 +28,7 @@ class RowExplanation(Struct, frozen=True):
 
 
 class Alternative(Struct, frozen=True):
-    """What would have had to differ for another model."""
+    """A change that would have led to another model."""
 
     when: str
     model: str
@@ -36,11 +36,11 @@ class Alternative(Struct, frozen=True):
 
 
 class Explanation(Struct, frozen=True):
-    """How a decision came about, told by the code that decides.
+    """The explanation of a decision, by the code that decides.
 
     Attributes:
         rows: the rows of the table, up to the one that decided.
-        steps: what came after the table, where something did.
+        steps: what happened after the table, if anything did.
         alternatives: single changes that would have led to another model.
     """
 
@@ -50,7 +50,7 @@ class Explanation(Struct, frozen=True):
 
 
 class RouteAnswer(Decision, frozen=True):
-    """What ``route_task`` answers: the decision, and how it came about where that was asked.
+    """What ``route_task`` answers: the decision, and its explanation if that was requested.
 
     Every field costs its reader tokens, so ``projected_level`` is there only where the task would
     bring the session to another level than it is at, and ``plan_used_percent`` only where the
@@ -64,7 +64,7 @@ class RouteAnswer(Decision, frozen=True):
 
 
 def answered(logged: LoggedDecision, explanation: Explanation | None = None) -> RouteAnswer:
-    """Return a logged decision as it is answered, without what its reader can do without."""
+    """Return a logged decision as an answer, without what its reader does not need."""
     decision = logged.decision
     fields = asdict(decision)
     fields["decision_id"] = logged.decision_id
@@ -84,7 +84,7 @@ class RoutedTask(Struct, frozen=True):
 
 
 class ExplainAnswer(Struct, frozen=True):
-    """What ``explain`` answers: a logged decision and how it came about."""
+    """What ``explain`` answers: a logged decision and its explanation."""
 
     decision_id: int
     session: str

@@ -54,8 +54,8 @@ def _object_schema(kind: type[msgspec.Struct], definitions: dict[str, Schema]) -
 
 def _default(field: msgspec.structs.FieldInfo) -> Schema:
     # What is None is left out of an answer: no default that a reader would have to fill in.
-    is_told = not field.required and field.default is not None
-    return {"default": field.default} if is_told else {}
+    is_useful = not field.required and field.default is not None
+    return {"default": field.default} if is_useful else {}
 
 
 def _schema(kind: Any, definitions: dict[str, Schema]) -> Schema:

@@ -1,4 +1,4 @@
-"""What becomes of sessions: closed and opened, bound, listed."""
+"""The answers about sessions."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class ResetAnswer(Struct, frozen=True):
 
 
 class BindAnswer(Struct, frozen=True):
-    """What ``bind`` answers: the session name, and the folder it counts alone, if any."""
+    """What ``bind`` answers: the session name, and the only folder it counts, if any."""
 
     session: str
     folder: str | None = None
 
 
 class SessionSummary(Struct, frozen=True):
-    """A session in the history, as it is shown; ``session_tokens`` are budget tokens."""
+    """A session in the history; ``session_tokens`` are budget tokens."""
 
     session_id: int
     session: str

@@ -1,4 +1,4 @@
-"""What becomes of settings: changed, tried out, listed."""
+"""The answers about settings."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ class Difference(Struct, frozen=True):
     after: int | float | str | None = None
 
 
-class Rehearsal(Struct, frozen=True):
-    """What changed settings would have made of the decisions logged last.
+class DryRunEffect(Struct, frozen=True):
+    """What changed settings would have changed in the newest decisions.
 
     Attributes:
         decisions: how many logged decisions were decided again.
-        changed: how many of them would have named another model.
-        moved_to_ollama: of those, how many would have left Claude.
-        moved_to_claude: of those, how many would have come to Claude.
-        kept_tokens: budget tokens of Claude that those would have kept which would have left it.
-        spent_tokens: budget tokens that those would have spent which would have come to it.
+        changed: how many of them would have another model.
+        moved_to_ollama: of those, how many would move to Ollama.
+        moved_to_claude: of those, how many would move to Claude.
+        kept_tokens: budget tokens of Claude that decisions moved to Ollama would have saved.
+        spent_tokens: budget tokens that decisions moved to Claude would have spent.
     """
 
     decisions: int
@@ -42,10 +42,10 @@ class ConfigAnswer(Struct, frozen=True):
         settings: the settings now in force, or that would be; without constants of the track record
             that have their defaults.
         dry_run: true when nothing was stored.
-        rehearsal: what the change would have made of recent decisions, on a dry run.
+        rehearsal: the effect that the change would have had on recent decisions, on a dry run.
     """
 
     changes: Mapping[str, Difference]
     settings: Mapping[str, int | float | str | Mapping[str, str]]
     dry_run: bool | None = None
-    rehearsal: Rehearsal | None = None
+    rehearsal: DryRunEffect | None = None

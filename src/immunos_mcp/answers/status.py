@@ -1,4 +1,4 @@
-"""Where a session stands."""
+"""The status of a session."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from immunos_mcp.domain import EngineState, PlanUsage, Reason, TokenCounts, Warn
 
 
 class EngineStatus(Struct, frozen=True):
-    """How the local engine stands, as a status says it.
+    """The local engine, as a status shows it.
 
     Attributes:
         state: whether it answers.
-        missing: models that the settings name and that cannot run.
+        missing: models of the settings that cannot run.
     """
 
     state: EngineState
@@ -23,34 +23,34 @@ class EngineStatus(Struct, frozen=True):
 
 
 class StatusAnswer(Struct, frozen=True):
-    """Where a session stands.
+    """The status of a session.
 
     Attributes:
         session: the session's name.
         session_id: absent until something was routed or recorded under the name.
         started_at: when the session began, absent likewise.
-        session_tokens: budget tokens used, the sum of the next two.
-        measured_tokens: budget tokens that clients wrote down themselves.
+        session_tokens: budget tokens used, the total of the next two.
+        measured_tokens: budget tokens that clients logged themselves.
         reported_tokens: budget tokens that clients reported.
         session_limit: budget tokens that are 100 percent.
         percent_used: of the limit, to one decimal.
-        warning_level: where the session stands.
+        warning_level: the session's level.
         token_warning_threshold: where routine tasks begin to stay local.
         token_auto_switch_threshold: where all tasks begin to stay local.
         recommended_model: ``mixed`` between the thresholds.
-        message: the recommendation in words.
+        message: the recommendation as a sentence.
         side_request_tokens: the part of ``measured_tokens`` that is in no transcript (titles,
             compaction), where telemetry reported any.
         claude_tokens: tokens of Claude by kind, unweighted.
         ollama_tokens: tokens of local models by kind.
-        kept_local_tokens: the sum of ``ollama_tokens``.
+        kept_local_tokens: the total of ``ollama_tokens``.
         decisions: how many decisions each reason accounts for.
         tokens_per_minute: recent pace, once the session is old enough to have one.
         minutes_to_warning: until the warning threshold at that pace.
         minutes_to_auto_switch: until the auto-switch threshold at that pace.
         plan: how much of the subscription's own limits is used, where a status line reported it.
-        ollama: how the local engine was when last looked at, and what mapped models it lacks.
-        folder: the project folder whose measured usage counts alone, if the session is bound to one.
+        ollama: the local engine when it was last checked, and which mapped models it lacks.
+        folder: the only project folder whose measured usage counts, if the session is bound to one.
         unread_lines: lines of transcripts that should carry usage and could not be read.
         unread_files: transcripts that could not be opened.
     """

@@ -1,4 +1,4 @@
-"""What becomes of reported usage and outcomes, and of what clients wrote down."""
+"""The answers about usage and outcomes."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ class RecordAnswer(Struct, frozen=True):
     Attributes:
         session_tokens: the session's budget tokens now.
         kept_local_tokens: the session's tokens that local models used, all kinds.
-        warning_level: where the session stands now.
-        crossed: the level that this very record reached, if it crossed a threshold.
+        warning_level: the session's level now.
+        crossed: the level that this record reached, if it crossed a threshold.
         repeated: true when the request id was recorded before, and nothing was changed.
-        counted: false when the report was kept but not counted, since the client's usage is measured.
+        counted: false when the report was stored but not counted, since the client's usage is measured.
     """
 
     session_tokens: int
@@ -28,7 +28,7 @@ class RecordAnswer(Struct, frozen=True):
 
 
 class OutcomeAnswer(Struct, frozen=True):
-    """What ``outcome`` answers: the decision, now closed, and whose record it went into."""
+    """What ``outcome`` answers: the decision, now closed, and the model whose record it counts for."""
 
     decision_id: int
     outcome: Outcome

@@ -1,4 +1,4 @@
-"""Settings as they are typed: ``NAME=VALUE``, where a task type's model is a part of one setting."""
+"""Settings as typed: ``NAME=VALUE``; a task type's model is an entry of one setting."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def split(name: str) -> tuple[str, str | None]:
-    """Divide ``task_mappings.debug`` into the setting and its part; most settings have none."""
+    """Split ``task_mappings.debug`` into the setting and its entry; most settings have none."""
     setting, dot, entry = name.partition(".")
     return setting, entry if dot else None
 
@@ -24,26 +24,26 @@ def without_entries(name: str, setting: str) -> Problem:
     return Problem("setting", name, message=message)
 
 
-def assignments(words: list[str]) -> dict[str, SettingChangeValue]:
-    """Return the changes that words such as ``NAME=VALUE`` ask for; one may be two words.
+def assignments(texts: list[str]) -> dict[str, SettingChangeValue]:
+    """Return the changes that ``NAME=VALUE`` texts ask for; a single one may come as two texts.
 
     Raises:
-        InvalidInputError: a word is no assignment, or a setting cannot be taken.
+        InvalidInputError: a text is not an assignment, or a setting is invalid.
     """
-    if len(words) == 2 and "=" not in words[0]:
-        words = ["=".join(words)]
+    if len(texts) == 2 and "=" not in texts[0]:
+        texts = ["=".join(texts)]
     changes: dict[str, SettingChangeValue] = {}
     mappings: dict[str, str | None] = {}
     named: set[tuple[str, str | None]] = set()
-    for word in words:
-        name, equals, text = word.partition("=")
+    for assignment in texts:
+        name, equals, text = assignment.partition("=")
         if not equals:
-            raise InvalidInputError(Problem("setting", word, "NAME=VALUE"))
+            raise InvalidInputError(Problem("setting", assignment, "NAME=VALUE"))
         setting, entry = split(name)
         setting = setting_changes.full_name(setting)
         if (setting, entry) in named:
             message = f"setting {shown(name)} is given more than once"
-            raise InvalidInputError(Problem("setting", word, message=message))
+            raise InvalidInputError(Problem("setting", assignment, message=message))
         named.add((setting, entry))
         if entry is None:
             changes[setting] = setting_changes.parse(setting, text)

@@ -41,12 +41,12 @@ def _install(given: Namespace) -> int:
     if not given.json:
         for text in (*(change.difference() for change in plan.changes), *plan.notes):
             print(text)
-    if plan.changes and not (given.print or given.yes or _is_agreed(given)):
+    if plan.changes and not (given.print or given.yes or _is_confirmed(given)):
         print(f"{PROGRAM}: nothing was changed", file=sys.stderr)
         return EXIT_FAILED
     backups = () if given.print else install.apply(plan)
     if given.json:
-        print(_installed_in_json(given, plan, backups))
+        print(_install_json(given, plan, backups))
     elif not plan.changes:
         print(f"{client} is {'not set up' if given.uninstall else 'already set up'}")
     elif not given.print:
@@ -56,7 +56,7 @@ def _install(given: Namespace) -> int:
     return EXIT_FINE
 
 
-def _installed_in_json(given: Namespace, plan: Plan, backups: Sequence[Path]) -> str:
+def _install_json(given: Namespace, plan: Plan, backups: Sequence[Path]) -> str:
     changed = tuple(str(change.file) for change in plan.changes)
     return to_json(
         {
@@ -69,7 +69,7 @@ def _installed_in_json(given: Namespace, plan: Plan, backups: Sequence[Path]) ->
     )
 
 
-def _is_agreed(given: Namespace) -> bool:
+def _is_confirmed(given: Namespace) -> bool:
     if given.json or not sys.stdin.isatty():
         where = "with --json" if given.json else "without a terminal to ask on"
         message = f"install needs --yes to apply the changes, or --print to show them, {where}"
@@ -82,7 +82,7 @@ def _is_agreed(given: Namespace) -> bool:
 
 
 def own_launch(given: Namespace) -> Launch:
-    """Return how a client starts this program: in full, since desktop clients have no PATH."""
+    """Return how a client starts this program: with full paths, since desktop clients have no PATH."""
     here = Path(sys.argv[0])
     if here.stem == PROGRAM and here.parent != Path() and here.exists():
         found = str(here)
@@ -119,7 +119,7 @@ def _doctor(given: Namespace) -> int:
     chosen = chosen_options(given)
     if given.repair:
         return _repair(chosen.database, given)
-    context = DoctorContext(chosen, os.environ, understood)
+    context = DoctorContext(chosen, os.environ, options_of)
     findings = doctor.diagnose(context)
     print(to_json(findings) if given.json else doctor.report(findings))
     return EXIT_FAILED if doctor.has_failed(findings) else EXIT_FINE
@@ -151,11 +151,11 @@ def _add_doctor_arguments(parser: ArgumentParser) -> None:
     )
 
 
-def understood(arguments: Sequence[str], environment: Mapping[str, str]) -> Options:
-    """Return what a server that is started with these arguments is told.
+def options_of(arguments: Sequence[str], environment: Mapping[str, str]) -> Options:
+    """Return the options of a server that is started with these arguments.
 
     Raises:
-        InvalidInputError: it would not serve.
+        InvalidInputError: it would not start.
     """
     try:
         with redirect_stdout(io.StringIO()):

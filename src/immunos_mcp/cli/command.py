@@ -1,6 +1,6 @@
-"""What a command is, and parsers that are built for the command that was given alone.
+"""Commands, and the parser of the one command that was given.
 
-Building the parsers of all commands takes longer than most commands run.
+Building the parsers of all commands takes longer than running most commands.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PROGRAM = "immunos-mcp"
 
 
 def no_arguments(_parser: argparse.ArgumentParser) -> None:
-    """Add nothing: the command takes the shared options alone."""
+    """Add nothing: the command has the shared options only."""
 
 
 class Command(NamedTuple):
@@ -31,9 +31,9 @@ class Command(NamedTuple):
         name: what is typed.
         help: what it does, without a capital or a full stop.
         example: a use of it, without the program's name.
-        run: does it, and returns the exit code.
-        add_arguments: adds what it takes beside the shared options.
-        actions: what its first argument may be, where it has actions.
+        run: runs it and returns the exit code.
+        add_arguments: adds its arguments besides the shared options.
+        actions: the actions that its first argument chooses from, if it has any.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Command(NamedTuple):
 
 
 Commands: TypeAlias = "Mapping[str, Callable[[], Command]]"
-"""What finds each command, by name, in the order of help."""
+"""A function for each command's name that finds it, in the order of help."""
 
 
 class UsageError(InvalidInputError):
@@ -79,7 +79,7 @@ class StrictParser(argparse.ArgumentParser):
     ) -> tuple[argparse.Namespace, list[str]]:
         """Parse arguments, none of which may be left over."""
         try:
-            given, unused = super().parse_known_args(args, namespace)
+            given, unused = super().parse_known_args(args, namespace or argparse.Namespace())
         except argparse.ArgumentError as error:
             if error.argument_name is None:
                 self.error(error.message)
@@ -142,7 +142,7 @@ _MESSAGES = (
     (r"not allowed with argument (.*)", r"cannot be used with \1"),
     (r"ignored explicit argument (.*)", r"takes no value (got \1)"),
 )
-"""What argparse says of an argument, and what is printed in its place."""
+"""Messages of argparse about an argument, and what is printed instead."""
 
 
 def _group(message: str) -> str:
@@ -151,7 +151,7 @@ def _group(message: str) -> str:
 
 
 class ParserOfCommands(StrictParser):
-    """A parser whose commands' parsers are built when the command is met, or help is asked for."""
+    """A parser whose commands' parsers are built when the command is found, or help is requested."""
 
     def __init__(
         self, *, prog: str, whole: bool = False, description: str | None = None, epilog: str
@@ -168,7 +168,7 @@ class ParserOfCommands(StrictParser):
     def add_commands(
         self, commands: Commands, title: str, metavar: str, *, described: bool
     ) -> None:
-        """Add the commands that the first argument chooses from; ``described``: help says more."""
+        """Add the commands that the first argument chooses from; ``described``: with a description."""
         parser_class = CommandParser if self._whole else _Unbuilt
         # Without the prefix argparse lays out a usage line to find it.
         added = self.add_subparsers(
@@ -188,7 +188,7 @@ class ParserOfCommands(StrictParser):
         raise NotImplementedError
 
     def format_help(self) -> str:
-        """Lay out the help, which tells of every command."""
+        """Format the help, which lists every command."""
         return super().format_help() if self._whole else self.in_whole().format_help()
 
 
@@ -196,11 +196,11 @@ class CommandParser(ParserOfCommands):
     """The parser of one command."""
 
     def __init__(self, *, prog: str, command: Command, described: bool, whole: bool) -> None:
-        said = f"{command.help[0].upper()}{command.help[1:]}." if described else None
+        description = f"{command.help[0].upper()}{command.help[1:]}." if described else None
         super().__init__(
             prog=prog,
             whole=whole or not command.actions,
-            description=said,
+            description=description,
             epilog=f"example:\n  {PROGRAM} {command.example}",
         )
         self._command, self._described = command, described
@@ -218,10 +218,10 @@ class CommandParser(ParserOfCommands):
 
 
 class _Unbuilt(argparse.ArgumentParser):
-    """Stands for a command's parser until the command is met."""
+    """Stands in for a command's parser until the command is found."""
 
     def __init__(self, *, prog: str, find: Callable[[], Command], described: bool) -> None:
-        # Setting up the base is what takes the time.
+        # Initialising the base class is what takes time.
         self.prog = prog
         self._find, self._described = find, described
 
@@ -235,7 +235,7 @@ class _Unbuilt(argparse.ArgumentParser):
 
 
 def add_shared_options(parser: argparse.ArgumentParser) -> None:
-    """Add what may stand before a command as well as after it; the later one counts."""
+    """Add the options that may stand before or after a command; the later one counts."""
     for option in COMMAND_OPTIONS:
         add_option(parser, option, argparse.SUPPRESS)
     parser.add_argument(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from immunos_mcp.cli.command import Command
-from immunos_mcp.cli.console import EXIT_FINE, say
+from immunos_mcp.cli.console import EXIT_FINE, print_text
 from immunos_mcp.cli.program import ProgramParser
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def _print_completion(given: Namespace) -> int:
     import shtab
 
-    say(shtab.complete(ProgramParser(whole=True), shell=given.shell))
+    print_text(shtab.complete(ProgramParser(whole=True), shell=given.shell))
     return EXIT_FINE
 
 

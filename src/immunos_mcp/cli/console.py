@@ -1,4 +1,4 @@
-"""What the commands share: running a use case, saying its answer, and the types of arguments."""
+"""What the commands share: running a use case, printing its answer, and the types of arguments."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ EXIT_FINE, EXIT_FAILED = 0, 1
 
 
 class Answered(NamedTuple):
-    """What a use case gave: the answer, and the same as text for a person."""
+    """An answer, and its text for a person."""
 
     answer: object
     text: str
@@ -41,22 +41,22 @@ class Answered(NamedTuple):
 UseCase: TypeAlias = "Callable[[Router, Namespace], Coroutine[Any, Any, Answered]]"
 """Runs on a router with the parsed arguments."""
 
-LookBack: TypeAlias = "Callable[[Archive, Namespace], Coroutine[Any, Any, Answered | None]]"
-"""Runs on an archive with the parsed arguments; ``None``: it has written its answer itself."""
+ArchiveUseCase: TypeAlias = "Callable[[Archive, Namespace], Coroutine[Any, Any, Answered | None]]"
+"""Runs on an archive with the parsed arguments; ``None``: it has printed its answer itself."""
 
 
-def on_ledger(use_case: UseCase, *, looks_at_engine: bool = False) -> Callable[[Namespace], int]:
+def on_ledger(use_case: UseCase, *, needs_engine: bool = False) -> Callable[[Namespace], int]:
     """Make a command's ``run`` out of a use case of the router.
 
     Args:
         use_case: what the command does.
-        looks_at_engine: whether it needs to know what the local engine has now.
+        needs_engine: whether it needs the current state of the local engine.
     """
 
     def run(given: Namespace) -> int:
         chosen = chosen_options(given)
         with _ledger(chosen) as ledger:
-            engine = _engine_now(chosen) if looks_at_engine else None
+            engine = _engine_now(chosen) if needs_engine else None
             router = Router(
                 ledger,
                 chosen.session,
@@ -70,13 +70,13 @@ def on_ledger(use_case: UseCase, *, looks_at_engine: bool = False) -> Callable[[
 
 
 def on_archive(
-    look_back: LookBack, *, covers_all_sessions: bool = False
+    use_case: ArchiveUseCase, *, covers_all_sessions: bool = False
 ) -> Callable[[Namespace], int]:
     """Make a command's ``run`` out of a use case of the archive.
 
     Args:
-        look_back: what the command does.
-        covers_all_sessions: whether it is about the whole ledger, so that it takes no session.
+        use_case: what the command does.
+        covers_all_sessions: whether it covers the whole ledger, so that it rejects ``--session``.
     """
 
     def run(given: Namespace) -> int:
@@ -89,7 +89,7 @@ def on_archive(
             raise InvalidInputError(Problem("--session", given.session, message=message))
         with _ledger(chosen) as ledger:
             archive = Archive(ledger, follower=transcript_follower(ledger, chosen))
-            answered = run_sync(look_back(archive, given))
+            answered = run_sync(use_case(archive, given))
         return EXIT_FINE if answered is None else _show(answered, given)
 
     return run
@@ -102,7 +102,7 @@ def _ledger(chosen: options.Options) -> InlineSqliteLedger:
 
 
 def _show(answered: Answered, given: Namespace) -> int:
-    say(to_json(answered.answer) if given.json else answered.text)
+    print_text(to_json(answered.answer) if given.json else answered.text)
     return EXIT_FINE
 
 
@@ -119,7 +119,7 @@ def _engine_now(chosen: options.Options) -> Engine | None:
     return ollama.probe_now(ollama.address(chosen.ollama_host))
 
 
-def say(text: str) -> None:
+def print_text(text: str) -> None:
     """Print a text.
 
     Raises:
@@ -131,24 +131,24 @@ def say(text: str) -> None:
         raise OutputError.of_standard_output(error) from error
 
 
-def say_in_utf_8() -> None:
-    """Let what is written be what other programs expect, whatever the terminal's locale is."""
+def use_utf_8() -> None:
+    """Write UTF-8, which other programs expect, whatever the terminal's locale is."""
     out: object = sys.stdout
     if isinstance(out, io.TextIOWrapper):
         out.reconfigure(encoding="utf-8")
 
 
 def path(text: str) -> Path:
-    """Take a path, with ``~`` for a home."""
+    """Parse a path, with ``~`` for a home."""
     try:
-        return options.expanded(text, "it")
-    except InvalidInputError as refused:
-        (problem,) = refused.problems
+        return options.expanded(text, "path")
+    except InvalidInputError as error:
+        (problem,) = error.problems
         raise BadArgument(text, problem.expected) from None
 
 
 def folder(text: str) -> str:
-    """Take a folder that exists."""
+    """Parse an existing folder."""
     found = path(text).resolve()
     if found.is_dir() and is_printable(str(found)):
         return str(found)
@@ -156,14 +156,14 @@ def folder(text: str) -> str:
 
 
 def file(text: str) -> Path:
-    """Take a file, which may not exist yet."""
+    """Parse a file, which may not exist yet."""
     if text and is_printable(text):
         return path(text).absolute()
     raise BadArgument(text, "a file with a printable name")
 
 
 def moment(text: str) -> datetime:
-    """Take a date or a time; without a zone it is local."""
+    """Parse a date or a time; without a zone it is local."""
     try:
         return datetime.fromisoformat(text).astimezone(UTC)
     except (ValueError, OverflowError):
@@ -172,21 +172,21 @@ def moment(text: str) -> datetime:
 
 
 def whole_number(text: str) -> int:
-    """Take a whole number of any size that can be read in no time."""
+    """Parse a whole number of any size that can be read quickly."""
     if re.fullmatch(r"[+-]?[0-9]{1,100}", text):
         return int(text)
     raise BadArgument(text, "a whole number")
 
 
 def seconds(text: str) -> float:
-    """Take a number of seconds."""
+    """Parse a number of seconds."""
     if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text):
         return float(text)
     raise BadArgument(text, "a number of seconds")
 
 
 def limit(text: str) -> int:
-    """Take how many to list."""
+    """Parse how many to list."""
     number = whole_number(text)
     if 1 <= number <= 1_000_000:
         return number

@@ -1,4 +1,4 @@
-"""Handing a task over to a local model, and showing its text while it comes."""
+"""The command that delegates a task to a local model and shows its text as it arrives."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from immunos_mcp.answers.encoding import to_json
 from immunos_mcp.assistants.claude_code.transcripts import transcript_follower
 from immunos_mcp.cli.command import Command
-from immunos_mcp.cli.console import EXIT_FINE, chosen_options, say, whole_number
+from immunos_mcp.cli.console import EXIT_FINE, chosen_options, print_text, whole_number
 from immunos_mcp.domain import Classification
 from immunos_mcp.errors import ImmunosError
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger
@@ -35,11 +35,11 @@ def _delegate(given: Namespace) -> int:
         given.output = str(expanded(given.output, "--output").absolute())
     answer = anyio.run(_delegated, given, chosen)
     if given.json:
-        say(to_json(answer))
+        print_text(to_json(answer))
     elif answer.local_output is None or answer.output_path is not None:
-        say(text.delegated(answer))
+        print_text(text.delegated(answer))
     else:
-        say("")
+        print_text("")
         cut = ", cut off" if answer.cut_off else ""
         print(
             f"{answer.model}: {answer.input_tokens:,} + {answer.output_tokens:,} tokens in"
@@ -80,7 +80,7 @@ async def _finished(delegations: Delegations, given: Namespace) -> DelegateAnswe
                 answer = await delegations.collect(answer.handle)
             result.append(answer)
         except ImmunosError as error:
-            # Out of the group it would come in a group of its own.
+            # Raised inside the task group, it would come out wrapped in an exception group.
             result.append(error)
         tasks.cancel_scope.cancel()
     if isinstance(result[0], ImmunosError):
@@ -101,7 +101,7 @@ async def _begun(delegations: Delegations, given: Namespace) -> DelegateAnswer:
         max_output_tokens=given.max_output_tokens,
         output_path=given.output,
     )
-    # Whoever types a path has allowed it.
+    # A path that the user types is allowed.
     typed = [*given.path, *([] if given.output is None else [given.output])]
     allowed = (Path("/"), *map(Path, typed))
     return await delegations.delegate(request, allowed, on_text=None if given.json else _show)

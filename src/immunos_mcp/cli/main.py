@@ -1,4 +1,4 @@
-"""The command line: serves MCP when called bare, and gives people and scripts the same powers.
+"""The command line: serves MCP without a command; the commands are for people and scripts.
 
 Exit codes: 0 fine, 1 failed, 2 wrong usage. Only serving imports the MCP SDK, which takes most of
 a second.

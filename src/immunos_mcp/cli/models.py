@@ -24,6 +24,6 @@ COMMANDS = (
         "models",
         "list local models, and which of them are installed",
         "models",
-        on_ledger(_models, looks_at_engine=True),
+        on_ledger(_models, needs_engine=True),
     ),
 )

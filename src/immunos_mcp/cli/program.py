@@ -84,7 +84,7 @@ class ProgramParser(ParserOfCommands):
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Parse a command line (``None``: the process's); ``command`` is ``None`` where there is none.
+    """Parse a command line (``None``: the process's); without a command, ``command`` is ``None``.
 
     Raises:
         UsageError: it is wrong.

@@ -14,8 +14,8 @@ from immunos_mcp.cli.console import (
     file,
     moment,
     on_archive,
-    say,
-    say_in_utf_8,
+    print_text,
+    use_utf_8,
 )
 from immunos_mcp.errors import InvalidInputError, OutputError, Problem
 
@@ -37,8 +37,8 @@ async def _report(archive: Archive, given: Namespace) -> Answered | None:
     answer = await archive.report(given.since, prices.list_prices(datetime.now(UTC)))
     content = _rendered(answer, form)
     if path is None:
-        say_in_utf_8()
-        say(content)
+        use_utf_8()
+        print_text(content)
         return None
     from immunos_mcp.reports.output_file import written
 

@@ -95,7 +95,7 @@ COMMANDS = (
         "route",
         "decide which model does a task",
         "route --task-type code_review --classification routine --tokens 3000",
-        on_ledger(_route, looks_at_engine=True),
+        on_ledger(_route, needs_engine=True),
         _add_route_arguments,
     ),
     Command(

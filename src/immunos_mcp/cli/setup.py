@@ -19,9 +19,9 @@ from immunos_mcp.assistants import doctor, install
 from immunos_mcp.assistants.config_files import InstallError
 from immunos_mcp.assistants.findings import DoctorContext
 from immunos_mcp.cli import setup_text
-from immunos_mcp.cli.clients import own_launch, understood
+from immunos_mcp.cli.clients import options_of, own_launch
 from immunos_mcp.cli.command import PROGRAM, Command
-from immunos_mcp.cli.console import CLIENT, EXIT_FAILED, EXIT_FINE, chosen_options, say
+from immunos_mcp.cli.console import CLIENT, EXIT_FAILED, EXIT_FINE, chosen_options, print_text
 from immunos_mcp.cli.setup_survey import reason_of, survey
 from immunos_mcp.errors import ImmunosError
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
@@ -52,7 +52,7 @@ def _setup(given: Namespace) -> int:
             file=sys.stderr,
         )
         return EXIT_USAGE
-    tell = _silent if given.json else say
+    tell = _silent if given.json else print_text
     seen = survey(chosen, own_launch(given))
     tell(setup_text.found(seen))
     if given.dry_run:
@@ -68,7 +68,7 @@ def _setup(given: Namespace) -> int:
         seen = _applied(seen, chosen, interruption, tell)
     if interruption.came:
         print(f"{PROGRAM}: interrupted; run setup again for the rest", file=sys.stderr)
-    return _end(given, seen, doctor.diagnose(DoctorContext(chosen, os.environ, understood)))
+    return _end(given, seen, doctor.diagnose(DoctorContext(chosen, os.environ, options_of)))
 
 
 def _silent(_text: str) -> None:
@@ -77,11 +77,11 @@ def _silent(_text: str) -> None:
 
 def _end(given: Namespace, seen: Survey, findings: tuple[Finding, ...] | None) -> int:
     if given.json:
-        say(to_json(seen.answer(findings, dry_run=given.dry_run)))
+        print_text(to_json(seen.answer(findings, dry_run=given.dry_run)))
     else:
         parts = [] if findings is None else [setup_text.checked(findings)]
         for text in (*parts, setup_text.next_steps(seen)):
-            say(f"\n{text}")
+            print_text(f"\n{text}")
     states = {seen.preset.state, *(client.step.state for client in seen.clients)}
     is_broken = findings is not None and doctor.has_failed(findings)
     has_failed = is_broken or states & {StepState.FAILED, StepState.NOT_REACHED}

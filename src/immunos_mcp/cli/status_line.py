@@ -1,7 +1,7 @@
-"""The line under the prompt: Claude Code runs this at every refresh and shows what it prints.
+"""The status line: Claude Code runs this at every refresh and shows what it prints.
 
-It never fails and never waits: whatever goes wrong becomes a short line. The plan's own usage, of
-which Claude Code's input is the one local source, is stored on the way.
+It never fails and never waits: an error becomes a short line. It also stores the plan's own usage,
+for which Claude Code's input is the only local source.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ BUSY_TIMEOUT_SECONDS = 0.05
 """How long a refresh waits for other writers: a later one comes soon."""
 
 LARGEST_CATCH_UP = 2 * 2**20
-"""Unread bytes that a refresh reads itself; more is left to the server or to ``sync``."""
+"""Most unread bytes that a refresh reads itself; more is left to the server or to ``sync``."""
 
 LARGEST_INPUT = 16 * 2**20
 INPUT_SECONDS = 2.0
@@ -66,7 +66,7 @@ def _line(status_input: Json, environment: Mapping[str, str], flags: Flags) -> s
         with InlineSqliteLedger(chosen.database, BUSY_TIMEOUT_SECONDS) as ledger:
             with suppress(LedgerError):
                 follower = transcript_follower(ledger, chosen, environment)
-                _take_over(Router(ledger, chosen.session, follower=follower), plan)
+                _catch_up(Router(ledger, chosen.session, follower=follower), plan)
             answer = run_sync(Router(ledger, chosen.session).get_session_status())
     except ImmunosError as error:
         return f"immunos: {printable(str(error)[:200])}"
@@ -106,7 +106,7 @@ def _print(text: str) -> None:
         os.write(sys.stdout.fileno(), encoded + "\n".encode(encoding))
 
 
-def _take_over(router: Router, plan: tuple[PlanUsage, ...]) -> None:
+def _catch_up(router: Router, plan: tuple[PlanUsage, ...]) -> None:
     if plan:
         run_sync(router.record_plan_usage(plan))
     run_sync(router.catch_up(LARGEST_CATCH_UP))
@@ -115,7 +115,7 @@ def _take_over(router: Router, plan: tuple[PlanUsage, ...]) -> None:
 def line(
     answer: StatusAnswer, plan: tuple[PlanUsage, ...], model: str | None, *, coloured: bool
 ) -> str:
-    """Lay out the line: bar, budget, level, time to the next threshold, kept local, plan, model."""
+    """Format the line: bar, budget, level, time to the next threshold, kept local, plan, model."""
     cells = min(BAR_CELLS, answer.session_tokens * BAR_CELLS // answer.session_limit)
     bar = "█" * cells + "░" * (BAR_CELLS - cells)
     if coloured:

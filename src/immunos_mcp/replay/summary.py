@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from immunos_mcp.answers.replay import DifferingDecision, ModelShare, ReplayAnswer
-from immunos_mcp.answers.settings import Rehearsal
+from immunos_mcp.answers.settings import DryRunEffect
 from immunos_mcp.domain import ChangedBy, Classification, Provider
 from immunos_mcp.replay.crossings import crossings
 from immunos_mcp.replay.engine import replay
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from immunos_mcp.rules.settings import Settings
 
 
-def dry_run_summary(history: History, settings_of: Callable[[int], Settings]) -> Rehearsal:
+def dry_run_summary(history: History, settings_of: Callable[[int], Settings]) -> DryRunEffect:
     """Return the figures of a replay with other settings."""
     return _tallied(history, settings_of, most=0).figures()
 
@@ -99,9 +99,9 @@ class _Tally:
                 )
             )
 
-    def figures(self) -> Rehearsal:
+    def figures(self) -> DryRunEffect:
         changed = (count for (before, after), count in self._models.items() if before != after)
-        return Rehearsal(
+        return DryRunEffect(
             self._models.total(),
             sum(changed),
             self._moved[Provider.OLLAMA],

@@ -1,4 +1,4 @@
-"""What a decision is made in, beside the settings and the task: as it was read, and as it is judged."""
+"""The inputs of a decision besides the settings and the task: as read, and as the policy uses them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class SessionSnapshot(Struct, frozen=True):
     """A session at one moment, with the settings in force and what else belongs to it.
 
     Attributes:
-        plan: the subscription's limits; a decision sees them only where the settings look at them.
+        plan: the subscription's limits; a decision gets them only if the settings use them.
         side_requests: tokens of the session that telemetry alone reported; a status alone sees them.
         record: what is known of the models at a task's type, where the settings let a decision ask.
         decisions: the session's decisions by reason; a status alone sees them.
@@ -36,13 +36,13 @@ class SessionSnapshot(Struct, frozen=True):
 
 
 class Circumstances(Struct, frozen=True):
-    """What a decision is made in, beside the settings and the task.
+    """The inputs of a decision besides the settings and the task.
 
     Attributes:
         session_tokens: the session's budget tokens.
         plan_used_percent: how much of the subscription's fullest limit is used, where the settings
-            look at it and it was reported.
-        engine: the local engine as it lately was; ``None``: every model is taken for granted.
+            use it and it was reported.
+        engine: the local engine as it lately was; ``None``: every model is assumed to be available.
         record: what is known of the models at the task's type; ``None``: it is not asked.
     """
 

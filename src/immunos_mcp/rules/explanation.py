@@ -1,4 +1,4 @@
-"""How a decision came about, told by the rows and steps that decide. Pure."""
+"""The explanation of a decision, by the rows and steps that decide. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def explain(settings: Settings, circumstances: Circumstances, task: Task) -> Explanation:
-    """Tell how ``policy.decide`` comes to its answer, and which single change would give another."""
+    """Explain the answer of ``policy.decide``, and which single changes would give another."""
     case = examine(settings, circumstances, task)
     choice = choose(case, circumstances.engine, circumstances.record)
     return Explanation(
@@ -49,7 +49,7 @@ def _alternatives(
 def _changes(
     case: Case, circumstances: Circumstances
 ) -> Iterator[tuple[str, Settings, Circumstances, Task]]:
-    """Yield the single changes that are tried, in words and as what the policy is given then.
+    """Yield the single changes to try, as text and as inputs of the policy.
 
     They are the other classifications, the other warning levels, the task type being mapped to nothing,
     every model being there, and the track record being off.
@@ -74,7 +74,7 @@ def _changes(
 
 
 def _steps(case: Case, choice: Choice) -> Iterator[str]:
-    """Tell what came after the table, model by model."""
+    """Yield what happened after the table, model by model."""
     for considered in choice.considered:
         if considered.availability.can_run is False:
             hard = "" if choice.reason is Reason.TASK_OPTIMIZED else "; the budget is hard"
@@ -103,7 +103,7 @@ def _judgement(case: Case, considered: Considered) -> Iterator[str]:
 
 
 def _apart(one: float, other: float) -> tuple[str, str]:
-    """Spell two rates with as many digits as tell them apart."""
+    """Format two rates with as many digits as it takes to distinguish them."""
     digits = 0
     while digits < 3 and one != other and f"{one:.{digits}%}" == f"{other:.{digits}%}":
         digits += 1

@@ -25,7 +25,7 @@ NOTHING_SINCE = "Nothing was recorded since then. Use an earlier --since, or non
 
 
 def cells(shown: str) -> int:
-    """Return how many columns of a terminal a text takes."""
+    """Return how many columns of a terminal a text fills."""
     if shown.isascii():
         return len(shown)
     return sum(
@@ -67,7 +67,7 @@ def encodable(text: str) -> str:
 
 
 def compact(number: float) -> str:
-    """Spell a number in at most five characters, to three digits: 12.3k."""
+    """Format a number in at most five characters, to three digits: 12.3k."""
     if number < 1000:
         return f"{number:.3g}"
     for exponent, unit in ((3, "k"), (6, "M"), (9, "G"), (12, "T"), (15, "P"), (18, "E")):
@@ -78,36 +78,36 @@ def compact(number: float) -> str:
 
 
 def grouped(number: float) -> str:
-    """Spell a number in full, its thousands set apart."""
+    """Format a number in full, with thousands separators."""
     return f"{number:,}"
 
 
 def usd(amount: float) -> str:
-    """Spell an amount of money; what is not nothing never looks like it."""
+    """Format an amount of money; an amount above zero never looks like zero."""
     if 0 < amount < 0.01:
         return "<$0.01"
     return f"${amount:,.2f}" if amount < 1_000_000 else f"${compact(amount)}"
 
 
 def prices_of(prices: PricesAnswer) -> str:
-    """Say where prices come from and how old they may be."""
+    """Return where prices come from and how old they may be."""
     table = prices.table
     newest = "" if table.newest_price is None else f", newest price of {table.newest_price}"
     return f"{table.source} {table.version}{newest}"
 
 
 def minute(moment: datetime) -> str:
-    """Spell a moment in UTC, to the minute."""
+    """Format a moment in UTC, to the minute."""
     return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M")
 
 
 def second(moment: datetime) -> str:
-    """Spell a moment in UTC, to the second."""
+    """Format a moment in UTC, to the second."""
     return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def session_end(session: ReportedSession) -> str:
-    """Spell when a session ended in UTC, as far as it is not plain from its beginning."""
+    """Format when a session ended in UTC, without the parts that its start shows already."""
     if session.ended_at is None:
         return "open"
     start, end = session.started_at.astimezone(UTC), session.ended_at.astimezone(UTC)

@@ -50,7 +50,7 @@ def days(field: str, given: int) -> int:
 
 
 def is_id(number: int) -> bool:
-    """Tell whether a number can be the id of a decision."""
+    """Return whether a number can be the id of a decision."""
     return 1 <= number <= LARGEST_ID
 
 
@@ -76,13 +76,13 @@ def reported_usage(
     request_id: str | None,
     seconds: float | None,
 ) -> Usage:
-    """Return what a client says a response used.
+    """Return the usage that a client reports for a response.
 
     Args:
         model: the model's name.
         kinds: tokens by kind, under the names of ``TokenCounts``; ``None`` is 0.
         decision_id: the decision it belongs to.
-        outcome: what became of that decision.
+        outcome: whether that task succeeded.
         request_id: the client's own name of the response.
         seconds: how long the work took.
     """

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def local_models(engine: Engine, settings: Settings) -> ModelsAnswer:
-    """Say which local models are mapped, installed, loaded and missing."""
+    """Return which local models are mapped, installed, loaded and missing."""
     named = models.named_models(settings)
     known = {names.canonical_model(model) for model in named}
     others = [installed.name for name, installed in engine.models.items() if name not in known]

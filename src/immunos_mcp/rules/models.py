@@ -29,7 +29,7 @@ class Availability(Struct, frozen=True):
 
     Attributes:
         can_run: ``None`` where the engine was not seen yet or is too slow to tell.
-        remedy: the command that lets it run, where it cannot.
+        remedy: the command that lets it run, if it cannot.
     """
 
     can_run: bool | None = None
@@ -40,10 +40,10 @@ _UNKNOWN = Availability()
 
 
 def provider_of(model: str, settings: Settings) -> Provider:
-    """Tell whose tokens a model spends.
+    """Return whose tokens a model spends.
 
     Claude's are the model set as ``claude_model`` (whatever its name) and every model named after
-    Claude or one of its families, in any spelling that APIs use. All others are local, and so is a
+    Claude or one of its families, in any form that APIs use. All others are local, and so is a
     name with a tag, such as ``magnum-opus:7b``, that only has a family's name in it.
     """
     if model == settings.claude_model or _is_named_after_claude(model):
@@ -57,7 +57,7 @@ def _is_named_after_claude(model: str) -> bool:
 
 
 def record_key(model: str, settings: Settings) -> str:
-    """Return the name that a model's outcomes are kept under."""
+    """Return the name that a model's outcomes are recorded under."""
     if provider_of(model, settings) is Provider.CLAUDE:
         return CLAUDE_RECORD
     return canonical_model(model)
@@ -70,7 +70,7 @@ def mapped_models(task_type: str, settings: Settings) -> tuple[str, ...]:
 
 
 def local_model(task_type: str, settings: Settings) -> str:
-    """Name the model that keeps a task type local: the first that it is mapped to and that does.
+    """Return the model that keeps a task type local: the first local one that it is mapped to.
 
     A task type mapped to Claude alone, or to models that leave the machine where those are not
     allowed, has no local model of its own and gets the default one.
@@ -86,9 +86,9 @@ def _is_forbidden(model: str, settings: Settings) -> bool:
 
 
 def availability(model: str, engine: Engine | None, settings: Settings) -> Availability:
-    """Tell whether a local model can run now, and if not, the command that lets it.
+    """Return whether a local model can run now, and if not, the command that fixes it.
 
-    Without an engine (``None``) models are taken for granted, and nothing is said.
+    Without an engine (``None``) nothing is known.
     """
     if engine is None:
         return _UNKNOWN

@@ -1,4 +1,4 @@
-"""Names that callers choose: what is taken, and how it is normalised. Pure."""
+"""Names that callers choose: what is accepted, and how it is normalised. Pure."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
 def is_printable(text: str) -> bool:
-    """Tell whether text is free of control, format, surrogate, private and unassigned characters."""
+    """Return whether text is free of control, format, surrogate, private and unassigned characters."""
     return (text.isascii() and text.isprintable()) or not any(
         unicodedata.category(character) in _INVISIBLE for character in text
     )
@@ -47,13 +47,13 @@ def normalise_task_type(text: str, field: str = "task_type") -> str:
         if is_printable(text):
             composed = _CAMEL_BOUNDARY.sub("_", unicodedata.normalize("NFKC", text))
             lowered = unicodedata.normalize("NFKC", composed.lower())
-            normalised = "_".join(_words(lowered))
+            normalised = "_".join(_runs(lowered))
             if normalised and len(normalised) <= LONGEST_TASK_TYPE:
                 return normalised
     raise InvalidInputError(Problem(field, text, TASK_TYPE))
 
 
-def _words(text: str) -> Iterator[str]:
+def _runs(text: str) -> Iterator[str]:
     """Yield runs of letters and digits, with the marks that many scripts write vowels with."""
     word = ""
     for character in text:
@@ -92,9 +92,9 @@ _CLOUD = re.compile(r":(?:.*-)?cloud$")
 
 @lru_cache(maxsize=1024)
 def canonical_model(name: str) -> str:
-    """Return the one spelling of a local model's name: Ollama takes several for the same model.
+    """Return the canonical name of a local model: Ollama accepts several for the same model.
 
-    Case does not matter, a missing tag is ``latest``, and Ollama's own registry goes without saying.
+    Case does not matter, a missing tag is ``latest``, and Ollama's own registry is left out.
     """
     known = _LIBRARY.sub("", name.strip().lower()).removeprefix("library/")
     path, slash, last = known.rpartition("/")
@@ -104,7 +104,7 @@ def canonical_model(name: str) -> str:
 
 
 def is_cloud_model(name: str) -> bool:
-    """Tell whether Ollama would have a model run elsewhere: ``x:cloud``, ``x:120b-cloud``."""
+    """Return whether Ollama runs a model in the cloud: ``x:cloud``, ``x:120b-cloud``."""
     return _CLOUD.search(canonical_model(name)) is not None
 
 
@@ -118,7 +118,7 @@ def check_request_id(text: str, field: str = "request_id") -> str:
 
 
 def check_reason(text: str, field: str = "reason") -> str:
-    """Return the words somebody gave for a reset, without surrounding blanks.
+    """Return the reason given for a reset, without surrounding blanks.
 
     Raises:
         InvalidInputError: nothing is left, it is too long, or it holds invisible characters.

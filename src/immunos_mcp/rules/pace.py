@@ -36,7 +36,7 @@ def add(pace: Pace, tokens: int, at: datetime) -> Pace:
 
 
 def tokens_per_minute(pace: Pace, started_at: datetime, now: datetime) -> float | None:
-    """Return the recent pace in budget tokens a minute, or ``None`` where none can be said.
+    """Return the recent pace in budget tokens a minute, or ``None`` where it is unknown.
 
     A session younger than the time constant is averaged over its own age, not over a past that it
     does not have.

@@ -73,7 +73,7 @@ def rounded(thousandths: int) -> int:
 
 
 def warning_level(session_tokens: int, settings: Settings) -> WarningLevel:
-    """Place a session's budget tokens against the two thresholds."""
+    """Return the level of a session by its budget tokens."""
     if session_tokens >= settings.token_auto_switch_threshold:
         return WarningLevel.CRITICAL
     if session_tokens >= settings.token_warning_threshold:
@@ -84,7 +84,7 @@ def warning_level(session_tokens: int, settings: Settings) -> WarningLevel:
 def plan_used_percent(plan: Iterable[PlanUsage], settings: Settings) -> float | None:
     """Return how much of the fullest of the subscription's limits is used, in percent.
 
-    ``None`` where nothing was reported, or where no setting looks at it.
+    ``None`` where nothing was reported, or no setting uses it.
     """
     if not settings.plan_warning_percent and not settings.plan_auto_switch_percent:
         return None
@@ -92,7 +92,7 @@ def plan_used_percent(plan: Iterable[PlanUsage], settings: Settings) -> float | 
 
 
 def plan_level(used_percent: float | None, settings: Settings) -> WarningLevel:
-    """Place the use of the subscription's limit against its own two thresholds."""
+    """Return the level of the subscription's limit by its own two thresholds."""
     if used_percent is None:
         return WarningLevel.NORMAL
     if 0 < settings.plan_auto_switch_percent <= used_percent:
@@ -103,13 +103,13 @@ def plan_level(used_percent: float | None, settings: Settings) -> WarningLevel:
 
 
 class Case(Struct, frozen=True):
-    """What the rows of the table look at.
+    """What the rows of the table check.
 
     Attributes:
         session_tokens: the session's budget tokens.
-        plan_used_percent: how full the subscription's limit is, where it is looked at.
-        level: where the session stands against its thresholds.
-        plan_level: where the subscription's own limit stands against its.
+        plan_used_percent: how full the subscription's limit is, if the settings use it.
+        level: the session's level.
+        plan_level: the level of the subscription's own limit.
         task: what is to be done.
         settings: the settings in force.
     """
@@ -129,7 +129,7 @@ class Row(Struct, frozen=True):
         reason: the word that the decision carries.
         applies: whether the row fits a case.
         model: the model it chooses.
-        why: what it looks at in a case, in words and numbers.
+        why: what it checks in a case, as text with the numbers.
     """
 
     reason: Reason
@@ -220,12 +220,12 @@ ROWS: tuple[Row, ...] = (
 
 
 class Considered(Struct, frozen=True):
-    """A local model that the steps after the table looked at, and what they found.
+    """A local model that the steps after the table considered, and what they found.
 
     Attributes:
         model: the model.
         availability: whether it can run.
-        verdict: what its record says, where that was asked.
+        verdict: the verdict of its record, if that was consulted.
     """
 
     model: str
@@ -237,14 +237,14 @@ class Choice(Decision, frozen=True):
     """A decision with what led to it.
 
     Attributes:
-        considered: the local models that the steps after the table looked at, in order.
+        considered: the local models that the steps after the table considered, in order.
     """
 
     considered: tuple[Considered, ...] = ()
 
 
 def decide(settings: Settings, circumstances: Circumstances, task: Task) -> Decision:
-    """Choose the model for a task in given circumstances, and say which row chose it."""
+    """Choose the model for a task in given circumstances, with the reason."""
     case = examine(settings, circumstances, task)
     choice = choose(case, circumstances.engine, circumstances.record)
     return Decision(*(getattr(choice, name) for name in Decision.__struct_fields__))
@@ -293,7 +293,7 @@ def _chosen(case: Case, reason: Reason, model: str) -> Choice:
 
 
 def consults_record(case: Case, choice: Choice) -> bool:
-    """Tell whether another record could have made another choice."""
+    """Return whether another record could have changed the choice."""
     return (
         choice.reason is Reason.TASK_OPTIMIZED
         and bool(choice.considered)
@@ -353,7 +353,7 @@ def _judge(model: str, record: TaskRecord, settings: Settings) -> Verdict:
 
 
 def examine(settings: Settings, circumstances: Circumstances, task: Task) -> Case:
-    """Put together what the rows look at."""
+    """Return what the rows of the table check."""
     session_tokens, used_percent = circumstances.session_tokens, circumstances.plan_used_percent
     return Case(
         session_tokens,
@@ -370,7 +370,7 @@ class Recommendation(Struct, frozen=True):
 
     Attributes:
         model: ``mixed`` between the thresholds.
-        message: the recommendation in words.
+        message: the recommendation as a sentence.
     """
 
     model: str
@@ -380,7 +380,7 @@ class Recommendation(Struct, frozen=True):
 def recommend(
     level: WarningLevel, settings: Settings, plan: WarningLevel = WarningLevel.NORMAL
 ) -> Recommendation:
-    """Name the model that the budget's and the plan's level recommend, and say so in words."""
+    """Return the model that the levels of the budget and the plan recommend."""
     local = settings.default_local_model
     if level is WarningLevel.CRITICAL:
         return Recommendation(local, "Budget used up: all tasks go to Ollama.")

@@ -52,7 +52,7 @@ def full_name(name: str) -> str:
     """Return a setting's full name.
 
     Raises:
-        InvalidInputError: there is no such setting.
+        InvalidInputError: the setting does not exist.
     """
     known = SHORT_NAMES.get(name, name)
     if known not in ROWS:
@@ -64,7 +64,7 @@ def preset(name: str) -> dict[str, SettingChangeValue]:
     """Return the changes that a preset stands for: the default mappings' task types, other models.
 
     Raises:
-        InvalidInputError: there is no such preset.
+        InvalidInputError: the preset does not exist.
     """
     if name not in PRESETS:
         raise InvalidInputError(unknown("preset", "preset", name, PRESETS))
@@ -74,7 +74,7 @@ def preset(name: str) -> dict[str, SettingChangeValue]:
 
 
 def notable_values(settings: Settings) -> dict[str, SettingValue]:
-    """Spell settings out as ``values`` does, without advanced ones that are at their defaults."""
+    """Return the values of settings, without advanced ones that have their defaults."""
     defaults = values(Settings())
     return {
         name: value
@@ -84,7 +84,7 @@ def notable_values(settings: Settings) -> dict[str, SettingValue]:
 
 
 def differences(before: Settings, after: Settings) -> dict[str, Difference]:
-    """Say which settings differ, task mappings one by one as ``task_mappings.code_review``."""
+    """Return which settings differ, task mappings one by one as ``task_mappings.code_review``."""
     old, new = values(before), values(after)
     found = {
         name: Difference(_plain(old[name]), _plain(new[name]))
@@ -107,15 +107,15 @@ def apply(settings: Settings, changes: Mapping[str, SettingChangeValue]) -> Sett
     """Return settings with changes applied; task mappings merge, and ``None`` removes one.
 
     Raises:
-        InvalidInputError: it names every field that cannot be taken; nothing is applied then.
+        InvalidInputError: it names every invalid field; nothing is applied then.
     """
     problems: list[Problem] = []
     checked: dict[str, SettingValue] = {}
     for name, value in changes.items():
         try:
             checked[full_name(name)] = _checked(settings, name, value)
-        except InvalidInputError as refused:
-            problems.extend(refused.problems)
+        except InvalidInputError as error:
+            problems.extend(error.problems)
     if not problems:
         changed = replace(settings, **checked)
         problems.extend(_conflicts(changed))
@@ -149,7 +149,7 @@ def _conflicts(settings: Settings) -> list[Problem]:
 def parse(name: str, text: str) -> SettingChangeValue:
     """Read a setting from the text that a command line or the ledger holds.
 
-    Text that is not of the setting's kind is returned as it is, for ``apply`` to refuse by name.
+    Text that is not of the setting's kind is returned as it is, for ``apply`` to reject by name.
     """
     try:
         return ROWS[name].kind.parse(text)
@@ -158,7 +158,7 @@ def parse(name: str, text: str) -> SettingChangeValue:
 
 
 def to_text(value: SettingValue) -> str:
-    """Spell a setting as the ledger stores it: numbers and names plain, mappings as JSON."""
+    """Format a setting as the ledger stores it: numbers and names plain, mappings as JSON."""
     if isinstance(value, str):
         return value
     if isinstance(value, int | float):
@@ -169,7 +169,7 @@ def to_text(value: SettingValue) -> str:
 def text_changes(
     name: str, before: str | None, after: str | None
 ) -> list[tuple[str, str | None, str | None]]:
-    """Say what a change of a setting's stored text changed: task mappings entry by entry.
+    """Return what a change of a setting's stored text changed: task mappings entry by entry.
 
     A mapping that the ledger holds no usable text for counts as the default one.
     """
@@ -193,21 +193,21 @@ def _stored_mappings(text: str | None) -> Mapping[str, str]:
 
 
 def stored_form(settings: Settings) -> str:
-    """Spell all settings as one canonical line of JSON: equal settings, equal lines."""
+    """Encode all settings as one canonical line of JSON: equal settings, equal lines."""
     return json.dumps(values(settings), sort_keys=True, separators=(",", ":"))
 
 
 def from_canonical(text: str) -> Settings:
-    """Build settings from the line that ``stored_form`` spelled, of this version or an earlier one.
+    """Build settings from a line of ``stored_form``, of this version or an earlier one.
 
     Raises:
         InvalidStoredSettingsError: it is no such line.
     """
     try:
         return apply(Settings(task_mappings={}), json.loads(text))
-    except (ValueError, InvalidInputError) as refused:
+    except (ValueError, InvalidInputError) as error:
         raise InvalidStoredSettingsError(
-            f"invalid settings stored with a decision: {refused}"
+            f"invalid settings stored with a decision: {error}"
         ) from None
 
 
@@ -225,12 +225,12 @@ def from_stored(rows: Mapping[str, str]) -> Settings:
     start = Settings(task_mappings={}) if MAPPINGS in changes else Settings()
     try:
         return apply(_given_way(start, changes), changes)
-    except InvalidInputError as refused:
+    except InvalidInputError as error:
         remedy = (
             "fix it with `immunos-mcp config set NAME=VALUE` or `immunos-mcp config unset NAME`"
         )
         raise InvalidStoredSettingsError(
-            f"invalid setting in the ledger: {refused}; {remedy}"
+            f"invalid setting in the ledger: {error}; {remedy}"
         ) from None
 
 

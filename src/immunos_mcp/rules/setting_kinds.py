@@ -1,4 +1,4 @@
-"""The kinds of settings: what each takes, how it is checked and read from text. Pure."""
+"""The kinds of settings: what each accepts, how it is checked and read from text. Pure."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ class WholeNumber(Struct, frozen=True):
     Attributes:
         unit: what it counts.
         off: whether zero switches off what the setting is about.
-        words: what is accepted, where the words made of the other fields would be odd.
+        phrase: what is accepted, where the generated phrase would read badly.
     """
 
     lowest: int
     highest: int
     unit: str = ""
     off: bool = False
-    words: str = ""
+    phrase: str = ""
 
     @property
     def expected(self) -> str:
-        """What is accepted, in words."""
+        """What is accepted, as the end of "must be ..."."""
         unit, off = f" of {self.unit}" if self.unit else "", " (off)" if self.off else ""
-        made = f"a whole number{unit} from {self.lowest}{off} to {self.highest}"
-        return self.words or made
+        generated = f"a whole number{unit} from {self.lowest}{off} to {self.highest}"
+        return self.phrase or generated
 
     def check(self, name: str, value: object) -> int:
         """Accept whole numbers in the range, and no booleans."""
@@ -61,10 +61,10 @@ class WholeNumber(Struct, frozen=True):
 
 
 class Number(Struct, frozen=True):
-    """A number in a range, kept to so many decimals.
+    """A number in a range, with so many decimals.
 
     Attributes:
-        is_stepped: whether a number with more decimals is refused instead of rounded.
+        is_stepped: whether a number with more decimals is rejected instead of rounded.
     """
 
     lowest: float
@@ -74,14 +74,14 @@ class Number(Struct, frozen=True):
 
     @property
     def expected(self) -> str:
-        """What is accepted, in words."""
+        """What is accepted, as the end of "must be ..."."""
         steps = f" in steps of {10**-self.decimals:g}" if self.is_stepped else ""
         return f"a number from {self.lowest:.15g} to {self.highest:.15g}{steps}"
 
     def check(self, name: str, value: object) -> float:
         """Accept numbers in the range, whole ones included, and no booleans."""
         if (type(value) is int or type(value) is float) and self._holds(value):
-            # A sum with zero has no sign of its own.
+            # Adding zero turns -0.0 into 0.0.
             return round(float(value), self.decimals) + 0.0
         raise InvalidInputError(Problem(name, value, self.expected))
 
@@ -103,18 +103,18 @@ class Choice(Struct, frozen=True):
 
     @property
     def expected(self) -> str:
-        """What is accepted, in words."""
+        """What is accepted, as the end of "must be ..."."""
         return any_of(self.choices)
 
     def check(self, name: str, value: object) -> str:
-        """Accept one of the words, spelled exactly."""
+        """Accept exactly one of the words."""
         if isinstance(value, str) and value in set(self.choices):
             return self.choices(value)
         close = nearest(value, self.choices)
         raise InvalidInputError(Problem(name, value, self.expected, close))
 
     def parse(self, text: str) -> str:
-        """Take the text as it is."""
+        """Return the text as it is."""
         return text
 
 
@@ -123,7 +123,7 @@ class ModelName(Struct, frozen=True):
 
     @property
     def expected(self) -> str:
-        """What is accepted, in words."""
+        """What is accepted, as the end of "must be ..."."""
         return MODEL_NAME
 
     def check(self, name: str, value: object) -> str:
@@ -133,7 +133,7 @@ class ModelName(Struct, frozen=True):
         raise InvalidInputError(Problem(name, value, self.expected))
 
     def parse(self, text: str) -> str:
-        """Take the text as it is."""
+        """Return the text as it is."""
         return text
 
 
@@ -148,7 +148,7 @@ class TaskMappings(Struct, frozen=True):
 
     @property
     def expected(self) -> str:
-        """What is accepted, in words."""
+        """What is accepted, as the end of "must be ..."."""
         return (
             "an object that maps each task type to a model, to several in order, "
             "or to null to remove the mapping"
@@ -159,7 +159,7 @@ class TaskMappings(Struct, frozen=True):
 
         Raises:
             InvalidInputError: it names every entry whose task type or model is not accepted, or that
-                is another spelling of an earlier one and says something else.
+                is the same as an earlier one with another value.
         """
         if not isinstance(value, Mapping):
             raise InvalidInputError(Problem(name, value, self.expected))
@@ -170,8 +170,8 @@ class TaskMappings(Struct, frozen=True):
             field = f"{name}.{task_type if is_shown else '?'}"
             try:
                 known, models = normalise_task_type(task_type, field), _check_models(model, field)
-            except InvalidInputError as refused:
-                problems.extend(refused.problems)
+            except InvalidInputError as error:
+                problems.extend(error.problems)
                 continue
             if checked.setdefault(known, models) != models:
                 message = f"{field}: conflicts with another entry for the task type {known}"
@@ -189,11 +189,13 @@ class TaskMappings(Struct, frozen=True):
             InvalidInputError: there would be too many.
         """
         merged = {**mappings, **changes}
-        kept = {task_type: models for task_type, models in merged.items() if models is not None}
-        if len(kept) > self.most:
-            message = f"{name}: at most {self.most} task types can be mapped, not {len(kept)}"
-            raise InvalidInputError(Problem(name, len(kept), message=message))
-        return kept
+        remaining = {
+            task_type: models for task_type, models in merged.items() if models is not None
+        }
+        if len(remaining) > self.most:
+            message = f"{name}: at most {self.most} task types can be mapped, not {len(remaining)}"
+            raise InvalidInputError(Problem(name, len(remaining), message=message))
+        return remaining
 
     def parse(self, text: str) -> Mapping[str, str | None]:
         """Read a JSON object."""
@@ -217,6 +219,6 @@ def _check_models(model: object, field: str) -> str | None:
 Kind: TypeAlias = WholeNumber | Number | Choice | ModelName | TaskMappings
 """What the values of a setting have in common.
 
-Each kind says in words what is ``expected``; its ``check`` raises ``InvalidInputError``, under the name it
+Each kind describes what is ``expected``; its ``check`` raises ``InvalidInputError``, under the name it
 is given, and its ``parse`` raises ``ValueError`` where a text is not of the kind.
 """

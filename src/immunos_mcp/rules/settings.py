@@ -36,16 +36,16 @@ DEFAULT_TASK_MAPPINGS: Mapping[str, str] = MappingProxyType(
 
 
 class Row(Struct, frozen=True):
-    """What is said of a setting beside its name, type and default.
+    """What belongs to a setting besides its name, type and default.
 
     Attributes:
-        kind: what it takes.
+        kind: what it accepts.
         description: what it does.
         short_name: another name it is known by.
         at_most: the setting that it may not exceed, unless that is 0, which is off.
         is_advanced: whether ``config set`` alone changes it and answers leave it out at its default:
             hardly anybody changes it, and every reader of a schema would pay for it.
-        argument_description: what the schema of ``update_config`` says of it.
+        argument_description: its description in the schema of ``update_config``.
     """
 
     kind: Kind
@@ -58,7 +58,7 @@ class Row(Struct, frozen=True):
 
 _TOKENS = WholeNumber(1, MAXIMUM_TOKENS)
 _WEIGHT = Number(0, 100, decimals=3, is_stepped=True)
-_PERCENT = WholeNumber(0, 100, words="a whole percentage from 1 to 100, or 0 for off")
+_PERCENT = WholeNumber(0, 100, phrase="a whole percentage from 1 to 100, or 0 for off")
 _RATE = Number(0.01, 0.99)
 _STRENGTH = Number(0.1, 1000)
 _DAYS = Number(1, 3650)
@@ -229,11 +229,11 @@ MAPPINGS = "task_mappings"
 SHORT_NAMES: Mapping[str, str] = MappingProxyType(
     {row.short_name: name for name, row in ROWS.items() if row.short_name is not None}
 )
-"""Shorter spellings that are taken wherever a setting is named."""
+"""Short names that are accepted wherever a setting is named."""
 
 
 def values(settings: Settings) -> dict[str, SettingValue]:
-    """Spell settings out under their names."""
-    spelled: dict[str, SettingValue] = {name: getattr(settings, name) for name in ROWS}
-    spelled[MAPPINGS] = dict(settings.task_mappings)
-    return spelled
+    """Return the values of all settings by name."""
+    found: dict[str, SettingValue] = {name: getattr(settings, name) for name in ROWS}
+    found[MAPPINGS] = dict(settings.task_mappings)
+    return found

@@ -1,4 +1,4 @@
-"""Where sessions and the local engine stand, put together from what was read. Pure."""
+"""The status of sessions and of the local engine. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def session_status(
     snapshot: SessionSnapshot, now: datetime, unread_lines: int = 0, unread_files: int = 0
 ) -> StatusAnswer:
-    """Say where a session stands."""
+    """Return the status of a session."""
     settings, session = snapshot.settings, snapshot.session
     tokens = policy.budget_tokens(session.claude, settings)
     reported = policy.budget_tokens(session.claude - session.measured, settings)
@@ -70,7 +70,7 @@ def session_status(
 def recorded_usage(
     before: Session, after: Session, settings: Settings, *, is_repeat: bool, is_counted: bool
 ) -> RecordAnswer:
-    """Say what a usage record did to a session, and which level it has reached with it."""
+    """Return a session's figures after a usage record, and the level that it reached."""
     tokens = policy.budget_tokens(after.claude, settings)
     level_before = policy.warning_level(policy.budget_tokens(before.claude, settings), settings)
     level = policy.warning_level(tokens, settings)
@@ -85,7 +85,7 @@ def recorded_usage(
 
 
 def engine_status(engine: Engine, settings: Settings) -> EngineStatus:
-    """Say whether the local engine runs, and which of the models that the settings name it lacks."""
+    """Return whether the local engine runs, and which models of the settings are missing."""
     missing = [
         model
         for model in models.named_models(settings)
@@ -96,7 +96,7 @@ def engine_status(engine: Engine, settings: Settings) -> EngineStatus:
 
 
 def session_summary(record: SessionRecord, settings: Settings) -> SessionSummary:
-    """Sum up a session that was opened."""
+    """Return the summary of a session that was opened."""
     session = record.session
     assert session.session_id is not None
     assert session.started_at is not None

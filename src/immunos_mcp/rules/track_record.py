@@ -4,8 +4,8 @@ The estimate is Beta-Binomial shrinkage (parametric empirical Bayes; Morris, "Pa
 Bayes Inference", JASA 78, 1983): outcomes at a task type are added to a Beta prior whose mean is the
 model's rate at all other task types, so that few outcomes count for little. Outcomes fade
 exponentially with age (discounted counts; Garivier and Moulines, "On Upper-Confidence Bound
-Policies for Switching Bandit Problems", ALT 2011), so two sums for each task type and model are the
-whole state. The sums are linear: outcomes may arrive in any order.
+Policies for Switching Bandit Problems", ALT 2011), so two totals for each task type and model are the
+whole state. The totals are linear: outcomes may arrive in any order.
 
 Trials follow the knowledge gradient over a batch, KG(*) (Frazier and Powell, "Paradoxes in Learning
 and the Marginal Value of Information", Decision Analysis 7, 2010), with a chance every so many days
@@ -40,7 +40,7 @@ _ROOT_OF_2_PI = math.sqrt(2 * math.pi)
 
 
 class Evidence(Struct, frozen=True):
-    """What outcomes say of a model, at one task type or at all; ``track_record.py`` reads it.
+    """A model's outcomes, at one task type or overall.
 
     Attributes:
         successes: each weighed down by its age at ``at``.
@@ -155,7 +155,7 @@ def take_back(evidence: Evidence, *, succeeded: bool, at: datetime, settings: Se
 def tried(evidence: Evidence, at: datetime) -> Evidence:
     """Return evidence that remembers a trial given at a moment.
 
-    Until its outcome is known, or the days of ``record_retry_days`` are over, there is no other.
+    Until its outcome is known, or the days of ``record_retry_days`` are over, no other trial is made.
     """
     return Evidence(
         evidence.successes, evidence.failures, evidence.at, evidence.succeeded, tried_at=at
@@ -210,7 +210,7 @@ def _variance(estimate: Estimate) -> float:
 def _is_worth_a_trial(
     challenger: Estimate, favourite: Estimate, shortfall: float, horizon: float
 ) -> bool:
-    """Tell whether outcomes of the challenger are expected to gain more than they cost.
+    """Return whether outcomes of the challenger are expected to gain more than they cost.
 
     Each of ``TRIAL_OUTCOMES`` tasks costs the shortfall; what they teach serves ``horizon`` tasks.
     Trials go to the less known of the two only, since the other has little left to teach; a rate
@@ -241,7 +241,7 @@ def _is_overdue(evidence: Evidence, settings: Settings, now: datetime) -> bool:
 
 
 def judge(local: ModelRecord, claude: ModelRecord, settings: Settings, now: datetime) -> Verdict:
-    """Say whether a task should pass a local model over.
+    """Return whether a task should pass a local model over.
 
     It should where Claude's expected success rate is higher by more than ``settings.record_gain``. As long as no
     outcome of Claude was recorded anywhere, that is where the local model's is below

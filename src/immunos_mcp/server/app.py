@@ -1,7 +1,7 @@
 """The MCP server: everything it serves put together, for both eras of the protocol.
 
-Built on the SDK's low-level ``Server``: it serves both eras, lets unknown arguments be refused and
-errors be worded, and knows the subscriptions of the handshake era.
+Built on the SDK's low-level ``Server``: it serves both eras, lets this server reject unknown
+arguments and write its own errors, and has the subscriptions of the handshake era.
 """
 
 from __future__ import annotations
@@ -88,8 +88,8 @@ def build_server(
     Args:
         router: the use cases.
         default_session: the session of calls that name none.
-        delegations: the tasks handed over to local models; ``None``: there is no tool for it.
-        allowed_paths: folders and files, beside a client's roots, that delegated tasks may read.
+        delegations: the tasks delegated to local models; ``None``: no tool for that.
+        allowed_paths: folders and files, besides a client's roots, that delegated tasks may read.
         sleep: waits for some seconds.
     """
     notifier = StatusNotifier(router.list_revisions, default_session)

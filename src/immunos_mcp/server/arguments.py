@@ -251,7 +251,7 @@ def _problems(
         if error["type"] == "problems":
             found[field] = tuple(
                 each._replace(field=field) if each.field == SHORT_NAMES.get(field) else each
-                for each in error["ctx"]["problems"]
+                for each in error.get("ctx", {})["problems"]
             )
         elif error["type"] == "extra_forbidden":
             found[field] = (_no_such(field, given[field], model),)

@@ -1,4 +1,4 @@
-"""Tells clients when a status or the settings changed, whichever process changed them.
+"""Notifies clients when a status or the settings changed, whichever process changed them.
 
 Clients of the handshake era subscribe to one resource at a time; those of 2026-07-28 listen on a
 stream, which the SDK serves from a bus. As long as nobody listens, nothing is read.
@@ -49,13 +49,13 @@ class StatusNotifier:
         self._trouble = ""
 
     def changed_here(self) -> None:
-        """Look for changes now instead of at the next poll: this process has made one."""
+        """Check for changes now instead of at the next poll: this process has made one."""
         if self._is_heard():
             self._wake.set()
 
     async def subscribe_client(self, session: ServerSession, uri: str) -> None:
         """Notify a client of the handshake era about a resource from now on."""
-        await self._know_the_present()
+        await self._read_once()
         self._forget(session, uri)
         self._subscribers.setdefault(uri, []).append(session)
         self._wake.set()
@@ -70,7 +70,7 @@ class StatusNotifier:
         token = object()
         self._listeners.add(token)
         try:
-            await self._know_the_present()
+            await self._read_once()
             self._wake.set()
             yield
         finally:
@@ -95,13 +95,13 @@ class StatusNotifier:
                 await self._wake.wait()
             self._wake = anyio.Event()
             if self._is_heard():
-                await self._look()
+                await self._check()
 
-    async def _know_the_present(self) -> None:
+    async def _read_once(self) -> None:
         if self._seen is None:
             self._seen = await self._revisions()
 
-    async def _look(self) -> None:
+    async def _check(self) -> None:
         try:
             current = await self._revisions()
         except ImmunosError as error:

@@ -1,4 +1,4 @@
-"""The prompt that hands a task over, for servers that can delegate."""
+"""The prompt that delegates a task, for servers that can."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from mcp.shared.exceptions import MCPError
 DELEGATE = mcp.Prompt(
     name="delegate",
     title="Delegate to a local model",
-    description="Hand a task over to a local model.",
+    description="Delegate a task to a local model.",
     arguments=[mcp.PromptArgument(name="task", description="What to do", required=True)],
 )
 
@@ -21,7 +21,7 @@ async def list_prompts(
 
 
 async def get_prompt(_context: object, params: mcp.GetPromptRequestParams) -> mcp.GetPromptResult:
-    """Word the request that the user's command stands for."""
+    """Return the request that the user's command stands for."""
     if params.name != DELEGATE.name:
         raise MCPError(mcp.INVALID_PARAMS, f"Unknown prompt: {params.name[:64]!a}")
     task = (params.arguments or {}).get("task", "").strip()

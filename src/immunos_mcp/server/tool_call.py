@@ -1,4 +1,4 @@
-"""What a tool's function is given with each call: the use cases, and the client that calls."""
+"""What a tool's function gets with each call: the use cases, and the client that calls."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 UNKNOWN_CLIENT = "unknown MCP client"
 
 ROOTS_SECONDS = 2.0
-"""How long a client may take to say which folders it works in."""
+"""How long a client may take to list the folders it works in."""
 
 
 class Services(NamedTuple):
@@ -32,8 +32,8 @@ class Services(NamedTuple):
     Attributes:
         router: the use cases.
         hooks: answers the hooks of Claude Code.
-        delegations: the tasks handed over to local models; ``None``: none can be.
-        allowed_paths: folders and files, beside a client's roots, that a delegated task may read.
+        delegations: the tasks delegated to local models; ``None``: none can be.
+        allowed_paths: folders and files, besides a client's roots, that a delegated task may read.
         sleep: waits for some seconds.
     """
 
@@ -73,9 +73,9 @@ class ToolCall(NamedTuple):
         """Return what a delegated task may read and write; the client is asked for its roots."""
         return (*await self._roots(), *self.services.allowed_paths)
 
-    async def report_progress(self, tokens: int, words: str) -> None:
-        """Tell the client how far the call is, if it wants to know."""
-        await self.session.report_progress(float(tokens), None, words)
+    async def report_progress(self, tokens: int, message: str) -> None:
+        """Report the progress of the call to the client, if it wants to know."""
+        await self.session.report_progress(float(tokens), None, message)
 
     async def _roots(self) -> tuple[Path, ...]:
         params = self.session.client_params

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 SETTLING_SECONDS = 0.3
 """How long a status waits for Claude Code to write down the very response that asks for it.
 
-Written it is 0.1 s after its end, while the call goes on; who asks for figures wants them whole.
+It is written 0.1 s after its end, while the call goes on, and whoever asks for figures wants them complete.
 """
 
 READS = mcp.ToolAnnotations(
@@ -108,7 +108,7 @@ async def record_usage(call: ToolCall, given: RecordUsageArguments) -> Reply:
 
 
 async def get_session_status(call: ToolCall, given: GetSessionStatusArguments) -> Reply:
-    """Say where a session stands, the response that asks for it included."""
+    """Return a session's status, including the response that asks for it."""
     if call.router.is_measured(call.client):
         await call.services.sleep(SETTLING_SECONDS)
     answer = await call.router.get_session_status(given.session)
@@ -122,7 +122,7 @@ async def reset_session(call: ToolCall, given: ResetSessionArguments) -> Reply:
 
 
 async def update_config(call: ToolCall, given: UpdateConfigArguments) -> Reply:
-    """Change settings, or say what a change would do."""
+    """Change settings, or return what a change would do."""
     answer = await call.router.update_config(
         given.changes(), call.client, given.dry_run or False, given.session
     )
@@ -130,9 +130,9 @@ async def update_config(call: ToolCall, given: UpdateConfigArguments) -> Reply:
 
 
 async def delegate_task(call: ToolCall, given: DelegateTaskArguments) -> Reply:
-    """Hand a task over to the routed local model, or wait for one handed over before."""
+    """Delegate a task to the routed local model, or wait for an earlier one."""
     delegations = call.services.delegations
-    assert delegations is not None, "the tool is there only where tasks can be handed over"
+    assert delegations is not None, "the tool exists only where tasks can be delegated"
     if given.handle is not None:
         answer = await delegations.collect(given.handle, call.report_progress)
         return Reply(text.delegated(answer), answer)
@@ -162,18 +162,18 @@ async def claude_code_hook(call: ToolCall, given: HookArguments) -> Reply:
 
 
 class Tool(NamedTuple, Generic[Given]):
-    """One tool: what a client is told of it, and what a call does.
+    """One tool: its listing, and what a call does.
 
     Attributes:
         name: what a client calls it by.
         title: its name for people.
-        description: what a model is told that it does.
-        arguments_model: what it takes.
+        description: what it does, for a model.
+        arguments_model: its arguments.
         answer_kind: what its structured content is; ``None``: it has none.
         annotations: hints for the client.
         run: does what the tool does.
-        is_listed: whether clients are told of it.
-        needs_delegations: whether it is there only where tasks can be handed over.
+        is_listed: whether clients see it.
+        needs_delegations: whether it exists only where tasks can be delegated.
     """
 
     name: str
@@ -187,7 +187,7 @@ class Tool(NamedTuple, Generic[Given]):
     needs_delegations: bool = False
 
     def listing(self) -> mcp.Tool:
-        """Return what a client is told."""
+        """Return its listing."""
         return mcp.Tool(
             name=self.name,
             title=self.title,
@@ -279,7 +279,7 @@ class Tools:
     """The requests about tools, answered with the services of one server."""
 
     def __init__(self, services: Services, on_change: Callable[[], None]) -> None:
-        """Offer the tools that the services can do.
+        """Offer the tools that the services support.
 
         Args:
             services: what the tools work with.

@@ -191,7 +191,7 @@ def _is_id(value: Json) -> bool:
 
 
 def _is_message(value: Json) -> bool:
-    """Return whether a value has the outline of a JSON-RPC message, which the SDK then checks."""
+    """Return whether a value has the shape of a JSON-RPC message, which the SDK then checks."""
     if not isinstance(value, dict) or value.get("jsonrpc") != "2.0":
         return False
     if isinstance(value.get("method"), str):

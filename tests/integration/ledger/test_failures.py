@@ -598,7 +598,9 @@ async def test_a_ledger_that_cannot_be_written_is_read_and_every_write_says_so(
     before = wire.dump(ledger_file)
     words = f"ledger {ledger_file} cannot be written; give this user write access to it and"
     for name, operation in OPERATIONS.items():
-        await ledger._run(lambda connection: connection.execute("PRAGMA query_only = ON"))
+        await ledger._run(  # pyright: ignore[reportPrivateUsage]  # no transaction
+            lambda connection: connection.execute("PRAGMA query_only = ON")
+        )
         if name not in WRITES:
             await operation(ledger)
             continue
@@ -685,7 +687,7 @@ async def test_a_write_that_finds_the_disk_full_says_so_and_changes_nothing(
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
         connection.execute(f"PRAGMA max_page_count = {pages}")
 
-    await ledger._run(fill)
+    await ledger._run(fill)  # pyright: ignore[reportPrivateUsage]  # no transaction
     refused = None
     before = wire.dump(ledger_file)
     for number in range(1000):

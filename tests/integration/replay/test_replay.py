@@ -274,11 +274,11 @@ def test_a_replay_is_laid_out_for_people(home: Path) -> None:
         "1 decisions, 1 would change: 0 from Claude to Ollama, 0 from Ollama to Claude",
         "Claude would have saved 0 budget tokens and spent 0 more",
         "",
-        "model             decisions  would have been",
+        "model             decisions  with changes",
         "qwen2.5-coder:7b  1          0",
         "qwen2.5:1.5b      0          1",
         "",
-        "id  task   class    was               would be      reason",
+        "id  task   class    before            after         reason",
         "1   debug  routine  qwen2.5-coder:7b  qwen2.5:1.5b  task_optimized",
     ]
 

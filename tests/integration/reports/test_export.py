@@ -196,11 +196,17 @@ def test_csv_is_one_table_with_its_header(home: Path, file: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--format", "csv"], "exactly one table"),
-        (["--format", "csv", "--table", "usage", "record"], "usage, record"),
-        (["--format", "csv", "--json", "--table", "usage"], "--format: "),
-        (["--table", "nonsense"], "table: must be one of session, "),
-        (["--since", "soon"], "a date or time"),
+        (["--format", "csv"], "--format csv: needs exactly one --table (got none)"),
+        (
+            ["--format", "csv", "--table", "usage", "record"],
+            "--format csv: needs exactly one --table (got usage, record)",
+        ),
+        (
+            ["--format", "csv", "--json", "--table", "usage"],
+            "--format: must be jsonl with --json (got 'csv')",
+        ),
+        (["--table", "nonsense"], "table: got 'nonsense', takes one of session, "),
+        (["--since", "soon"], "--since: must be a date or time"),
     ],
 )
 def test_what_cannot_be_exported_is_wrong_usage(

@@ -120,7 +120,7 @@ def sentences(
     **more: Any,
 ) -> list[str]:
     provider = Provider.CLAUDE if model.startswith("claude") else Provider.OLLAMA
-    figures = {"warning_level": WarningLevel.NORMAL, "session_tokens": 0, **more}
+    figures: dict[str, Any] = {"warning_level": WarningLevel.NORMAL, "session_tokens": 0, **more}
     decision = Decision(model, provider, reason, **figures)
     logged = LoggedDecision(
         7, "work", NOON, task or Task("code_review", Classification.ROUTINE), decision, None

@@ -17,7 +17,7 @@ from routed_tasks import routed
 from immunos_mcp.answers.encoding import to_json, to_object
 from immunos_mcp.answers.routing import RouteAnswer
 from immunos_mcp.answers.sessions import ResetAnswer
-from immunos_mcp.answers.settings import ConfigAnswer, Difference, Rehearsal
+from immunos_mcp.answers.settings import ConfigAnswer, Difference, DryRunEffect
 from immunos_mcp.answers.status import StatusAnswer
 from immunos_mcp.answers.usage import RecordAnswer
 from immunos_mcp.domain import MAXIMUM_TOKENS, Provider, Reason, TokenCounts, WarningLevel
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 ROUTE = {"task_type": "debug", "classification": "routine"}
 RECORD = {"model": "m", "input_tokens": 1, "output_tokens": 2}
 
-COUNT = "estimated_tokens: must be a whole number from 0 to 1000000000000"
+ESTIMATE = "estimated_tokens: must be a whole number from 0 to 1000000000000"
 
 BAD: list[tuple[type[arguments.Arguments], dict[str, Any], str]] = [
     (arguments.RouteTaskArguments, {}, "task_type: is required; must be a task type of 1 to 64"),
@@ -52,7 +52,11 @@ BAD: list[tuple[type[arguments.Arguments], dict[str, Any], str]] = [
         "must be routine, creative or critical (got 'Critcal'; did you mean 'critical'?)",
     ),
     *(
-        (arguments.RouteTaskArguments, {**ROUTE, "estimated_tokens": value}, f"{COUNT} (got {got})")
+        (
+            arguments.RouteTaskArguments,
+            {**ROUTE, "estimated_tokens": value},
+            f"{ESTIMATE} (got {got})",
+        )
         for value, got in (
             (-1, "-1"),
             (1.5, "1.5"),
@@ -308,7 +312,7 @@ ANSWERS: list[tuple[Struct, str]] = [
         ),
     ),
     (
-        ConfigAnswer({}, {"session_limit": 9}, dry_run=True, rehearsal=Rehearsal(9, 3, 2, 1)),
+        ConfigAnswer({}, {"session_limit": 9}, dry_run=True, rehearsal=DryRunEffect(9, 3, 2, 1)),
         (
             "Would change: nothing. Of the last 9 decisions 3 would change: 2 to Ollama, 1 to Claude. "
             "In force: session_limit 9"

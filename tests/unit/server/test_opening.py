@@ -116,8 +116,8 @@ async def test_who_listens_is_told_so_as_the_sdk_does_and_heard_by_the_server(
         recording.listing_server(delegate=True), [("subscriptions/listen", params)]
     )
     assert told is not None
-    told["_meta"] = {"io.modelcontextprotocol/subscriptionId": request_id}
-    assert answer == {"jsonrpc": "2.0", "params": told}
+    meta = {"io.modelcontextprotocol/subscriptionId": request_id}
+    assert answer == {"jsonrpc": "2.0", "params": {**told, "_meta": meta}}
 
 
 UNUSUAL: list[object] = [

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from routed_tasks import routed
 
 from immunos_mcp.answers.routing import RouteAnswer
-from immunos_mcp.answers.settings import ConfigAnswer, Difference, Rehearsal
+from immunos_mcp.answers.settings import ConfigAnswer, Difference, DryRunEffect
 from immunos_mcp.answers.usage import RecordAnswer
 from immunos_mcp.domain import (
     ChangedBy,
@@ -128,7 +128,7 @@ def test_changed_settings_are_told_without_those_in_force() -> None:
 
 
 def test_a_rehearsal_that_differs_nowhere_says_so() -> None:
-    answer = ConfigAnswer({}, {}, dry_run=True, rehearsal=Rehearsal(0, 0, 0, 0))
+    answer = ConfigAnswer({}, {}, dry_run=True, rehearsal=DryRunEffect(0, 0, 0, 0))
     assert text.changed(answer) == (
         "Would change: nothing. Of the last 0 decisions 0 would change: 0 to Ollama, 0 to Claude"
     )
