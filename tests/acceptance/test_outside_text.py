@@ -63,6 +63,13 @@ def test_names_and_errors_of_an_engine_are_shown_as_one_line(
     printed(home, where, EVIL)
 
 
+def test_the_status_line_shows_errors_and_names_without_what_a_terminal_obeys(home: Path) -> None:
+    for name, value in (("IMMUNOS_DB", f"/{EVIL}/x.db"), ("IMMUNOS_SESSION", EVIL)):
+        done = wire.run(home, "statusline", variables={name: value, "PYTHONIOENCODING": "utf-8"})
+        assert done.returncode == 0
+        assert not [each for each in OBEYED if each in done.stdout + done.stderr]
+
+
 def test_a_cell_of_a_table_is_run_by_no_spreadsheet(home: Path, where: str) -> None:
     evil = ("=HYPERLINK(1)", "+1", "-1", "@SUM(1)", " =1+1")
     for number, model in enumerate(evil):

@@ -106,6 +106,7 @@ def settings(draw: st.DrawFn) -> Settings:
         plan_auto_switch_percent=draw(st.just(0) | st.integers(50, 100)),
         delegate_wait_seconds=draw(st.integers(1, 3600)),
         cloud_models=draw(st.sampled_from(Switch)),
+        remote_engine=draw(st.sampled_from(Switch)),
         deny_agent_tool=draw(st.sampled_from(Switch)),
         track_record=draw(st.sampled_from(Consultation)),
         **draw(record_constants),

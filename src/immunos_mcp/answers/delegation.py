@@ -25,7 +25,7 @@ class DelegateAnswer(Struct, frozen=True):
         left_out_files: files left out because they are binary or may hold secrets.
         output_path: the file with the full output.
         handle: to ask again with, while the model is still working.
-        message: what to do if there is no output, or else what to know about where it came from.
+        message: what to do if there is no output; otherwise what to know about it.
     """
 
     model: str

@@ -24,6 +24,7 @@ from immunos_mcp.errors import ImmunosError, LedgerError, bug_report
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
 from immunos_mcp.ledger.moments import utc_now
 from immunos_mcp.router import Router
+from immunos_mcp.rules.formatting import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,7 +69,7 @@ def _line(status_input: Json, environment: Mapping[str, str], flags: Flags) -> s
                 _catch_up(Router(ledger, chosen.session, follower=follower), plan)
             answer = run_sync(Router(ledger, chosen.session).get_session_status())
     except ImmunosError as error:
-        return f"immunos: {str(error)[:200]}"
+        return f"immunos: {printable(str(error)[:200])}"
     except Exception as error:  # noqa: BLE001  # the one boundary of this command
         return f"immunos: {bug_report(error)[:200]}"
     model = _part(status_input, "model", "display_name")

@@ -307,6 +307,7 @@ def test_settings_are_listed_one_a_line() -> None:
         "plan_warning_percent = 0",
         "plan_auto_switch_percent = 0",
         "cloud_models = off",
+        "remote_engine = off",
         "deny_agent_tool = off",
         "delegate_wait_seconds = 45",
         "track_record = on",

@@ -10,6 +10,7 @@ import strategies
 from hypothesis import given
 from hypothesis import strategies as st
 
+from immunos_mcp.domain import Switch
 from immunos_mcp.errors import InvalidInputError, Problem
 from immunos_mcp.rules import setting_changes
 from immunos_mcp.rules.setting_kinds import (
@@ -123,8 +124,9 @@ def test_advanced_settings_are_shown_where_they_differ_from_their_defaults() -> 
     assert ADVANCED
     for name in ADVANCED:
         kind = ROWS[name].kind
-        assert isinstance(kind, Number)
-        change: dict[str, SettingChangeValue] = {name: kind.highest}
+        change: dict[str, SettingChangeValue] = {
+            name: kind.highest if isinstance(kind, Number) else Switch.ON
+        }
         shown = setting_changes.notable_values(setting_changes.apply(Settings(), change))
         assert set(shown) == {*EVERYDAY, name}
 

@@ -229,6 +229,7 @@ NAMES = (
     "plan_warning_percent",
     "plan_auto_switch_percent",
     "cloud_models",
+    "remote_engine",
     "deny_agent_tool",
     "delegate_wait_seconds",
     "track_record",
