@@ -30,7 +30,8 @@ CONFIG: wire.JsonObject = {
     "track_record": "on",
     "task_mappings": dict(DEFAULT_TASK_MAPPINGS),
 }
-RECORD_RULES: wire.JsonObject = {
+ADVANCED: wire.JsonObject = {
+    "remote_engine": "off",
     "record_gain": 0.3,
     "record_half_life_days": 180.0,
     "record_local_rate": 0.75,

@@ -10,7 +10,7 @@ import pytest
 import wire
 from mcp.shared.exceptions import MCPError
 from sdk_clients import ERAS, Era, answer, connected, in_process, read_json, text_of
-from settings_in_force import CONFIG, RECORD_RULES
+from settings_in_force import ADVANCED, CONFIG
 
 from immunos_mcp.domain import MAXIMUM_TOKENS
 from immunos_mcp.rules.settings import DEFAULT_TASK_MAPPINGS, ROWS
@@ -228,7 +228,7 @@ async def test_five_tools_are_listed_each_with_annotations_and_both_schemas(
         "output_tokens",
     ]
     assert set(tools["update_config"].input_schema["properties"]) == {
-        *(set(ROWS) - RECORD_RULES.keys()),
+        *(set(ROWS) - ADVANCED.keys()),
         "dry_run",
         "session",
     }
