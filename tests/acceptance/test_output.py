@@ -47,7 +47,7 @@ COMMANDS = (
 )
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-16", "latin-1:strict"])
+@pytest.mark.parametrize("encoding", ["ascii:strict", "utf-16"])
 def test_no_command_prints_a_traceback_under_any_encoding(home: Path, encoding: str) -> None:
     wire.run(home, "route", "--task-type", "café", "--classification", "routine")
     name = os.fsdecode(b"caf\xe9\xff")

@@ -114,7 +114,7 @@ async def test_a_count_that_cannot_be_true_is_not_counted(count: str, known: int
 
 ENDLESS = {
     "a line": [b'{"message":{"content":"', *repeat(b"x" * 2**16, 4 * responses.LARGEST_LINE >> 16)],
-    "blank lines": repeat(b"\n" * 2**16),
+    "blank lines": repeat((b" " * 63 + b"\n") * 2**10),
     "pieces": repeat(b'{"message":{"content":"' + b"x" * 2**16 + b'"}}\n'),
     "thoughts": repeat(b'{"message":{"thinking":"' + b"x" * 2**16 + b'"}}\n'),
 }
