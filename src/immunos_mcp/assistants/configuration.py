@@ -121,6 +121,7 @@ class Assistant:
         title: what people call it.
         configurations: returns its files and their entries; the file with the server's entry is first.
         program: the command whose presence shows that it is installed, if there is one.
+        patience: how many seconds it waits for a server, if that was measured.
         has_plugin: decides from the content of its files whether a plugin provides the server.
         findings: the doctor's findings in its files, other than the server's entry.
         log_findings: the doctor's findings in the logs that its usage is read from.
@@ -130,6 +131,7 @@ class Assistant:
     title: str
     configurations: Callable[[Setup], tuple[Configuration, ...]]
     program: str = ""
+    patience: float | None = None
     has_plugin: Callable[[Sequence[Json]], bool] = _has_no_plugin
     findings: Callable[[AssistantState], Iterator[Finding]] = _nothing_found
     log_findings: Callable[[DoctorContext], Iterator[Finding]] = _nothing_found

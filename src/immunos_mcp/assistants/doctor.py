@@ -23,6 +23,7 @@ from immunos_mcp.assistants.findings import (
     Finding,
     Verdict,
 )
+from immunos_mcp.assistants.readiness import readiness
 from immunos_mcp.domain import EngineState
 from immunos_mcp.errors import ImmunosError, InvalidInputError, LedgerError
 from immunos_mcp.ledger.examination import examine
@@ -137,7 +138,8 @@ def _launch(name: str, entry: dict[str, Json], state: AssistantState) -> Iterato
         remedy = f"{state.install}, or fix its args and env"
         yield Finding(name, Verdict.FAIL, f"its entry is invalid: {error}", remedy)
         return
-    yield Finding(name, Verdict.OK, f"its entry starts {command}")
+    patience = registry.assistant(name).patience
+    yield readiness(name, [command, *given], {**context.environment, **own}, patience)
     here = context.options
     if (chosen.database, chosen.session) != (here.database, here.session):
         seen = f"uses session {chosen.session} in {chosen.database}, not the one checked here"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sqlite3
+import sys
 import time
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -21,6 +23,7 @@ from transcript_lines import Answer, append, transcript
 from immunos_mcp.assistants import doctor
 from immunos_mcp.assistants.claude_code.configuration import TELEMETRY
 from immunos_mcp.assistants.findings import DoctorContext
+from immunos_mcp.assistants.readiness import readiness
 from immunos_mcp.options import Options
 
 if TYPE_CHECKING:
@@ -44,10 +47,11 @@ def remedies(findings: list[dict[str, str]], check: str) -> list[str]:
 
 @pytest.fixture
 def program(home: Path) -> Path:
-    """Return a stand-in for the installed program, where the doctor's PATH finds it."""
+    """Return the installed program, where the doctor's PATH finds it."""
     file = home / "bin" / "immunos-mcp"
     file.parent.mkdir()
-    file.write_text("#!/bin/sh\n", encoding="utf-8")
+    start = f'#!/bin/sh\nexec {sys.executable} -m immunos_mcp "$@"\n'
+    file.write_text(start, encoding="utf-8")
     file.chmod(0o755)
     return file
 
@@ -495,3 +499,27 @@ def test_telemetry_may_be_switched_on_in_the_servers_own_entry(home: Path, progr
     assert found(diagnose(home), "telemetry") == [
         ("ok", "on: requests outside transcripts count too")
     ]
+
+
+def test_a_server_that_does_not_answer_is_a_failure(home: Path, program: Path) -> None:
+    set_up(home, program)
+    program.write_text("#!/bin/sh\n", encoding="utf-8")
+    findings = diagnose(home, code=1)
+    assert found(findings, "claude-code")[0] == (
+        "fail",
+        f"its entry starts {program}, which does not answer",
+    )
+
+
+@pytest.mark.parametrize(
+    ("patience", "verdict", "waits"),
+    [(None, "ok", ""), (30.0, "ok", " (it waits 30 s)"), (0.0, "warn", " (it waits 0 s)")],
+)
+def test_a_server_is_compared_with_its_clients_patience(
+    home: Path, program: Path, patience: float | None, verdict: str, waits: str
+) -> None:
+    seen = readiness("codex", [str(program)], wire.environment(home), patience)
+    assert (seen.check, seen.verdict, seen.remedy is None) == ("codex", verdict, verdict == "ok")
+    shown = rf"its entry starts {program}, ready after [0-9]+\.[0-9] s"
+    assert re.fullmatch(shown + re.escape(waits), seen.seen)
+    assert not wire.ledger_path(home).exists()

@@ -10,6 +10,7 @@ ASSISTANT = Assistant(
     "Claude Code",
     configuration.configurations,
     program="claude",
+    patience=2.5,
     has_plugin=configuration.has_plugin,
     findings=doctor.findings,
     log_findings=doctor.log_findings,

@@ -21,4 +21,4 @@ def configurations(setup: Setup) -> tuple[Configuration, ...]:
     return (Configuration(folder / "config.toml", (entry,), syntax=toml_edit),)
 
 
-ASSISTANT = Assistant("codex", "Codex", configurations, program="codex")
+ASSISTANT = Assistant("codex", "Codex", configurations, program="codex", patience=1.0)
