@@ -142,4 +142,5 @@ def nearest(got: object, accepted: Iterable[str]) -> str | None:
     from difflib import get_close_matches  # only for errors
 
     found = get_close_matches(got[:_SHOWN_CHARACTERS].lower(), [*accepted], n=1)
-    return found[0] if found else None
+    # The members of an enumeration are shown as their words.
+    return str(found[0]) if found else None

@@ -245,4 +245,4 @@ def test_a_server_knows_the_engine_soon_and_says_so_in_its_status(
 def test_a_bad_address_of_the_engine_is_wrong_usage(home: Path) -> None:
     ran = wire.run(home, *ROUTE, "--ollama-check", "on", "--ollama-host", "ftp://x")
     assert (ran.returncode, ran.stdout) == (2, "")
-    assert "OLLAMA_HOST: must be an address" in ran.stderr
+    assert "--ollama-host: must be an address" in ran.stderr

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from immunos_mcp.domain import Outcome
 from immunos_mcp.errors import (
     ISSUES,
     ImmunosError,
@@ -124,6 +125,11 @@ def test_an_unknown_name_is_shown_with_the_nearest_or_with_all_that_exist() -> N
 )
 def test_the_nearest_accepted_value_is_found(got: object, close: str | None) -> None:
     assert nearest(got, ("routine", "creative", "critical")) == close
+
+
+def test_the_nearest_member_of_an_enumeration_is_shown_as_its_word() -> None:
+    problem = Problem("outcome", "Sucess", "success or failure", nearest("Sucess", Outcome))
+    assert "did you mean 'success'?" in str(problem)
 
 
 def test_all_problems_are_said_in_the_order_found() -> None:

@@ -285,7 +285,9 @@ def _ollama(context: DoctorContext) -> Iterator[Finding]:
     engine = ollama.probe_now(where)
     if engine.state is not EngineState.UP:
         seen = f"{_ENGINE_PROBLEMS[engine.state]} ({engine.address}: {engine.words})"
-        remedy = "start it with `ollama serve`, or set another address in OLLAMA_HOST"
+        remedy = "set Ollama's address in OLLAMA_HOST"
+        if engine.state is not EngineState.NOT_OLLAMA:
+            remedy = "start it with `ollama serve`, or set another address in OLLAMA_HOST"
         yield Finding(name, Verdict.WARN, seen, remedy)
         return
     seen = f"Ollama {engine.version} at {engine.address}, {len(engine.models)} models"

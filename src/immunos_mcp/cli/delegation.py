@@ -11,7 +11,7 @@ from immunos_mcp.answers.encoding import to_json
 from immunos_mcp.assistants.claude_code.transcripts import transcript_follower
 from immunos_mcp.cli.command import Command
 from immunos_mcp.cli.console import EXIT_FINE, chosen_options, print_text, whole_number
-from immunos_mcp.domain import Classification
+from immunos_mcp.domain import Classification, Provider
 from immunos_mcp.errors import ImmunosError
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger
 from immunos_mcp.options import expanded
@@ -36,6 +36,11 @@ def _delegate(given: Namespace) -> int:
     answer = anyio.run(_delegated, given, chosen)
     if given.json:
         print_text(to_json(answer))
+    elif answer.provider is Provider.CLAUDE:
+        print_text(
+            f"Nothing was delegated: {answer.model} (Claude) should do this task. Decision"
+            f" {answer.decision_id}; explain it with `immunos-mcp explain {answer.decision_id}`."
+        )
     elif answer.local_output is None or answer.output_path is not None:
         print_text(text.delegated(answer))
     else:

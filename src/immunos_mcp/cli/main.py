@@ -16,10 +16,13 @@ from immunos_mcp.cli import program
 from immunos_mcp.cli.command import PROGRAM, UsageError
 from immunos_mcp.cli.safe_streams import make_safe
 from immunos_mcp.errors import ImmunosError, InvalidInputError, bug_report, shown
+from immunos_mcp.options import OLLAMA_HOST
 
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Sequence
+
+    from immunos_mcp.errors import Problem
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
 
@@ -45,10 +48,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(given: Namespace) -> int:
     if given.command is not None:
-        return given.command.run(given)
+        try:
+            return given.command.run(given)
+        except InvalidInputError as error:
+            if isinstance(error, UsageError):
+                raise
+            told = [_in_commands_words(problem, given) for problem in error.problems]
+            raise InvalidInputError(*told) from error
     from immunos_mcp.cli.serving import serve
 
     return serve(given)
+
+
+def _in_commands_words(problem: Problem, given: Namespace) -> Problem:
+    """Return a problem as it is for somebody who typed a command instead of calling a tool."""
+    if problem.field == "decision_id" and problem.message is None:
+        return problem._replace(expected="an id that `immunos-mcp history` lists")
+    if problem.field == OLLAMA_HOST.variable and given.ollama_host is not None:
+        return problem._replace(field=OLLAMA_HOST.flag)
+    return problem
 
 
 def show_error(error: Exception, arguments: Sequence[str]) -> None:

@@ -254,7 +254,8 @@ def replayed(answer: ReplayAnswer) -> str:
 
 def models(answer: ModelsAnswer) -> str:
     """Format the local models as a table, below a line about the engine."""
-    head = f"Ollama {answer.version or ''} at {answer.address}: {answer.state}".replace("  ", " ")
+    state = answer.state.replace("_", " ")
+    head = f"Ollama {answer.version or ''} at {answer.address}: {state}".replace("  ", " ")
     if answer.words is not None:
         head += f" ({answer.words})"
     if answer.notice is not None:

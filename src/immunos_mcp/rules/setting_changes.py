@@ -13,7 +13,13 @@ from msgspec.structs import replace
 
 from immunos_mcp.answers.settings import Difference
 from immunos_mcp.domain import Provider
-from immunos_mcp.errors import InvalidInputError, InvalidStoredSettingsError, Problem, unknown
+from immunos_mcp.errors import (
+    InvalidInputError,
+    InvalidStoredSettingsError,
+    Problem,
+    any_of,
+    unknown,
+)
 from immunos_mcp.rules.models import provider_of
 from immunos_mcp.rules.setting_kinds import TaskMappings
 from immunos_mcp.rules.settings import (
@@ -67,7 +73,7 @@ def preset(name: str) -> dict[str, SettingChangeValue]:
         InvalidInputError: the preset does not exist.
     """
     if name not in PRESETS:
-        raise InvalidInputError(unknown("preset", "preset", name, PRESETS))
+        raise InvalidInputError(Problem("preset", name, any_of(PRESETS)))
     models = dict(zip(PRESETS["default"], PRESETS[name], strict=True))
     mappings = {task_type: models[model] for task_type, model in DEFAULT_TASK_MAPPINGS.items()}
     return {"default_local_model": PRESETS[name][0], MAPPINGS: mappings}

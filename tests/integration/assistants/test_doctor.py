@@ -256,6 +256,9 @@ def test_the_engine_is_looked_at_with_what_is_mapped_and_missing(home: Path) -> 
         assert found(findings, "ollama") == [
             ("warn", f"Ollama refuses access (http://{where}: HTTP 401)")
         ]
+        script.manner = Manner.ANOTHER_SERVICE
+        findings = diagnose(home, IMMUNOS_OLLAMA_CHECK="on", OLLAMA_HOST=where)
+        assert remedies(findings, "ollama") == ["set Ollama's address in OLLAMA_HOST"]
 
 
 def test_transcripts_that_are_switched_off_are_said(home: Path) -> None:

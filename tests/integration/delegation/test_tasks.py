@@ -585,3 +585,11 @@ def test_the_command_shows_the_text_as_it_comes_and_the_counts_beside(
     script.manner = Manner.FAILING
     ran = wire.run(home, *command, variables=variables)
     assert (ran.returncode, "the runner has crashed" in ran.stderr) == (1, True)
+    ran = wire.run(home, *command, "--classification", "critical", variables=variables)
+    assert (ran.returncode, ran.stdout) == (
+        0,
+        (
+            "Nothing was delegated: claude-sonnet-4.5 (Claude) should do this task."
+            " Decision 4; explain it with `immunos-mcp explain 4`.\n"
+        ),
+    )

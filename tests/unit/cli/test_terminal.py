@@ -10,12 +10,14 @@ from msgspec.structs import replace
 from statuses import FRESH
 
 from immunos_mcp.answers.history import LoggedDecision, SettingChange
+from immunos_mcp.answers.models import ModelsAnswer
 from immunos_mcp.answers.sessions import SessionSummary
 from immunos_mcp.cli import terminal
 from immunos_mcp.domain import (
     ChangedBy,
     Classification,
     Decision,
+    EngineState,
     Outcome,
     PlanUsage,
     Provider,
@@ -391,3 +393,8 @@ def test_a_table_of_nothing_is_its_header() -> None:
         "id  session  start (UTC)  end (UTC)  tokens  kept local  decisions  reason"
     )
     assert terminal.setting_changes(()) == "time (UTC)  client  setting  before  after"
+
+
+def test_the_state_of_the_engine_is_told_in_words() -> None:
+    answer = ModelsAnswer(EngineState.NOT_OLLAMA, "http://gpu:1", (), words="HTTP 404")
+    assert terminal.models(answer).startswith("Ollama at http://gpu:1: not ollama (HTTP 404)\n")
