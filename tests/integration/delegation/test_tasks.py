@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from ollama_server import Manner, Script, scripted_ollama
 
 from immunos_mcp.answers.delegation import DelegateAnswer
-from immunos_mcp.delegation import chat, material, tasks
+from immunos_mcp.delegation import chat, chunking, material, tasks
 from immunos_mcp.delegation.material import Material
 from immunos_mcp.domain import Engine, EngineState, Outcome, Provider
 from immunos_mcp.engines import ollama
@@ -176,6 +176,18 @@ async def test_what_does_not_fit_is_refused_with_the_numbers(desk: Desk) -> None
     with pytest.raises(DelegationError, match=r"needs about [0-9]+ tokens, .* context of 4096"):
         await desk.delegate(paths=[path])
     assert await outcomes(desk) == [Outcome.FAILURE]
+
+
+@pytest.mark.anyio
+async def test_the_context_has_room_for_the_prompt_its_frame_and_the_answer(
+    desk: Desk, script: Script
+) -> None:
+    # The lengths cross two steps of the context, closer together than the frame's tokens.
+    for length in range(0, 2 * 1024 * chunking.BYTES_PER_TOKEN, chunking.BYTES_PER_TOKEN * 100):
+        await desk.delegate(prompt="x" * (length + 1), max_output_tokens=1024)
+    for request in script.requests:
+        sent = sum(chunking.estimated_tokens(each["content"]) for each in request["messages"])
+        assert request["options"]["num_ctx"] >= sent + 1024 + chunking.TEMPLATE_TOKENS
 
 
 @pytest.mark.anyio
