@@ -15,6 +15,8 @@ from functools import partial
 from threading import Condition, Lock, Thread
 from typing import TYPE_CHECKING, NamedTuple
 
+from immunos_mcp.server.opening import Handled
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
@@ -146,8 +148,8 @@ class StandardInput:
             self._wake_up()
 
     def _take(self, line: Line) -> None:
-        if self._opening is not None and line.is_whole:
-            handled = self._opening.handle(line.text)
+        if self._opening is not None:
+            handled = self._opening.handle(line.text) if line.is_whole else Handled()
             self._output.send(handled.answer)
             if not handled.is_for_server:
                 return

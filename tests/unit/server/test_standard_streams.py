@@ -90,6 +90,16 @@ def test_no_server_is_needed_for_who_has_gone_with_all_answers(pipe: Pipe) -> No
     assert not pipe.source.needs_server(TIMEOUT_SECONDS)
 
 
+def test_who_sent_too_long_a_line_is_told_so_by_the_server(
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(standard_streams, "LONGEST_LINE", 20)
+    pipe.write(b"a" * 21 + b"\n")
+    pipe.close()
+    pipe.source.start()
+    assert pipe.source.needs_server(TIMEOUT_SECONDS)
+
+
 def test_a_quiet_client_gets_its_server(pipe: Pipe) -> None:
     pipe.source.start()
     assert pipe.source.needs_server(0)
