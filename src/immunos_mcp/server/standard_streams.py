@@ -28,6 +28,10 @@ LONGEST_LINE = 16 * 2**20
 MOST_WAITING = 4 * LONGEST_LINE
 """Bytes that wait for the server; beyond them the client has to wait."""
 
+MOST_ANSWERED_EARLY = 40 * 2**10
+"""Bytes of early answers, beyond which the server answers: both openings together need fewer, and a
+pipe takes more, so that a client may write much before it reads."""
+
 _CHUNK = 2**16
 
 
@@ -90,6 +94,7 @@ class StandardInput:
         self.waiting_bytes = 0
         self._has_ended = False
         self._is_urgent = False
+        self._answered_bytes = 0
         self._changed = Condition()
         self._wake: Callable[[], object] = self._changed.notify_all
 
@@ -150,7 +155,7 @@ class StandardInput:
     def _take(self, line: Line) -> None:
         if self._opening is not None:
             handled = self._opening.handle(line.text) if line.is_whole else Handled()
-            self._output.send(handled.answer)
+            self._send_early(handled.answer)
             if not handled.is_for_server:
                 return
             line = line._replace(is_answered=bool(handled.answer))
@@ -158,6 +163,13 @@ class StandardInput:
         self._waiting.append(line)
         self.waiting_bytes += len(line.text)
         self._wake_up()
+
+    def _send_early(self, answer: bytes) -> None:
+        self._output.send(answer)
+        self._answered_bytes += len(answer)
+        if self._answered_bytes >= MOST_ANSWERED_EARLY:
+            self._opening = None
+            self._is_urgent = True
 
     def _wake_up(self) -> None:
         # The loop is closed where the server ends before its client does.

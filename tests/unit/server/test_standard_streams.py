@@ -83,6 +83,19 @@ async def test_what_is_answered_early_does_not_come_again_unless_the_server_need
     assert pipe.answering.sent == [b"a1", b"ab", b"a2"]
 
 
+@pytest.mark.anyio
+async def test_who_does_not_read_yet_is_answered_by_the_server(
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(standard_streams, "MOST_ANSWERED_EARLY", 4)
+    pipe.write(b"a1\na2\na3\nab\n")
+    pipe.close()
+    pipe.source.start()
+    assert pipe.source.needs_server(TIMEOUT_SECONDS)
+    assert pipe.answering.sent == [b"a1", b"a2"]
+    assert await pipe.read() == [Line(b"a3"), Line(b"ab")]
+
+
 def test_no_server_is_needed_for_who_has_gone_with_all_answers(pipe: Pipe) -> None:
     pipe.write(b"ab\nn\n")
     pipe.close()
