@@ -28,6 +28,9 @@ LONGEST_LINE = 16 * 2**20
 MOST_WAITING = 4 * LONGEST_LINE
 """Bytes that wait for the server; beyond them the client has to wait."""
 
+LINE_BYTES = 200
+"""What a line that waits takes besides its own bytes: empty ones need room too."""
+
 MOST_ANSWERED_EARLY = 40 * 2**10
 """Bytes of early answers, beyond which the server answers: both openings together need fewer, and a
 pipe takes more, so that a client may write much before it reads."""
@@ -84,7 +87,7 @@ class StandardInput:
     Until ``lines`` is iterated, an ``Opening`` answers what it can, and the rest waits.
 
     Attributes:
-        waiting_bytes: size of the lines that wait.
+        waiting_bytes: the room that the lines that wait take.
     """
 
     def __init__(self, opening: Opening, output: StandardOutput) -> None:
@@ -131,7 +134,7 @@ class StandardInput:
             if not self._waiting:
                 return None
             line = self._waiting.popleft()
-            self.waiting_bytes -= len(line.text)
+            self.waiting_bytes -= len(line.text) + LINE_BYTES
             self._changed.notify_all()
         return line
 
@@ -159,17 +162,23 @@ class StandardInput:
             if not handled.is_for_server:
                 return
             line = line._replace(is_answered=bool(handled.answer))
-            self._is_urgent |= handled.is_urgent
+            if handled.is_urgent:
+                self._hurry()
         self._waiting.append(line)
-        self.waiting_bytes += len(line.text)
-        self._wake_up()
+        self.waiting_bytes += len(line.text) + LINE_BYTES
+        if len(self._waiting) == 1:
+            self._wake_up()
 
     def _send_early(self, answer: bytes) -> None:
         self._output.send(answer)
         self._answered_bytes += len(answer)
         if self._answered_bytes >= MOST_ANSWERED_EARLY:
             self._opening = None
-            self._is_urgent = True
+            self._hurry()
+
+    def _hurry(self) -> None:
+        self._is_urgent = True
+        self._changed.notify_all()
 
     def _wake_up(self) -> None:
         # The loop is closed where the server ends before its client does.

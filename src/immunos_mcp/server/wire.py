@@ -16,6 +16,7 @@ import re
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import anyio
+import anyio.lowlevel
 import mcp_types as mcp
 from mcp.shared.message import SessionMessage
 from pydantic import ValidationError
@@ -76,7 +77,10 @@ class Wire:
             handshake, stateless = self._begin(server, tasks), self._begin(server, tasks)
             async for line in self._source.lines():
                 message = self._message(line)
-                if message is not None:
+                if message is None:
+                    # Lines without messages keep nobody from an answer, however many there are.
+                    await anyio.lowlevel.checkpoint()
+                else:
                     run = self._run_for(message, line, handshake, stateless)
                     await run.send(SessionMessage(message))
             with anyio.move_on_after(GRACE_SECONDS):

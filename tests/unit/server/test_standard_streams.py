@@ -7,6 +7,7 @@ import sys
 from threading import Thread
 from typing import TYPE_CHECKING, NamedTuple
 
+import anyio
 import pytest
 
 from immunos_mcp.server import standard_streams
@@ -124,6 +125,7 @@ async def test_a_client_waits_where_too_much_waits_already(
     pipe: Pipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(standard_streams, "MOST_WAITING", 1000)
+    monkeypatch.setattr(standard_streams, "LINE_BYTES", 50)
     lines = [b"u%06d" % number for number in range(50_000)]
     most = 0
 
@@ -140,8 +142,23 @@ async def test_a_client_waits_where_too_much_waits_already(
         read.append(line.text)
         most = max(most, pipe.source.waiting_bytes)
     assert read == lines
-    assert most <= 1000 + 7
+    assert most <= 1000 + 50 + 7
     writer.join()
+
+
+@pytest.mark.anyio
+async def test_empty_lines_take_room_too(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(standard_streams, "MOST_WAITING", 1000)
+    pipe.write(b"u\n" + b"\n" * 10_000)
+    pipe.source.start()
+    assert pipe.source.needs_server(TIMEOUT_SECONDS)
+    pipe.close()
+    lines = pipe.source.lines()
+    await anext(lines)
+    await anyio.sleep(0.1)
+    assert 0 < pipe.source.waiting_bytes <= 1000 + standard_streams.LINE_BYTES
+    assert [line.text async for line in lines] == [b""] * 10_000
+    assert pipe.source.waiting_bytes == 0
 
 
 @pytest.mark.anyio
