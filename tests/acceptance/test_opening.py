@@ -163,6 +163,20 @@ def test_who_listened_before_the_sdk_was_there_is_told_once(
         assert server.stderr() == ""
 
 
+def test_the_id_of_a_listener_that_was_cancelled_early_is_free_again(home: Path) -> None:
+    with wire.ServerProcess(home) as server:
+        wanted = {"toolsListChanged": True}
+        listening = server.post(
+            "subscriptions/listen", {"_meta": ENVELOPE, "notifications": wanted}
+        )
+        cancelled = {"method": "notifications/cancelled", "params": {"requestId": listening}}
+        server.send({"jsonrpc": "2.0", **cancelled})
+        listed = {"method": "resources/templates/list", "params": {"_meta": ENVELOPE}}
+        server.send({"jsonrpc": "2.0", "id": listening, **listed})
+        assert "resourceTemplates" in server.wait_for(listening)["result"]
+        assert server.finish() == 0
+
+
 def test_what_came_before_the_handshake_is_refused_by_the_sdk(home: Path) -> None:
     with wire.ServerProcess(home) as server:
         assert "error" in server.request("tools/list")

@@ -35,6 +35,8 @@ _META = "io.modelcontextprotocol/"
 _ENVELOPE = {f"{_META}protocolVersion", f"{_META}clientInfo", f"{_META}clientCapabilities"}
 _CLIENT_TEXTS = {"name", "version", "title", "description", "websiteUrl"}
 _LARGEST_ID = 2**53
+_MOST_BRACKETS = 100
+"""More of them may be nested more deeply than the server's parser reads."""
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -114,20 +116,13 @@ class Opening:
 
     def handle(self, line: bytes) -> Handled:
         """Answer a line, or leave it to the server."""
-        if _SURROGATE.search(line):
-            # Half of a pair has no UTF-8, and the server rejects it.
-            self._is_too_late = True
-            return Handled()
-        try:
-            message: Json = json.loads(line)
-        except (ValueError, RecursionError):
-            return Handled()
-        if isinstance(message, dict) and "id" not in message and "method" in message:
+        message = _message(line)
+        if _is_notification(message):
             return Handled(is_urgent=False)
         request = _request(message)
         result = None if request is None else self._result(self._answers, request)
         if request is None or result is None:
-            self._is_too_late |= request is None or request.meta is None
+            self._is_too_late |= request is None or not _is_stateless(request)
             return Handled()
         answer: JsonObject = {"jsonrpc": "2.0", "id": request.request_id, "result": result}
         if request.method == LISTEN:
@@ -172,6 +167,36 @@ class _Request(NamedTuple):
     meta: JsonObject | None
 
 
+def _message(line: bytes) -> Json:
+    """Return the value of a line that every parser reads alike; ``None``: it may be no such line."""
+    # Half of a surrogate pair has no UTF-8, and the server rejects it.
+    if _SURROGATE.search(line) or line.count(b"{") + line.count(b"[") > _MOST_BRACKETS:
+        return None
+    try:
+        # Decoded here: the parser would guess at other encodings, which the server does not read.
+        value: Json = json.loads(line.decode())
+    except ValueError:
+        return None
+    return value
+
+
+def _is_notification(message: Json) -> bool:
+    """Return whether a message is one that nobody answers, not even with an error."""
+    return (
+        isinstance(message, dict)
+        and "id" not in message
+        and message.get("jsonrpc") == "2.0"
+        and isinstance(message.get("method"), str)
+        and isinstance(message.get("params", {}), dict)
+    )
+
+
+def _is_stateless(request: _Request) -> bool:
+    """Return whether the handshake's side of the server never sees a request."""
+    meta = request.meta or {}
+    return request.method != "initialize" and f"{_META}protocolVersion" in meta
+
+
 def _request(message: Json) -> _Request | None:
     """Return a message as a request, if it is one without anything unusual."""
     if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
@@ -199,7 +224,7 @@ def _stateless_result(answers: RecordedAnswers, request: _Request) -> JsonObject
         return None
     if not _are_capabilities(meta[f"{_META}clientCapabilities"]):
         return None
-    result = answers[STATELESS_VERSION].get(request.method)
+    result = answers.get(STATELESS_VERSION, {}).get(request.method)
     if request.method == LISTEN and result is not None:
         return _acknowledged(result, request)
     return result if request.params.keys() == {"_meta"} else None

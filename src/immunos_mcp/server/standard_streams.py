@@ -15,6 +15,8 @@ from functools import partial
 from threading import Condition, Lock, Thread
 from typing import TYPE_CHECKING, NamedTuple
 
+from immunos_mcp.server.opening import Handled
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
@@ -25,6 +27,13 @@ LONGEST_LINE = 16 * 2**20
 
 MOST_WAITING = 4 * LONGEST_LINE
 """Bytes that wait for the server; beyond them the client has to wait."""
+
+LINE_BYTES = 200
+"""What a line that waits takes besides its own bytes: empty ones need room too."""
+
+MOST_ANSWERED_EARLY = 40 * 2**10
+"""Bytes of early answers, beyond which the server answers: both openings together need fewer, and a
+pipe takes more, so that a client may write much before it reads."""
 
 _CHUNK = 2**16
 
@@ -78,7 +87,7 @@ class StandardInput:
     Until ``lines`` is iterated, an ``Opening`` answers what it can, and the rest waits.
 
     Attributes:
-        waiting_bytes: size of the lines that wait.
+        waiting_bytes: the room that the lines that wait take.
     """
 
     def __init__(self, opening: Opening, output: StandardOutput) -> None:
@@ -88,6 +97,7 @@ class StandardInput:
         self.waiting_bytes = 0
         self._has_ended = False
         self._is_urgent = False
+        self._answered_bytes = 0
         self._changed = Condition()
         self._wake: Callable[[], object] = self._changed.notify_all
 
@@ -124,7 +134,7 @@ class StandardInput:
             if not self._waiting:
                 return None
             line = self._waiting.popleft()
-            self.waiting_bytes -= len(line.text)
+            self.waiting_bytes -= len(line.text) + LINE_BYTES
             self._changed.notify_all()
         return line
 
@@ -146,16 +156,29 @@ class StandardInput:
             self._wake_up()
 
     def _take(self, line: Line) -> None:
-        if self._opening is not None and line.is_whole:
-            handled = self._opening.handle(line.text)
-            self._output.send(handled.answer)
+        if self._opening is not None:
+            handled = self._opening.handle(line.text) if line.is_whole else Handled()
+            self._send_early(handled.answer)
             if not handled.is_for_server:
                 return
             line = line._replace(is_answered=bool(handled.answer))
-            self._is_urgent |= handled.is_urgent
+            if handled.is_urgent:
+                self._hurry()
         self._waiting.append(line)
-        self.waiting_bytes += len(line.text)
-        self._wake_up()
+        self.waiting_bytes += len(line.text) + LINE_BYTES
+        if len(self._waiting) == 1:
+            self._wake_up()
+
+    def _send_early(self, answer: bytes) -> None:
+        self._output.send(answer)
+        self._answered_bytes += len(answer)
+        if self._answered_bytes >= MOST_ANSWERED_EARLY:
+            self._opening = None
+            self._hurry()
+
+    def _hurry(self) -> None:
+        self._is_urgent = True
+        self._changed.notify_all()
 
     def _wake_up(self) -> None:
         # The loop is closed where the server ends before its client does.

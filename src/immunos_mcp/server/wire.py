@@ -16,6 +16,7 @@ import re
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import anyio
+import anyio.lowlevel
 import mcp_types as mcp
 from mcp.shared.message import SessionMessage
 from pydantic import ValidationError
@@ -63,6 +64,7 @@ class Wire:
         self._owners: dict[RequestId, Run] = {}
         self._awaited: set[RequestId] = set()
         self._answered_before: set[RequestId] = set()
+        self._acknowledged_before: set[RequestId] = set()
         self._answered = anyio.Event()
 
     async def serve(self, server: Server[dict[str, Any]]) -> None:
@@ -75,7 +77,10 @@ class Wire:
             handshake, stateless = self._begin(server, tasks), self._begin(server, tasks)
             async for line in self._source.lines():
                 message = self._message(line)
-                if message is not None:
+                if message is None:
+                    # Lines without messages keep nobody from an answer, however many there are.
+                    await anyio.lowlevel.checkpoint()
+                else:
                     run = self._run_for(message, line, handshake, stateless)
                     await run.send(SessionMessage(message))
             with anyio.move_on_after(GRACE_SECONDS):
@@ -124,10 +129,7 @@ class Wire:
             is_stateless = isinstance(meta, dict) and _VERSION in meta
             run = stateless if is_stateless and message.method != "initialize" else handshake
             self._owners[message.id] = run
-            if line.is_answered:
-                self._answered_before.add(message.id)
-            elif message.method != LISTEN:
-                self._awaited.add(message.id)
+            self._expect(message, line)
             return run
         if isinstance(message, mcp.JSONRPCNotification) and message.method == _CANCELLED:
             request_id = (message.params or {}).get("requestId")
@@ -135,6 +137,17 @@ class Wire:
                 self._awaited.discard(request_id)
                 return self._owners.get(request_id, handshake)
         return handshake
+
+    def _expect(self, request: mcp.JSONRPCRequest, line: Line) -> None:
+        if request.method == LISTEN:
+            # A listener that was cancelled may have left its id unacknowledged.
+            self._acknowledged_before.discard(request.id)
+            if line.is_answered:
+                self._acknowledged_before.add(request.id)
+        elif line.is_answered:
+            self._answered_before.add(request.id)
+        else:
+            self._awaited.add(request.id)
 
     async def _send_all(self, outbox: MemoryObjectReceiveStream[SessionMessage]) -> None:
         async with outbox:
@@ -149,17 +162,17 @@ class Wire:
             if message.method != ACKNOWLEDGED:
                 return False
             meta = cast("JsonObject", (message.params or {}).get("_meta", {}))
-            request_id = meta.get(_SUBSCRIPTION)
+            request_id, before = meta.get(_SUBSCRIPTION), self._acknowledged_before
         elif isinstance(message, mcp.JSONRPCResponse | mcp.JSONRPCError):
-            request_id = message.id
+            request_id, before = message.id, self._answered_before
             if request_id is not None:
                 self._owners.pop(request_id, None)
                 self._awaited.discard(request_id)
         else:
             return False
-        if not isinstance(request_id, int | str) or request_id not in self._answered_before:
+        if not isinstance(request_id, int | str) or request_id not in before:
             return False
-        self._answered_before.remove(request_id)
+        before.remove(request_id)
         return True
 
     def _refuse(self, request_id: Json, code: int, text: str) -> None:

@@ -192,3 +192,29 @@ async def test_the_end_of_input_waits_for_what_was_asked_and_ends_what_listens()
             client.ask("ping", {}, 1)
             client.close()
     assert [(await client.answer())["id"] for _ in range(2)] == [0, 1]
+
+
+class Rambling(Client):
+    """Sends empty lines after its messages, until it has an answer."""
+
+    lines_sent = 0
+
+    async def lines(self) -> AsyncIterator[Line]:
+        async for line in super().lines():
+            yield line
+        while not self.has_sent and self.lines_sent < 100_000:
+            self.lines_sent += 1
+            yield Line(b"")
+
+    def send(self, line: bytes) -> None:
+        super().send(line)
+        self.has_sent = True
+
+
+async def test_lines_without_messages_keep_nobody_from_an_answer() -> None:
+    client = Rambling()
+    client.ask("initialize", HANDSHAKE, 0)
+    client.close()
+    await client.wire().serve(Waiting().server)
+    assert (await client.answer())["id"] == 0
+    assert client.lines_sent < 100_000

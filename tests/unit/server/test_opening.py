@@ -119,6 +119,10 @@ async def test_who_listens_is_told_so_as_the_sdk_does_and_heard_by_the_server(
     assert answer == {"jsonrpc": "2.0", "params": {**told, "_meta": meta}}
 
 
+def nested(levels: int) -> Message:
+    return {"x": nested(levels - 1)} if levels else {}
+
+
 UNUSUAL: list[object] = [
     request("subscriptions/listen", {"_meta": ENVELOPE, "notifications": {}}),
     request("subscriptions/listen", {"_meta": ENVELOPE, "notifications": {FLAGS[0]: False}}),
@@ -133,6 +137,11 @@ UNUSUAL: list[object] = [
     b"{",
     b"[" * 100_000,
     b'\xff{"jsonrpc":"2.0"}',
+    b'{"jsonrpc":"2.0","method":5}',
+    b'{"jsonrpc":"2.0","method":"x","params":[]}',
+    json.dumps(INITIALIZE).encode("utf-8-sig"),
+    json.dumps(INITIALIZE).encode("utf-16-le"),
+    request("initialize", {**PARAMS, "capabilities": {"experimental": {"x": nested(300)}}}),
     [INITIALIZE],
     {**INITIALIZE, "jsonrpc": "1.0"},
     {**INITIALIZE, "id": True},
@@ -185,6 +194,10 @@ def test_whatever_is_not_exactly_an_opening_waits_for_the_server(message: object
     [
         (INITIALIZE, INITIALIZE),
         (request("tools/list"), INITIALIZE),
+        (request("tools/list", {"_meta": {"progressToken": 1}}), INITIALIZE),
+        (request("initialize", {**PARAMS, "_meta": {"progressToken": 1}}), INITIALIZE),
+        (request("initialize", {**PARAMS, "_meta": ENVELOPE}), INITIALIZE),
+        (b'{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"x":"\xff"}}', INITIALIZE),
         (INITIALIZE, request("tools/list", {"cursor": "x"})),
         (INITIALIZE, request("resources/templates/list")),
     ],
@@ -202,8 +215,9 @@ def test_a_notification_waits_without_haste_and_forbids_no_handshake() -> None:
     assert handle(opened, INITIALIZE) is not None
 
 
-def test_without_a_recording_everything_waits_for_the_server() -> None:
-    assert Opening(None).handle(json.dumps(INITIALIZE).encode()) == LEFT_TO_SERVER
+@pytest.mark.parametrize("message", [INITIALIZE, request("tools/list", {"_meta": ENVELOPE})])
+def test_without_a_recording_everything_waits_for_the_server(message: Message) -> None:
+    assert Opening(None).handle(json.dumps(message).encode()) == LEFT_TO_SERVER
 
 
 VALUES: list[Any] = [

@@ -7,6 +7,7 @@ import sys
 from threading import Thread
 from typing import TYPE_CHECKING, NamedTuple
 
+import anyio
 import pytest
 
 from immunos_mcp.server import standard_streams
@@ -83,11 +84,34 @@ async def test_what_is_answered_early_does_not_come_again_unless_the_server_need
     assert pipe.answering.sent == [b"a1", b"ab", b"a2"]
 
 
+@pytest.mark.anyio
+async def test_who_does_not_read_yet_is_answered_by_the_server(
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(standard_streams, "MOST_ANSWERED_EARLY", 4)
+    pipe.write(b"a1\na2\na3\nab\n")
+    pipe.close()
+    pipe.source.start()
+    assert pipe.source.needs_server(TIMEOUT_SECONDS)
+    assert pipe.answering.sent == [b"a1", b"a2"]
+    assert await pipe.read() == [Line(b"a3"), Line(b"ab")]
+
+
 def test_no_server_is_needed_for_who_has_gone_with_all_answers(pipe: Pipe) -> None:
     pipe.write(b"ab\nn\n")
     pipe.close()
     pipe.source.start()
     assert not pipe.source.needs_server(TIMEOUT_SECONDS)
+
+
+def test_who_sent_too_long_a_line_is_told_so_by_the_server(
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(standard_streams, "LONGEST_LINE", 20)
+    pipe.write(b"a" * 21 + b"\n")
+    pipe.close()
+    pipe.source.start()
+    assert pipe.source.needs_server(TIMEOUT_SECONDS)
 
 
 def test_a_quiet_client_gets_its_server(pipe: Pipe) -> None:
@@ -101,6 +125,7 @@ async def test_a_client_waits_where_too_much_waits_already(
     pipe: Pipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(standard_streams, "MOST_WAITING", 1000)
+    monkeypatch.setattr(standard_streams, "LINE_BYTES", 50)
     lines = [b"u%06d" % number for number in range(50_000)]
     most = 0
 
@@ -117,8 +142,23 @@ async def test_a_client_waits_where_too_much_waits_already(
         read.append(line.text)
         most = max(most, pipe.source.waiting_bytes)
     assert read == lines
-    assert most <= 1000 + 7
+    assert most <= 1000 + 50 + 7
     writer.join()
+
+
+@pytest.mark.anyio
+async def test_empty_lines_take_room_too(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(standard_streams, "MOST_WAITING", 1000)
+    pipe.write(b"u\n" + b"\n" * 10_000)
+    pipe.source.start()
+    assert pipe.source.needs_server(TIMEOUT_SECONDS)
+    pipe.close()
+    lines = pipe.source.lines()
+    await anext(lines)
+    await anyio.sleep(0.1)
+    assert 0 < pipe.source.waiting_bytes <= 1000 + standard_streams.LINE_BYTES
+    assert [line.text async for line in lines] == [b""] * 10_000
+    assert pipe.source.waiting_bytes == 0
 
 
 @pytest.mark.anyio
