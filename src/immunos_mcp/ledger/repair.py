@@ -168,10 +168,13 @@ def _has_list_of_tables(scratch: Path) -> bool:
     with closing(sqlite3.connect(scratch)) as damaged:
         damaged.execute("PRAGMA writable_schema = ON")
         try:
-            damaged.execute("SELECT name, sql FROM sqlite_schema").fetchall()
+            listed = damaged.execute(
+                "SELECT type, name, tbl_name, coalesce(sql, '') FROM sqlite_schema"
+            ).fetchall()
         except (sqlite3.DatabaseError, UnicodeDecodeError):
             return False
-    return True
+    # Another table's page in its place has other values.
+    return all(isinstance(value, str) for row in listed for value in row)
 
 
 def _give_list_of_tables(scratch: Path, version: int, pages: Sequence[LeafPage]) -> list[LeafPage]:
@@ -268,6 +271,10 @@ class _Salvage:
             return added
         for kind, name, table, sql in rows:
             if table in ours or name.startswith("sqlite_"):
+                continue
+            if not sql.upper().startswith("CREATE "):
+                # Anything else could end the transaction, or write to other files.
+                self._lost.append(f"the {kind} {name} (no definition)")
                 continue
             try:
                 self._new.execute(sql)

@@ -160,6 +160,20 @@ def test_a_destroyed_definition_of_a_table_costs_nothing(file: Path) -> None:
     assert_works(file)
 
 
+def test_a_list_of_tables_that_lists_something_else_is_none(file: Path) -> None:
+    content = file.read_bytes()
+    assert content[100] == 5, "the list has more than one page"
+    cell = int.from_bytes(content[112:114], "big")
+    listing = int.from_bytes(content[cell : cell + 4], "big")
+    leaf = leaf_of_decisions(file)
+    overwrite(file, (listing - 1) * PAGE, content[(leaf - 1) * PAGE : leaf * PAGE])
+    done = repair(file)
+    assert "the list of tables" in done.lost
+    assert count(file, "immunos_mcp_decision") == RECORDS
+    assert count(file, "immunos_mcp_usage") == RECORDS
+    assert_works(file)
+
+
 def test_the_tables_of_other_programs_are_kept(file: Path) -> None:
     wire.execute(
         file,
@@ -172,6 +186,22 @@ def test_the_tables_of_other_programs_are_kept(file: Path) -> None:
     assert repair(file).copy is not None
     assert wire.rows(file, "SELECT * FROM theirs") == before
     assert wire.rows(file, "SELECT sql FROM sqlite_schema WHERE name = 'theirs_a'") != []
+
+
+def test_no_definition_in_a_ledger_reaches_another_file(file: Path) -> None:
+    elsewhere = file.with_name("elsewhere.db")
+    commands = ("COMMIT", f"ATTACH '{elsewhere}' AS other", "CREATE TABLE other.mine (x)")
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.executemany(
+            "INSERT INTO sqlite_schema VALUES ('view', ?, ?, 0, ?)",
+            [(f"odd{number}", "odd", sql) for number, sql in enumerate(commands)],
+        )
+    done = repair(file)
+    assert not elsewhere.exists()
+    assert count(file, "immunos_mcp_decision") == RECORDS
+    assert "the view odd0 (no definition)" in done.lost
+    assert_works(file)
 
 
 def test_an_older_ledger_stays_as_old(tmp_path: Path) -> None:
