@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from threading import Thread
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -69,6 +70,10 @@ def pipe(monkeypatch: pytest.MonkeyPatch) -> Generator[Pipe]:
     made = Pipe()
     monkeypatch.setattr(sys, "stdin", made.stdin)
     yield made
+    # A reader that goes on would take what another test writes into a pipe of the same number.
+    for reader in threading.enumerate():
+        if reader.name == "standard input":
+            reader.join(TIMEOUT_SECONDS)
     os.close(made.stdin.number)
 
 
