@@ -84,8 +84,8 @@ def check_output(path: str, allowed: Sequence[Path]) -> Place:
 
 def is_obeyed(place: Place) -> bool:
     """Return whether other programs may run or follow a file because of its name or place."""
-    names = [part.lower() for part in place.parts]
-    folders = {part.lower() for part in place.path.parent.parts}
+    names = [part.casefold() for part in place.parts]
+    folders = {part.casefold() for part in place.path.parent.parts}
     return (
         any(name.startswith(".") or not is_printable(name) for name in names)
         or any(part in OBEYED_FOLDERS for part in folders)

@@ -1,7 +1,7 @@
 """Which files probably hold secrets: by name, by place and by content. Pure.
 
 The lists are for files that a delegated task would otherwise send to a model. Whoever needs such a file
-allows it by its own name (``--allow-path``). Everything is compared in lower case.
+allows it by its own name (``--allow-path``). Case is ignored as file systems do.
 """
 
 from __future__ import annotations
@@ -114,11 +114,11 @@ _TOKENS = re.compile(
 
 def is_secret_place(file: Path) -> bool:
     """Return whether a file, by its whole path, usually holds secrets."""
-    path = str(file).lower()
-    name = file.name.lower()
+    path = str(file).casefold()
+    name = file.name.casefold()
     return (
         (name not in EXAMPLES and any(fnmatchcase(name, pattern) for pattern in NAMES))
-        or any(part.lower() in FOLDERS for part in file.parts)
+        or any(part.casefold() in FOLDERS for part in file.parts)
         or any(fnmatchcase(path, pattern) for pattern in PLACES)
     )
 

@@ -54,7 +54,8 @@ TOKENS = (
 
 @pytest.mark.parametrize("path", SECRET)
 def test_the_usual_places_of_secrets_are_known(path: str) -> None:
-    for written in (path, path.upper(), path.title()):
+    # macOS takes a long s for an s.
+    for written in (path, path.upper(), path.title(), path.replace("s", "\u017f")):
         assert is_secret_place(Path("/home/dev") / written)
 
 
