@@ -75,6 +75,7 @@ def test_a_day_at_the_command_line(home: Path) -> None:
     assert sessions[2].endswith("new day")
 
 
+@pytest.mark.slow
 def test_every_command_speaks_json(home: Path) -> None:
     wire.run_json(home, "route", "--task-type", "debug", "--classification", "routine")
     assert wire.run_json(

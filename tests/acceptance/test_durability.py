@@ -58,6 +58,7 @@ def column(file: Path, query: str) -> set[object]:
     return {value for (value,) in wire.rows(file, query)}
 
 
+@pytest.mark.slow
 def test_a_killed_writer_loses_nothing_that_it_acknowledged(home: Path) -> None:
     file = home / "ledger.db"
     moments = random.Random(20260301)
@@ -95,6 +96,7 @@ def test_a_killed_writer_loses_nothing_that_it_acknowledged(home: Path) -> None:
     assert len(acknowledged["request"]) > 100
 
 
+@pytest.mark.slow
 def test_a_request_repeated_after_a_kill_counts_once(home: Path) -> None:
     file = wire.ledger_path(home)
     usage = {"model": "claude-x", "input_tokens": 10, "output_tokens": 0}
@@ -118,6 +120,7 @@ def test_a_request_repeated_after_a_kill_counts_once(home: Path) -> None:
     wire.assert_sound(file)
 
 
+@pytest.mark.slow
 def test_a_killed_server_loses_nothing_that_it_answered(home: Path) -> None:
     file = wire.ledger_path(home)
     moments = random.Random(11)

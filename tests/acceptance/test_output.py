@@ -47,6 +47,7 @@ COMMANDS = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["ascii:strict", "utf-16"])
 def test_no_command_prints_a_traceback_under_any_encoding(home: Path, encoding: str) -> None:
     wire.run(home, "route", "--task-type", "café", "--classification", "routine")

@@ -68,6 +68,7 @@ def use(server: wire.ServerProcess, number: int, barrier: Barrier) -> list[wire.
     return answers
 
 
+@pytest.mark.slow
 def test_eight_servers_on_one_ledger_lose_nothing_and_count_nothing_twice(home: Path) -> None:
     barrier = Barrier(SERVERS)
     with ExitStack() as stack, ThreadPoolExecutor(SERVERS) as pool:

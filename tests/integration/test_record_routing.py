@@ -247,6 +247,7 @@ def test_what_nobody_judged_does_not_change_a_judgement(days: Days) -> None:
         )
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.tuples(

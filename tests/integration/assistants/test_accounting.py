@@ -301,6 +301,7 @@ def test_a_sync_never_leaves_out_what_an_open_session_counts(desk: Desk) -> None
     assert desk.tokens() == 10
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     lines=st.lists(

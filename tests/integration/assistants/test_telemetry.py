@@ -367,6 +367,7 @@ async def _no_store(_requests: Sequence[RequestUsage]) -> None:
     raise AssertionError("nothing was sent")
 
 
+@pytest.mark.slow
 def test_a_second_server_takes_over_when_the_first_one_ends(tmp_path: Path) -> None:
     with Listening(tmp_path) as first:
         second = wire.ServerProcess(tmp_path, "--telemetry", f"127.0.0.1:{first.port}")
@@ -461,6 +462,7 @@ def test_a_session_of_one_project_counts_a_request_once_its_transcript_tells_the
     assert (desk.tokens(), desk.tokens("shop"), desk.tokens("blog")) == (40, 40, 0)
 
 
+@pytest.mark.slow
 @given(
     steps=st.lists(
         st.tuples(st.booleans(), st.integers(0, 4), st.integers(0, 50)), min_size=1, max_size=12

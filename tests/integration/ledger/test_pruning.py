@@ -84,6 +84,7 @@ def assert_replays(file: Path) -> list[int]:
     return [one.past.decision_id for one in replayed]
 
 
+@pytest.mark.slow
 @examples.on_ledgers
 @given(pasts.steps, pasts.steps, st.integers(1, 40), st.integers(1, 40))
 def test_whatever_is_pruned_every_total_stays_and_the_rest_can_be_replayed(

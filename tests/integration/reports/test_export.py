@@ -94,6 +94,7 @@ def test_every_table_of_the_ledger_is_exported() -> None:
     assert set(STORED.values()) == set(made)
 
 
+@pytest.mark.slow
 @examples.on_ledgers
 @given(filled_ledgers.contents())
 def test_all_rows_are_exported_once_with_all_columns(contents: Contents) -> None:

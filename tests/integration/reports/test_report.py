@@ -132,6 +132,7 @@ def test_a_page_is_bytes_of_utf_8_whatever_the_locale(used: Path) -> None:
         assert "Zürich" in said(used, "report", "--format", form, **latin)
 
 
+@pytest.mark.slow
 def test_output_is_private_and_replaces_reports_alone(used: Path) -> None:
     file = used / "mine"
     assert said(used, "report", "--output", str(file)) == f"Wrote {file}\n"

@@ -93,6 +93,7 @@ def test_no_line_ends_the_server(home: Path, line: bytes) -> None:
         assert server.finish() == 0
 
 
+@pytest.mark.slow
 def test_a_status_does_not_wait_for_a_write_that_waits_for_another_program(
     home: Path, ledger_file: Path
 ) -> None:
