@@ -162,7 +162,7 @@ def test_flags_win_over_variables_and_work_before_and_after_the_command(home: Pa
         ),
         (
             ["record", "--model", "m", "--input", "1", "--output", "0", "--decision-id", "9"],
-            "decision_id: must be an id that `immunos-mcp history` lists (got 9)",
+            "decision_id: must be the id of an earlier decision (got 9)",
         ),
         (["config", "set", "session_limit"], "setting: must be NAME=VALUE (got 'session_limit')"),
         (["config", "set", "nonsense=1"], "unknown setting 'nonsense' (known: token_warning"),

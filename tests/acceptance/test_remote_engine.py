@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import socket
 from typing import TYPE_CHECKING
 
+import elsewhere
 import pytest
 import wire
 from ollama_server import Script, scripted_ollama
@@ -25,30 +25,25 @@ def script() -> Script:
 
 @pytest.fixture
 def where(script: Script) -> Generator[str]:
-    """Return the address of an engine under a name that this machine has in its network."""
+    """Return the address of an engine that seems to be on another machine."""
     with scripted_ollama(script) as address:
-        name = socket.gethostname()
-        if name == "localhost" or not _leads_here(name, address):
-            pytest.skip("this machine's name does not lead to the scripted engine")
-        yield f"http://me:{PASSWORD}@{name}:{address.partition(':')[2]}"
+        yield f"http://me:{PASSWORD}@{elsewhere.NAME}:{address.partition(':')[2]}"
 
 
-def _leads_here(name: str, address: str) -> bool:
-    try:
-        socket.create_connection((name, int(address.partition(":")[2])), 1).close()
-    except OSError:
-        return False
-    return True
+@pytest.fixture
+def resolver(tmp_path: Path) -> str:
+    """Return the folder that lets programs find the engine by its name."""
+    return elsewhere.resolver(tmp_path / "resolver")
 
 
-def variables(where: str) -> dict[str, str]:
-    return {"IMMUNOS_OLLAMA_CHECK": "on", "OLLAMA_HOST": where}
+def variables(where: str, resolver: str = "") -> dict[str, str]:
+    return {"IMMUNOS_OLLAMA_CHECK": "on", "OLLAMA_HOST": where, "PYTHONPATH": resolver}
 
 
 def test_a_task_goes_to_another_machine_in_plain_http_only_where_that_is_allowed(
-    home: Path, where: str, script: Script
+    home: Path, where: str, resolver: str, script: Script
 ) -> None:
-    with wire.ServerProcess(home, variables=variables(where)) as server:
+    with wire.ServerProcess(home, variables=variables(where, resolver)) as server:
         server.initialize()
         refusal = server.refusal("delegate_task", **TASK)
         assert "OLLAMA_HOST is another machine (http://" in refusal
@@ -63,13 +58,13 @@ def test_a_task_goes_to_another_machine_in_plain_http_only_where_that_is_allowed
 
 
 def test_it_is_told_by_models_doctor_and_delegate_and_its_password_is_not(
-    home: Path, where: str
+    home: Path, where: str, resolver: str
 ) -> None:
     for is_allowed in (False, True):
         if is_allowed:
             wire.run_json(home, "config", "set", "remote_engine=on")
         for command in (("models",), ("models", "--json"), ("doctor",), COMMAND):
-            done = wire.run(home, *command, variables=variables(where))
+            done = wire.run(home, *command, variables=variables(where, resolver))
             text = done.stdout + done.stderr
             assert "another machine (http://" in text
             assert PASSWORD not in text

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+import elsewhere
 import pytest
 import wire
 from ollama_server import Manner, Script, scripted_ollama
@@ -235,12 +236,17 @@ def test_an_engine_that_answers_otherwise_is_left_to_the_doctor(
     assert "Find out why Ollama does not answer: immunos-mcp doctor" in shown
 
 
+def elsewhere_too(home: Path, host: str) -> dict[str, str]:
+    resolver = elsewhere.resolver(home / "resolver")
+    return {"IMMUNOS_OLLAMA_CHECK": "on", "OLLAMA_HOST": host, "PYTHONPATH": resolver}
+
+
 @pytest.mark.parametrize(
     ("host", "is_installed", "found", "step"),
     [
         ("127.0.0.1:1", False, "not found", "Install Ollama from https://ollama.com/download;"),
         ("127.0.0.1:1", True, "installed, not running", "Start Ollama: ollama serve"),
-        ("127.0.0.2:1", False, "no answer from http://127.0.0.2:1", "Start Ollama at http://"),
+        ("gpu.test:1", False, "no answer from http://gpu.test:1", "Start Ollama at http://"),
     ],
 )
 def test_where_ollama_does_not_run_one_sentence_says_how_to_get_it(
@@ -248,14 +254,14 @@ def test_where_ollama_does_not_run_one_sentence_says_how_to_get_it(
 ) -> None:
     if is_installed:
         (home / "ollama").touch(mode=0o755)
-    variables = {"IMMUNOS_OLLAMA_CHECK": "on", "OLLAMA_HOST": host, "PATH": str(home)}
+    variables = elsewhere_too(home, host) | {"PATH": str(home)}
     shown = run(home, variables, "--dry-run")
     assert f"  Ollama          {found}\n" in shown
     assert f"  1. {step}" in shown
 
 
 def test_the_memory_here_says_nothing_about_an_engine_elsewhere(home: Path) -> None:
-    variables = {"IMMUNOS_OLLAMA_CHECK": "on", "OLLAMA_HOST": "127.0.0.2:1", "PATH": "/nowhere"}
+    variables = elsewhere_too(home, f"{elsewhere.NAME}:1") | {"PATH": "/nowhere"}
     answer = run_json(home, variables, "--dry-run")
     assert answer["preset"] == {"state": "not_needed", "reason": "memory_unknown"}
 

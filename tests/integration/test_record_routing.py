@@ -341,8 +341,8 @@ def test_an_outcome_is_kept_by_a_command(home: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("7", "failure"), "decision_id: must be an id that `immunos-mcp history` lists (got 7)"),
-        (("0", "failure"), "decision_id: must be an id that `immunos-mcp history` lists (got 0)"),
+        (("7", "failure"), "decision_id: must be the id of an earlier decision (got 7)"),
+        (("0", "failure"), "decision_id: must be the id of an earlier decision (got 0)"),
         (("1", "meh"), "outcome: must be success or failure (got 'meh')"),
         (("1", "failure", "--seconds", "-1"), "must be a number of seconds"),
         (

@@ -346,7 +346,7 @@ def test_a_decision_is_closed_by_its_record_once(bench: Bench) -> None:
 @pytest.mark.parametrize("decision_id", [0, -1, 1, 2**63 - 1, 2**63, 10**400])
 def test_a_decision_that_nobody_made_is_refused(bench: Bench, decision_id: int) -> None:
     usage = bench.router.record_usage(CLAUDE, 1, 1, decision_id=decision_id)
-    expected = "the decision_id of a route_task answer"
+    expected = "the id of an earlier decision"
     assert problems(usage) == (Problem("decision_id", decision_id, expected),)
     assert run_sync(bench.archive.list_sessions(10, None)) == ()
 

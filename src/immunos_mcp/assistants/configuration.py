@@ -14,7 +14,8 @@ from immunos_mcp.options import home_folder
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from immunos_mcp.assistants.documents import Json, Syntax
+    from immunos_mcp.answers.encoding import Json
+    from immunos_mcp.assistants.documents import Syntax
     from immunos_mcp.assistants.findings import AssistantState, DoctorContext, Finding
 
 PROGRAM = "immunos-mcp"

@@ -34,8 +34,8 @@ from immunos_mcp.rules.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from immunos_mcp.answers.encoding import Json
     from immunos_mcp.assistants.configuration import Assistant, Configuration
-    from immunos_mcp.assistants.documents import Json
     from immunos_mcp.assistants.findings import DoctorContext
 
 LITTLE_SPACE = 100 * 2**20

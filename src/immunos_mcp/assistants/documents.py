@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol
 
 from immunos_mcp.errors import ImmunosError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
+    from immunos_mcp.answers.encoding import Json
 
 
 class DocumentError(ImmunosError):

@@ -12,7 +12,7 @@ from msgspec import Struct
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from immunos_mcp.assistants.documents import Json
+    from immunos_mcp.answers.encoding import Json
     from immunos_mcp.options import Options
 
 CLOCK_TOLERANCE = timedelta(minutes=5)

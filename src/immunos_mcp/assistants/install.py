@@ -19,9 +19,9 @@ from immunos_mcp.assistants.json_edit import lenience
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from immunos_mcp.answers.encoding import Json
     from immunos_mcp.assistants.config_files import FileText
     from immunos_mcp.assistants.configuration import Assistant, Configuration, Entry
-    from immunos_mcp.assistants.documents import Json
     from immunos_mcp.assistants.install_record import WrittenFile
 
 

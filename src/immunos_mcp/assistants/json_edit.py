@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 from immunos_mcp.assistants.documents import DocumentError, with_member, without_member
 
 if TYPE_CHECKING:
-    from immunos_mcp.assistants.documents import Json
+    from immunos_mcp.answers.encoding import Json
 
 IMPLIES_CONTAINERS: bool = False
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from immunos_mcp.assistants.documents import Json
+    from immunos_mcp.answers.encoding import Json
 
 MOST_LEVELS = 500
 """Objects nested more deeply are not read: parsers recurse, and how far depends on their caller."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tomlkit.items import InlineTable, Item, Key, Table
     from tomlkit.toml_document import TOMLDocument
 
-    from immunos_mcp.assistants.documents import Json
+    from immunos_mcp.answers.encoding import Json
 
     _Holder: TypeAlias = TOMLDocument | Table | InlineTable
 

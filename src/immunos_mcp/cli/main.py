@@ -62,8 +62,6 @@ def _run(given: Namespace) -> int:
 
 def _in_commands_words(problem: Problem, given: Namespace) -> Problem:
     """Return a problem as it is for somebody who typed a command instead of calling a tool."""
-    if problem.field == "decision_id" and problem.message is None:
-        return problem._replace(expected="an id that `immunos-mcp history` lists")
     if problem.field == OLLAMA_HOST.variable and given.ollama_host is not None:
         return problem._replace(field=OLLAMA_HOST.flag)
     return problem

@@ -9,7 +9,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from immunos_mcp import options
-from immunos_mcp.errors import ImmunosError
 from immunos_mcp.server.opening import Opening, recorded_answers
 from immunos_mcp.server.standard_streams import StandardInput, StandardOutput
 
@@ -42,13 +41,7 @@ def serve(given: Namespace) -> int:
     if source.needs_server(QUIET_SECONDS):
         import anyio
 
-        from immunos_mcp.faults import end_at_once, report_bug
         from immunos_mcp.server.app import serve_stdio
 
-        try:
-            anyio.run(partial(serve_stdio, chosen, source, output, is_recorded=answers is not None))
-        except ImmunosError:
-            raise
-        except Exception as error:  # noqa: BLE001  # what no other boundary stopped
-            end_at_once(report_bug("server", error))
+        anyio.run(partial(serve_stdio, chosen, source, output, is_recorded=answers is not None))
     return 0

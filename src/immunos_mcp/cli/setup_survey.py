@@ -6,7 +6,6 @@ import os
 import shutil
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import urlsplit
 
 from immunos_mcp.answers.setup import (
     ClientStep,
@@ -23,6 +22,7 @@ from immunos_mcp.assistants.install import plan_install
 from immunos_mcp.domain import Engine, EngineState
 from immunos_mcp.errors import LedgerError
 from immunos_mcp.ledger.examination import examine
+from immunos_mcp.rules.engine_places import is_remote
 from immunos_mcp.rules.proposal import propose
 from immunos_mcp.rules.settings import Settings
 
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from immunos_mcp.assistants.configuration import Assistant, Configuration, Launch
     from immunos_mcp.assistants.install import Plan
     from immunos_mcp.options import Options
-
-_LOOPBACK_HOSTS = frozenset({None, "127.0.0.1", "localhost", "::1"})
 
 
 class Client(NamedTuple):
@@ -113,7 +111,9 @@ def survey(chosen: Options, launch: Launch) -> Survey:
     """
     engine = _engine(chosen)
     memory = memory_bytes()
-    proposal = propose(memory if is_local(engine) else None, engine, _settings(chosen.database))
+    proposal = propose(
+        None if is_remote(engine.address) else memory, engine, _settings(chosen.database)
+    )
     is_proposed = proposal.reason is PresetReason.FITS_MEMORY
     state = StepState.PROPOSED if is_proposed else StepState.NOT_NEEDED
     return Survey(
@@ -171,11 +171,6 @@ def _engine(chosen: Options) -> Engine:
     from immunos_mcp.engines import ollama  # an event loop that nothing else here needs
 
     return ollama.probe_now(ollama.address(chosen.ollama_host))
-
-
-def is_local(engine: Engine) -> bool:
-    """Tell whether the engine runs on this machine."""
-    return urlsplit(engine.address).hostname in _LOOPBACK_HOSTS
 
 
 def _settings(database: Path) -> Settings:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from immunos_mcp.answers.setup import PresetReason, StepState
 from immunos_mcp.assistants import doctor
 from immunos_mcp.assistants.findings import Verdict
-from immunos_mcp.cli.setup_survey import is_local, pull_command
+from immunos_mcp.cli.setup_survey import pull_command
 from immunos_mcp.domain import EngineState
 from immunos_mcp.options import home_folder
+from immunos_mcp.rules.engine_places import is_remote
 from immunos_mcp.rules.proposal import GIGABYTE
 from immunos_mcp.rules.setting_changes import PRESETS
 
@@ -87,7 +88,7 @@ def _ollama(engine: Engine, is_installed: bool) -> str:
         return "not looked at (--ollama-check is off)"
     if engine.state is not EngineState.DOWN:
         return f"no usable answer from {engine.address}"
-    if not is_local(engine):
+    if is_remote(engine.address):
         return f"no answer from {engine.address}"
     return "installed, not running" if is_installed else "not found"
 
@@ -154,7 +155,7 @@ def next_steps(survey: Survey) -> str:
 
 def _ollama_steps(survey: Survey) -> Iterator[str]:
     state = survey.engine.state
-    if state is EngineState.DOWN and not is_local(survey.engine):
+    if state is EngineState.DOWN and is_remote(survey.engine.address):
         yield f"Start Ollama at {survey.engine.address}, or name another address in OLLAMA_HOST."
     elif state is EngineState.DOWN and not survey.has_ollama:
         yield f"Install Ollama from {OLLAMA_DOWNLOAD}; until then every task stays with Claude."

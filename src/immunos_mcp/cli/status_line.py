@@ -15,7 +15,7 @@ import sys
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from immunos_mcp import options
 from immunos_mcp.assistants.claude_code.transcripts import transcript_follower
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import TextIO
 
+    from immunos_mcp.answers.encoding import Json
     from immunos_mcp.answers.status import StatusAnswer
     from immunos_mcp.options import Flags
 
@@ -49,8 +50,6 @@ _WINDOWS = {"five_hour": "5h", "seven_day": "7d"}
 
 _PLAIN_SIGNS = str.maketrans("█░·", "#-|")
 _NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?")
-
-Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 
 
 def main(environment: Mapping[str, str] = os.environ, flags: Flags = options.NO_FLAGS) -> int:

@@ -25,8 +25,8 @@ from immunos_mcp.rules.formatting import encodable, printable
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
 
+    from immunos_mcp.answers.encoding import Json
     from immunos_mcp.domain import LocalModel
-    from immunos_mcp.engines.responses import Json
 
 DEFAULT_PORT = 11434
 EXPECTED_ADDRESS = "an address that Ollama accepts, such as 127.0.0.1:11434 or https://host/path"

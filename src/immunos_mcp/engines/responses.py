@@ -10,7 +10,7 @@ import json
 import re
 from contextlib import suppress
 from http import HTTPStatus
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from immunos_mcp.domain import MAXIMUM_TOKENS, LocalModel
 from immunos_mcp.errors import ImmunosError
@@ -20,7 +20,8 @@ from immunos_mcp.rules.names import LONGEST_MODEL_NAME, canonical_model, is_prin
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
 
-Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
+    from immunos_mcp.answers.encoding import Json
+
 
 LARGEST_ANSWER = 8 * 2**20
 """Bytes of a listing; a larger one is not from Ollama."""

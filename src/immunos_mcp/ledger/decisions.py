@@ -251,7 +251,7 @@ def unknown_decision(connection: Connection, decision_id: int) -> InvalidInputEr
     if pruned is not None:
         message = f"decision_id: decision {decision_id} was pruned"
         return InvalidInputError(Problem("decision_id", decision_id, message=message))
-    expected = "the decision_id of a route_task answer"
+    expected = "the id of an earlier decision"
     return InvalidInputError(Problem("decision_id", decision_id, expected))
 
 

@@ -56,7 +56,7 @@ def is_id(number: int) -> bool:
 
 def unknown_decision(decision_id: int) -> InvalidInputError:
     """Return the error for an id that no decision has."""
-    expected = "the decision_id of a route_task answer"
+    expected = "the id of an earlier decision"
     return InvalidInputError(Problem("decision_id", decision_id, expected))
 
 

@@ -200,7 +200,7 @@ _EXPECTED: Mapping[str, str] = {
     "output_tokens": _COUNT,
     "cache_creation_input_tokens": _COUNT,
     "cache_read_input_tokens": _COUNT,
-    "decision_id": "the decision_id of a route_task answer",
+    "decision_id": "the id of an earlier decision",
     "outcome": "success or failure",
     "model": "a model name",
     "dry_run": "true or false",

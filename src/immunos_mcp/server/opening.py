@@ -20,7 +20,8 @@ from immunos_mcp import __version__
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
+    from immunos_mcp.answers.encoding import Json
+
 JsonObject: TypeAlias = "dict[str, Json]"
 RequestId: TypeAlias = "int | str"
 
@@ -32,7 +33,9 @@ LISTEN = "subscriptions/listen"
 ACKNOWLEDGED = "notifications/subscriptions/acknowledged"
 
 _META = "io.modelcontextprotocol/"
-_ENVELOPE = {f"{_META}protocolVersion", f"{_META}clientInfo", f"{_META}clientCapabilities"}
+VERSION_KEY = f"{_META}protocolVersion"
+SUBSCRIPTION_KEY = f"{_META}subscriptionId"
+_ENVELOPE = {VERSION_KEY, f"{_META}clientInfo", f"{_META}clientCapabilities"}
 _CLIENT_TEXTS = {"name", "version", "title", "description", "websiteUrl"}
 _LARGEST_ID = 2**53
 _MOST_BRACKETS = 100
@@ -53,14 +56,19 @@ def recorded_answers(*, delegate: bool) -> RecordedAnswers | None:
     installed = installed_sdk(sys.path)
     if installed is None:
         return None
-    for file in (RECORDED_FILE, cache_file(installed, os.environ)):
-        try:
-            recorded = json.loads(file.read_bytes())
-            if recorded["sdk"] == installed:
-                return _looked_up(recorded["delegate" if delegate else "no delegate"], recorded)
-        except (OSError, ValueError, LookupError, TypeError, AttributeError):
-            continue
-    return None
+    combination = "delegate" if delegate else "no delegate"
+    answers = _recording(RECORDED_FILE, installed, combination)
+    # Where the file is depends on what the package brings, which is not read twice for nothing.
+    return answers or _recording(cache_file(installed, os.environ), installed, combination)
+
+
+def _recording(file: Path, sdk: str, combination: str) -> RecordedAnswers | None:
+    """Return what a file has of an SDK; ``None``: nothing, or nothing that can be used."""
+    try:
+        recorded = json.loads(file.read_bytes())
+        return _looked_up(recorded[combination], recorded) if recorded["sdk"] == sdk else None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None
 
 
 def _looked_up(places: Mapping[str, Mapping[str, int]], recorded: JsonObject) -> RecordedAnswers:
@@ -194,7 +202,7 @@ def _is_notification(message: Json) -> bool:
 def _is_stateless(request: _Request) -> bool:
     """Return whether the handshake's side of the server never sees a request."""
     meta = request.meta or {}
-    return request.method != "initialize" and f"{_META}protocolVersion" in meta
+    return request.method != "initialize" and VERSION_KEY in meta
 
 
 def _request(message: Json) -> _Request | None:
@@ -218,7 +226,7 @@ def _stateless_result(answers: RecordedAnswers, request: _Request) -> JsonObject
     meta = cast("JsonObject", request.meta)
     if meta.keys() != _ENVELOPE:
         return None
-    if meta[f"{_META}protocolVersion"] != STATELESS_VERSION:
+    if meta[VERSION_KEY] != STATELESS_VERSION:
         return None
     if not _is_client(meta[f"{_META}clientInfo"]):
         return None
@@ -237,7 +245,7 @@ def _acknowledged(offered: JsonObject, request: _Request) -> JsonObject | None:
         return None
     if not wanted or any(flag is not True or name not in offered for name, flag in wanted.items()):
         return None
-    return {"_meta": {f"{_META}subscriptionId": request.request_id}, "notifications": wanted}
+    return {"_meta": {SUBSCRIPTION_KEY: request.request_id}, "notifications": wanted}
 
 
 def _is_id(value: Json) -> bool:

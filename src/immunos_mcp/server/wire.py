@@ -22,7 +22,7 @@ from mcp.shared.message import SessionMessage
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from immunos_mcp.server.opening import ACKNOWLEDGED, LISTEN
+from immunos_mcp.server.opening import ACKNOWLEDGED, LISTEN, SUBSCRIPTION_KEY, VERSION_KEY
 from immunos_mcp.server.standard_streams import LONGEST_LINE
 
 if TYPE_CHECKING:
@@ -30,18 +30,15 @@ if TYPE_CHECKING:
     from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
     from mcp.server.lowlevel import Server
 
-    from immunos_mcp.server.opening import Json, JsonObject
+    from immunos_mcp.answers.encoding import Json
+    from immunos_mcp.server.opening import JsonObject, RequestId
     from immunos_mcp.server.standard_streams import Line, StandardInput, StandardOutput
-
-RequestId: TypeAlias = int | str
 
 GRACE_SECONDS = 5.0
 """How long requests under way may take when the client has closed the input."""
 
 _REQUEST_ID = re.compile(rb'"id"\s*:\s*(-?[0-9]{1,18}|"[^"\\]{0,200}")')
 _CANCELLED = "notifications/cancelled"
-_SUBSCRIPTION = "io.modelcontextprotocol/subscriptionId"
-_VERSION = "io.modelcontextprotocol/protocolVersion"
 
 
 Run: TypeAlias = "MemoryObjectSendStream[SessionMessage | Exception]"
@@ -126,16 +123,17 @@ class Wire:
         """Return the run that a message is for, and remember it for the answer."""
         if isinstance(message, mcp.JSONRPCRequest):
             meta = (message.params or {}).get("_meta")
-            is_stateless = isinstance(meta, dict) and _VERSION in meta
+            is_stateless = isinstance(meta, dict) and VERSION_KEY in meta
             run = stateless if is_stateless and message.method != "initialize" else handshake
             self._owners[message.id] = run
             self._expect(message, line)
             return run
         if isinstance(message, mcp.JSONRPCNotification) and message.method == _CANCELLED:
             request_id = (message.params or {}).get("requestId")
-            if isinstance(request_id, int | str):
+            if isinstance(request_id, int | str) and not isinstance(request_id, bool):
+                # The SDK answers no request that was cancelled in time.
                 self._awaited.discard(request_id)
-                return self._owners.get(request_id, handshake)
+                return self._owners.pop(request_id, handshake)
         return handshake
 
     def _expect(self, request: mcp.JSONRPCRequest, line: Line) -> None:
@@ -162,7 +160,7 @@ class Wire:
             if message.method != ACKNOWLEDGED:
                 return False
             meta = cast("JsonObject", (message.params or {}).get("_meta", {}))
-            request_id, before = meta.get(_SUBSCRIPTION), self._acknowledged_before
+            request_id, before = meta.get(SUBSCRIPTION_KEY), self._acknowledged_before
         elif isinstance(message, mcp.JSONRPCResponse | mcp.JSONRPCError):
             request_id, before = message.id, self._answered_before
             if request_id is not None:

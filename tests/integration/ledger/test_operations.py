@@ -490,7 +490,7 @@ async def test_an_unknown_decision_is_refused_and_opens_no_session(
         closing = usage(decision_id=unknown, outcome=outcome)
         with pytest.raises(InvalidInputError) as refused:
             await ledger.write(record_usage, "other", START, closing, "reported")
-        expected = "the decision_id of a route_task answer"
+        expected = "the id of an earlier decision"
         assert refused.value.problems == (Problem("decision_id", unknown, expected),)
     assert await everything(ledger, engine) == before
 

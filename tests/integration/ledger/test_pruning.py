@@ -263,7 +263,7 @@ def test_what_was_pruned_or_lost_what_it_was_made_from_is_not_explained(tmp_path
         for decision_id, message in (
             (1, "decision 1 was pruned"),
             (4, "pruned"),
-            (6, "must be the decision_id of a route_task answer (got 6)"),
+            (6, "must be the id of an earlier decision (got 6)"),
         ):
             with pytest.raises(InvalidInputError, match=re.escape(message)):
                 run_sync(archive.explain_decision(decision_id))

@@ -105,7 +105,11 @@ async def test_a_cancellation_reaches_the_run_that_has_the_request() -> None:
         client.ask("tools/call", {"name": "stateless", "_meta": ENVELOPE}, "s")
         client.ask("tools/call", {"name": "handshake"}, "h")
         await waiting.until(["stateless", "handshake"], waiting.begun)
-        for request_id, cancelled in (("s", ["stateless"]), ("h", ["stateless", "handshake"])):
+        for request_id, cancelled in (
+            (True, []),
+            ("s", ["stateless"]),
+            ("h", ["stateless", "handshake"]),
+        ):
             client.put(
                 {
                     "jsonrpc": "2.0",

@@ -98,7 +98,7 @@ BAD: list[tuple[type[arguments.Arguments], dict[str, Any], str]] = [
     (
         arguments.RecordUsageArguments,
         {**RECORD, "decision_id": "7"},
-        "decision_id: must be the decision_id of a route_task answer (got '7')",
+        "decision_id: must be the id of an earlier decision (got '7')",
     ),
     (arguments.ResetSessionArguments, {"reason": ["x"]}, "reason: must be text (got ['x'])"),
     (

@@ -14,8 +14,8 @@ from immunos_mcp.options import home_folder
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from immunos_mcp.answers.encoding import Json
     from immunos_mcp.assistants.configuration import Launch, Setup
-    from immunos_mcp.assistants.documents import Json
 
 TELEMETRY: dict[str, str] = {
     "CLAUDE_CODE_ENABLE_TELEMETRY": "1",

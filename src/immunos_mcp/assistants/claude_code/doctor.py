@@ -15,7 +15,7 @@ from immunos_mcp.assistants.findings import CLOCK_REMEDY, CLOCK_TOLERANCE, Findi
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from immunos_mcp.assistants.documents import Json
+    from immunos_mcp.answers.encoding import Json
     from immunos_mcp.assistants.findings import AssistantState, DoctorContext
     from immunos_mcp.assistants.transcripts import Transcript
 

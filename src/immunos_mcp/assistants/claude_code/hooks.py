@@ -9,7 +9,7 @@ from immunos_mcp.assistants import NAME
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from immunos_mcp.assistants.documents import Json
+    from immunos_mcp.answers.encoding import Json
 
 HOOK_TOOL = "claude_code_hook"
 """The tool that the hooks call; it is not listed, so it costs no context."""

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
     from anyio.abc import SocketStream
 
+    from immunos_mcp.answers.encoding import Json
     from immunos_mcp.options import Address
 
-Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 
 EVENT = "api_request"
 LOGS_PATH = b"/v1/logs"

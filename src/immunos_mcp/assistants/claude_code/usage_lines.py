@@ -15,7 +15,7 @@ from immunos_mcp.assistants.transcripts import Salvaged
 from immunos_mcp.domain import MAXIMUM_TOKENS, MeasuredUsage
 
 if TYPE_CHECKING:
-    from immunos_mcp.assistants.documents import Json
+    from immunos_mcp.answers.encoding import Json
     from immunos_mcp.assistants.json_objects import Outline
 
 SYNTHETIC_MODEL = "<synthetic>"
