@@ -197,6 +197,10 @@ class Usage(Struct, frozen=True):
     is_judged: bool = True
 
 
+CLAUDE_CODE = "claude-code"
+"""The assistant whose usage is Claude's own; the only one that earlier ledgers have usage of."""
+
+
 class MeasuredUsage(NamedTuple):
     """What one response cost, as the client that had it wrote down itself.
 
@@ -208,6 +212,14 @@ class MeasuredUsage(NamedTuple):
         model: the model that answered.
         folder: the project folder it belongs to, where that is known.
         request_id: the API request's id, where that is known.
+        assistant: the assistant that wrote it down, by its name in the registry.
+        conversation: the conversation it belongs to, by the assistant's own id, where that is known.
+        cache_1h_input_tokens: how many of the tokens written to the cache are kept for an hour, which
+            costs more; ``None``: not known.
+        speed: ``fast`` costs more than ``standard``; ``None``: not known, as with the two below.
+        service_tier: such as ``standard``, ``priority`` or ``batch``.
+        region: where the model ran, if that was asked for; empty: it was not.
+        web_searches: how many searches it made, which are paid by number; ``None``: not known.
     """
 
     message_id: str
@@ -219,6 +231,13 @@ class MeasuredUsage(NamedTuple):
     cache_read_input_tokens: int = 0
     folder: str | None = None
     request_id: str | None = None
+    assistant: str = CLAUDE_CODE
+    conversation: str | None = None
+    cache_1h_input_tokens: int | None = None
+    speed: str | None = None
+    service_tier: str | None = None
+    region: str | None = None
+    web_searches: int | None = None
 
     @property
     def counts(self) -> TokenCounts:
@@ -283,6 +302,7 @@ class TranscriptPosition(NamedTuple):
         tail_checksum: checksum of the last bytes that were read, which reveals a rewritten file.
         unread_lines: lines that should have carried usage and could not be read.
         left_out_before: responses before this moment were left out (UTC, ISO 8601); empty: none were.
+        context: what later lines need of earlier ones, in the form of the assistant's reader; or empty.
     """
 
     path: str
@@ -293,6 +313,7 @@ class TranscriptPosition(NamedTuple):
     tail_checksum: int
     unread_lines: int
     left_out_before: str = ""
+    context: str = ""
 
 
 class EngineState(StrEnum):

@@ -12,14 +12,14 @@ import time
 import zlib
 from datetime import UTC, datetime, timedelta
 from stat import S_ISREG
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from msgspec import Struct
 
 from immunos_mcp.domain import MeasuredUsage, TranscriptPosition
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from io import FileIO
     from pathlib import Path
 
@@ -58,21 +58,39 @@ class Salvaged(NamedTuple):
     is_whole: bool
 
 
+class LineReader(Protocol):
+    """Reads the marked lines of one transcript, in order."""
+
+    @property
+    def context(self) -> str:
+        """What a later reading of this transcript needs of the lines so far, as text; or empty."""
+        ...
+
+    def usage_of(self, line: bytes | bytearray, /) -> Sequence[MeasuredUsage]:
+        """Return the usage in a line, which may be none.
+
+        Raises:
+            ValueError: the line is not exactly as the assistant writes it; ``salvage`` takes it.
+        """
+        ...
+
+    def salvage(self, line: bytes | bytearray, /) -> Salvaged:
+        """Return the usage in a line that is damaged or unusual."""
+        ...
+
+
 class TranscriptFormat(Struct, frozen=True):
     """The format of an assistant's transcripts: JSON lines, some of which have usage.
 
     Attributes:
         client: the beginning of the name that the assistant gives itself as an MCP client.
         mark: bytes that every line with usage contains; other lines are skipped unparsed.
-        usage_of: returns the usage in a line, or ``None``; raises ``ValueError`` if the line is not
-            exactly as the assistant writes it.
-        salvage: returns the usage in such a line.
+        reader: returns a reader for the file at a path, with the context of an earlier reading of it.
     """
 
     client: str
     mark: bytes
-    usage_of: Callable[[bytes | bytearray], MeasuredUsage | None]
-    salvage: Callable[[bytes | bytearray], Salvaged]
+    reader: Callable[[str, str], LineReader]
 
 
 class Transcript(NamedTuple):
@@ -232,12 +250,13 @@ def read(
     Raises:
         OSError: the file cannot be read.
     """
-    usage_of = transcript_format.usage_of
     with open(transcript.path, "rb", buffering=0) as file:  # noqa: PTH123  # a thousand a call
         offset = _start(file, transcript, position)
-        unread_lines, left_out_before = 0, ""
+        unread_lines, left_out_before, context = 0, "", ""
         if position is not None and offset:
             unread_lines, left_out_before = position.unread_lines, position.left_out_before
+            context = position.context
+        reader = transcript_format.reader(transcript.path, context)
         usage: dict[str, MeasuredUsage] = {}
         lines = _Lines(file, offset, transcript_format.mark)
 
@@ -251,16 +270,15 @@ def read(
                 tail_checksum=_tail_checksum(file, lines.passed_bytes),
                 unread_lines=unread_lines + lines.too_long,
                 left_out_before=left_out_before,
+                context=reader.context,
             )
 
         for line in lines:
             try:
-                response = usage_of(line)
+                responses = reader.usage_of(line)
             except ValueError:
-                responses, is_whole = transcript_format.salvage(line)
+                responses, is_whole = reader.salvage(line)
                 unread_lines += not (is_whole or lines.is_unfinished)
-            else:
-                responses = () if response is None else (response,)
             for found in responses:
                 if since is not None and found.at < since:
                     left_out_before = max(left_out_before, since.astimezone(UTC).isoformat())

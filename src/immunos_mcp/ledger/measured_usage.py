@@ -128,7 +128,7 @@ def ingest(
     distribute(connection, additions, settings)
     connection.executemany(
         f"INSERT INTO immunos_mcp_transcript ({_POSITION_COLUMNS})"  # noqa: S608  # constants
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
         f" ON CONFLICT (path) DO UPDATE SET {_POSITION_UPDATES}",
         positions,
     )
@@ -227,7 +227,8 @@ def _add_measured(
     connection.executemany(
         "INSERT INTO immunos_mcp_measured_usage (message_id, measured_at, model, provider,"
         " input_tokens, output_tokens, cache_creation_input_tokens, cache_read_input_tokens,"
-        " folder, request_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " folder, request_id, assistant, conversation, cache_1h_input_tokens, speed, service_tier,"
+        " region, web_searches) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
             (usage[0], utc_text(usage.at), usage.model, providers[usage.model], *usage[3:])
             # Sorted by id, because ids are random and neighbours share a page.

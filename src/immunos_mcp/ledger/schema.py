@@ -337,7 +337,30 @@ _VERSION_4 = (
     """,
 )
 
-STEPS: tuple[tuple[str, ...], ...] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
+_VERSION_5 = (
+    # The assistant that wrote the response down, and its own id of the conversation; NULL: not known.
+    (
+        "ALTER TABLE immunos_mcp_measured_usage"
+        " ADD COLUMN assistant TEXT NOT NULL DEFAULT 'claude-code'"
+    ),
+    "ALTER TABLE immunos_mcp_measured_usage ADD COLUMN conversation TEXT",
+    # What the price depends on beside the model and the four counts; NULL: not known.
+    "ALTER TABLE immunos_mcp_measured_usage ADD COLUMN cache_1h_input_tokens INTEGER",
+    "ALTER TABLE immunos_mcp_measured_usage ADD COLUMN speed TEXT",
+    "ALTER TABLE immunos_mcp_measured_usage ADD COLUMN service_tier TEXT",
+    "ALTER TABLE immunos_mcp_measured_usage ADD COLUMN region TEXT",
+    "ALTER TABLE immunos_mcp_measured_usage ADD COLUMN web_searches INTEGER",
+    # What later lines need of earlier ones, in the form of the assistant's reader.
+    "ALTER TABLE immunos_mcp_transcript ADD COLUMN context TEXT NOT NULL DEFAULT ''",
+)
+
+STEPS: tuple[tuple[str, ...], ...] = (
+    _VERSION_1,
+    _VERSION_2,
+    _VERSION_3,
+    _VERSION_4,
+    _VERSION_5,
+)
 """The statements of each migration; number N (from 1) migrates version N - 1 to version N."""
 
 LATEST = len(STEPS)

@@ -212,7 +212,7 @@ def test_how_deep_a_line_may_be_nested_does_not_depend_on_who_reads_it(levels: i
         if depth:
             return read(depth - 1)
         try:
-            return (0 if usage_lines.usage_of(nested) is None else 1), True
+            return len(usage_lines.usage_of(nested)), True
         except ValueError:
             salvaged = usage_lines.salvage(nested)
             return len(salvaged.usage), salvaged.is_whole

@@ -44,6 +44,7 @@ FROZEN = (
     "44b4e6d5bd43b6ad06417ad12beef21396cd4f5faeb001e2a990cc047319a65a",
     "9db12348d9e56b15d453ad413263f72dc0ba90c27f2eccf069b67f9da933a628",
     "6625e7238cf9c6082e81a1ba36cfaae46a94fe47b435a0e1f8e83820386a6853",
+    "021196819ace21d88b3c7083023e7d39b34b8f222f7f55f1681a6497293b977e",
 )
 """SHA-256 of each step's statements. A step that has landed never changes: ledgers have it."""
 

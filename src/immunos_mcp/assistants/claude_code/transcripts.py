@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from immunos_mcp.assistants.claude_code.usage_lines import salvage, usage_of
+from immunos_mcp.assistants.claude_code.usage_lines import ClaudeCodeLines
 from immunos_mcp.assistants.follower import Follower
 from immunos_mcp.assistants.transcripts import TranscriptFolders, TranscriptFormat
 from immunos_mcp.options import NoHomeError, home_folder
@@ -17,9 +17,12 @@ if TYPE_CHECKING:
     from immunos_mcp.ledger.connections.sqlite import SqliteLedger
     from immunos_mcp.options import Options
 
-FORMAT = TranscriptFormat(
-    client="claude-code", mark=b'"usage":', usage_of=usage_of, salvage=salvage
-)
+
+def _reader(_path: str, _context: str) -> ClaudeCodeLines:
+    return ClaudeCodeLines()
+
+
+FORMAT = TranscriptFormat(client="claude-code", mark=b'"usage":', reader=_reader)
 
 
 def transcript_folders(

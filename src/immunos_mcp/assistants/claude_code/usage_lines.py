@@ -12,7 +12,7 @@ from msgspec.json import Decoder
 from immunos_mcp.assistants import json_objects
 from immunos_mcp.assistants.documents import member
 from immunos_mcp.assistants.transcripts import Salvaged
-from immunos_mcp.domain import MAXIMUM_TOKENS, MeasuredUsage
+from immunos_mcp.domain import CLAUDE_CODE, MAXIMUM_TOKENS, MeasuredUsage
 
 if TYPE_CHECKING:
     from immunos_mcp.answers.encoding import Json
@@ -27,11 +27,16 @@ UNKNOWN_MODEL = "claude-unknown"
 LONGEST_NAME = 200
 
 _Count = Annotated[int, Meta(ge=0, le=MAXIMUM_TOKENS)] | None
+_Label = Annotated[str, Meta(max_length=LONGEST_NAME)] | None
 
 
 class _CacheCreation(Struct):
     ephemeral_5m_input_tokens: _Count = None
     ephemeral_1h_input_tokens: _Count = None
+
+
+class _ServerToolUse(Struct):
+    web_search_requests: _Count = None
 
 
 class _Usage(Struct):
@@ -40,6 +45,10 @@ class _Usage(Struct):
     cache_creation_input_tokens: _Count = None
     cache_read_input_tokens: _Count = None
     cache_creation: _CacheCreation | None = None
+    server_tool_use: _ServerToolUse | None = None
+    speed: _Label = None
+    service_tier: _Label = None
+    inference_geo: _Label = None
 
 
 class _Message(Struct):
@@ -54,13 +63,14 @@ class _Line(Struct):
     message: _Message | None = None
     cwd: str | None = None
     requestId: str | None = None  # noqa: N815  # the transcript's name
+    sessionId: _Label = None  # noqa: N815  # likewise
 
 
 _decode = Decoder(_Line).decode
 
 
-def usage_of(line: bytes | bytearray) -> MeasuredUsage | None:
-    """Return the usage in a line; ``None``: it is a line of another kind.
+def usage_of(line: bytes | bytearray) -> tuple[MeasuredUsage, ...]:
+    """Return the usage in a line; nothing if it is a line of another kind.
 
     Only the needed fields are decoded; the conversation itself is skipped.
 
@@ -73,17 +83,17 @@ def usage_of(line: bytes | bytearray) -> MeasuredUsage | None:
         raise ValueError(str(error)) from None
     message = entry.message
     if entry.type != "assistant" or message is None:
-        return None
+        return ()
     usage = message.usage
     if usage is None or message.model == SYNTHETIC_MODEL:
-        return None
+        return ()
     if json_objects.levels(line) > json_objects.MOST_LEVELS:
         raise ValueError("nested too deeply")
     written = usage.cache_creation_input_tokens or 0
     split = usage.cache_creation
     if split is not None and not written:
         written = (split.ephemeral_5m_input_tokens or 0) + (split.ephemeral_1h_input_tokens or 0)
-    return MeasuredUsage(
+    response = MeasuredUsage(
         _name(message.id),
         _moment(entry.timestamp),
         _name(message.model),
@@ -93,7 +103,15 @@ def usage_of(line: bytes | bytearray) -> MeasuredUsage | None:
         usage.cache_read_input_tokens or 0,
         entry.cwd,
         entry.requestId,
+        CLAUDE_CODE,
+        entry.sessionId,
+        None if split is None else min(split.ephemeral_1h_input_tokens or 0, written),
+        usage.speed,
+        usage.service_tier,
+        usage.inference_geo,
+        None if usage.server_tool_use is None else usage.server_tool_use.web_search_requests,
     )
+    return (response,)
 
 
 def salvage(line: bytes | bytearray) -> Salvaged:
@@ -151,6 +169,13 @@ def _response(record: dict[str, Json]) -> MeasuredUsage | None:
         *counts,
         _text(record.get("cwd"), 2**15),
         request_id,
+        CLAUDE_CODE,
+        _text(record.get("sessionId")),
+        _hour_long(usage, counts[2]),
+        _text(usage.get("speed")),
+        _text(usage.get("service_tier")),
+        _text(usage.get("inference_geo")),
+        _known_count(member(usage, ("server_tool_use", "web_search_requests"))),
     )
 
 
@@ -160,6 +185,22 @@ def _cache_creation(usage: dict[str, Json]) -> int:
     parts = ("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")
     split = sum(_count(member(usage, ("cache_creation", part))) for part in parts)
     return written or _count(split)
+
+
+def _hour_long(usage: dict[str, Json], written: int) -> int | None:
+    """Return the tokens written to the cache for an hour; ``None``: that was not written down."""
+    if not isinstance(usage.get("cache_creation"), dict):
+        return None
+    hour_long = _known_count(member(usage, ("cache_creation", "ephemeral_1h_input_tokens")))
+    return min(hour_long or 0, written)
+
+
+def _known_count(value: Json) -> int | None:
+    """Return a count that only the price depends on; ``None``: it is missing or no count."""
+    try:
+        return None if value is None else _count(value)
+    except ValueError:
+        return None
 
 
 def _count(value: Json) -> int:
@@ -200,3 +241,11 @@ def _moment(text: str) -> datetime:
         return moment.astimezone(UTC)
     except OverflowError:
         raise ValueError("a timestamp is out of range") from None
+
+
+class ClaudeCodeLines:
+    """Reads the lines of one transcript; each says all that is needed."""
+
+    context = ""
+    usage_of = staticmethod(usage_of)
+    salvage = staticmethod(salvage)
