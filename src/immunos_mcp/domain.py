@@ -75,6 +75,14 @@ class Outcome(StrEnum):
     FAILURE = "failure"
 
 
+class Judge(StrEnum):
+    """Who says how a task turned out; a later one in this order overrules an earlier one."""
+
+    CHECK = "check"
+    ASSISTANT = "assistant"
+    USER = "user"
+
+
 class TokenCounts(Struct, frozen=True):
     """The four kinds of tokens of a response, under Anthropic's names."""
 
@@ -185,7 +193,8 @@ class Usage(Struct, frozen=True):
         decision_id: the routing decision the response belongs to.
         outcome: whether that task succeeded, when the record closes the decision.
         seconds: how long the model worked, where somebody measured it.
-        is_judged: whether somebody checked the work; a judged outcome replaces one that was not.
+        judge: who says that it succeeded; ``None``: nobody looked at the work, and any judge's outcome
+            replaces this one.
     """
 
     model: str
@@ -194,7 +203,7 @@ class Usage(Struct, frozen=True):
     decision_id: int | None = None
     outcome: Outcome | None = None
     seconds: float | None = None
-    is_judged: bool = True
+    judge: Judge | None = Judge.ASSISTANT
 
 
 CLAUDE_CODE = "claude-code"

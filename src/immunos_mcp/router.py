@@ -18,6 +18,7 @@ from immunos_mcp.domain import (
     Classification,
     Engine,
     EngineState,
+    Judge,
     Outcome,
     Switch,
     Task,
@@ -181,8 +182,11 @@ class Router:
         session: str | None = None,
         client: str = "",
         seconds: float | None = None,
+        judge: Judge = Judge.ASSISTANT,
     ) -> RecordAnswer:
         """Add a response's tokens to the session, and close the decision it belongs to.
+
+        ``judge`` is who says so.
 
         What a client whose transcripts are read (``client`` is its name) reports of Claude's tokens
         is stored but not counted: it is measured already.
@@ -200,6 +204,7 @@ class Router:
             outcome=outcome,
             request_id=request_id,
             seconds=seconds,
+            judge=judge,
         )
         await self.catch_up()
         recorded = await self._ledger.write(
@@ -308,13 +313,17 @@ class Router:
         return await self._ledger.read(effective_settings)
 
     async def record_outcome(
-        self, decision_id: int, outcome: str, seconds: float | None = None
+        self,
+        decision_id: int,
+        outcome: str,
+        seconds: float | None = None,
+        judge: Judge = Judge.USER,
     ) -> OutcomeAnswer:
         """Record whether a routed task succeeded, without reporting usage.
 
         Raises:
-            InvalidInputError: the decision does not exist, it has another outcome, or the seconds are
-                not from 0 to a day.
+            InvalidInputError: the decision does not exist, it has another outcome that the judge does not
+                overrule, or the seconds are not from 0 to a day.
         """
         known = inputs.member(Outcome, "outcome", outcome)
         closed = await self._ledger.write(
@@ -323,6 +332,7 @@ class Router:
             known,
             inputs.checked_seconds(seconds),
             self._clock(),
+            judge,
         )
         return OutcomeAnswer(decision_id, known, closed.task_type, closed.model)
 
@@ -365,10 +375,12 @@ class Router:
         outcome: Outcome | None,
         session: str | None = None,
         seconds: float | None = None,
+        judge: Judge | None = None,
     ) -> int:
         """Record the usage and outcome of a delegated task; return the session's tokens kept local.
 
-        The outcome only means that the model answered; one that is reported later replaces it.
+        Without a judge the outcome only means that the model answered: it teaches nothing, and one that
+        is reported later replaces it.
         """
         usage = Usage(
             model,
@@ -376,7 +388,7 @@ class Router:
             decision_id=decision_id,
             outcome=outcome,
             seconds=seconds,
-            is_judged=False,
+            judge=judge,
         )
         name = self._session_name(session)
         recorded = await self._ledger.write(record_usage, name, self._clock(), usage, DELEGATED)

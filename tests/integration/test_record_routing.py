@@ -18,6 +18,7 @@ from immunos_mcp.domain import (
     Consultation,
     Engine,
     EngineState,
+    Judge,
     LocalModel,
     Outcome,
     Reason,
@@ -217,21 +218,66 @@ def record_of(days: Days, model: str) -> list[tuple[Any, ...]]:
     )
 
 
+def test_an_answer_that_nobody_judged_teaches_nothing(days: Days) -> None:
+    for _ in range(10):
+        delegated(days, Outcome.SUCCESS)
+        delegated(days, Outcome.FAILURE)
+    assert record_of(days, CODER) == [(0, 0, 0.0, 0.0)]
+    assert wire.rows(days.file, "SELECT count(*) FROM immunos_mcp_outcome") == [(0,)]
+
+
 def test_a_judged_outcome_takes_the_place_of_one_that_nobody_judged(days: Days) -> None:
-    delegated(days, Outcome.SUCCESS)
     decision_id = delegated(days, Outcome.SUCCESS)
-    assert record_of(days, CODER) == [(2, 0, 2.0, 0.0)]
-    days.now += timedelta(days=180)
     # Claude had to do it again, since the local model's work was no good.
     run_sync(days.router.record_usage(CLAUDE, 1, 1, decision_id=decision_id, outcome="failure"))
-    assert record_of(days, CODER) == [(1, 1, 0.5, 1.0)]
+    assert record_of(days, CODER) == [(0, 1, 0.0, 1.0)]
     assert record_of(days, "claude") == [(0, 0, 0.0, 0.0)]
     with pytest.raises(InvalidInputError, match="closed as failure"):
-        run_sync(days.router.record_outcome(decision_id, "success"))
+        run_sync(days.router.record_outcome(decision_id, "success", judge=Judge.ASSISTANT))
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later"), [("check", "assistant"), ("check", "user"), ("assistant", "user")]
+)
+def test_a_judge_overrules_those_that_know_less(days: Days, earlier: str, later: str) -> None:
+    decision_id = delegated(days, Outcome.SUCCESS)
+
+    def judged(judge: str, outcome: str) -> None:
+        run_sync(days.router.record_outcome(decision_id, outcome, judge=Judge(judge)))
+
+    judged(earlier, "success")
+    days.now += timedelta(days=180)
+    judged(later, "failure")
+    assert record_of(days, CODER) == [(0, 1, 0.0, 1.0)]
+    with pytest.raises(InvalidInputError, match="closed as failure"):
+        judged(earlier, "success")
+    judged(earlier, "failure")
+    assert wire.rows(
+        days.file,
+        "SELECT outcome_source FROM immunos_mcp_decision WHERE decision_id = ?",
+        decision_id,
+    ) == [(later,)]
+
+
+def test_three_judges_one_after_the_other_leave_the_last_word_alone_in_the_record(
+    days: Days,
+) -> None:
+    decision_id = delegated(days, Outcome.SUCCESS)
+    for judge, outcome in (
+        (Judge.CHECK, "success"),
+        (Judge.ASSISTANT, "failure"),
+        (Judge.USER, "success"),
+    ):
+        run_sync(days.router.record_outcome(decision_id, outcome, judge=judge))
+    assert record_of(days, CODER) == [(1, 0, 1.0, 0.0)]
+    assert wire.rows(
+        days.file, "SELECT coalesce(outcome, 'decision') FROM immunos_mcp_outcome"
+    ) == [("success",), ("failure",), ("decision",)]
 
 
 def test_a_judgement_that_agrees_is_the_last_word(days: Days) -> None:
     decision_id = delegated(days, Outcome.SUCCESS)
+    assert record_of(days, CODER) == [(0, 0, 0.0, 0.0)]
     run_sync(days.router.record_outcome(decision_id, "success"))
     assert record_of(days, CODER) == [(1, 0, 1.0, 0.0)]
     with pytest.raises(InvalidInputError, match="closed as success"):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from immunos_mcp.domain import (
     Engine,
     EngineState,
+    Judge,
     LocalModel,
     Outcome,
     PlanUsage,
@@ -48,7 +49,7 @@ class Report:
     outcome: str
     model: str | None
     tokens: int
-    is_judged: bool = True
+    judge: Judge | None = Judge.ASSISTANT
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,7 @@ reports = st.builds(
     st.sampled_from(("success", "failure", "failure")),
     st.none() | st.none() | st.sampled_from((CLAUDE, CODER, SMALL)),
     st.integers(0, 20_000),
-    st.booleans(),
+    st.none() | st.sampled_from(Judge),
 )
 changes = st.builds(
     Change,
@@ -235,7 +236,7 @@ class Past:
 
     def _report(self, step: Report, router: Router) -> None:
         for decision_id in self.decision_ids[-1 - step.back :][:1]:
-            if not step.is_judged:
+            if step.judge is None:
                 run_sync(
                     router.record_delegated(
                         step.model or CODER,
@@ -245,10 +246,15 @@ class Past:
                     )
                 )
             elif step.model is None:
-                run_sync(router.record_outcome(decision_id, step.outcome))
+                run_sync(router.record_outcome(decision_id, step.outcome, judge=step.judge))
             else:
                 run_sync(
                     router.record_usage(
-                        step.model, step.tokens, 0, decision_id=decision_id, outcome=step.outcome
+                        step.model,
+                        step.tokens,
+                        0,
+                        decision_id=decision_id,
+                        outcome=step.outcome,
+                        judge=step.judge,
                     )
                 )

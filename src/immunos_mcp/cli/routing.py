@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from immunos_mcp.cli import terminal
 from immunos_mcp.cli.command import Command
 from immunos_mcp.cli.console import Answered, on_archive, on_ledger, seconds, whole_number
-from immunos_mcp.domain import Classification, Outcome
+from immunos_mcp.domain import Classification, Judge, Outcome
 from immunos_mcp.server import text
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ async def _record(router: Router, given: Namespace) -> Answered:
         outcome=given.outcome,
         request_id=given.request_id,
         seconds=given.seconds,
+        judge=Judge.USER,
     )
     return Answered(answer, text.recorded(answer))
 

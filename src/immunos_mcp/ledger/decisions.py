@@ -15,6 +15,7 @@ from immunos_mcp.domain import (
     Classification,
     Consultation,
     Decision,
+    Judge,
     Outcome,
     Provider,
     Task,
@@ -126,19 +127,23 @@ def close_decision(
     outcome: Outcome,
     seconds: float | None,
     now: datetime,
+    judge: Judge,
 ) -> ClosedDecision:
     """Record the outcome of a decision.
 
     Raises:
-        InvalidInputError: the decision is unknown or closed with another outcome.
+        InvalidInputError: the decision is unknown, or closed with another outcome that the judge does
+            not overrule.
     """
     decided = find_decided(connection, decision_id)
-    close_as(connection, decided, decided.model, outcome, now, is_judged=True)
+    close_as(connection, decided, decided.model, outcome, now, judge)
     key = record_key(decided.model, effective_settings(connection))
     if decided.outcome is None and seconds:
         records.add_work(connection, decided.task_type, key, 0, seconds)
     (other,) = connection.execute(
-        "SELECT model FROM immunos_mcp_outcome WHERE decision_id = ?", (decision_id,)
+        "SELECT model FROM immunos_mcp_outcome WHERE decision_id = ?"
+        " ORDER BY outcome_id DESC LIMIT 1",
+        (decision_id,),
     ).fetchone()
     return ClosedDecision(decided.task_type, decided.model if other in {None, key} else other)
 
@@ -223,6 +228,7 @@ class Decided(Struct, frozen=True):
     outcome: str | None
     closed_at: str | None
     is_provisional: int | None
+    outcome_source: str | None
 
 
 def find_decided(connection: Connection, decision_id: int) -> Decided:
@@ -232,7 +238,8 @@ def find_decided(connection: Connection, decision_id: int) -> Decided:
         InvalidInputError: it does not exist or was pruned.
     """
     row = connection.execute(
-        "SELECT decision_id, task_type, model, outcome, closed_at, is_provisional"
+        "SELECT decision_id, task_type, model, outcome, closed_at, is_provisional,"
+        " outcome_source"
         " FROM immunos_mcp_decision"
         " WHERE decision_id = ?",
         (decision_id,),
@@ -261,38 +268,37 @@ def close_as(
     model: str,
     outcome: Outcome,
     now: datetime,
-    *,
-    is_judged: bool,
+    judge: Judge | None,
 ) -> None:
-    """Close a decision if it is open, and add its outcome to the record of the model that did the task.
+    """Close a decision, and teach its outcome to the record of the model that did the task.
 
-    A judged outcome replaces a provisional one.
+    An outcome that nobody judged (``None``) teaches nothing, and gives way to any that is judged. A
+    judge who overrules an earlier one replaces its outcome.
+
+    Raises:
+        InvalidInputError: the decision is closed with another outcome that stands.
     """
-    is_closed = decided.outcome is not None
-    may_change = bool(decided.is_provisional) and is_judged
-    if is_closed and decided.outcome != outcome and not may_change:
+    if decided.outcome not in {None, outcome} and not _overrules(judge, decided):
         message = f"outcome: decision {decided.decision_id} is already closed as {decided.outcome}"
         raise InvalidInputError(Problem("outcome", outcome.value, message=message))
-    if is_closed and decided.outcome == outcome:
-        if may_change:
-            connection.execute(
-                "UPDATE immunos_mcp_decision SET is_provisional = NULL WHERE decision_id = ?",
-                (decided.decision_id,),
-            )
+    if judge is None:
+        if decided.outcome is None:
+            _close(connection, decided, outcome, utc_text(now), None)
+        return
+    is_taught = decided.outcome is not None and _is_taught(connection, decided)
+    if decided.outcome == outcome and (is_taught or not decided.is_provisional):
+        if _overrules(judge, decided):
+            _close(connection, decided, outcome, decided.closed_at, judge)
         return
     settings, canonical = settings_in_force(connection)
     own = record_key(decided.model, settings)
-    key = record_key(model, settings)
+    # A judgement of closed work is of the original work, even if another model redid it.
+    key = record_key(model, settings) if decided.outcome is None else own
     corrected_at = None
-    if is_closed:
-        # The judgement is of the original work, even if another model redid it.
+    if is_taught:
         key = _correct(connection, decided) or own
         corrected_at = decided.closed_at
-    connection.execute(
-        "UPDATE immunos_mcp_decision SET outcome = ?, closed_at = ?, is_provisional = ?"
-        " WHERE decision_id = ?",
-        (outcome, utc_text(now), None if is_judged else 1, decided.decision_id),
-    )
+    _close(connection, decided, outcome, utc_text(now), judge)
     connection.execute(
         "INSERT INTO immunos_mcp_outcome"
         " (decision_id, after_decision_id, policy_id, model, corrected_at)"
@@ -315,11 +321,43 @@ def close_as(
     )
 
 
+def _overrules(judge: Judge | None, decided: Decided) -> bool:
+    """Return whether a judge's outcome replaces the one that a closed decision has."""
+    if judge is None or decided.is_provisional:
+        return judge is not None
+    judges = list(Judge)
+    # Outcomes from before judges were stored came from assistants, as a rule.
+    earlier = decided.outcome_source or Judge.ASSISTANT
+    return judges.index(judge) > judges.index(Judge(earlier))
+
+
+def _close(
+    connection: Connection,
+    decided: Decided,
+    outcome: Outcome,
+    closed_at: str | None,
+    judge: Judge | None,
+) -> None:
+    connection.execute(
+        "UPDATE immunos_mcp_decision SET outcome = ?, closed_at = ?, is_provisional = ?,"
+        " outcome_source = ? WHERE decision_id = ?",
+        (outcome, closed_at, 1 if judge is None else None, judge, decided.decision_id),
+    )
+
+
+def _is_taught(connection: Connection, decided: Decided) -> bool:
+    """Return whether the decision's outcome is in a record; earlier ones that nobody judged are."""
+    found = connection.execute(
+        "SELECT 1 FROM immunos_mcp_outcome WHERE decision_id = ?", (decided.decision_id,)
+    ).fetchone()
+    return found is not None
+
+
 def _correct(connection: Connection, decided: Decided) -> str | None:
     """Store the previous outcome in the log; return the model whose record had it."""
     row = connection.execute(
-        "UPDATE immunos_mcp_outcome SET outcome = ?, known_at = ? WHERE decision_id = ?"
-        " RETURNING model",
+        "UPDATE immunos_mcp_outcome SET outcome = ?, known_at = ?"
+        " WHERE decision_id = ? AND outcome IS NULL RETURNING model",
         (decided.outcome, decided.closed_at, decided.decision_id),
     ).fetchone()
     return None if row is None else row[0]

@@ -137,6 +137,7 @@ _TABLES = {
             "outcome",
             "closed_at",
             "is_provisional",
+            "outcome_source",
         ),
         "decision_id",
         "decided_at >= :since",

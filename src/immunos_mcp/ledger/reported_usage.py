@@ -125,7 +125,7 @@ def _attribute(connection: Connection, usage: Usage, now: datetime) -> None:
     decided = find_decided(connection, usage.decision_id)
     if usage.outcome is not None:
         # The outcome belongs to the model that did the task, even if the decision chose another.
-        close_as(connection, decided, usage.model, usage.outcome, now, is_judged=usage.is_judged)
+        close_as(connection, decided, usage.model, usage.outcome, now, usage.judge)
     key = record_key(usage.model, effective_settings(connection))
     seconds = usage.seconds or 0.0
     records.add_work(connection, decided.task_type, key, usage.counts.total, seconds)

@@ -354,12 +354,18 @@ _VERSION_5 = (
     "ALTER TABLE immunos_mcp_transcript ADD COLUMN context TEXT NOT NULL DEFAULT ''",
 )
 
+_VERSION_6 = (
+    # Who says how the task turned out: check, assistant, user; NULL: nobody, or it was not asked yet.
+    "ALTER TABLE immunos_mcp_decision ADD COLUMN outcome_source TEXT",
+)
+
 STEPS: tuple[tuple[str, ...], ...] = (
     _VERSION_1,
     _VERSION_2,
     _VERSION_3,
     _VERSION_4,
     _VERSION_5,
+    _VERSION_6,
 )
 """The statements of each migration; number N (from 1) migrates version N - 1 to version N."""
 

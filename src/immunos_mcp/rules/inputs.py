@@ -12,6 +12,8 @@ from immunos_mcp.rules import names
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from immunos_mcp.domain import Judge
+
 LARGEST_ID = 2**63 - 1
 MOST_SECONDS = 86_400
 MOST_DAYS = 36_500
@@ -75,6 +77,7 @@ def reported_usage(
     outcome: str | None,
     request_id: str | None,
     seconds: float | None,
+    judge: Judge,
 ) -> Usage:
     """Return the usage that a client reports for a response.
 
@@ -85,6 +88,7 @@ def reported_usage(
         outcome: whether that task succeeded.
         request_id: the client's own name of the response.
         seconds: how long the work took.
+        judge: who says so.
     """
     if decision_id is None:
         for field, given in (("outcome", outcome), ("seconds", seconds)):
@@ -100,4 +104,5 @@ def reported_usage(
         decision_id=decision_id,
         outcome=None if outcome is None else member(Outcome, "outcome", outcome),
         seconds=checked_seconds(seconds),
+        judge=judge,
     )

@@ -45,6 +45,7 @@ FROZEN = (
     "9db12348d9e56b15d453ad413263f72dc0ba90c27f2eccf069b67f9da933a628",
     "6625e7238cf9c6082e81a1ba36cfaae46a94fe47b435a0e1f8e83820386a6853",
     "021196819ace21d88b3c7083023e7d39b34b8f222f7f55f1681a6497293b977e",
+    "a889a4e12756b0f1bd8a70c9bcc7466ab2910a48e94aae76d904db1e62f51dcc",
 )
 """SHA-256 of each step's statements. A step that has landed never changes: ledgers have it."""
 
@@ -446,7 +447,7 @@ def test_a_ledger_holds_what_it_was_given_in_the_columns_that_say_so(file: Path)
         (
             1, 1, 1, moment, "debug", "routine", 5, 0, "qwen2.5-coder:7b", "ollama",
             "task_optimized", "normal", None, None, None, None, None, None,
-            None, None, None, None, 0, 0, 0, 0,
+            None, None, None, None, 0, 0, 0, 0, None,
         )
     ]  # fmt: skip
     assert wire.rows(file, "SELECT * FROM immunos_mcp_usage") == [

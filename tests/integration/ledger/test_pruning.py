@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from pasts import CLAUDE, START, Past
 
 from immunos_mcp.archive import Archive
-from immunos_mcp.domain import MeasuredUsage, RequestUsage, TokenCounts, WarningLevel
+from immunos_mcp.domain import Judge, MeasuredUsage, RequestUsage, TokenCounts, WarningLevel
 from immunos_mcp.errors import InvalidInputError
 from immunos_mcp.ledger import history
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
@@ -146,7 +146,7 @@ def test_an_old_decision_whose_outcome_came_late_stays_for_the_replay(tmp_path: 
 def test_a_pruning_that_keeps_more_than_an_earlier_one_changes_nothing(tmp_path: Path) -> None:
     past = Past(tmp_path / "ledger.db")
     # The usage is young, and so its old decision stays.
-    young_usage = pasts.Report(0, "failure", None, 0, is_judged=False)
+    young_usage = pasts.Report(0, "failure", None, 0, judge=None)
     past.live(
         [*[pasts.Streak("debug", "failure", 1)] * 2, pasts.Route("debug", "routine", None, "work")]
     )
@@ -236,7 +236,7 @@ def test_a_decision_that_stays_keeps_its_usage(tmp_path: Path) -> None:
         [
             pasts.Streak("debug", "failure", 3),
             pasts.Route("debug", "routine", None, "default"),
-            pasts.Report(0, "success", CLAUDE, 7_000, is_judged=True),
+            pasts.Report(0, "success", CLAUDE, 7_000, judge=Judge.ASSISTANT),
             pasts.Wait(86_400 * 20.0),
         ]
     )
@@ -253,7 +253,7 @@ def test_a_decision_that_stays_keeps_its_usage(tmp_path: Path) -> None:
 
 def test_what_was_pruned_or_lost_what_it_was_made_from_is_not_explained(tmp_path: Path) -> None:
     past = Past(tmp_path / "ledger.db")
-    young_usage = pasts.Report(0, "failure", None, 0, is_judged=False)
+    young_usage = pasts.Report(0, "failure", None, 0, judge=None)
     route = pasts.Route("debug", "routine", None, "default")
     past.live([*[pasts.Streak("debug", "failure", 1)] * 3, route, pasts.Wait(86_400 * 20.0)])
     past.live([young_usage, route])

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from immunos_mcp.domain import (
     Classification,
     Decision,
+    Judge,
     Outcome,
     Provider,
     Reason,
@@ -52,7 +53,7 @@ class Records:
         return run_sync(self.ledger.write(decide, "default", now, TASK, rule))
 
     def close(self, decision_id: int, outcome: Outcome) -> None:
-        run_sync(self.ledger.write(close_decision, decision_id, outcome, None, NOW))
+        run_sync(self.ledger.write(close_decision, decision_id, outcome, None, NOW, Judge.USER))
 
     def known(self) -> list[tuple[float, float]]:
         """Return what each decision saw of the model's successes and failures at the task type."""
@@ -88,13 +89,13 @@ CLOSE = """
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from immunos_mcp.domain import Outcome
+from immunos_mcp.domain import Judge, Outcome
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
 from immunos_mcp.ledger.decisions import close_decision
 
 with InlineSqliteLedger(Path(sys.argv[1])) as ledger:
     now = datetime(2026, 3, 1, 12, tzinfo=UTC)
-    run_sync(ledger.write(close_decision, int(sys.argv[2]), Outcome.FAILURE, None, now))
+    run_sync(ledger.write(close_decision, int(sys.argv[2]), Outcome.FAILURE, None, now, Judge.USER))
 """
 
 
