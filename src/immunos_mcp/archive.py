@@ -101,6 +101,7 @@ class Archive:
             model=decision.model,
             reason=decision.reason,
             explanation=explain(*past),
+            given_task_type=logged.task.given_task_type,
         )
 
     async def replay(

@@ -41,6 +41,7 @@ class Reason(StrEnum):
     TOKEN_BUDGET_WARNING = "token_budget_warning"
     PLAN_LIMIT_WARNING = "plan_limit_warning"
     TASK_CRITICAL = "task_critical"
+    TASK_RESERVED = "task_reserved"
     TASK_OPTIMIZED = "task_optimized"
     DEFAULT_COMPLEX = "default_complex"
 
@@ -138,11 +139,13 @@ class Task(Struct, frozen=True):
         task_type: normalised to lower snake case.
         classification: how much it asks of the model.
         estimated_tokens: budget tokens it would cost on Claude, where somebody knows.
+        given_task_type: the word that was given, where that means another task type.
     """
 
     task_type: str
     classification: Classification
     estimated_tokens: int | None = None
+    given_task_type: str | None = None
 
 
 class Pace(Struct, frozen=True):

@@ -151,7 +151,7 @@ class Router:
         # Read here: a rule runs in the ledger's thread.
         engine = None if self._engine is None else self._engine()
 
-        def rule(snapshot: SessionSnapshot) -> Decision:
+        def rule(snapshot: SessionSnapshot, task: Task) -> Decision:
             settings = snapshot.settings
             circumstances = Circumstances(
                 policy.budget_tokens(snapshot.session.claude, settings),

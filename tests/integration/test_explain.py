@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -135,3 +136,19 @@ def test_an_explanation_is_one_line_of_text() -> None:
     line = text.explained(told)
     assert "\n" not in line
     assert "task_optimized yes (code_review is mapped to qwen2.5-coder:7b)" in line
+
+
+def test_a_word_that_means_a_task_type_is_shown_beside_it(tmp_path: Path) -> None:
+    wire.run(tmp_path, "config", "set", "task_synonyms=on")
+    told = wire.run(
+        tmp_path, "route", "--task-type", "Bug Fix", "--classification", "routine", "--json"
+    )
+    answer = json.loads(told.stdout)
+    assert (answer["task_type"], answer["reason"]) == ("debug", "task_optimized")
+    shown = wire.run(tmp_path, "explain", str(answer["decision_id"])).stdout
+    assert "routine debug (bug_fix) -> " in shown
+    assert "debug (bug_fix)" in wire.run(tmp_path, "history").stdout
+    plain = wire.run(
+        tmp_path, "route", "--task-type", "debug", "--classification", "routine", "--json"
+    )
+    assert "task_type" not in json.loads(plain.stdout)

@@ -31,6 +31,8 @@ CONFIG: wire.JsonObject = {
     "task_mappings": dict(DEFAULT_TASK_MAPPINGS),
 }
 ADVANCED: wire.JsonObject = {
+    "claude_classifications": "critical",
+    "task_synonyms": "off",
     "remote_engine": "off",
     "record_gain": 0.3,
     "record_half_life_days": 180.0,

@@ -55,11 +55,12 @@ class RouteAnswer(Decision, frozen=True):
     Every field costs its reader tokens, so ``projected_level`` is there only where the task would
     bring the session to another level than it is at, and ``plan_used_percent`` only where the
     subscription's limit decided. ``available`` is absent where nothing is known of the model, and
-    ``table_model`` always.
+    ``table_model`` always. ``task_type`` is there only where the given word means another one.
     """
 
     decision_id: int  # pyright: ignore[reportGeneralTypeIssues]  # whatever is answered has one
     table_model: None = None
+    task_type: str | None = None
     explanation: Explanation | None = None
 
 
@@ -73,7 +74,8 @@ def answered(logged: LoggedDecision, explanation: Explanation | None = None) -> 
         fields["projected_level"] = None
     if decision.reason not in PLAN_REASONS:
         fields["plan_used_percent"] = None
-    return RouteAnswer(**fields, explanation=explanation)
+    task_type = None if logged.task.given_task_type is None else logged.task.task_type
+    return RouteAnswer(**fields, task_type=task_type, explanation=explanation)
 
 
 class RoutedTask(Struct, frozen=True):
@@ -94,3 +96,4 @@ class ExplainAnswer(Struct, frozen=True):
     model: str
     reason: Reason
     explanation: Explanation
+    given_task_type: str | None = None

@@ -110,14 +110,21 @@ def _reason(decision: Decision, task: Task, settings: Settings) -> str:
     match decision.reason:
         case Reason.TASK_CRITICAL:
             return "critical tasks stay with Claude"
+        case Reason.TASK_RESERVED:
+            return f"{task.classification} tasks stay with Claude (claude_classifications)"
         case Reason.TASK_OPTIMIZED:
-            return f"{task.task_type} is mapped to {_mapped(decision)}"
+            return f"{_both_words(task)} is mapped to {_mapped(decision)}"
         case Reason.DEFAULT_COMPLEX:
-            return f"{task.task_type} is not mapped to a local model"
+            return f"{_both_words(task)} is not mapped to a local model"
         case Reason.TOKEN_BUDGET_EXCEEDED | Reason.TOKEN_BUDGET_WARNING:
             return _budget_reason(decision, settings)
         case Reason.PLAN_LIMIT_EXCEEDED | Reason.PLAN_LIMIT_WARNING:
             return _plan_reason(decision, settings)
+
+
+def _both_words(task: Task | ExplainAnswer) -> str:
+    given = task.given_task_type
+    return task.task_type if given is None else f"{task.task_type} ({given})"
 
 
 def _budget_reason(decision: Decision, settings: Settings) -> str:
@@ -191,7 +198,7 @@ def explanation(answer: ExplainAnswer) -> str:
     lines = [
         (
             f"Decision {answer.decision_id} ({answer.session}, {second(answer.decided_at)} UTC): "
-            f"{answer.classification} {answer.task_type} -> {answer.model} ({answer.reason})"
+            f"{answer.classification} {_both_words(answer)} -> {answer.model} ({answer.reason})"
         ),
         *(f"{'yes' if row.applies else 'no':<4} {row.reason:<22} {row.why}" for row in found.rows),
         *(f"then {step}" for step in found.steps),
@@ -310,7 +317,7 @@ def decisions(logged: Sequence[LoggedDecision]) -> str:
                 str(entry.decision_id),
                 second(entry.decided_at),
                 entry.session,
-                entry.task.task_type,
+                _both_words(entry.task),
                 entry.task.classification,
                 entry.decision.model,
                 entry.decision.reason,

@@ -29,6 +29,7 @@ from immunos_mcp.ledger.stored_settings import effective_settings, policy_id, se
 from immunos_mcp.ledger.totals import by_kind
 from immunos_mcp.rules.circumstances import SessionSnapshot
 from immunos_mcp.rules.models import record_key
+from immunos_mcp.rules.task_types import as_meant
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,6 +49,7 @@ _INSERT_COLUMNS = (
     "task_type",
     "classification",
     "estimated_tokens",
+    "given_task_type",
     "engine_id",
     "claude_input_tokens",
     "claude_output_tokens",
@@ -60,8 +62,8 @@ _INSERT = (
     f" VALUES ({', '.join('?' * len(_INSERT_COLUMNS))})"
 )
 _LOGGED_COLUMNS = (
-    "decision_id, session.name, decided_at, task_type, classification, estimated_tokens, outcome, "
-    + ", ".join(DECISION_COLUMNS)
+    "decision_id, session.name, decided_at, task_type, classification, estimated_tokens, "
+    "given_task_type, outcome, " + ", ".join(DECISION_COLUMNS)
 )
 
 
@@ -70,16 +72,18 @@ def decide(
     name: str,
     now: datetime,
     task: Task,
-    rule: Callable[[SessionSnapshot], Decision],
+    rule: Callable[[SessionSnapshot, Task], Decision],
     engine: str | None = None,
 ) -> LoggedDecision:
     """Apply a pure rule to a task and the current session, and log the decision with its inputs.
 
+    The rule gets the task with the task type that its word means under the current settings.
     ``engine`` is the engine that the rule uses, encoded by ``engines.engine_text``.
     """
     # At the stored precision, so that a replay decides with the same time.
     now = as_stored(now)
     settings, canonical = settings_in_force(connection)
+    task = as_meant(task, settings)
     session = opened_session(connection, name, now, settings)
     uses_plan = settings.plan_warning_percent or settings.plan_auto_switch_percent
     plan = plan_usage(connection, now) if uses_plan else ()
@@ -87,7 +91,7 @@ def decide(
         settings.track_record is not Consultation.OFF and task.task_type in settings.task_mappings
     )
     record = records.task_record(connection, task.task_type, now) if uses_record else None
-    decision = rule(SessionSnapshot(settings, session, plan, record=record))
+    decision = rule(SessionSnapshot(settings, session, plan, record=record), task)
     decision_id = connection.execute(
         _INSERT,
         (
@@ -97,6 +101,7 @@ def decide(
             task.task_type,
             task.classification,
             task.estimated_tokens,
+            task.given_task_type,
             None if engine is None else engines.engine_id(connection, engine),
             *by_kind(session.claude),
             *(getattr(decision, column) for column in DECISION_COLUMNS),
@@ -196,13 +201,13 @@ def newest_decisions(
             decision_id,
             session,
             datetime.fromisoformat(decided_at),
-            Task(task_type, Classification(classification), estimated_tokens),
+            Task(task_type, Classification(classification), estimated_tokens, given_task_type),
             convert(dict(zip(DECISION_COLUMNS, decided, strict=True)), Decision, strict=False),
             None if outcome is None else Outcome(outcome),
         )
         for (
-            decision_id, session, decided_at, task_type, classification, estimated_tokens, outcome,
-            *decided,
+            decision_id, session, decided_at, task_type, classification, estimated_tokens,
+            given_task_type, outcome, *decided,
         ) in rows
     )  # fmt: skip
 

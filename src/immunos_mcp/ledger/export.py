@@ -138,6 +138,7 @@ _TABLES = {
             "closed_at",
             "is_provisional",
             "outcome_source",
+            "given_task_type",
         ),
         "decision_id",
         "decided_at >= :since",

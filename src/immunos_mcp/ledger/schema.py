@@ -359,6 +359,11 @@ _VERSION_6 = (
     "ALTER TABLE immunos_mcp_decision ADD COLUMN outcome_source TEXT",
 )
 
+_VERSION_7 = (
+    # The word that was given, where it means another task type; NULL: the task type was.
+    "ALTER TABLE immunos_mcp_decision ADD COLUMN given_task_type TEXT",
+)
+
 STEPS: tuple[tuple[str, ...], ...] = (
     _VERSION_1,
     _VERSION_2,
@@ -366,6 +371,7 @@ STEPS: tuple[tuple[str, ...], ...] = (
     _VERSION_4,
     _VERSION_5,
     _VERSION_6,
+    _VERSION_7,
 )
 """The statements of each migration; number N (from 1) migrates version N - 1 to version N."""
 

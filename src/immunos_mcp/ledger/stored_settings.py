@@ -23,6 +23,7 @@ from immunos_mcp.rules.setting_changes import (
     to_text,
 )
 from immunos_mcp.rules.settings import MAPPINGS, ROWS, values
+from immunos_mcp.rules.task_types import meant_mappings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -105,7 +106,7 @@ def _changed(
     wanted = {full_name(name): value for name, value in changes.items()}
     usable = {name: text for name, text in stored.items() if name == MAPPINGS or name not in wanted}
     before = from_stored(usable if _is_broken(stored) else stored)
-    applied = apply(before, changes)
+    applied = apply(before, meant_mappings(changes, before))
     applied_values = values(applied)
     updated = dict(stored)
     for name in wanted:

@@ -168,6 +168,10 @@ def _classed(case: Case) -> str:
     return f"the task is {case.task.classification}"
 
 
+def _is_reserved(classification: Classification, settings: Settings) -> bool:
+    return classification in settings.claude_classifications.split(",")
+
+
 def _mapped(case: Case) -> str:
     models = mapped_models(case.task.task_type, case.settings)
     return f"{case.task.task_type} is mapped to {', '.join(models) or 'nothing'}"
@@ -207,6 +211,12 @@ ROWS: tuple[Row, ...] = (
         lambda case: case.task.classification is Classification.CRITICAL,
         _claude,
         _classed,
+    ),
+    Row(
+        Reason.TASK_RESERVED,
+        lambda case: _is_reserved(case.task.classification, case.settings),
+        _claude,
+        lambda case: f"{_classed(case)}, {case.settings.claude_classifications} stays with Claude",
     ),
     Row(
         Reason.TASK_OPTIMIZED,

@@ -137,6 +137,78 @@ class ModelName(Struct, frozen=True):
         return text
 
 
+class Words(Struct, frozen=True):
+    """Some of a few words, with commas between them.
+
+    Attributes:
+        always: the word that is always among them.
+    """
+
+    choices: type[StrEnum]
+    always: StrEnum
+
+    @property
+    def expected(self) -> str:
+        """What is accepted, as the end of "must be ..."."""
+        others = any_of([word for word in self.choices if word is not self.always])
+        return f"{self.always}, alone or with {others}, separated by commas"
+
+    def check(self, name: str, value: object) -> str:
+        """Return the words in the order of the choices, each once."""
+        if isinstance(value, str):
+            given = {word.strip() for word in value.split(",")}
+            if self.always in given and given <= set(self.choices):
+                return ",".join(word for word in self.choices if word in given)
+        raise InvalidInputError(Problem(name, value, self.expected))
+
+    def parse(self, text: str) -> str:
+        """Return the text as it is."""
+        return text
+
+
+class TaskSynonyms(Struct, frozen=True):
+    """Whether words mean other task types: the known synonyms, one's own, or none.
+
+    Attributes:
+        most: synonyms of one's own.
+    """
+
+    most: int
+
+    @property
+    def expected(self) -> str:
+        """What is accepted, as the end of "must be ..."."""
+        return (
+            f"off, on, or up to {self.most} entries such as perf_tuning=analysis, with or without on,"
+            " separated by commas"
+        )
+
+    def check(self, name: str, value: object) -> str:
+        """Return the entries normalised, each word once."""
+        if not isinstance(value, str):
+            raise InvalidInputError(Problem(name, value, self.expected))
+        if value.strip() == "off":
+            return "off"
+        own: dict[str, str] = {}
+        is_on = False
+        for entry in value.split(","):
+            word, separator, task_type = entry.partition("=")
+            if separator:
+                own[normalise_task_type(word, name)] = normalise_task_type(task_type, name)
+            elif word.strip() == "on":
+                is_on = True
+            else:
+                raise InvalidInputError(Problem(name, value, self.expected))
+        if len(own) > self.most:
+            raise InvalidInputError(Problem(name, value, self.expected))
+        entries = [f"{word}={task_type}" for word, task_type in sorted(own.items())]
+        return ",".join(["on", *entries] if is_on else entries)
+
+    def parse(self, text: str) -> str:
+        """Return the text as it is."""
+        return text
+
+
 class TaskMappings(Struct, frozen=True):
     """Models by task type; a change merges into them, and ``None`` removes an entry.
 
@@ -216,7 +288,7 @@ def _check_models(model: object, field: str) -> str | None:
     return ",".join(check_model_name(str(each).strip(), field) for each in models)
 
 
-Kind: TypeAlias = WholeNumber | Number | Choice | ModelName | TaskMappings
+Kind: TypeAlias = WholeNumber | Number | Choice | Words | ModelName | TaskMappings | TaskSynonyms
 """What the values of a setting have in common.
 
 Each kind describes what is ``expected``; its ``check`` raises ``InvalidInputError``, under the name it

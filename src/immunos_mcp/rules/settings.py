@@ -10,7 +10,7 @@ from typing import Annotated, cast, get_args
 
 from msgspec import Struct
 
-from immunos_mcp.domain import MAXIMUM_TOKENS, Consultation, Switch
+from immunos_mcp.domain import MAXIMUM_TOKENS, Classification, Consultation, Switch
 from immunos_mcp.rules.setting_kinds import (
     Choice,
     Kind,
@@ -18,7 +18,9 @@ from immunos_mcp.rules.setting_kinds import (
     Number,
     SettingValue,
     TaskMappings,
+    TaskSynonyms,
     WholeNumber,
+    Words,
 )
 
 DEFAULT_TASK_MAPPINGS: Mapping[str, str] = MappingProxyType(
@@ -124,6 +126,22 @@ class Settings(Struct, frozen=True, kw_only=True):
     plan_auto_switch_percent: Annotated[
         int, Row(_PERCENT, "use of the subscription's own limit from which every task stays local")
     ] = 0
+    claude_classifications: Annotated[
+        str,
+        Row(
+            Words(Classification, always=Classification.CRITICAL),
+            "which classifications stay with Claude below the thresholds, such as `critical,creative`",
+            is_advanced=True,
+        ),
+    ] = Classification.CRITICAL.value
+    task_synonyms: Annotated[
+        str,
+        Row(
+            TaskSynonyms(most=100),
+            "whether words such as `bug_fix` mean one of the task types; `on,perf_tuning=analysis` adds one",
+            is_advanced=True,
+        ),
+    ] = "off"
     cloud_models: Annotated[
         Switch,
         Row(Choice(Switch), "whether models that Ollama runs elsewhere (`x:cloud`) may be chosen"),

@@ -31,7 +31,9 @@ from immunos_mcp.rules.setting_kinds import (
     ModelName,
     Number,
     TaskMappings,
+    TaskSynonyms,
     WholeNumber,
+    Words,
 )
 from immunos_mcp.rules.settings import ROWS, SHORT_NAMES
 
@@ -49,7 +51,9 @@ JsonObject = dict[str, Any]
 ArgumentsModel = TypeVar("ArgumentsModel", bound=BaseModel)
 
 
-def _check_of(name: str, kind: Number | ModelName | TaskMappings) -> Callable[[object], object]:
+def _check_of(
+    name: str, kind: Number | ModelName | Words | TaskMappings | TaskSynonyms
+) -> Callable[[object], object]:
     """Return the kind's check for pydantic, which collects the problems of all arguments."""
 
     def check(value: object) -> object:
@@ -170,7 +174,7 @@ def _type(name: str, kind: Kind) -> Any:
             return Annotated[float, AfterValidator(_check_of(name, kind))]
         case Choice():
             return Literal[tuple(choice.value for choice in kind.choices)]
-        case ModelName():
+        case ModelName() | Words() | TaskSynonyms():
             return Annotated[str, AfterValidator(_check_of(name, kind))]
         case TaskMappings():
             entry = WithJsonSchema({"type": ["string", "array", "null"]})

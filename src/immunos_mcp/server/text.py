@@ -23,8 +23,9 @@ def routed(task: RoutedTask) -> str:
     answer = task.answer
     by_claude = answer.provider is Provider.CLAUDE
     who = "Do it yourself (Claude)" if by_claude else f"Use {answer.model} ({answer.provider})"
+    meaning = "" if answer.task_type is None else f" as {answer.task_type}"
     line = (
-        f"{who}: {_unlike_mapping(task.logged)}{answer.reason}. "
+        f"{who}{meaning}: {_unlike_mapping(task.logged)}{answer.reason}. "
         f"Session {answer.session_tokens} tokens, {answer.warning_level}. "
         f"decision_id {answer.decision_id}"
     )

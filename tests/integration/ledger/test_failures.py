@@ -83,7 +83,9 @@ PAGE = 4096
 
 OPERATIONS: dict[str, Callable[[SqliteLedger], Coroutine[Any, Any, object]]] = {
     "session_snapshot": lambda ledger: ledger.read(session_snapshot, "default", NOW),
-    "decide": lambda ledger: ledger.write(decide, "default", NOW, TASK, lambda _snapshot: DECISION),
+    "decide": lambda ledger: ledger.write(
+        decide, "default", NOW, TASK, lambda _snapshot, _task: DECISION
+    ),
     "record": lambda ledger: ledger.write(
         record_usage, "default", NOW, Usage("claude-x", TokenCounts(1, 2, 3, 4), "new"), "reported"
     ),

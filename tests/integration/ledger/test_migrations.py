@@ -46,6 +46,7 @@ FROZEN = (
     "6625e7238cf9c6082e81a1ba36cfaae46a94fe47b435a0e1f8e83820386a6853",
     "021196819ace21d88b3c7083023e7d39b34b8f222f7f55f1681a6497293b977e",
     "a889a4e12756b0f1bd8a70c9bcc7466ab2910a48e94aae76d904db1e62f51dcc",
+    "523bd5f1339fe3dbeb76a7576926637fee5602d166f267ea2f8b502c6164cfa4",
 )
 """SHA-256 of each step's statements. A step that has landed never changes: ledgers have it."""
 
@@ -447,7 +448,7 @@ def test_a_ledger_holds_what_it_was_given_in_the_columns_that_say_so(file: Path)
         (
             1, 1, 1, moment, "debug", "routine", 5, 0, "qwen2.5-coder:7b", "ollama",
             "task_optimized", "normal", None, None, None, None, None, None,
-            None, None, None, None, 0, 0, 0, 0, None,
+            None, None, None, None, 0, 0, 0, 0, None, None,
         )
     ]  # fmt: skip
     assert wire.rows(file, "SELECT * FROM immunos_mcp_usage") == [

@@ -101,8 +101,8 @@ def usage(
     return Usage(model, counts, request_id, decision_id, outcome)
 
 
-def always(decision: Decision = DECISION) -> Callable[[SessionSnapshot], Decision]:
-    return lambda _snapshot: decision
+def always(decision: Decision = DECISION) -> Callable[[SessionSnapshot, Task], Decision]:
+    return lambda _snapshot, _task: decision
 
 
 class Engine(ABC):
@@ -191,7 +191,7 @@ async def test_the_first_decision_opens_the_session_and_its_rule_sees_it_as_it_s
 ) -> None:
     seen: list[SessionSnapshot] = []
 
-    def rule(snapshot: SessionSnapshot) -> Decision:
+    def rule(snapshot: SessionSnapshot, _task: Task) -> Decision:
         seen.append(snapshot)
         return DECISION
 
@@ -212,7 +212,7 @@ async def test_a_rule_sees_the_tokens_and_settings_that_were_stored_before_it(
     changed = await ledger.write(change_settings, {"session_limit": 190_000}, "test", START)
     seen: list[SessionSnapshot] = []
 
-    def rule(snapshot: SessionSnapshot) -> Decision:
+    def rule(snapshot: SessionSnapshot, _task: Task) -> Decision:
         seen.append(snapshot)
         return DECISION
 
@@ -256,7 +256,7 @@ async def test_a_rule_that_raises_leaves_nothing_behind_and_the_ledger_usable(
     class BrokenRuleError(Exception):
         pass
 
-    def rule(_snapshot: SessionSnapshot) -> Decision:
+    def rule(_snapshot: SessionSnapshot, _task: Task) -> Decision:
         raise BrokenRuleError
 
     before = await everything(ledger, engine)
@@ -276,7 +276,7 @@ async def test_a_rule_that_raises_leaves_an_outlived_session_open(
     await ledger.write(change_settings, {"session_window_minutes": 5}, "test", START)
     before = await everything(ledger, engine)
 
-    def rule(_snapshot: SessionSnapshot) -> Decision:
+    def rule(_snapshot: SessionSnapshot, _task: Task) -> Decision:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):

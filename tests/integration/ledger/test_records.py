@@ -46,7 +46,7 @@ class Records:
         self.seen: list[TaskRecord | None] = []
 
     def decide(self, now: datetime = NOW, decision: Decision = DECISION) -> LoggedDecision:
-        def rule(snapshot: SessionSnapshot) -> Decision:
+        def rule(snapshot: SessionSnapshot, _task: Task) -> Decision:
             self.seen.append(snapshot.record)
             return decision
 

@@ -308,6 +308,8 @@ def test_settings_are_listed_one_a_line() -> None:
         "session_window_minutes = 0",
         "plan_warning_percent = 0",
         "plan_auto_switch_percent = 0",
+        "claude_classifications = critical",
+        "task_synonyms = off",
         "cloud_models = off",
         "remote_engine = off",
         "deny_agent_tool = off",

@@ -216,6 +216,8 @@ def stated_choice(settings: Settings, total: int, task: Task) -> tuple[str, str]
         return local, "token_budget_warning"
     if task.classification == "critical":
         return settings.claude_model, "task_critical"
+    if task.classification in settings.claude_classifications:
+        return settings.claude_model, "task_reserved"
     if task.task_type in settings.task_mappings:
         return settings.task_mappings[task.task_type], "task_optimized"
     return settings.claude_model, "default_complex"
@@ -281,6 +283,7 @@ def test_the_order_of_the_rows_and_their_words_are_the_contract() -> None:
         "token_budget_warning",
         "plan_limit_warning",
         "task_critical",
+        "task_reserved",
         "task_optimized",
         "default_complex",
     ]
@@ -367,6 +370,20 @@ def test_a_critical_task_is_projected_across_both_thresholds_at_once() -> None:
         projected_tokens=A,
         projected_level=WarningLevel.CRITICAL,
     )
+
+
+def test_classifications_can_be_reserved_for_claude_below_the_thresholds() -> None:
+    reserving = replace(SETTINGS, claude_classifications="creative,critical")
+
+    def reason(total: int, classification: Classification) -> str:
+        task = Task("code_review", classification)
+        return decide(reserving, Circumstances(total), task).reason
+
+    assert reason(0, Classification.CREATIVE) == "task_reserved"
+    assert reason(W, Classification.CREATIVE) == "task_reserved"
+    assert reason(A, Classification.CREATIVE) == "token_budget_exceeded"
+    assert reason(0, Classification.CRITICAL) == "task_critical"
+    assert reason(0, Classification.ROUTINE) == "task_optimized"
 
 
 def test_an_estimate_of_nothing_is_an_estimate() -> None:

@@ -21,7 +21,9 @@ from immunos_mcp.rules.setting_kinds import (
     SettingChangeValue,
     SettingValue,
     TaskMappings,
+    TaskSynonyms,
     WholeNumber,
+    Words,
 )
 from immunos_mcp.rules.settings import ROWS, Settings, values
 from immunos_mcp.server.arguments import UpdateConfigArguments, input_schema, parse
@@ -30,7 +32,7 @@ EVERYDAY = [name for name, row in ROWS.items() if not row.is_advanced]
 ADVANCED = [name for name, row in ROWS.items() if row.is_advanced]
 
 
-def accepted(kind: Kind) -> st.SearchStrategy[SettingValue]:
+def accepted(kind: Kind) -> st.SearchStrategy[SettingValue]:  # noqa: PLR0911  # a case for each kind
     """Return values of a kind as settings hold them."""
     match kind:
         case WholeNumber():
@@ -41,13 +43,17 @@ def accepted(kind: Kind) -> st.SearchStrategy[SettingValue]:
             return steps.map(lambda step: step / scale)
         case Choice():
             return st.sampled_from(list(kind.choices))
+        case Words():
+            return st.sampled_from(["critical", "creative,critical", "routine,creative,critical"])
+        case TaskSynonyms():
+            return st.sampled_from(["off", "on", "on,a=debug", "a=debug,b=c"])
         case ModelName():
             return st.sampled_from(["llama3:8b", "x", "hf.co/org/model:Q4"])
         case TaskMappings():
             return strategies.mappings
 
 
-def refused(kind: Kind) -> list[object]:
+def refused(kind: Kind) -> list[object]:  # noqa: PLR0911  # a case for each kind
     """Return values that a kind does not accept."""
     match kind:
         case WholeNumber():
@@ -57,6 +63,10 @@ def refused(kind: Kind) -> list[object]:
             return [below, beyond, math.nan, math.inf, 10**400, True, "1", None]
         case Choice():
             return ["", "ON", True, 1, None]
+        case Words():
+            return ["", "creative", "critical,urgent", True, 1, None]
+        case TaskSynonyms():
+            return ["", "yes", "on,off", "a", True, 1, None]
         case ModelName():
             return [5, True, None, ["x"]]
         case TaskMappings():
@@ -124,9 +134,12 @@ def test_advanced_settings_are_shown_where_they_differ_from_their_defaults() -> 
     assert ADVANCED
     for name in ADVANCED:
         kind = ROWS[name].kind
-        change: dict[str, SettingChangeValue] = {
-            name: kind.highest if isinstance(kind, Number) else Switch.ON
-        }
+        other: SettingValue = Switch.ON
+        if isinstance(kind, Number):
+            other = kind.highest
+        if isinstance(kind, Words):
+            other = ",".join(kind.choices)
+        change: dict[str, SettingChangeValue] = {name: other}
         shown = setting_changes.notable_values(setting_changes.apply(Settings(), change))
         assert set(shown) == {*EVERYDAY, name}
 

@@ -228,6 +228,8 @@ NAMES = (
     "session_window_minutes",
     "plan_warning_percent",
     "plan_auto_switch_percent",
+    "claude_classifications",
+    "task_synonyms",
     "cloud_models",
     "remote_engine",
     "deny_agent_tool",
