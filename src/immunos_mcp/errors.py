@@ -71,6 +71,10 @@ class LedgerBusyError(LedgerError):
     """Another program writes to the ledger for too long."""
 
 
+class LedgerReplacedError(LedgerError):
+    """The ledger's files are no longer those that were opened; nothing was done yet."""
+
+
 class DelegationError(ImmunosError):
     """A delegated task failed; the text says why and what to do."""
 

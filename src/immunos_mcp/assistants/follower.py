@@ -33,6 +33,7 @@ class Follower:
         self._ledger = ledger
         self._folders = folders
         self._read_so_far = ReadingState(None, {})
+        self._replacements = ledger.replacements
 
     @property
     def unread_files(self) -> frozenset[str]:
@@ -57,6 +58,12 @@ class Follower:
             is_patient: wait for other programs that write to the ledger; otherwise leave the rest to a
                 later call.
         """
+        if self._replacements != self._ledger.replacements:
+            # Another ledger knows other positions.
+            self._replacements, self._read_so_far = (
+                self._ledger.replacements,
+                ReadingState(None, {}),
+            )
         since = self._read_so_far.since
         if since is not None and since <= now + CLOCK_TOLERANCE and not self._changed():
             return

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from immunos_mcp.errors import LedgerError
+from immunos_mcp.errors import LedgerError, LedgerReplacedError
 from immunos_mcp.ledger.connections.sqlite import BUSY_TIMEOUT_SECONDS, SqliteLedger
-from immunos_mcp.ledger.connections.sqlite_file import connect
+from immunos_mcp.ledger.connections.sqlite_file import connect, let_go
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -44,6 +44,12 @@ class InlineSqliteLedger(SqliteLedger):
         if self._connection is None:
             self._connection = connect(self.path, self.busy_timeout_seconds)
         try:
+            return work(self._connection)
+        except LedgerReplacedError:
+            let_go(self._connection)
+            self.close()
+            self.replacements += 1
+            self._connection = connect(self.path, self.busy_timeout_seconds)
             return work(self._connection)
         except LedgerError:
             self.close()

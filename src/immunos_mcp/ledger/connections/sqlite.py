@@ -9,7 +9,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
-from immunos_mcp.ledger.connections.sqlite_file import busy_timeout, transaction, translated
+from immunos_mcp.errors import LedgerError, LedgerReplacedError
+from immunos_mcp.ledger.connections.sqlite_file import (
+    busy_timeout,
+    files_of,
+    transaction,
+    translated,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +28,9 @@ Result = TypeVar("Result")
 
 BUSY_TIMEOUT_SECONDS = 30.0
 """How long a transaction waits for other programs writing to the ledger."""
+
+WRITING = "BEGIN IMMEDIATE"
+"""Begins a transaction that may write."""
 
 SOON_SECONDS = 1.0
 """How long a transaction waits that can be put off."""
@@ -37,6 +46,8 @@ class SqliteLedger(ABC):
     def __init__(self, path: Path, busy_timeout_seconds: float = BUSY_TIMEOUT_SECONDS) -> None:
         self.path = path
         self.busy_timeout_seconds = busy_timeout_seconds
+        self.replacements = 0
+        """How often the files turned out to be others; what was cached of them is out of date then."""
 
     async def read(
         self,
@@ -62,7 +73,7 @@ class SqliteLedger(ABC):
         """Run an operation that may write; either all of its changes are stored or none."""
         return await self._run(
             lambda connection: self._transact(
-                connection, "BEGIN IMMEDIATE", lambda: operation(connection, *arguments, **named)
+                connection, WRITING, lambda: operation(connection, *arguments, **named)
             )
         )
 
@@ -85,7 +96,7 @@ class SqliteLedger(ABC):
             with busy_timeout(connection, SOON_SECONDS, self.busy_timeout_seconds):
                 return self._transact(
                     connection,
-                    "BEGIN IMMEDIATE",
+                    WRITING,
                     lambda: operation(connection, *arguments, **named),
                 )
 
@@ -115,5 +126,17 @@ class SqliteLedger(ABC):
     def _transact(
         self, connection: Connection, begin: str, operation: Callable[[], Result]
     ) -> Result:
-        with translated(self.path, connection), transaction(connection, begin):
-            return operation()
+        files = files_of(connection)
+        with translated(self.path, connection):
+            if not files.are_in_place():
+                raise LedgerReplacedError(
+                    f"ledger {self.path} was deleted, moved or replaced while it was open; try again"
+                )
+            with transaction(connection, begin):
+                result = operation()
+        if begin == WRITING and not files.are_in_place():
+            raise LedgerError(
+                f"ledger {self.path} was deleted, moved or replaced meanwhile: nothing was stored in the"
+                " file that is there now; try again"
+            )
+        return result

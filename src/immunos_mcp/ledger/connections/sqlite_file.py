@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
+from weakref import WeakKeyDictionary
 
 from immunos_mcp.errors import LedgerBusyError, LedgerError
 from immunos_mcp.ledger import schema
+from immunos_mcp.ledger.connections.open_files import OpenFiles
 from immunos_mcp.ledger.dialect import Connection
 from immunos_mcp.ledger.moments import utc_text
 
@@ -49,10 +51,27 @@ def connect(path: Path, busy_timeout_seconds: float) -> Connection:
             refuse_newer(version_of(connection), path)
             _configure(connection, busy_timeout_seconds)
             _migrate(connection, path)
+            _files[connection] = OpenFiles(path)
         except BaseException:
             connection.close()
             raise
     return connection
+
+
+_files: WeakKeyDictionary[Connection, OpenFiles] = WeakKeyDictionary()
+
+
+def files_of(connection: Connection) -> OpenFiles:
+    """Return the files that a connection has opened."""
+    return _files[connection]
+
+
+def let_go(connection: sqlite3.Connection) -> None:
+    """Save what only an open connection still has: a log that was deleted under its hands."""
+    files = _files.get(cast("Connection", connection))
+    if files is not None and files.has_lost_its_log_alone():
+        with suppress(sqlite3.Error):
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
 
 def _make_private(path: Path) -> None:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Self, TypeVar, cast
 
 import aiosqlite
 
-from immunos_mcp.errors import LedgerBusyError, LedgerError
+from immunos_mcp.errors import LedgerBusyError, LedgerError, LedgerReplacedError
 from immunos_mcp.ledger.connections.sqlite import (
     BUSY_TIMEOUT_SECONDS,
     SOON_SECONDS,
     SqliteLedger,
 )
-from immunos_mcp.ledger.connections.sqlite_file import connect
+from immunos_mcp.ledger.connections.sqlite_file import connect, let_go
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,6 +54,7 @@ class _OpenedOnUse:
         """Let queued operations finish and close the file; closing twice is harmless."""
         if self._connection is not None:
             connection, self._connection = self._connection, None
+            await connection.in_thread(let_go)
             await connection.close()
 
     async def run(self, work: Callable[[Connection], Result]) -> Result:
@@ -61,7 +62,7 @@ class _OpenedOnUse:
         connection = self._connection or await self._open()
         try:
             return await connection.in_thread(work)
-        except LedgerBusyError:
+        except (LedgerBusyError, LedgerReplacedError):
             raise
         except LedgerError:
             # The fix may be a new file at the same path, so the next call opens it again.
@@ -120,15 +121,24 @@ class ThreadedSqliteLedger(SqliteLedger):
 
     async def _run(self, work: Callable[[Connection], Result]) -> Result:
         """Run ``work`` in the writing connection's thread, after all earlier calls."""
-        return await self._writing.run(work)
+        return await self._run_on(self._writing, work)
 
     async def _run_reading(self, work: Callable[[Connection], Result]) -> Result:
-        return await self._reading.run(work)
+        return await self._run_on(self._reading, work)
+
+    async def _run_on(self, thread: _OpenedOnUse, work: Callable[[Connection], Result]) -> Result:
+        try:
+            return await thread.run(work)
+        except LedgerReplacedError:
+            # Both, since connections of one process share what they know of the files.
+            await self.close()
+            self.replacements += 1
+            return await thread.run(work)
 
     async def _run_soon(self, work: Callable[[Connection], Result]) -> Result:
         # An earlier write of this process may be what takes long.
         try:
             async with asyncio.timeout(2 * SOON_SECONDS):
-                return await self._writing.run(work)
+                return await self._run_on(self._writing, work)
         except TimeoutError:
             raise LedgerBusyError(f"ledger {self.path} is being written for too long") from None
