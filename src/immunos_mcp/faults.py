@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import anyio
 
+from immunos_mcp import __version__
 from immunos_mcp.errors import bug_report
 
 if TYPE_CHECKING:
@@ -28,13 +29,32 @@ logger = logging.getLogger(__name__)
 def report_bug(what: str, error: Exception) -> str:
     """Log the traceback of an unexpected exception; return the line for the user.
 
+    After an upgrade, what a running server loads only now comes from the new version and may not fit:
+    that is no bug, and the line says what to do instead.
+
     Args:
         what: what failed, as the beginning of the line.
         error: the exception.
     """
-    line = f"{what}: {bug_report(error)}"
+    newer = _installed_version()
+    if newer in {None, __version__}:
+        line = f"{what}: {bug_report(error)}"
+    else:
+        line = (
+            f"{what}: immunos-mcp was upgraded from {__version__} to {newer}; restart this client"
+        )
     logger.error("%s", line, exc_info=error)
     return line
+
+
+def _installed_version() -> str | None:
+    """Return the version that a start would run now; ``None``: it is not installed as a package."""
+    from importlib.metadata import PackageNotFoundError, version  # only after a fault
+
+    try:
+        return version("immunos-mcp")
+    except PackageNotFoundError:
+        return None
 
 
 def end_at_once(line: str) -> NoReturn:

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+from typing import TYPE_CHECKING
+
 import pytest
 
-from immunos_mcp.faults import FIRST_RESTART_SECONDS, LONGEST_RESTART_SECONDS, keep_running
+from immunos_mcp import __version__
+from immunos_mcp.faults import (
+    FIRST_RESTART_SECONDS,
+    LONGEST_RESTART_SECONDS,
+    keep_running,
+    report_bug,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.anyio
 
@@ -33,4 +45,19 @@ async def test_a_background_task_is_started_again_after_ever_longer_waits(
     assert first.getMessage() == (
         "Counting: internal error (OverflowError: made up \\x1b[2J); this is a bug,"
         " please report it at https://github.com/immunos-mcp/immunos-mcp/issues"
+    )
+
+
+async def test_a_fault_after_an_upgrade_says_to_restart_instead_of_reporting_a_bug(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    upgraded = tmp_path / "immunos_mcp-99.0.dist-info"
+    upgraded.mkdir()
+    (upgraded / "METADATA").write_text(
+        "Metadata-Version: 2.4\nName: immunos-mcp\nVersion: 99.0\n", encoding="utf-8"
+    )
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    line = report_bug("route_task", ImportError("cannot import name 'x'"))
+    assert line == (
+        f"route_task: immunos-mcp was upgraded from {__version__} to 99.0; restart this client"
     )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
+import re
 import sqlite3
 import stat
 import subprocess
@@ -278,7 +280,7 @@ async def test_a_newer_ledger_is_refused_with_words_and_left_byte_for_byte(
     before = contents(file.parent)
     words = (
         f"ledger {file} was written by a newer immunos-mcp (ledger version {schema.LATEST + 1}, "
-        f"this program supports {schema.LATEST}); upgrade immunos-mcp"
+        f"this program supports {schema.LATEST}); upgrade immunos-mcp, and restart clients that run it"
     )
     with InlineSqliteLedger(file) as inline, pytest.raises(LedgerError) as refused:
         run_sync(inline.write(reset_session, "default", NOW, None))
@@ -483,3 +485,52 @@ def test_migrations_are_frozen() -> None:
     )
     assert digests[: len(FROZEN)] == FROZEN, "a step has changed that ledgers have already applied"
     assert len(digests) == len(FROZEN), "add the digest of the new step to FROZEN"
+
+
+def test_migrations_only_add_so_that_a_server_of_an_older_version_can_go_on() -> None:
+    adding = re.compile(
+        r"CREATE (TABLE|INDEX|UNIQUE INDEX) immunos_mcp_\w+\b"
+        r"|ALTER TABLE immunos_mcp_\w+ ADD COLUMN \w+ (TEXT|INTEGER|REAL)( NOT NULL DEFAULT .+)?$"
+    )
+    for statement in itertools.chain.from_iterable(schema.STEPS[1:]):
+        words = " ".join(statement.split())
+        assert adding.match(words), words
+
+
+OLDER = """
+import sys
+from pathlib import Path
+from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
+from immunos_mcp.router import Router
+
+with InlineSqliteLedger(Path(sys.argv[1])) as ledger:
+    router = Router(ledger, "default")
+    for number in (1, 2):
+        run_sync(router.record_usage("claude-x", number, 0))
+        print(run_sync(router.get_session_status()).session_tokens, flush=True)
+        sys.stdin.readline()
+"""
+
+
+def test_a_program_that_has_the_ledger_open_goes_on_after_a_newer_one_migrated_it(
+    file: Path,
+) -> None:
+    older = subprocess.Popen(
+        (sys.executable, "-c", OLDER, str(file)),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with older:
+        assert older.stdin is not None
+        assert older.stdout is not None
+        assert older.stdout.readline() == "1\n"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(schema, "STEPS", (*schema.STEPS, NEXT_STEP))
+            patch.setattr(schema, "LATEST", schema.LATEST + 1)
+            with InlineSqliteLedger(file) as ledger:
+                run_sync(Router(ledger, "default").record_usage("claude-x", 10, 0))
+        older.stdin.write("\n")
+        older.stdin.flush()
+        assert older.stdout.readline() == "13\n"
+    assert older.returncode == 0

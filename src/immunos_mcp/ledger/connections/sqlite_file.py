@@ -147,7 +147,7 @@ def refuse_newer(version: int, path: Path) -> None:
     if version > schema.LATEST:
         raise LedgerError(
             f"ledger {path} was written by a newer immunos-mcp (ledger version {version}, this "
-            f"program supports {schema.LATEST}); upgrade immunos-mcp"
+            f"program supports {schema.LATEST}); upgrade immunos-mcp, and restart clients that run it"
         )
 
 
