@@ -150,7 +150,7 @@ class TranscriptFolders:
         settled_ns = time.time_ns() - SETTLING_NS
         self.unreachable.clear()
         found: list[Transcript] = []
-        for path in self._paths():
+        for path in self.paths():
             try:
                 status = os.stat(path, follow_symlinks=False)  # noqa: PTH116  # a thousand a call
             except OSError as error:
@@ -169,7 +169,7 @@ class TranscriptFolders:
 
     def links(self) -> list[str]:
         """Return the links to folders and to transcripts, which are not followed."""
-        for _ in self._paths():
+        for _ in self.paths():
             pass
         return sorted(link for listing in self._listings.values() for link in listing.links)
 
@@ -177,7 +177,8 @@ class TranscriptFolders:
         if not isinstance(error, FileNotFoundError):
             self.unreachable.add(shown_path(path))
 
-    def _paths(self) -> Iterator[str]:
+    def paths(self) -> Iterator[str]:
+        """List all transcripts."""
         waiting = list(self._roots)
         while waiting:
             folder = waiting.pop()

@@ -24,10 +24,10 @@ from immunos_mcp.answers.usage import SyncAnswer
 from immunos_mcp.archive import Archive
 from immunos_mcp.assistants import bulk_reading, transcripts
 from immunos_mcp.assistants.claude_code.transcripts import transcript_folders
+from immunos_mcp.assistants.looks import TOO_MUCH, Look
 from immunos_mcp.domain import TokenCounts
 from immunos_mcp.ledger.connections.inline import run_sync
 from immunos_mcp.options import Options
-from immunos_mcp.router import Router
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -128,13 +128,6 @@ def test_usage_from_before_the_session_does_not_count(desk: Desk) -> None:
     early = Answer("m1", 10, at=BEFORE - timedelta(seconds=1))
     append(transcript(desk.projects), early, Answer("m2", 20, at=BEFORE))
     assert desk.tokens() == 20
-
-
-def test_before_there_is_a_session_nothing_is_read(tmp_path: Path) -> None:
-    desk = Desk(tmp_path)
-    append(transcript(desk.projects), Answer("m1", 10))
-    assert desk.tokens() == 0
-    desk.ledger.close()
 
 
 def test_usage_written_down_late_counts_in_the_session_it_belongs_to(desk: Desk) -> None:
@@ -492,13 +485,15 @@ def test_transcripts_that_are_not_to_be_read_are_not(tmp_path: Path) -> None:
 def test_more_unread_bytes_than_a_look_may_take_are_left_to_others(desk: Desk) -> None:
     file = transcript(desk.projects)
     append(file, Answer("m1", 10))
-    run_sync(desk.router.catch_up(largest=100))
-    quiet = Router(desk.ledger, "default", clock=lambda: desk.now)
-    assert run_sync(quiet.get_session_status()).session_tokens == 0
-    run_sync(desk.router.catch_up(largest=100_000))
+
+    def tokens(largest: int) -> tuple[int, str | None]:
+        status = run_sync(desk.router.get_session_status(look=Look(largest=largest)))
+        return status.session_tokens, status.not_counting
+
+    assert tokens(100) == (0, TOO_MUCH)
+    assert tokens(100_000) == (10, None)
     append(file, Answer("m2", 20))
-    run_sync(desk.router.catch_up(largest=file.stat().st_size - 100))
-    assert run_sync(quiet.get_session_status()).session_tokens == 30
+    assert tokens(file.stat().st_size - 100) == (30, None)
     assert run_sync(Archive(desk.ledger).sync(None, lambda _read, _total: None)) == SyncAnswer(0, 0)
 
 
