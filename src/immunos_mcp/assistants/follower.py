@@ -37,7 +37,7 @@ class Follower:
     @property
     def unread_files(self) -> frozenset[str]:
         """The transcripts, and folders of transcripts, that could not be read."""
-        return frozenset(self._unreadable | self._folders.unreachable)
+        return frozenset(self._unreadable | self._folders.unreachable | self._folders.unfollowed)
 
     def exist(self) -> bool:
         """Return whether there are transcripts, or may be, on this machine."""

@@ -215,13 +215,49 @@ def test_lines_of_other_kinds_and_broken_bytes_are_passed_over(desk: Desk) -> No
     assert status.unread_lines is None
 
 
-def test_links_are_not_followed(desk: Desk, tmp_path: Path) -> None:
+def test_a_project_moved_to_another_disk_and_linked_back_is_counted_once(
+    desk: Desk, tmp_path: Path
+) -> None:
+    outside = transcript(tmp_path / "disk", "p/one.jsonl")
+    append(outside, Answer("m1", 10))
+    append(transcript(tmp_path / "disk", "p/one/subagents/agent-1.jsonl"), Answer("m2", 20))
+    (desk.projects / "linked").symlink_to(outside.parent)
+    (desk.projects / "linked again").symlink_to(desk.projects / "linked")
+    (outside.parent / "back").symlink_to(desk.projects)
+    status = desk.status()
+    assert (status.session_tokens, status.unread_files) == (30, None)
+    append(outside, Answer("m3", 30))
+    assert desk.tokens() == 60
+    assert wire.rows(desk.ledger.path, "SELECT count(*) FROM immunos_mcp_transcript") == [(2,)]
+
+
+def test_other_links_are_not_followed(desk: Desk, tmp_path: Path) -> None:
     outside = transcript(tmp_path / "outside", "p/one.jsonl")
     append(outside, Answer("m1", 10))
-    (desk.projects / "linked").symlink_to(outside.parent)
-    (desk.projects / "loop").symlink_to(desk.projects)
     transcript(desk.projects, "p/two.jsonl").symlink_to(outside)
-    assert desk.tokens() == 0
+    (desk.projects / "p" / "deeper").symlink_to(outside.parent)
+    status = desk.status()
+    assert (status.session_tokens, status.unread_files) == (0, None)
+
+
+@pytest.mark.parametrize("target", [".", "..", "/", "nowhere"])
+def test_a_link_that_leads_above_or_nowhere_is_reported(desk: Desk, target: str) -> None:
+    (desk.projects / "linked").symlink_to(target)
+    assert (desk.status().session_tokens, desk.status().unread_files) == (0, 1)
+    (desk.projects / "linked").unlink()
+    assert desk.status().unread_files is None
+
+
+def test_more_folders_behind_links_than_are_listed_are_reported(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("immunos_mcp.assistants.transcripts.MOST_LINKED_FOLDERS", 3)
+    append(transcript(desk.projects, "p/own.jsonl"), Answer("m0", 1))
+    for number in range(5):
+        append(transcript(tmp_path / "disk", f"{number}/one.jsonl"), Answer(f"m{number + 1}", 10))
+    (desk.projects / "linked").symlink_to(tmp_path / "disk")
+    status = desk.status()
+    assert (status.session_tokens, status.unread_files) == (21, 3)
 
 
 def test_a_transcript_that_is_no_file_is_passed_over(desk: Desk) -> None:
