@@ -42,6 +42,8 @@ from immunos_mcp.ledger.session_snapshots import session_snapshot
 from immunos_mcp.ledger.session_start import open_session
 from immunos_mcp.ledger.sessions import (
     bind_session,
+    list_bindings,
+    remove_bindings,
     reset_session,
     session_revisions,
 )
@@ -474,14 +476,27 @@ class Router:
         """Store requests that a client's telemetry reported; return how many were new."""
         return await self._ledger.write(ingest_requests, requests)
 
-    async def bind(self, folder: str | None, session: str | None = None) -> BindAnswer:
-        """Make a session count the measured usage of one project folder only, or of all again.
+    async def bind(self, folder: str, session: str | None = None) -> BindAnswer:
+        """Make a session count the measured usage of one project folder only.
 
         The open session goes on as it is; the binding holds from the next one on.
         """
         name = self._session_name(session)
         await self._ledger.write(bind_session, name, folder)
-        return BindAnswer(session=name, folder=folder)
+        return BindAnswer(name, folder)
+
+    async def list_bindings(self) -> tuple[BindAnswer, ...]:
+        """Return which sessions count one project folder only, by name."""
+        return await self._ledger.read(list_bindings)
+
+    async def remove_bindings(self, session: str | None) -> tuple[BindAnswer, ...]:
+        """Let one session, or (``None``) each, count all projects from its next start; return what was removed.
+
+        Raises:
+            InvalidInputError: the session is not bound.
+        """
+        name = None if session is None else names.check_session_name(session)
+        return await self._ledger.write(remove_bindings, name)
 
     async def list_revisions(self) -> Revisions:
         """Return the settings and, for each open session, figures that change with its status."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from immunos_mcp.answers.models import ModelsAnswer
     from immunos_mcp.answers.replay import ReplayAnswer
     from immunos_mcp.answers.routing import ExplainAnswer
-    from immunos_mcp.answers.sessions import SessionSummary
+    from immunos_mcp.answers.sessions import BindAnswer, SessionSummary
     from immunos_mcp.answers.status import StatusAnswer
     from immunos_mcp.domain import Decision, PlanUsage, Task
     from immunos_mcp.rules.setting_kinds import SettingValue
@@ -97,6 +97,22 @@ def _sources(answer: StatusAnswer) -> str:
 def _plan(usage: PlanUsage) -> str:
     window = usage.window.replace("_", "-")
     return f"{window} {usage.used_percentage:g}% used (resets {minute(usage.resets_at)} UTC)"
+
+
+def bindings(bound: Sequence[BindAnswer]) -> str:
+    """List which sessions count one project only."""
+    if not bound:
+        return "No session is bound to a project folder; all count every project"
+    return _table(("session", "project folder"), [(each.session, each.folder) for each in bound])
+
+
+def removed_bindings(removed: Sequence[BindAnswer]) -> str:
+    """Return which sessions will count all projects again."""
+    if not removed:
+        return "No session was bound to a project folder"
+    return "\n".join(
+        f"Session {each.session} will count all projects from its next start" for each in removed
+    )
 
 
 def routed(logged: LoggedDecision, settings: Settings) -> str:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
+from immunos_mcp.answers.sessions import BindAnswer
 from immunos_mcp.domain import Pace, Reason, Session, SessionRecord, TokenCounts
+from immunos_mcp.errors import InvalidInputError, Problem
 from immunos_mcp.ledger.moments import moment_of, utc_text
 from immunos_mcp.ledger.stored_settings import effective_settings
 
@@ -47,19 +49,45 @@ class Reset(Struct, frozen=True):
     session_id: int
 
 
-def bind_session(connection: Connection, name: str, folder: str | None) -> None:
-    """Make a session name count measured usage of one project folder only, or (``None``) of all.
+def bind_session(connection: Connection, name: str, folder: str) -> None:
+    """Make a session name count measured usage of one project folder only.
 
     This applies from the next session of that name, so that a total always means one thing.
     """
-    if folder is None:
-        connection.execute("DELETE FROM immunos_mcp_binding WHERE session_name = ?", (name,))
-    else:
-        connection.execute(
-            "INSERT INTO immunos_mcp_binding (session_name, folder) VALUES (?, ?)"
-            " ON CONFLICT (session_name) DO UPDATE SET folder = excluded.folder",
-            (name, folder),
-        )
+    connection.execute(
+        "INSERT INTO immunos_mcp_binding (session_name, folder) VALUES (?, ?)"
+        " ON CONFLICT (session_name) DO UPDATE SET folder = excluded.folder",
+        (name, folder),
+    )
+
+
+def list_bindings(connection: Connection) -> tuple[BindAnswer, ...]:
+    """Return which session names count one project folder only, by name."""
+    rows = connection.execute(
+        "SELECT session_name, folder FROM immunos_mcp_binding ORDER BY session_name"
+    )
+    return tuple(BindAnswer(name, folder) for name, folder in rows)
+
+
+def remove_bindings(connection: Connection, name: str | None) -> tuple[BindAnswer, ...]:
+    """Let a session name, or (``None``) each, count all projects from its next session on.
+
+    Returns:
+        The bindings that were removed.
+
+    Raises:
+        InvalidInputError: no session of this name is bound.
+    """
+    bound = list_bindings(connection)
+    removed = tuple(each for each in bound if name is None or each.session == name)
+    if name is not None and not removed:
+        others = ", ".join(each.session for each in bound) or "none"
+        message = f"session {name} is not bound to a project folder (bound: {others})"
+        raise InvalidInputError(Problem("session", name, message=message))
+    connection.execute(
+        "DELETE FROM immunos_mcp_binding WHERE ?1 IS NULL OR session_name = ?1", (name,)
+    )
+    return removed
 
 
 def reset_session(connection: Connection, name: str, now: datetime, reason: str | None) -> Reset:

@@ -53,7 +53,9 @@ from immunos_mcp.ledger.session_snapshots import session_snapshot
 from immunos_mcp.ledger.session_start import open_session
 from immunos_mcp.ledger.sessions import (
     bind_session,
+    list_bindings,
     newest_sessions,
+    remove_bindings,
     reset_session,
     session_revisions,
 )
@@ -112,6 +114,8 @@ OPERATIONS: dict[str, Callable[[SqliteLedger], Coroutine[Any, Any, object]]] = {
     ),
     "plan_usage": lambda ledger: ledger.read(plan_usage, NOW),
     "bind": lambda ledger: ledger.write(bind_session, "default", "/code"),
+    "list_bindings": lambda ledger: ledger.read(list_bindings),
+    "remove_bindings": lambda ledger: ledger.write(remove_bindings, None),
 }
 WRITES = (
     "decide",
@@ -125,6 +129,7 @@ WRITES = (
     "ingest_requests",
     "record_plan_usage",
     "bind",
+    "remove_bindings",
 )
 
 COMMANDS: tuple[tuple[str, ...], ...] = (
