@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ from msgspec.json import Decoder
 from immunos_mcp.assistants import transcripts
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from immunos_mcp.assistants.transcripts import TranscriptFolders
     from immunos_mcp.domain import MeasuredUsage
 
@@ -41,18 +44,23 @@ def beginning(
     Args:
         folders: where the transcripts are.
         now: the current time.
-        conversation: the assistant's id of the conversation; ``None``: any that is active.
+        conversation: the assistant's id of the conversation; ``None``: not known.
 
     Returns:
-        The time of the first line that has one; ``None``: no such conversation, or no time in it.
+        The time of the first line that has one; ``None``: no conversation is active.
     """
-    if conversation is None:
-        found = _active(folders, now - ACTIVE)
-    else:
-        name = f"{conversation}.jsonl"
-        found = [path for path in folders.paths() if os.path.basename(path) == name]  # noqa: PTH119  # texts
-    moments = [moment for path in found if (moment := first_moment(path)) is not None]
-    return min(moments, default=None)
+    named = None if conversation is None else _first(_named(folders, conversation))
+    return named or _first(_active(folders, now - ACTIVE))
+
+
+def _first(paths: Iterable[str]) -> datetime | None:
+    moments = (first_moment(path) for path in paths)
+    return min((moment for moment in moments if moment is not None), default=None)
+
+
+def _named(folders: TranscriptFolders, conversation: str) -> Iterator[str]:
+    name = f"{conversation}.jsonl"
+    return (path for path in folders.paths() if os.path.basename(path) == name)  # noqa: PTH119  # texts
 
 
 def usage_since(
@@ -109,14 +117,10 @@ def _moment(line: bytes) -> datetime | None:
     return moment.astimezone(UTC) if moment.tzinfo is not None else None
 
 
-def _active(folders: TranscriptFolders, since: datetime) -> list[str]:
+def _active(folders: TranscriptFolders, since: datetime) -> Iterator[str]:
     since_ns = int(since.timestamp()) * 10**9
-    found: list[str] = []
     for path in folders.paths():
-        try:
+        with suppress(OSError):
             # The time of the content alone: copying a whole folder changes the other one.
             if os.stat(path, follow_symlinks=False).st_mtime_ns >= since_ns:  # noqa: PTH116  # a thousand a call
-                found.append(path)
-        except OSError:
-            continue
-    return found
+                yield path
