@@ -57,7 +57,8 @@ def open_session(
         name: the session name.
         now: when it begins, unless it begins earlier.
         since: begin at this earlier time and count what was measured since, but nothing that an earlier
-            session of the name may have counted. One whose window has passed ends where this begins.
+            session of the name may have counted. One whose window has passed ends where this begins. With
+            a window, this is the newest of the windows since then.
     """
     settings = effective_settings(connection)
     current = current_session(connection, name, now, settings)
@@ -66,8 +67,8 @@ def open_session(
     previous = find_open(connection, name)
     begins = now
     if since is not None:
-        earliest = [since, *_limits(connection, name, previous, settings)]
-        begins = min(as_stored(now), max(earliest))
+        earliest = max([since, *_limits(connection, name, previous, settings)])
+        begins = as_stored(min(now, _newest_window(earliest, now, settings)))
     if previous is not None:
         close_session(connection, previous, begins, WINDOW_REASON)
     begin_session(connection, name, begins)
@@ -76,6 +77,14 @@ def open_session(
     if begins < now:
         _count_measured(connection, session, begins, settings)
     return _end(session, settings)
+
+
+def _newest_window(earliest: datetime, now: datetime, settings: Settings) -> datetime:
+    """Return when the current one of the windows that follow each other from a time on began."""
+    if not settings.session_window_minutes:
+        return earliest
+    window = timedelta(minutes=settings.session_window_minutes)
+    return earliest + max(0, (now - earliest) // window) * window
 
 
 def _limits(

@@ -140,6 +140,33 @@ def test_usage_written_down_late_counts_in_the_session_it_belongs_to(desk: Desk)
     assert sessions[closing_answer.closed_session_id].session_tokens == 10
 
 
+def test_a_look_after_a_window_opens_the_next_session_where_the_window_ended(
+    tmp_path: Path,
+) -> None:
+    desk = Desk(tmp_path)
+    run_sync(desk.router.update_config({"session_window_minutes": 60}, "test"))
+    file = transcript(desk.projects)
+    append(file, Answer("m1", 10, at=NOON))
+    desk.now = NOON + timedelta(minutes=30)
+    assert (desk.tokens(), desk.status().started_at) == (10, NOON)
+    append(file, Answer("m2", 20, at=NOON + timedelta(minutes=59)))
+    append(file, Answer("m3", 30, at=NOON + timedelta(minutes=61)))
+    desk.now = NOON + timedelta(minutes=70)
+    assert (desk.tokens(), desk.status().started_at) == (30, NOON + timedelta(minutes=60))
+    wire.assert_sound(desk.ledger.path)
+    append(file, Answer("m4", 40, at=NOON + timedelta(minutes=125)))
+    run_sync(desk.another_router().catch_up())
+    desk.now = NOON + timedelta(minutes=130)
+    assert desk.tokens() == 0
+    wire.assert_sound(desk.ledger.path)
+    totals = {
+        each.session_id: each.session_tokens
+        for each in run_sync(desk.archive.list_sessions(9, None))
+    }
+    assert totals == {1: 30, 2: 70, 3: 0}
+    desk.ledger.close()
+
+
 def test_every_open_session_counts_all_projects(desk: Desk) -> None:
     desk.now = BEFORE
     desk.begin("other")
