@@ -197,7 +197,9 @@ def test_processes_that_look_at_once_open_one_session(home: Path) -> None:
     converse(home)
     looks: list[Entry] = [status, status_line] * (PROCESSES // 2)
     with ThreadPoolExecutor(PROCESSES) as pool:
-        list(pool.map(lambda look: look(home, None), looks))
+        running = [pool.submit(look, home, None) for look in looks]
+        for each in running:
+            each.result(wire.TIMEOUT_SECONDS)
     status(home)
     assert sessions(home) == [("default", began(ACTIVE), 120, 1)]
     wire.assert_sound(wire.ledger_path(home))
