@@ -321,6 +321,12 @@ ALLOWED_PATHS = Option(
     is_path=True,
 )
 
+
+def configured_session(environment: Mapping[str, str]) -> str:
+    """Return the session of commands without ``--session``."""
+    return environment.get(SESSION.variable) or "default"
+
+
 Row: TypeAlias = "Option[Path] | Option[str] | Option[bool] | Option[Address | None]"
 
 LEDGER_OPTIONS: tuple[Row, ...] = (DATABASE, SESSION)

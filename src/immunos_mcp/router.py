@@ -6,6 +6,7 @@ nothing of MCP, of the command line or of SQL.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -14,6 +15,7 @@ from immunos_mcp.answers.routing import RoutedTask, answered
 from immunos_mcp.answers.sessions import BindAnswer, ResetAnswer
 from immunos_mcp.answers.settings import ConfigAnswer
 from immunos_mcp.answers.usage import OutcomeAnswer
+from immunos_mcp.assistants.looks import Look, Looks
 from immunos_mcp.domain import (
     Classification,
     Engine,
@@ -25,7 +27,7 @@ from immunos_mcp.domain import (
     TokenCounts,
     Usage,
 )
-from immunos_mcp.errors import InvalidInputError, Problem
+from immunos_mcp.errors import InvalidInputError, LedgerBusyError, Problem
 from immunos_mcp.ledger.decisions import (
     close_decision,
     decide,
@@ -37,9 +39,11 @@ from immunos_mcp.ledger.moments import utc_now
 from immunos_mcp.ledger.plan_limits import record_plan_usage
 from immunos_mcp.ledger.reported_usage import record_usage
 from immunos_mcp.ledger.session_snapshots import session_snapshot
+from immunos_mcp.ledger.session_start import open_session
 from immunos_mcp.ledger.sessions import (
     bind_session,
-    open_session,
+    list_bindings,
+    remove_bindings,
     reset_session,
     session_revisions,
 )
@@ -53,7 +57,12 @@ from immunos_mcp.rules import explanation, inputs, names, policy
 from immunos_mcp.rules.circumstances import Circumstances
 from immunos_mcp.rules.local_models import local_models
 from immunos_mcp.rules.setting_changes import differences, notable_values
-from immunos_mcp.rules.status import engine_status, recorded_usage, session_status
+from immunos_mcp.rules.status import (
+    engine_status,
+    measured_tokens,
+    recorded_usage,
+    session_status,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -64,6 +73,7 @@ if TYPE_CHECKING:
     from immunos_mcp.answers.status import StatusAnswer
     from immunos_mcp.answers.usage import RecordAnswer
     from immunos_mcp.assistants.follower import Follower
+    from immunos_mcp.assistants.looks import Seen
     from immunos_mcp.domain import Decision, PlanUsage, RequestUsage
     from immunos_mcp.ledger.connections.sqlite import SqliteLedger
     from immunos_mcp.ledger.decisions import DecisionState
@@ -72,6 +82,9 @@ if TYPE_CHECKING:
     from immunos_mcp.rules.circumstances import SessionSnapshot
     from immunos_mcp.rules.setting_kinds import SettingChangeValue
     from immunos_mcp.rules.settings import Settings
+
+UNSPECIFIC = Look()
+"""A look that names no conversation."""
 
 REPORTED = "reported"
 """Source of usage that a client reported."""
@@ -97,6 +110,7 @@ class Router:
         clock: Callable[[], datetime] = utc_now,
         follower: Follower | None = None,
         engine: Callable[[], Engine] | None = None,
+        opened_by_looks: str | None = None,
     ) -> None:
         """Create the use cases of a ledger.
 
@@ -107,10 +121,16 @@ class Router:
             follower: reads the usage that assistants log; ``None``: nobody does.
             engine: returns the last known state of the local engine, without waiting; ``None``:
                 models are assumed to be available.
+            opened_by_looks: the session that a status opens; ``None``: the default session.
         """
         self._ledger = ledger
         self._default_session = default_session
         self._follower = follower
+        self._looks = (
+            None
+            if follower is None
+            else Looks(ledger, opened_by_looks or default_session, follower)
+        )
         self._clock = clock
         self._engine = engine
         self._engine_as_text: tuple[Engine, str] | None = None
@@ -163,7 +183,7 @@ class Router:
                 explanations.append(explanation.explain(settings, circumstances, task))
             return policy.decide(settings, circumstances, task)
 
-        await self.catch_up()
+        await self._begin(name)
         logged = await self._ledger.write(
             decide, name, self._clock(), task, rule, self._engine_text(engine)
         )
@@ -206,7 +226,7 @@ class Router:
             seconds=seconds,
             judge=judge,
         )
-        await self.catch_up()
+        await self._begin(name)
         recorded = await self._ledger.write(
             record_usage, name, self._clock(), usage, REPORTED, is_measured=self.is_measured(client)
         )
@@ -218,27 +238,51 @@ class Router:
             is_counted=recorded.counted,
         )
 
-    async def get_session_status(self, session: str | None = None) -> StatusAnswer:
-        """Return a session's status; asking does not open a session."""
+    async def get_session_status(
+        self, session: str | None = None, look: Look = UNSPECIFIC
+    ) -> StatusAnswer:
+        """Return a session's status; where assistants log their usage, asking opens the default session.
+
+        If that fails, the answer says what is not counted.
+        """
         name = self._session_name(session)
-        await self.catch_up(is_patient=False)
         now = self._clock()
-        snapshot = await self._ledger.read(session_snapshot, name, now)
-        if self._follower is None:
+        if self._looks is None:
+            snapshot = await self._ledger.read(session_snapshot, name, now)
             answer = session_status(snapshot, now)
         else:
-            lines = await self._ledger.read(unread_lines)
-            answer = session_status(snapshot, now, lines, len(self._follower.unread_files))
+            seen = await self._looks.look(name, now, look)
+            snapshot = seen.snapshot
+            answer = await self._logged_status(self._looks.follower, seen, now, look)
         if self._engine is None:
             return answer
         return replace(answer, ollama=engine_status(self._engine(), snapshot.settings))
 
-    async def refuse_agent(self, session: str | None = None) -> policy.Recommendation | None:
+    async def _logged_status(
+        self, follower: Follower, seen: Seen, now: datetime, look: Look
+    ) -> StatusAnswer:
+        """Return the status of a session that counts what assistants log, and what it lacks."""
+        lines = await self._ledger.read(unread_lines)
+        answer = session_status(seen.snapshot, now, lines, len(follower.unread_files))
+        if seen.obstacle is None or answer.session_id is not None:
+            return replace(answer, not_counting=seen.obstacle)
+        midnight = now.astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
+        today = follower.measured_since(midnight, look.largest)
+        tokens = measured_tokens(today, seen.snapshot.settings)
+        return replace(
+            answer,
+            message=f"{tokens} tokens measured today are not counted yet.",
+            measured_tokens=None,
+            not_counting=seen.obstacle,
+            uncounted_tokens=tokens,
+        )
+
+    async def refuse_agent(self, look: Look = UNSPECIFIC) -> policy.Recommendation | None:
         """Return the local model to use instead of a subagent, and why; ``None``: it may start.
 
         Subagents are denied if the setting ``deny_agent_tool`` is on and every task stays local.
         """
-        status = await self.get_session_status(session)
+        status = await self.get_session_status(look=look)
         settings = await self._ledger.read(effective_settings)
         if settings.deny_agent_tool is Switch.OFF:
             return None
@@ -247,8 +291,12 @@ class Router:
         return policy.Recommendation(status.recommended_model, status.message)
 
     async def open_session(self, session: str | None = None) -> None:
-        """Open a session, if none is open under the name."""
-        await self._ledger.write(open_session, self._session_name(session), self._clock())
+        """Open a session now, if none is open under the name.
+
+        Raises:
+            LedgerBusyError: another program writes to the ledger for more than a moment.
+        """
+        await self._ledger.write_soon(open_session, self._session_name(session), self._clock())
 
     async def reset_session(
         self, reason: str | None = None, session: str | None = None
@@ -400,41 +448,60 @@ class Router:
         engine = Engine(EngineState.UNKNOWN) if self._engine is None else self._engine()
         return local_models(engine, settings)
 
-    async def catch_up(self, largest: int | None = None, *, is_patient: bool = True) -> None:
+    async def catch_up(self, *, is_patient: bool = True) -> None:
         """Import the usage that assistants have logged since the last call.
 
-        Args:
-            largest: with more unread bytes than this, nothing is read.
-            is_patient: wait for other programs that write to the ledger; otherwise what they hold up is
-                taken over later.
+        Raises:
+            LedgerBusyError: another program writes to the ledger for too long.
         """
         if self._follower is not None:
-            await self._follower.catch_up(self._clock(), largest, is_patient=is_patient)
+            await self._follower.catch_up(self._clock(), is_patient=is_patient)
+
+    async def _begin(self, name: str) -> None:
+        """Prepare a call that opens its session: the default one begins with the conversation."""
+        if self._looks is not None:
+            await self._looks.open(name, self._clock())
+        await self.catch_up()
 
     def is_measured(self, client: str) -> bool:
         """Return whether a client, by its own name, logs its usage where the follower reads it."""
         return self._follower is not None and self._follower.is_measured(client)
 
     async def record_plan_usage(self, plan: Sequence[PlanUsage]) -> None:
-        """Store the latest report of the subscription's limits."""
-        await self._ledger.write(record_plan_usage, plan, self._clock())
+        """Store the latest report of the subscription's limits, if there is any."""
+        if plan:
+            await self._ledger.write_soon(record_plan_usage, plan, self._clock())
 
     async def record_requests(self, requests: Sequence[RequestUsage]) -> int:
         """Store requests that a client's telemetry reported; return how many were new."""
         return await self._ledger.write(ingest_requests, requests)
 
-    async def bind(self, folder: str | None, session: str | None = None) -> BindAnswer:
-        """Make a session count the measured usage of one project folder only, or of all again.
+    async def bind(self, folder: str, session: str | None = None) -> BindAnswer:
+        """Make a session count the measured usage of one project folder only.
 
         The open session goes on as it is; the binding holds from the next one on.
         """
         name = self._session_name(session)
         await self._ledger.write(bind_session, name, folder)
-        return BindAnswer(session=name, folder=folder)
+        return BindAnswer(name, folder)
+
+    async def list_bindings(self) -> tuple[BindAnswer, ...]:
+        """Return which sessions count one project folder only, by name."""
+        return await self._ledger.read(list_bindings)
+
+    async def remove_bindings(self, session: str | None) -> tuple[BindAnswer, ...]:
+        """Let one session, or (``None``) each, count all projects from its next start; return what was removed.
+
+        Raises:
+            InvalidInputError: the session is not bound.
+        """
+        name = None if session is None else names.check_session_name(session)
+        return await self._ledger.write(remove_bindings, name)
 
     async def list_revisions(self) -> Revisions:
         """Return the settings and, for each open session, figures that change with its status."""
-        await self.catch_up(is_patient=False)
+        with suppress(LedgerBusyError):
+            await self.catch_up(is_patient=False)
         return await self._ledger.read(session_revisions)
 
     def _engine_text(self, engine: Engine | None) -> str | None:

@@ -94,7 +94,17 @@ def test_every_command_speaks_json(home: Path) -> None:
     assert [entry["session_id"] for entry in wire.run_json(home, "history", "sessions")] == [2, 1]
     assert wire.run_json(home, "sync", "--all") == {"transcripts": 0, "added": 0}
     assert wire.run_json(home, "bind", str(home)) == {"session": "default", "folder": str(home)}
-    assert wire.run_json(home, "bind") == {"session": "default"}
+    assert wire.run_json(home, "bind") == [{"session": "default", "folder": str(home)}]
+    wire.run(home, "bind", "--session", "shop", str(home))
+    assert [each["session"] for each in wire.run_json(home, "bind")] == ["default", "shop"]
+    assert said(home, "bind", "--remove", "shop") == (
+        "Session shop will count all projects from its next start"
+    )
+    refused = wire.run(home, "bind", "--remove", "shop")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "session shop is not bound to a project folder (bound: default)" in refused.stderr
+    assert wire.run_json(home, "bind", "--all") == [{"session": "default", "folder": str(home)}]
+    assert said(home, "bind") == "No session is bound to a project folder; all count every project"
 
 
 def test_settings_are_set_shown_and_unset(home: Path) -> None:
@@ -213,6 +223,8 @@ def test_flags_win_over_variables_and_work_before_and_after_the_command(home: Pa
             "must be a model name, up to 8 in order",
         ),
         (["bind", "/does/not/exist"], "must be an existing folder"),
+        (["bind", "/", "--all"], "--all: cannot be used with"),
+        (["bind", "--remove", "x", "--all"], "--all: cannot be used with --remove"),
     ],
 )
 def test_wrong_usage_exits_with_2_and_says_what_is_taken(

@@ -43,7 +43,10 @@ def test_each_hook_calls_the_unlisted_tool_of_the_plugins_server_with_its_event(
     assert {event for event, _ in hooks()} == set(HookEvent)
     for event, hook in hooks():
         assert (hook["type"], hook["server"]) == ("mcp_tool", f"plugin:{plugin}:{server}")
-        assert (hook["tool"], hook["input"]) == (HOOK_TOOL, {"event": event})
+        assert (hook["tool"], hook["input"]) == (
+            HOOK_TOOL,
+            {"event": event, "session_id": "${session_id}"},
+        )
 
 
 def test_the_example_and_the_plugin_start_the_same_server() -> None:

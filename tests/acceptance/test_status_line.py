@@ -72,7 +72,7 @@ def test_more_unread_than_a_refresh_reads_is_left_to_others(tmp_path: Path) -> N
     with file.open("a") as lines:
         lines.write("x" * LARGEST_CATCH_UP + "\n")
     done = show(tmp_path, "{}")
-    assert (done.stdout, done.stderr) == ("░░░░░░░░░░ 0/200k · normal\n", "")
+    assert (done.stdout, done.stderr) == ("░░░░░░░░░░ 0/200k · normal · not up to date\n", "")
     run(tmp_path, "status")
     done = show(tmp_path, "{}")
     assert (done.stdout, done.stderr) == ("█████░░░░░ 100k/200k · normal\n", "")

@@ -18,10 +18,10 @@ class ResetAnswer(Struct, frozen=True):
 
 
 class BindAnswer(Struct, frozen=True):
-    """What ``bind`` answers: the session name, and the only folder it counts, if any."""
+    """A binding: a session name, and the only project folder that it counts."""
 
     session: str
-    folder: str | None = None
+    folder: str
 
 
 class SessionSummary(Struct, frozen=True):

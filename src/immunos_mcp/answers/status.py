@@ -30,7 +30,7 @@ class StatusAnswer(Struct, frozen=True):
         session_id: absent until something was routed or recorded under the name.
         started_at: when the session began, absent likewise.
         session_tokens: budget tokens used, the total of the next two.
-        measured_tokens: budget tokens that clients logged themselves.
+        measured_tokens: budget tokens that clients logged themselves; absent while none are counted.
         reported_tokens: budget tokens that clients reported.
         session_limit: budget tokens that are 100 percent.
         percent_used: of the limit, to one decimal.
@@ -53,6 +53,8 @@ class StatusAnswer(Struct, frozen=True):
         folder: the only project folder whose measured usage counts, if the session is bound to one.
         unread_lines: lines of transcripts that should carry usage and could not be read.
         unread_files: transcripts that could not be opened.
+        not_counting: why what clients log is not counted, or not all of it yet.
+        uncounted_tokens: budget tokens that clients logged today, while no session counts them.
     """
 
     session: str
@@ -68,8 +70,8 @@ class StatusAnswer(Struct, frozen=True):
     claude_tokens: TokenCounts
     ollama_tokens: TokenCounts
     decisions: Mapping[Reason, int]
-    measured_tokens: int
     reported_tokens: int
+    measured_tokens: int | None = None
     session_id: int | None = None
     started_at: datetime | None = None
     tokens_per_minute: int | None = None
@@ -81,3 +83,5 @@ class StatusAnswer(Struct, frozen=True):
     folder: str | None = None
     unread_lines: int | None = None
     unread_files: int | None = None
+    not_counting: str | None = None
+    uncounted_tokens: int | None = None

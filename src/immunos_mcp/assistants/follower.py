@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from immunos_mcp.answers.usage import SyncAnswer
-from immunos_mcp.assistants import transcripts
-from immunos_mcp.errors import LedgerBusyError
+from immunos_mcp.assistants import conversations, transcripts
 from immunos_mcp.ledger.measured_usage import (
     CLOCK_TOLERANCE,
     ReadingState,
@@ -17,11 +16,11 @@ from immunos_mcp.ledger.measured_usage import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from datetime import datetime
 
     from immunos_mcp.assistants.transcripts import Transcript, TranscriptFolders
-    from immunos_mcp.domain import TranscriptPosition
+    from immunos_mcp.domain import MeasuredUsage, TranscriptPosition
     from immunos_mcp.ledger.connections.sqlite import SqliteLedger
 
 
@@ -38,7 +37,25 @@ class Follower:
     @property
     def unread_files(self) -> frozenset[str]:
         """The transcripts, and folders of transcripts, that could not be read."""
-        return frozenset(self._unreadable | self._folders.unreachable)
+        return frozenset(self._unreadable | self._folders.unreachable | self._folders.unfollowed)
+
+    def exist(self) -> bool:
+        """Return whether there are transcripts, or may be, on this machine."""
+        return self._folders.exist()
+
+    def beginning(self, now: datetime, conversation: str | None) -> datetime | None:
+        """Return when a conversation began, or else the first of those active in the last hours."""
+        return conversations.beginning(self._folders, now, conversation)
+
+    def measured_since(
+        self, since: datetime, largest: int | None = None
+    ) -> tuple[MeasuredUsage, ...]:
+        """Return the usage in the transcripts from a time on, whether it is stored or not."""
+        return conversations.usage_since(self._folders, since, largest)
+
+    def look_back(self) -> None:
+        """Find out again, at the next call, back to when usage matters."""
+        self._read_so_far = ReadingState(None, {})
 
     def is_measured(self, client: str) -> bool:
         """Return whether a client, by its own name, writes transcripts that we read."""
@@ -46,17 +63,19 @@ class Follower:
 
     async def catch_up(
         self, now: datetime, largest: int | None = None, *, is_patient: bool = True
-    ) -> None:
-        """Store the usage written since the last call.
+    ) -> bool:
+        """Store the usage written since the last call; return whether all of it was stored.
 
         If nothing was written, this only checks each transcript's size and time. Nothing is read until
         the ledger has a session to count it in.
 
         Args:
             now: the current time, with its time zone.
-            largest: read nothing if there are more unread bytes than this.
-            is_patient: wait for other programs that write to the ledger; otherwise leave the rest to a
-                later call.
+            largest: read transcripts with this many unread bytes together, and leave the others.
+            is_patient: wait long for other programs that write to the ledger.
+
+        Raises:
+            LedgerBusyError: another program writes for too long; a later call reads the rest.
         """
         if self._replacements != self._ledger.replacements:
             # Another ledger knows other positions.
@@ -66,22 +85,25 @@ class Follower:
             )
         since = self._read_so_far.since
         if since is not None and since <= now + CLOCK_TOLERANCE and not self._changed():
-            return
+            return True
         self._read_so_far = await self._ledger.read(reading_state, now)
         if self._read_so_far.is_ahead:
-            await self._ledger.write(forget_future, now)
+            write = self._ledger.write if is_patient else self._ledger.write_soon
+            await write(forget_future, now)
             self._read_so_far = await self._ledger.read(reading_state, now)
         if self._read_so_far.since is None:
-            return
-        waiting = self._changed()
-        if largest is None or self._unread_bytes(waiting) <= largest:
-            for transcript in waiting:
-                try:
-                    await self._store(transcript, is_patient=is_patient)
-                except LedgerBusyError:
-                    if is_patient:
-                        raise
-                    return
+            return True
+        left = largest
+        is_complete = True
+        for transcript in self._changed():
+            if left is not None:
+                unread = self._unread_bytes(transcript)
+                if unread > left:
+                    is_complete = False
+                    continue
+                left -= unread
+            await self._store(transcript, is_patient=is_patient)
+        return is_complete
 
     async def sync(
         self, now: datetime, since: datetime | None, progress: Callable[[int, int], None]
@@ -125,14 +147,9 @@ class Follower:
     def _changed(self) -> list[Transcript]:
         return self._folders.changed(self._read_so_far.positions, self._read_so_far.since)
 
-    def _unread_bytes(self, waiting: Sequence[Transcript]) -> int:
-        positions = self._read_so_far.positions
-        return sum(
-            transcript.size - positions[transcript.name].read_bytes
-            if transcript.name in positions
-            else transcript.size
-            for transcript in waiting
-        )
+    def _unread_bytes(self, transcript: Transcript) -> int:
+        position = self._read_so_far.positions.get(transcript.name)
+        return transcript.size - (0 if position is None else position.read_bytes)
 
     async def _store(self, transcript: Transcript, *, is_patient: bool) -> None:
         write = self._ledger.write if is_patient else self._ledger.write_soon

@@ -38,6 +38,9 @@ SETTLING_NS = 3 * 10**9
 BLOCK_BYTES = 2**17
 """Bytes read at a time, few enough to stay in the CPU cache while they are searched."""
 
+MOST_LINKED_FOLDERS = 10_000
+"""Folders behind links that are listed: a link may lead to a disk full of other things."""
+
 _TAIL_BYTES = 256
 _SIGNED = 2**63 - 1
 """The largest number that the ledger stores; some file systems have larger inodes and times."""
@@ -125,11 +128,14 @@ class TranscriptFolders:
     Attributes:
         unreachable: the folders that could not be listed at the last look, and the files in folders
             that may be listed and not entered.
+        unfollowed: the links in transcript folders that could not be followed at the last look, and
+            what was left out behind others for its number.
     """
 
     def __init__(self, roots: tuple[Path, ...], transcript_format: TranscriptFormat) -> None:
         self.format = transcript_format
         self.unreachable: set[str] = set()
+        self.unfollowed: set[str] = set()
         self._roots = tuple(str(root) for root in roots)
         self._listings: dict[str, _Listing] = {}
 
@@ -150,7 +156,7 @@ class TranscriptFolders:
         settled_ns = time.time_ns() - SETTLING_NS
         self.unreachable.clear()
         found: list[Transcript] = []
-        for path in self._paths():
+        for path in self.paths():
             try:
                 status = os.stat(path, follow_symlinks=False)  # noqa: PTH116  # a thousand a call
             except OSError as error:
@@ -168,63 +174,110 @@ class TranscriptFolders:
         return found
 
     def links(self) -> list[str]:
-        """Return the links to folders and to transcripts, which are not followed."""
-        for _ in self._paths():
+        """Return the links to folders and to transcripts that are not followed."""
+        for _ in self.paths():
             pass
-        return sorted(link for listing in self._listings.values() for link in listing.links)
+        links = {link for listing in self._listings.values() for link in listing.links}
+        return sorted(links | self.unfollowed)
 
     def _miss(self, path: str, error: OSError) -> None:
         if not isinstance(error, FileNotFoundError):
             self.unreachable.add(shown_path(path))
 
-    def _paths(self) -> Iterator[str]:
-        waiting = list(self._roots)
-        while waiting:
-            folder = waiting.pop()
+    def paths(self) -> Iterator[str]:
+        """List all transcripts.
+
+        A link in a transcript folder itself, such as that of a project moved to another disk, is
+        followed, unless it leads to a folder above; all other links are not. No folder is listed twice.
+        """
+        self.unfollowed.clear()
+        waiting, linked = list(self._roots), list[str]()
+        listed: set[tuple[int, int]] = set()
+        is_behind_link, behind_links = False, 0
+        while waiting or linked:
+            # Links come last, so that what is in its own place is known by that path.
+            is_behind_link = is_behind_link or not waiting
+            behind_links += is_behind_link
+            folder = waiting.pop() if waiting else linked.pop()
+            if behind_links > MOST_LINKED_FOLDERS:
+                self.unfollowed.add(shown_path(folder))
+                continue
             try:
                 status = os.stat(folder)  # noqa: PTH116  # a thousand a call
-                times = (status.st_mtime_ns, status.st_ctime_ns)
-                listing = self._listings.get(folder)
-                if listing is None or listing.times != times:
-                    listing = _list(folder, times)
+                if (status.st_dev, status.st_ino) in listed:
+                    continue
+                listed.add((status.st_dev, status.st_ino))
+                listing = self._listing(folder, (status.st_mtime_ns, status.st_ctime_ns))
             except OSError as error:
                 self._listings.pop(folder, None)
                 self._miss(folder, error)
                 continue
-            if max(times) < time.time_ns() - SETTLING_NS:
-                self._listings[folder] = listing
-            else:
-                # Another file may still come at the same time.
-                self._listings[folder] = listing._replace(times=(0, 0))
             yield from listing.transcripts
             waiting.extend(listing.folders)
+            linked.extend(listing.followed)
+            self.unfollowed.update(listing.unfollowed)
+
+    def _listing(self, folder: str, times: tuple[int, int]) -> _Listing:
+        listing = self._listings.get(folder)
+        if listing is None or listing.times != times:
+            listing = _list(folder, times, self._roots)
+        is_settled = max(times) < time.time_ns() - SETTLING_NS
+        # Another file may still come at the same time.
+        self._listings[folder] = listing if is_settled else listing._replace(times=(0, 0))
+        return listing
 
 
 class _Listing(NamedTuple):
-    """What is in a folder, and the folder's times before it was listed."""
+    """What is in a folder, and the folder's times before it was listed.
+
+    Attributes:
+        times: when its content and its inode last changed.
+        transcripts: the files.
+        folders: the folders.
+        links: the links in other folders than a root, which are not followed.
+        followed: the links to folders in a root.
+        unfollowed: those that lead to a folder above, or nowhere.
+    """
 
     times: tuple[int, int]
     transcripts: tuple[str, ...]
     folders: tuple[str, ...]
     links: tuple[str, ...]
+    followed: tuple[str, ...]
+    unfollowed: tuple[str, ...]
 
 
-def _list(folder: str, times: tuple[int, int]) -> _Listing:
+def _list(folder: str, times: tuple[int, int], roots: Sequence[str]) -> _Listing:
     transcripts: list[str] = []
     folders: list[str] = []
     links: list[str] = []
+    followed: list[str] = []
+    unfollowed: list[str] = []
     with os.scandir(folder) as entries:
         for entry in entries:
-            # Links are skipped, as they may lead anywhere, even back up.
             is_named_so = entry.name.endswith(".jsonl")
-            if entry.is_symlink():
-                if is_named_so or entry.is_dir():
-                    links.append(shown_path(entry.path))
-            elif is_named_so:
-                transcripts.append(entry.path)
-            elif entry.is_dir(follow_symlinks=False):
-                folders.append(entry.path)
-    return _Listing(times, tuple(transcripts), tuple(folders), tuple(links))
+            if not entry.is_symlink():
+                if is_named_so:
+                    transcripts.append(entry.path)
+                elif entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+            elif folder in roots and _leads_below(entry.path, roots):
+                followed.append(entry.path)
+            elif folder in roots and (entry.is_dir() or not os.path.exists(entry.path)):  # noqa: PTH110
+                unfollowed.append(shown_path(entry.path))
+            elif is_named_so or entry.is_dir():
+                links.append(shown_path(entry.path))
+    return _Listing(
+        times, tuple(transcripts), tuple(folders), tuple(links), tuple(followed), tuple(unfollowed)
+    )
+
+
+def _leads_below(link: str, roots: Sequence[str]) -> bool:
+    """Return whether a link leads to a folder that contains none of the transcript folders."""
+    target = os.path.realpath(link)
+    return os.path.isdir(target) and not any(  # noqa: PTH112  # texts
+        os.path.commonpath([target, os.path.realpath(root)]) == target for root in roots
+    )
 
 
 class Batch(NamedTuple):

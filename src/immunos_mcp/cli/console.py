@@ -62,6 +62,8 @@ def on_ledger(use_case: UseCase, *, needs_engine: bool = False) -> Callable[[Nam
                 chosen.session,
                 follower=transcript_follower(ledger, chosen),
                 engine=None if engine is None else lambda: engine,
+                # A name that was typed may be a typing error.
+                opened_by_looks=options.configured_session(os.environ),
             )
             answered = run_sync(use_case(router, given))
         return _show(answered, given)

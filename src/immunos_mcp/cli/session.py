@@ -53,18 +53,34 @@ def _add_history_arguments(parser: ArgumentParser) -> None:
 
 
 async def _bind(router: Router, given: Namespace) -> Answered:
-    answer = await router.bind(given.folder)
-    counted = "all projects" if answer.folder is None else f"only {answer.folder}"
-    return Answered(answer, f"Session {answer.session} will count {counted} from its next start")
+    if given.folder is not None:
+        bound = await router.bind(given.folder)
+        text = f"Session {bound.session} will count only {bound.folder} from its next start"
+        return Answered(bound, text)
+    if given.remove is None and not given.all:
+        bindings = await router.list_bindings()
+        return Answered(bindings, terminal.bindings(bindings))
+    name = given.session if given.all else given.remove
+    removed = await router.remove_bindings(name)
+    return Answered(removed, terminal.removed_bindings(removed))
 
 
 def _add_bind_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument(
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument(
         "folder",
         nargs="?",
         type=folder,
         metavar="FOLDER",
-        help="project folder; omit it to count all projects again",
+        help="project folder; omit it to show which sessions are bound to one",
+    )
+    choice.add_argument(
+        "--remove", metavar="NAME", help="let the session of this name count all projects again"
+    )
+    choice.add_argument(
+        "--all",
+        action="store_true",
+        help="let every session, or that of --session, count all projects again",
     )
 
 
@@ -92,7 +108,7 @@ COMMANDS = (
     ),
     Command(
         "bind",
-        "make a session count the usage of one project only",
+        "make a session count the usage of one project only, or show which do",
         "bind --session shop ~/code/shop",
         on_ledger(_bind),
         _add_bind_arguments,

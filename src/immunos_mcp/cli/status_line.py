@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from immunos_mcp import options
 from immunos_mcp.assistants.claude_code.transcripts import transcript_follower
+from immunos_mcp.assistants.looks import Look
 from immunos_mcp.domain import PlanUsage, WarningLevel
 from immunos_mcp.errors import ImmunosError, LedgerError, bug_report
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
@@ -37,8 +38,8 @@ if TYPE_CHECKING:
 BUSY_TIMEOUT_SECONDS = 0.05
 """How long a refresh waits for other writers: a later one comes soon."""
 
-LARGEST_CATCH_UP = 2 * 2**20
-"""Most unread bytes that a refresh reads itself; more is left to the server or to ``sync``."""
+LARGEST_CATCH_UP = 8 * 2**20
+"""Most unread bytes that a refresh reads itself; more is left to the server or to ``status``."""
 
 LARGEST_INPUT = 16 * 2**20
 INPUT_SECONDS = 2.0
@@ -63,10 +64,11 @@ def _line(status_input: Json, environment: Mapping[str, str], flags: Flags) -> s
     try:
         chosen = options.read(environment, flags)
         with InlineSqliteLedger(chosen.database, BUSY_TIMEOUT_SECONDS) as ledger:
+            follower = transcript_follower(ledger, chosen, environment)
+            router = Router(ledger, chosen.session, follower=follower)
             with suppress(LedgerError):
-                follower = transcript_follower(ledger, chosen, environment)
-                _catch_up(Router(ledger, chosen.session, follower=follower), plan)
-            answer = run_sync(Router(ledger, chosen.session).get_session_status())
+                run_sync(router.record_plan_usage(plan))
+            answer = run_sync(router.get_session_status(look=_look(status_input)))
     except ImmunosError as error:
         return f"immunos: {printable(str(error)[:200])}"
     except Exception as error:  # noqa: BLE001  # the one boundary of this command
@@ -103,22 +105,21 @@ def _print(text: str) -> None:
     sys.stdout.buffer.write(encoded + "\n".encode(encoding))
 
 
-def _catch_up(router: Router, plan: tuple[PlanUsage, ...]) -> None:
-    if plan:
-        run_sync(router.record_plan_usage(plan))
-    run_sync(router.catch_up(LARGEST_CATCH_UP))
+def _look(status_input: Json) -> Look:
+    conversation = _part(status_input, "session_id")
+    return Look(conversation if isinstance(conversation, str) else None, LARGEST_CATCH_UP)
 
 
 def line(
     answer: StatusAnswer, plan: tuple[PlanUsage, ...], model: str | None, *, coloured: bool
 ) -> str:
     """Format the line: bar, budget, level, time to the next threshold, kept local, plan, model."""
-    cells = min(BAR_CELLS, answer.session_tokens * BAR_CELLS // answer.session_limit)
-    bar = "█" * cells + "░" * (BAR_CELLS - cells)
-    if coloured:
-        bar = f"\x1b[{_COLOURS[answer.warning_level]}m{bar}\x1b[0m"
-    parts = [f"{bar} {_short(answer.session_tokens)}/{_short(answer.session_limit)}"]
-    parts.append(answer.warning_level)
+    if answer.uncounted_tokens is None:
+        parts = [_budget(answer, coloured=coloured), str(answer.warning_level)]
+    else:
+        parts = ["not counting yet", f"{_short(answer.uncounted_tokens)} measured today"]
+    if answer.uncounted_tokens is None and answer.not_counting is not None:
+        parts.append("not up to date")
     if answer.minutes_to_warning is not None:
         parts.append(f"warning in {_duration(answer.minutes_to_warning)}")
     elif answer.minutes_to_auto_switch is not None:
@@ -129,6 +130,14 @@ def line(
     if model is not None:
         parts.append(model[:40])
     return " · ".join(parts)
+
+
+def _budget(answer: StatusAnswer, *, coloured: bool) -> str:
+    cells = min(BAR_CELLS, answer.session_tokens * BAR_CELLS // answer.session_limit)
+    bar = "█" * cells + "░" * (BAR_CELLS - cells)
+    if coloured:
+        bar = f"\x1b[{_COLOURS[answer.warning_level]}m{bar}\x1b[0m"
+    return f"{bar} {_short(answer.session_tokens)}/{_short(answer.session_limit)}"
 
 
 def plan_usage(status_input: Json, now: datetime) -> tuple[PlanUsage, ...]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from immunos_mcp.answers.models import ModelsAnswer
     from immunos_mcp.answers.replay import ReplayAnswer
     from immunos_mcp.answers.routing import ExplainAnswer
-    from immunos_mcp.answers.sessions import SessionSummary
+    from immunos_mcp.answers.sessions import BindAnswer, SessionSummary
     from immunos_mcp.answers.status import StatusAnswer
     from immunos_mcp.domain import Decision, PlanUsage, Task
     from immunos_mcp.rules.setting_kinds import SettingValue
@@ -29,10 +29,6 @@ NEWEST_CROSSINGS = 20
 def status(answer: StatusAnswer) -> str:
     """Format a session's status."""
     since = "not started" if answer.started_at is None else f"since {minute(answer.started_at)} UTC"
-    used = min(1.0, answer.session_tokens / answer.session_limit)
-    percent = f"{answer.percent_used:,}".removesuffix(".0")
-    cells = int(used * BAR_CELLS)
-    bar = "#" * cells + "-" * (BAR_CELLS - cells)
     claude = answer.claude_tokens
     thresholds = (
         f"warning {answer.token_warning_threshold:,}{_in_minutes(answer.minutes_to_warning)}, "
@@ -48,7 +44,7 @@ def status(answer: StatusAnswer) -> str:
             f"cache creation {claude.cache_creation_input_tokens:,}, "
             f"cache reads {claude.cache_read_input_tokens:,}"
         )),
-        ("Sources", f"{_measured(answer)}, {answer.reported_tokens:,} reported"),
+        ("Sources", _sources(answer)),
         ("Kept local", f"{answer.kept_local_tokens:,} tokens"),
         ("Thresholds", thresholds),
         ("Decisions", decisions or "none"),
@@ -61,32 +57,62 @@ def status(answer: StatusAnswer) -> str:
         rows.append(("Plan limits", ", ".join(_plan(usage) for usage in answer.plan)))
     if answer.folder is not None:
         rows.append(("Project", answer.folder))
+    if answer.not_counting is not None:
+        what = "Not counting" if answer.session_id is None else "Not current"
+        rows.append((what, answer.not_counting))
     if answer.unread_lines or answer.unread_files:
         unread = f"{answer.unread_lines or 0} lines, {answer.unread_files or 0} files"
         rows.append(("Unreadable", f"{unread} of Claude Code's transcripts"))
     return "\n".join(
         [
             f"Session {answer.session} ({since})",
-            (
-                f"[{bar}] {percent}%  {answer.session_tokens:,} of "
-                f"{answer.session_limit:,} budget tokens  {answer.warning_level}"
-            ),
+            _budget(answer),
             *(f"{name:<12} {text}" for name, text in rows),
         ]
     )
 
 
-def _measured(answer: StatusAnswer) -> str:
-    if answer.side_request_tokens is None:
-        return f"{answer.measured_tokens:,} measured"
+def _budget(answer: StatusAnswer) -> str:
+    if answer.uncounted_tokens is not None:
+        return f"not counting yet; {answer.uncounted_tokens:,} tokens measured today"
+    used = min(1.0, answer.session_tokens / answer.session_limit)
+    percent = f"{answer.percent_used:,}".removesuffix(".0")
+    cells = int(used * BAR_CELLS)
+    bar = "#" * cells + "-" * (BAR_CELLS - cells)
     return (
-        f"{answer.measured_tokens:,} measured ({answer.side_request_tokens:,} by telemetry alone)"
+        f"[{bar}] {percent}%  {answer.session_tokens:,} of "
+        f"{answer.session_limit:,} budget tokens  {answer.warning_level}"
     )
+
+
+def _sources(answer: StatusAnswer) -> str:
+    if answer.measured_tokens is None:
+        return f"none counted yet, {answer.reported_tokens:,} reported"
+    measured = f"{answer.measured_tokens:,} measured"
+    if answer.side_request_tokens is not None:
+        measured += f" ({answer.side_request_tokens:,} by telemetry alone)"
+    return f"{measured}, {answer.reported_tokens:,} reported"
 
 
 def _plan(usage: PlanUsage) -> str:
     window = usage.window.replace("_", "-")
     return f"{window} {usage.used_percentage:g}% used (resets {minute(usage.resets_at)} UTC)"
+
+
+def bindings(bound: Sequence[BindAnswer]) -> str:
+    """List which sessions count one project only."""
+    if not bound:
+        return "No session is bound to a project folder; all count every project"
+    return _table(("session", "project folder"), [(each.session, each.folder) for each in bound])
+
+
+def removed_bindings(removed: Sequence[BindAnswer]) -> str:
+    """Return which sessions will count all projects again."""
+    if not removed:
+        return "No session was bound to a project folder"
+    return "\n".join(
+        f"Session {each.session} will count all projects from its next start" for each in removed
+    )
 
 
 def routed(logged: LoggedDecision, settings: Settings) -> str:

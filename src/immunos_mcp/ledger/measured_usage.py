@@ -16,7 +16,7 @@ from immunos_mcp.ledger.totals import Addition, by_kind, distribute, sessions_be
 from immunos_mcp.rules.models import provider_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from immunos_mcp.domain import MeasuredUsage, RequestUsage
     from immunos_mcp.ledger.dialect import Connection
@@ -42,7 +42,7 @@ class ReadingState(NamedTuple):
 
     Attributes:
         since: usage before this time belongs to no session; ``None``: there is no session yet.
-        positions: how far each transcript has been read, by path.
+        positions: how far each transcript has been read without leaving out anything since then, by path.
         is_ahead: whether an open session begins in the future, or its pace does, as they do after the
             clock was ahead.
     """
@@ -61,8 +61,12 @@ def reading_state(connection: Connection, now: datetime) -> ReadingState:
         "SELECT min(started_at) FROM immunos_mcp_session WHERE ended_at IS NULL OR ended_at > ?",
         (utc_text(now - timedelta(days=1)),),
     ).fetchone()
+    oldest = moment_of(since)
+    # A reading that left out what a session opened later counts from earlier on starts again.
     rows = connection.execute(
         f"SELECT {_POSITION_COLUMNS} FROM immunos_mcp_transcript"  # noqa: S608  # a constant
+        " WHERE ?1 IS NULL OR left_out_before <= ?1",
+        (None if oldest is None else oldest.isoformat(),),
     )
     positions = {row[0]: TranscriptPosition._make(row) for row in rows}
     (is_ahead,) = connection.execute(
@@ -70,7 +74,7 @@ def reading_state(connection: Connection, now: datetime) -> ReadingState:
         " AND (started_at > ?1 OR pace_at > ?1))",
         (utc_text(now + CLOCK_TOLERANCE),),
     ).fetchone()
-    return ReadingState(moment_of(since), positions, bool(is_ahead))
+    return ReadingState(oldest, positions, bool(is_ahead))
 
 
 def forget_future(connection: Connection, now: datetime) -> None:
@@ -103,7 +107,7 @@ def ingest(
     the totals grow by the difference.
     """
     settings = effective_settings(connection)
-    oldest = _pruned_before(connection)
+    oldest = pruned_before(connection)
     if oldest is not None:
         measured = [usage for usage in measured if usage.at >= oldest]
     known = _measured_before(connection, measured)
@@ -148,7 +152,7 @@ def ingest_requests(connection: Connection, requests: Sequence[RequestUsage]) ->
         " ON immunos_mcp_measured_usage (request_id) WHERE request_id IS NOT NULL"
     )
     settings = effective_settings(connection)
-    oldest = _pruned_before(connection)
+    oldest = pruned_before(connection)
     additions: list[Addition] = []
     for request in requests:
         if oldest is not None and request.at < oldest:
@@ -182,10 +186,27 @@ def ingest_requests(connection: Connection, requests: Sequence[RequestUsage]) ->
     return len(additions)
 
 
-def _pruned_before(connection: Connection) -> datetime | None:
+def pruned_before(connection: Connection) -> datetime | None:
     """Return the time before which usage is ignored because it was pruned into totals."""
     row = connection.execute("SELECT before FROM immunos_mcp_pruning").fetchone()
     return None if row is None else datetime.fromisoformat(row[0])
+
+
+def measured_since(connection: Connection, since: datetime) -> Iterator[Addition]:
+    """Return all stored usage from a time on, as what it adds to the totals of sessions."""
+    rows = connection.execute(
+        "SELECT measured_at, provider, folder, input_tokens, output_tokens,"
+        " cache_creation_input_tokens, cache_read_input_tokens"
+        " FROM immunos_mcp_measured_usage WHERE measured_at >= ?1"
+        " UNION ALL SELECT finished_at, provider, NULL, input_tokens, output_tokens,"
+        " cache_creation_input_tokens, cache_read_input_tokens"
+        " FROM immunos_mcp_request_usage WHERE finished_at >= ?1",
+        (utc_text(since),),
+    )
+    for at, provider, folder, *kinds in rows:
+        moment = datetime.fromisoformat(at)
+        counts = TokenCounts(*kinds)
+        yield Addition(counts, Provider(provider), moment, folder, is_measured=True, records=1)
 
 
 def side_request_tokens(connection: Connection, session: Session) -> TokenCounts:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
+from immunos_mcp.answers.sessions import BindAnswer
 from immunos_mcp.domain import Pace, Reason, Session, SessionRecord, TokenCounts
+from immunos_mcp.errors import InvalidInputError, Problem
 from immunos_mcp.ledger.moments import moment_of, utc_text
 from immunos_mcp.ledger.stored_settings import effective_settings
 
@@ -47,24 +49,45 @@ class Reset(Struct, frozen=True):
     session_id: int
 
 
-def open_session(connection: Connection, name: str, now: datetime) -> None:
-    """Open a session with this name unless one is open."""
-    opened_session(connection, name, now, effective_settings(connection))
-
-
-def bind_session(connection: Connection, name: str, folder: str | None) -> None:
-    """Make a session name count measured usage of one project folder only, or (``None``) of all.
+def bind_session(connection: Connection, name: str, folder: str) -> None:
+    """Make a session name count measured usage of one project folder only.
 
     This applies from the next session of that name, so that a total always means one thing.
     """
-    if folder is None:
-        connection.execute("DELETE FROM immunos_mcp_binding WHERE session_name = ?", (name,))
-    else:
-        connection.execute(
-            "INSERT INTO immunos_mcp_binding (session_name, folder) VALUES (?, ?)"
-            " ON CONFLICT (session_name) DO UPDATE SET folder = excluded.folder",
-            (name, folder),
-        )
+    connection.execute(
+        "INSERT INTO immunos_mcp_binding (session_name, folder) VALUES (?, ?)"
+        " ON CONFLICT (session_name) DO UPDATE SET folder = excluded.folder",
+        (name, folder),
+    )
+
+
+def list_bindings(connection: Connection) -> tuple[BindAnswer, ...]:
+    """Return which session names count one project folder only, by name."""
+    rows = connection.execute(
+        "SELECT session_name, folder FROM immunos_mcp_binding ORDER BY session_name"
+    )
+    return tuple(BindAnswer(name, folder) for name, folder in rows)
+
+
+def remove_bindings(connection: Connection, name: str | None) -> tuple[BindAnswer, ...]:
+    """Let a session name, or (``None``) each, count all projects from its next session on.
+
+    Returns:
+        The bindings that were removed.
+
+    Raises:
+        InvalidInputError: no session of this name is bound.
+    """
+    bound = list_bindings(connection)
+    removed = tuple(each for each in bound if name is None or each.session == name)
+    if name is not None and not removed:
+        others = ", ".join(each.session for each in bound) or "none"
+        message = f"session {name} is not bound to a project folder (bound: {others})"
+        raise InvalidInputError(Problem("session", name, message=message))
+    connection.execute(
+        "DELETE FROM immunos_mcp_binding WHERE ?1 IS NULL OR session_name = ?1", (name,)
+    )
+    return removed
 
 
 def reset_session(connection: Connection, name: str, now: datetime, reason: str | None) -> Reset:
@@ -74,8 +97,8 @@ def reset_session(connection: Connection, name: str, now: datetime, reason: str 
     closed_decisions = 0
     if session is not None:
         closed_decisions = sum(decisions_by_reason(connection, session.session_id).values())
-        _close(connection, session, now, reason)
-    return Reset(settings, session, closed_decisions, _begin(connection, name, now))
+        close_session(connection, session, now, reason)
+    return Reset(settings, session, closed_decisions, begin_session(connection, name, now))
 
 
 class NewestSessions(Struct, frozen=True):
@@ -159,20 +182,24 @@ def _is_past_window(session: Session, settings: Settings, now: datetime) -> bool
     return now - session.started_at >= timedelta(minutes=settings.session_window_minutes)
 
 
-def _begin(connection: Connection, name: str, now: datetime) -> int:
+def begin_session(connection: Connection, name: str, started_at: datetime) -> int:
+    """Add the open session of a name that has none; return its id."""
     session_id = connection.execute(
         "INSERT INTO immunos_mcp_session (name, started_at, folder) VALUES (?1, ?2,"
         " (SELECT folder FROM immunos_mcp_binding WHERE session_name = ?1))",
-        (name, utc_text(now)),
+        (name, utc_text(started_at)),
     ).lastrowid
     assert session_id is not None
     return session_id
 
 
-def _close(connection: Connection, session: Session, now: datetime, reason: str | None) -> None:
+def close_session(
+    connection: Connection, session: Session, ended_at: datetime, reason: str | None
+) -> None:
+    """End an open session."""
     connection.execute(
         "UPDATE immunos_mcp_session SET ended_at = ?, end_reason = ? WHERE session_id = ?",
-        (utc_text(now), reason, session.session_id),
+        (utc_text(ended_at), reason, session.session_id),
     )
 
 
@@ -190,10 +217,10 @@ def opened_session(connection: Connection, name: str, now: datetime, settings: S
     """Return the open session of a name; open one if there is none or its window has passed."""
     session = find_open(connection, name)
     if session is not None and _is_past_window(session, settings, now):
-        _close(connection, session, now, WINDOW_REASON)
+        close_session(connection, session, now, WINDOW_REASON)
         session = None
     if session is None:
-        _begin(connection, name, now)
+        begin_session(connection, name, now)
         session = find_open(connection, name)
         assert session is not None
     return session

@@ -27,7 +27,7 @@ def distribute(connection: Connection, additions: Sequence[Addition], settings: 
         return
     moments = [addition.at for addition in additions]
     for session, ended_at in sessions_between(connection, min(moments), max(moments)):
-        theirs = [addition for addition in additions if _counts_in(addition, session, ended_at)]
+        theirs = [addition for addition in additions if counts_in(addition, session, ended_at)]
         if theirs:
             add_to_totals(connection, session, theirs, settings)
 
@@ -111,7 +111,8 @@ def sessions_between(
     return [(session_of(row[:-1]), moment_of(row[-1])) for row in rows]
 
 
-def _counts_in(addition: Addition, session: Session, ended_at: datetime | None) -> bool:
+def counts_in(addition: Addition, session: Session, ended_at: datetime | None) -> bool:
+    """Return whether tokens belong to a session that ended at some time, or has not ended."""
     assert session.started_at is not None
     if addition.at < session.started_at or (ended_at is not None and addition.at >= ended_at):
         return False

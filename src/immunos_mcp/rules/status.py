@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 from immunos_mcp.answers.sessions import SessionSummary
 from immunos_mcp.answers.status import EngineStatus, StatusAnswer
 from immunos_mcp.answers.usage import RecordAnswer
-from immunos_mcp.domain import EngineState
+from immunos_mcp.domain import EngineState, Provider, TokenCounts
 from immunos_mcp.rules import models, pace, policy
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
-    from immunos_mcp.domain import Engine, Session, SessionRecord
+    from immunos_mcp.domain import Engine, MeasuredUsage, Session, SessionRecord
     from immunos_mcp.rules.circumstances import SessionSnapshot
     from immunos_mcp.rules.settings import Settings
 
@@ -65,6 +66,16 @@ def session_status(
         unread_lines=unread_lines or None,
         unread_files=unread_files or None,
     )
+
+
+def measured_tokens(measured: Iterable[MeasuredUsage], settings: Settings) -> int:
+    """Return the budget tokens of measured responses."""
+    by_claude = (
+        usage.counts
+        for usage in measured
+        if models.provider_of(usage.model, settings) is Provider.CLAUDE
+    )
+    return policy.budget_tokens(sum(by_claude, TokenCounts()), settings)
 
 
 def recorded_usage(

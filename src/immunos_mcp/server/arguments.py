@@ -149,6 +149,7 @@ class HookArguments(Arguments):
     """Arguments of the unlisted tool that Claude Code's hooks call."""
 
     event: Literal["UserPromptSubmit", "PreToolUse", "PostToolBatch", "SubagentStop", "Stop"]
+    session_id: str | Nothing = None
 
 
 def _settings_arguments() -> type[Arguments]:

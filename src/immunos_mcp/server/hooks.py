@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 import logging
+from contextlib import suppress
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import anyio
 
+from immunos_mcp.assistants.looks import Look
 from immunos_mcp.domain import WarningLevel
-from immunos_mcp.errors import ImmunosError
+from immunos_mcp.errors import ImmunosError, LedgerError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -82,14 +84,21 @@ class Hooks:
         self._sleep = sleep
         self._turn_ended = anyio.Event()
 
-    async def answer(self, event: HookEvent) -> str:
-        """Return the hook's JSON; whatever the event, all usage written so far is counted."""
+    async def answer(self, event: HookEvent, conversation: str | None = None) -> str:
+        """Return the hook's JSON; whatever the event, all usage written so far is counted.
+
+        Args:
+            event: what happened.
+            conversation: the client's id of the conversation that it happened in.
+        """
+        look = Look(conversation)
         if event is HookEvent.PRE_TOOL_USE:
-            denial = await self._router.refuse_agent()
+            denial = await self._router.refuse_agent(look)
             return SILENCE if denial is None else deny_subagent(denial.model, denial.message)
-        if event is HookEvent.USER_PROMPT_SUBMIT:
-            await self._router.open_session()
-        status = await self._router.get_session_status()
+        status = await self._router.get_session_status(look=look)
+        if event is HookEvent.USER_PROMPT_SUBMIT and _is_unlogged(status):
+            with suppress(LedgerError):
+                await self._router.open_session()
         if event is HookEvent.STOP:
             self._turn_ended.set()
         if event is not HookEvent.USER_PROMPT_SUBMIT:
@@ -104,11 +113,16 @@ class Hooks:
             self._turn_ended = anyio.Event()
             await self._sleep(LATE_SECONDS)
             try:
-                await self._router.catch_up()
+                await self._router.catch_up(is_patient=False)
             except ImmunosError as error:
                 logger.warning("cannot take over the turn's last response: %s", error)
             else:
                 self._on_caught_up()
+
+
+def _is_unlogged(status: StatusAnswer) -> bool:
+    """Return whether no session is open, and there are no logs that one would begin with."""
+    return status.session_id is None and status.not_counting is None
 
 
 def deny_subagent(model: str, message: str) -> str:

@@ -114,8 +114,7 @@ def recorded(answer: RecordAnswer) -> str:
 def status(answer: StatusAnswer) -> str:
     """Return the session's figures and the recommendation."""
     line = (
-        f"Session {answer.session}: {answer.session_tokens} of {answer.session_limit} tokens "
-        f"({answer.percent_used}%), {answer.warning_level}. {answer.message} "
+        f"Session {answer.session}: {_used(answer)}, {answer.warning_level}. {answer.message} "
         f"Recommended: {answer.recommended_model}. Kept local {answer.kept_local_tokens}. "
         f"Thresholds {answer.token_warning_threshold}, {answer.token_auto_switch_threshold}"
     )
@@ -129,6 +128,15 @@ def status(answer: StatusAnswer) -> str:
     return (
         f"{line}: warning in {answer.minutes_to_warning} min, "
         f"auto-switch in {answer.minutes_to_auto_switch} min"
+    )
+
+
+def _used(answer: StatusAnswer) -> str:
+    if answer.uncounted_tokens is not None:
+        return f"not counting yet ({answer.not_counting})"
+    used = f"{answer.session_tokens} of {answer.session_limit} tokens ({answer.percent_used}%)"
+    return (
+        used if answer.not_counting is None else f"{used}, not up to date ({answer.not_counting})"
     )
 
 

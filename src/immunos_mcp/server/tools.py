@@ -158,7 +158,8 @@ async def delegate_task(call: ToolCall, given: DelegateTaskArguments) -> Reply:
 
 async def claude_code_hook(call: ToolCall, given: HookArguments) -> Reply:
     """Answer a hook of Claude Code."""
-    return Reply(await call.services.hooks.answer(HookEvent(given.event)))
+    event = HookEvent(given.event)
+    return Reply(await call.services.hooks.answer(event, given.session_id))
 
 
 class Tool(NamedTuple, Generic[Given]):

@@ -24,10 +24,10 @@ from immunos_mcp.answers.usage import SyncAnswer
 from immunos_mcp.archive import Archive
 from immunos_mcp.assistants import bulk_reading, transcripts
 from immunos_mcp.assistants.claude_code.transcripts import transcript_folders
+from immunos_mcp.assistants.looks import TOO_MUCH, Look
 from immunos_mcp.domain import TokenCounts
 from immunos_mcp.ledger.connections.inline import run_sync
 from immunos_mcp.options import Options
-from immunos_mcp.router import Router
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -130,13 +130,6 @@ def test_usage_from_before_the_session_does_not_count(desk: Desk) -> None:
     assert desk.tokens() == 20
 
 
-def test_before_there_is_a_session_nothing_is_read(tmp_path: Path) -> None:
-    desk = Desk(tmp_path)
-    append(transcript(desk.projects), Answer("m1", 10))
-    assert desk.tokens() == 0
-    desk.ledger.close()
-
-
 def test_usage_written_down_late_counts_in_the_session_it_belongs_to(desk: Desk) -> None:
     desk.now = NOON + timedelta(minutes=1)
     closing_answer = run_sync(desk.router.reset_session())
@@ -145,6 +138,33 @@ def test_usage_written_down_late_counts_in_the_session_it_belongs_to(desk: Desk)
     sessions = {entry.session_id: entry for entry in run_sync(desk.archive.list_sessions(9, None))}
     assert closing_answer.closed_session_id is not None
     assert sessions[closing_answer.closed_session_id].session_tokens == 10
+
+
+def test_a_look_after_a_window_opens_the_next_session_where_the_window_ended(
+    tmp_path: Path,
+) -> None:
+    desk = Desk(tmp_path)
+    run_sync(desk.router.update_config({"session_window_minutes": 60}, "test"))
+    file = transcript(desk.projects)
+    append(file, Answer("m1", 10, at=NOON))
+    desk.now = NOON + timedelta(minutes=30)
+    assert (desk.tokens(), desk.status().started_at) == (10, NOON)
+    append(file, Answer("m2", 20, at=NOON + timedelta(minutes=59)))
+    append(file, Answer("m3", 30, at=NOON + timedelta(minutes=61)))
+    desk.now = NOON + timedelta(minutes=70)
+    assert (desk.tokens(), desk.status().started_at) == (30, NOON + timedelta(minutes=60))
+    wire.assert_sound(desk.ledger.path)
+    append(file, Answer("m4", 40, at=NOON + timedelta(minutes=125)))
+    run_sync(desk.another_router().catch_up())
+    desk.now = NOON + timedelta(minutes=130)
+    assert desk.tokens() == 0
+    wire.assert_sound(desk.ledger.path)
+    totals = {
+        each.session_id: each.session_tokens
+        for each in run_sync(desk.archive.list_sessions(9, None))
+    }
+    assert totals == {1: 30, 2: 70, 3: 0}
+    desk.ledger.close()
 
 
 def test_every_open_session_counts_all_projects(desk: Desk) -> None:
@@ -222,13 +242,49 @@ def test_lines_of_other_kinds_and_broken_bytes_are_passed_over(desk: Desk) -> No
     assert status.unread_lines is None
 
 
-def test_links_are_not_followed(desk: Desk, tmp_path: Path) -> None:
+def test_a_project_moved_to_another_disk_and_linked_back_is_counted_once(
+    desk: Desk, tmp_path: Path
+) -> None:
+    outside = transcript(tmp_path / "disk", "p/one.jsonl")
+    append(outside, Answer("m1", 10))
+    append(transcript(tmp_path / "disk", "p/one/subagents/agent-1.jsonl"), Answer("m2", 20))
+    (desk.projects / "linked").symlink_to(outside.parent)
+    (desk.projects / "linked again").symlink_to(desk.projects / "linked")
+    (outside.parent / "back").symlink_to(desk.projects)
+    status = desk.status()
+    assert (status.session_tokens, status.unread_files) == (30, None)
+    append(outside, Answer("m3", 30))
+    assert desk.tokens() == 60
+    assert wire.rows(desk.ledger.path, "SELECT count(*) FROM immunos_mcp_transcript") == [(2,)]
+
+
+def test_other_links_are_not_followed(desk: Desk, tmp_path: Path) -> None:
     outside = transcript(tmp_path / "outside", "p/one.jsonl")
     append(outside, Answer("m1", 10))
-    (desk.projects / "linked").symlink_to(outside.parent)
-    (desk.projects / "loop").symlink_to(desk.projects)
     transcript(desk.projects, "p/two.jsonl").symlink_to(outside)
-    assert desk.tokens() == 0
+    (desk.projects / "p" / "deeper").symlink_to(outside.parent)
+    status = desk.status()
+    assert (status.session_tokens, status.unread_files) == (0, None)
+
+
+@pytest.mark.parametrize("target", [".", "..", "/", "nowhere"])
+def test_a_link_that_leads_above_or_nowhere_is_reported(desk: Desk, target: str) -> None:
+    (desk.projects / "linked").symlink_to(target)
+    assert (desk.status().session_tokens, desk.status().unread_files) == (0, 1)
+    (desk.projects / "linked").unlink()
+    assert desk.status().unread_files is None
+
+
+def test_more_folders_behind_links_than_are_listed_are_reported(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("immunos_mcp.assistants.transcripts.MOST_LINKED_FOLDERS", 3)
+    append(transcript(desk.projects, "p/own.jsonl"), Answer("m0", 1))
+    for number in range(5):
+        append(transcript(tmp_path / "disk", f"{number}/one.jsonl"), Answer(f"m{number + 1}", 10))
+    (desk.projects / "linked").symlink_to(tmp_path / "disk")
+    status = desk.status()
+    assert (status.session_tokens, status.unread_files) == (21, 3)
 
 
 def test_a_transcript_that_is_no_file_is_passed_over(desk: Desk) -> None:
@@ -492,13 +548,15 @@ def test_transcripts_that_are_not_to_be_read_are_not(tmp_path: Path) -> None:
 def test_more_unread_bytes_than_a_look_may_take_are_left_to_others(desk: Desk) -> None:
     file = transcript(desk.projects)
     append(file, Answer("m1", 10))
-    run_sync(desk.router.catch_up(largest=100))
-    quiet = Router(desk.ledger, "default", clock=lambda: desk.now)
-    assert run_sync(quiet.get_session_status()).session_tokens == 0
-    run_sync(desk.router.catch_up(largest=100_000))
+
+    def tokens(largest: int) -> tuple[int, str | None]:
+        status = run_sync(desk.router.get_session_status(look=Look(largest=largest)))
+        return status.session_tokens, status.not_counting
+
+    assert tokens(100) == (0, TOO_MUCH)
+    assert tokens(100_000) == (10, None)
     append(file, Answer("m2", 20))
-    run_sync(desk.router.catch_up(largest=file.stat().st_size - 100))
-    assert run_sync(quiet.get_session_status()).session_tokens == 30
+    assert tokens(file.stat().st_size - 100) == (30, None)
     assert run_sync(Archive(desk.ledger).sync(None, lambda _read, _total: None)) == SyncAnswer(0, 0)
 
 

@@ -177,8 +177,12 @@ def test_links_are_named_by_the_doctor(home: Path) -> None:
     projects = home / ".claude" / "projects"
     projects.mkdir(parents=True)
     (projects / "-moved").symlink_to(outside.parent)
+    (projects / "-gone").symlink_to(home / "disk3")
     done = wire.run(home, "doctor")
-    assert f"links are not followed, such as {projects}/-moved" in done.stdout
+    assert f"links are not followed, such as {projects}/-gone" in done.stdout
+    assert "1 found, all readable" in done.stdout
+    status = wire.run_json(home, "status")
+    assert (status["session_tokens"], status["unread_files"]) == (10, 1)
 
 
 def test_the_configuration_folder_is_taken_in_every_form(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ Each failure goes through both ledgers, the command line and the server.
 
 from __future__ import annotations
 
+import json
 import re
 import sqlite3
 import subprocess
@@ -20,8 +21,12 @@ import pytest
 import wire
 from mcp.client import Client
 from mcp.shared.exceptions import MCPError
+from transcript_lines import Answer, append, transcript
 
 from immunos_mcp.answers.history import LoggedDecision
+from immunos_mcp.assistants.claude_code.transcripts import FORMAT
+from immunos_mcp.assistants.follower import Follower
+from immunos_mcp.assistants.transcripts import TranscriptFolders
 from immunos_mcp.domain import (
     Classification,
     Decision,
@@ -50,10 +55,12 @@ from immunos_mcp.ledger.measured_usage import (
 from immunos_mcp.ledger.plan_limits import plan_usage, record_plan_usage
 from immunos_mcp.ledger.reported_usage import record_usage
 from immunos_mcp.ledger.session_snapshots import session_snapshot
+from immunos_mcp.ledger.session_start import open_session
 from immunos_mcp.ledger.sessions import (
     bind_session,
+    list_bindings,
     newest_sessions,
-    open_session,
+    remove_bindings,
     reset_session,
     session_revisions,
 )
@@ -112,6 +119,8 @@ OPERATIONS: dict[str, Callable[[SqliteLedger], Coroutine[Any, Any, object]]] = {
     ),
     "plan_usage": lambda ledger: ledger.read(plan_usage, NOW),
     "bind": lambda ledger: ledger.write(bind_session, "default", "/code"),
+    "list_bindings": lambda ledger: ledger.read(list_bindings),
+    "remove_bindings": lambda ledger: ledger.write(remove_bindings, None),
 }
 WRITES = (
     "decide",
@@ -125,6 +134,7 @@ WRITES = (
     "ingest_requests",
     "record_plan_usage",
     "bind",
+    "remove_bindings",
 )
 
 COMMANDS: tuple[tuple[str, ...], ...] = (
@@ -658,6 +668,48 @@ def test_a_command_without_the_right_to_write_fails_with_one_clear_line(
     one_line(done.stderr, "immunos-mcp: ")
     assert re.match(f"immunos-mcp: ledger {public_file} {words}", done.stderr)
     assert public_file.read_bytes() == before
+
+
+@pytest.mark.parametrize("command", [("status", "--json"), ("statusline",)])
+def test_a_look_without_the_right_to_write_says_what_is_not_counted(
+    home: Path, public_file: Path, command: tuple[str, ...]
+) -> None:
+    wire.execute(public_file, "UPDATE immunos_mcp_session SET ended_at = started_at")
+    before = public_file.read_bytes()
+    logs = transcript(public_file.parent.parent / "claude" / "projects")
+    append(logs, Answer("m1", 12_000, at=datetime.now(UTC)))
+    variables = {"CLAUDE_CONFIG_DIR": str(logs.parents[2]), "NO_COLOR": "1"}
+    set_modes(public_file, 0o777, 0o444)
+    arguments = (*command, "--db", str(public_file))
+    done = wire.run(home, *arguments, program=launched(NOBODY), variables=variables)
+    set_modes(public_file, 0o777, 0o666)
+    assert (done.returncode, done.stderr) == (0, "")
+    if command == ("statusline",):
+        assert done.stdout == "not counting yet · 12k measured today\n"
+    else:
+        shown = json.loads(done.stdout)
+        assert (shown["uncounted_tokens"], shown.get("measured_tokens")) == (12_000, None)
+        one_line(shown["not_counting"], f"ledger {public_file} cannot be written; give this user")
+    assert public_file.read_bytes() == before
+
+
+@pytest.mark.anyio
+async def test_a_look_that_finds_the_disk_full_says_what_is_not_counted(
+    ledger_file: Path, ledger: SqliteLedger, tmp_path: Path
+) -> None:
+    file = transcript(tmp_path / "projects")
+    append(file, *(Answer(f"a long id {number} {'x' * 150}", 1, at=NOW) for number in range(500)))
+    follower = Follower(ledger, TranscriptFolders((tmp_path / "projects",), FORMAT))
+    router = Router(ledger, "new", clock=lambda: NOW, follower=follower)
+
+    def fill(connection: Connection) -> None:
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        connection.execute(f"PRAGMA max_page_count = {pages}")
+
+    await ledger._run(fill)  # pyright: ignore[reportPrivateUsage]  # no transaction
+    status = await router.get_session_status()
+    assert status.not_counting is not None
+    one_line(status.not_counting, f"ledger {ledger_file} cannot grow: the disk is full")
 
 
 @READ_ONLY

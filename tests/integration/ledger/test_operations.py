@@ -50,13 +50,13 @@ from immunos_mcp.ledger.measured_usage import ReadingState, ingest, reading_stat
 from immunos_mcp.ledger.plan_limits import plan_usage, record_plan_usage
 from immunos_mcp.ledger.reported_usage import Recorded, record_usage
 from immunos_mcp.ledger.session_snapshots import session_snapshot
+from immunos_mcp.ledger.session_start import open_session
 from immunos_mcp.ledger.sessions import (
     NewestSessions,
     Reset,
     Revisions,
     bind_session,
     newest_sessions,
-    open_session,
     reset_session,
     session_revisions,
 )

@@ -378,7 +378,7 @@ GOOD: dict[type[arguments.Arguments], dict[str, Any]] = {
         "dry_run": False,
         "session": "work",
     },
-    arguments.HookArguments: {"event": "Stop"},
+    arguments.HookArguments: {"event": "Stop", "session_id": "5f0e"},
 }
 FIELDS = [(model, field) for model, given in GOOD.items() for field in given]
 COUNT = "a whole number from 0 to 1000000000000"

@@ -31,7 +31,8 @@ def hook_group(event: str, server: str = NAME) -> dict[str, Json]:
         "type": "mcp_tool",
         "server": server,
         "tool": HOOK_TOOL,
-        "input": {"event": event},
+        # Claude Code fills in the id of the conversation.
+        "input": {"event": event, "session_id": "${session_id}"},
         "timeout": HOOK_SECONDS,
     }
     matcher = HOOK_MATCHERS[event]

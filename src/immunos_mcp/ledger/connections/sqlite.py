@@ -93,7 +93,8 @@ class SqliteLedger(ABC):
         """
 
         def hastily(connection: Connection) -> Result:
-            with busy_timeout(connection, SOON_SECONDS, self.busy_timeout_seconds):
+            patience = min(SOON_SECONDS, self.busy_timeout_seconds)
+            with busy_timeout(connection, patience, self.busy_timeout_seconds):
                 return self._transact(
                     connection,
                     WRITING,
