@@ -639,7 +639,7 @@ def test_a_flag_after_the_command_wins_over_one_before_it(
         (["record_horizon=12345.678"], {"record_horizon": {"before": 100.0, "after": 12345.678}}),
         (["input_weight=-0"], {"input_weight": {"before": 1.0, "after": 0.0}}),
         (["task_mappings.Pull Request=m:1"], {"task_mappings.pull_request": {"after": "m:1"}}),
-        (["task_mappings.plan", "m:1"], {"task_mappings.plan": {"after": "m:1"}}),
+        (["task_mappings.poetry", "m:1"], {"task_mappings.poetry": {"after": "m:1"}}),
         (
             ["task_mappings.a=m:1", "task_mappings.b=m:2", "session_window_minutes=60"],
             {
@@ -649,10 +649,10 @@ def test_a_flag_after_the_command_wins_over_one_before_it(
             },
         ),
         (
-            ['task_mappings={"plan": "m:1", "debug": null}'],
+            ['task_mappings={"poetry": "m:1", "debug": null}'],
             {
                 "task_mappings.debug": {"before": "qwen2.5-coder:7b"},
-                "task_mappings.plan": {"after": "m:1"},
+                "task_mappings.poetry": {"after": "m:1"},
             },
         ),
         (
