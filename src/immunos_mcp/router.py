@@ -55,7 +55,6 @@ from immunos_mcp.ledger.stored_settings import (
 )
 from immunos_mcp.rules import explanation, inputs, names, policy
 from immunos_mcp.rules.circumstances import Circumstances
-from immunos_mcp.rules.local_models import local_models
 from immunos_mcp.rules.setting_changes import differences, notable_values
 from immunos_mcp.rules.status import (
     engine_status,
@@ -444,6 +443,8 @@ class Router:
 
     async def list_models(self) -> ModelsAnswer:
         """Return which local models are mapped, installed, loaded and missing."""
+        from immunos_mcp.rules.local_models import local_models  # few commands need it
+
         settings = await self._ledger.read(effective_settings)
         engine = Engine(EngineState.UNKNOWN) if self._engine is None else self._engine()
         return local_models(engine, settings)

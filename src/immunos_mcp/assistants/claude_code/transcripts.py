@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from immunos_mcp.assistants.claude_code.usage_lines import ClaudeCodeLines
 from immunos_mcp.assistants.follower import Follower
 from immunos_mcp.assistants.transcripts import TranscriptFolders, TranscriptFormat
 from immunos_mcp.options import NoHomeError, home_folder
@@ -14,11 +13,15 @@ from immunos_mcp.options import NoHomeError, home_folder
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from immunos_mcp.assistants.claude_code.usage_lines import ClaudeCodeLines
     from immunos_mcp.ledger.connections.sqlite import SqliteLedger
     from immunos_mcp.options import Options
 
 
 def _reader(_path: str, _context: str) -> ClaudeCodeLines:
+    # Most refreshes of the status line find nothing to read.
+    from immunos_mcp.assistants.claude_code.usage_lines import ClaudeCodeLines
+
     return ClaudeCodeLines()
 
 
