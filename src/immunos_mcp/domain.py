@@ -271,6 +271,45 @@ class MeasuredUsage(NamedTuple):
         )
 
 
+class ModelTotal(NamedTuple):
+    """What a conversation used of one model so far; a tuple, since it becomes a row.
+
+    Attributes:
+        cache_1h_input_tokens: how many of the tokens written to the cache are kept for an hour.
+    """
+
+    model: str
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_creation_input_tokens: int = 0
+    cache_read_input_tokens: int = 0
+    cache_1h_input_tokens: int = 0
+    web_searches: int = 0
+
+
+class ConversationTotal(NamedTuple):
+    """An assistant's own total of a conversation, including requests that no other line shows.
+
+    Attributes:
+        conversation: the assistant's id of the conversation.
+        start_ms: when its first program began, in milliseconds; a fork continues its parent's total
+            and has the same.
+        at: the last time that was written down before the total.
+        models: the total of each model; empty: another program continues the conversation at ``at``.
+        first_at: the first response since the previous total; ``None``: there was none.
+        folder: the conversation's project folder, where that is known.
+        is_partial: whether responses since the previous total were left out when it was read.
+    """
+
+    conversation: str
+    start_ms: int
+    at: datetime
+    models: tuple[ModelTotal, ...] = ()
+    first_at: datetime | None = None
+    folder: str | None = None
+    is_partial: bool = False
+
+
 class RequestUsage(Struct, frozen=True):
     """What one API request cost, as a client's telemetry reported it.
 
@@ -279,12 +318,14 @@ class RequestUsage(Struct, frozen=True):
         at: when it had finished.
         model: the model that answered.
         counts: the tokens by kind.
+        conversation: the client's id of the conversation; ``None``: it did not say.
     """
 
     request_id: str
     at: datetime
     model: str
     counts: TokenCounts
+    conversation: str | None = None
 
 
 class PlanUsage(Struct, frozen=True):

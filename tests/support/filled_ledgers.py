@@ -63,6 +63,7 @@ class Contents:
             ("usage", "recorded_at"),
             ("measured_usage", "measured_at"),
             ("request_usage", "finished_at"),
+            ("side_usage", "used_at"),
             ("pruned_usage", "day"),
         ):
             for row in self.rows(table):
@@ -70,7 +71,8 @@ class Contents:
                 counts = row.get("counted", 1) or row["provider"] == "ollama"
                 if counts and str(row[moment]) >= begins:
                     kinds = TokenCounts(*(int(row[kind] or 0) for kind in KINDS))
-                    yield row, kinds, int(row.get("usage_records") or 1)
+                    records = row.get("usage_records") or row.get("is_first", 1)
+                    yield row, kinds, int(records or 0)
 
     def decisions(self, since: datetime | None) -> Iterator[tuple[str, int, int, int]]:
         """Give the reason, the number, the successes and the failures of decisions."""
@@ -237,6 +239,18 @@ def contents(draw: st.DrawFn) -> Contents:
             ],
             "request_usage": [
                 {**usage(), "request_id": f"request {number}", "finished_at": draw(moments)}
+                for number in many(3)
+            ],
+            "side_usage": [
+                {
+                    **usage(),
+                    "used_at": draw(moments),
+                    "conversation": "one",
+                    "start_ms": number,
+                    "is_first": draw(st.integers(0, 1)),
+                    "cache_1h_input_tokens": 0,
+                    "web_searches": 0,
+                }
                 for number in many(3)
             ],
             "pruned_usage": distinct(

@@ -110,6 +110,11 @@ COUNTED = """
         cache_creation_input_tokens, cache_read_input_tokens
     FROM immunos_mcp_request_usage AS request JOIN immunos_mcp_session AS session
         ON finished_at >= started_at AND (ended_at IS NULL OR finished_at < ended_at)
+    UNION ALL
+    SELECT session_id, provider, 1, input_tokens, output_tokens,
+        cache_creation_input_tokens, cache_read_input_tokens
+    FROM immunos_mcp_side_usage AS side JOIN immunos_mcp_session AS session
+        ON used_at >= started_at AND (ended_at IS NULL OR used_at < ended_at)
 """
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 
 from immunos_mcp.assistants import transcripts
 from immunos_mcp.assistants.transcripts import Transcript
-from immunos_mcp.domain import MeasuredUsage, TranscriptPosition
+from immunos_mcp.domain import ConversationTotal, MeasuredUsage, TranscriptPosition
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -50,12 +50,14 @@ class Portion:
         positions: how far each was read.
         unreadable: the paths of transcripts that could not be read.
         size: bytes of the transcripts finished with this portion.
+        totals: the conversations' own totals.
     """
 
     usage: tuple[MeasuredUsage, ...]
     positions: tuple[TranscriptPosition, ...]
     unreadable: tuple[str, ...]
     size: int
+    totals: tuple[ConversationTotal, ...] = ()
 
 
 def read_portions(
@@ -92,6 +94,7 @@ def _joined(portions: Sequence[Portion]) -> Portion:
         tuple(position for portion in portions for position in portion.positions),
         tuple(path for portion in portions for path in portion.unreadable),
         sum(portion.size for portion in portions),
+        tuple(total for portion in portions for total in portion.totals),
     )
 
 
@@ -117,6 +120,7 @@ def _read_task(
     task: Sequence[Reading], transcript_format: TranscriptFormat, since: datetime | None
 ) -> Iterator[Portion]:
     usage: list[MeasuredUsage] = []
+    totals: list[ConversationTotal] = []
     positions: list[TranscriptPosition] = []
     unreadable: list[str] = []
     size = 0
@@ -124,14 +128,15 @@ def _read_task(
         try:
             for batch in transcripts.read(transcript, transcript_format, position, since):
                 usage += batch.usage
+                totals += batch.totals
                 positions.append(batch.position)
                 if len(usage) >= transcripts.BATCH_RECORDS:
-                    yield Portion(tuple(usage), tuple(positions), (), size)
-                    usage, positions, size = [], [], 0
+                    yield Portion(tuple(usage), tuple(positions), (), size, tuple(totals))
+                    usage, totals, positions, size = [], [], [], 0
         except OSError:
             unreadable.append(transcript.name)
         size += transcript.size
-    yield Portion(tuple(usage), tuple(positions), tuple(unreadable), size)
+    yield Portion(tuple(usage), tuple(positions), tuple(unreadable), size, tuple(totals))
 
 
 def _read_in_processes(

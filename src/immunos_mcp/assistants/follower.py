@@ -131,12 +131,15 @@ class Follower:
         total = sum(transcript.size for transcript in waiting)
         read = added = 0
         for portion in bulk_reading.read_portions(readings, self._folders.format, since):
-            added += await self._ledger.write(ingest, portion.usage, portion.positions)
+            added += await self._ledger.write(
+                ingest, portion.usage, portion.positions, portion.totals, is_last=False
+            )
             positions.update((position.path, position) for position in portion.positions)
             self._unreadable.difference_update(position.path for position in portion.positions)
             self._unreadable.update(portion.unreadable)
             read += portion.size
             progress(read, total)
+        await self._ledger.write(ingest, ())
         return SyncAnswer(
             transcripts=sum(_has_news(*reading) for reading in readings),
             added=added,
@@ -157,8 +160,8 @@ class Follower:
         since = self._read_so_far.since
         try:
             for batch in transcripts.read(transcript, self._folders.format, position, since):
-                if batch.usage or batch.position != position:
-                    await write(ingest, batch.usage, (batch.position,))
+                if batch.usage or batch.totals or batch.position != position:
+                    await write(ingest, batch.usage, (batch.position,), batch.totals)
                 self._read_so_far.positions[transcript.name] = batch.position
         except OSError:
             self._unreadable.add(transcript.name)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from msgspec import Struct
 
-from immunos_mcp.domain import MeasuredUsage, TranscriptPosition
+from immunos_mcp.domain import ConversationTotal, MeasuredUsage, TranscriptPosition
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -42,6 +42,13 @@ MOST_LINKED_FOLDERS = 10_000
 """Folders behind links that are listed: a link may lead to a disk full of other things."""
 
 _TAIL_BYTES = 256
+
+_BEFORE_BYTES = 2**16
+"""How much before a conversation's total is searched for the last time that was written down."""
+
+READ_BEFORE = "?"
+"""The context of a transcript that was read before its format had one."""
+
 _SIGNED = 2**63 - 1
 """The largest number that the ledger stores; some file systems have larger inodes and times."""
 
@@ -53,11 +60,11 @@ class Salvaged(NamedTuple):
     """The usage in a line that is damaged or unusual.
 
     Attributes:
-        usage: the responses that can be read.
-        is_whole: whether these are all the responses in the line.
+        usage: the responses and totals that can be read.
+        is_whole: whether these are all of them in the line.
     """
 
-    usage: tuple[MeasuredUsage, ...]
+    usage: tuple[MeasuredUsage | ConversationTotal, ...]
     is_whole: bool
 
 
@@ -69,7 +76,7 @@ class LineReader(Protocol):
         """What a later reading of this transcript needs of the lines so far, as text; or empty."""
         ...
 
-    def usage_of(self, line: bytes | bytearray, /) -> Sequence[MeasuredUsage]:
+    def usage_of(self, line: bytes | bytearray, /) -> Sequence[MeasuredUsage | ConversationTotal]:
         """Return the usage in a line, which may be none.
 
         Raises:
@@ -82,6 +89,10 @@ class LineReader(Protocol):
         ...
 
 
+def _no_moment(_part: bytes) -> datetime | None:
+    return None
+
+
 class TranscriptFormat(Struct, frozen=True):
     """The format of an assistant's transcripts: JSON lines, some of which have usage.
 
@@ -89,11 +100,15 @@ class TranscriptFormat(Struct, frozen=True):
         client: the beginning of the name that the assistant gives itself as an MCP client.
         mark: bytes that every line with usage contains; other lines are skipped unparsed.
         reader: returns a reader for the file at a path, with the context of an earlier reading of it.
+        total_mark: bytes that every line with a conversation's total contains; empty: there is none.
+        last_moment: returns the last time written down in a part of a transcript.
     """
 
     client: str
     mark: bytes
     reader: Callable[[str, str], LineReader]
+    total_mark: bytes = b""
+    last_moment: Callable[[bytes], datetime | None] = _no_moment
 
 
 class Transcript(NamedTuple):
@@ -281,10 +296,11 @@ def _leads_below(link: str, roots: Sequence[str]) -> bool:
 
 
 class Batch(NamedTuple):
-    """Responses read from one transcript, and the position reached."""
+    """Responses and conversations' totals read from one transcript, and the position reached."""
 
     usage: tuple[MeasuredUsage, ...]
     position: TranscriptPosition
+    totals: tuple[ConversationTotal, ...] = ()
 
 
 def read(
@@ -308,10 +324,12 @@ def read(
         unread_lines, left_out_before, context = 0, "", ""
         if position is not None and offset:
             unread_lines, left_out_before = position.unread_lines, position.left_out_before
-            context = position.context
+            context = position.context or (READ_BEFORE if transcript_format.total_mark else "")
         reader = transcript_format.reader(transcript.path, context)
         usage: dict[str, MeasuredUsage] = {}
-        lines = _Lines(file, offset, transcript_format.mark)
+        totals: list[ConversationTotal] = []
+        context_before: str | None = None
+        lines = _Lines(file, offset, transcript_format.mark, transcript_format.total_mark)
 
         def reached(size: int) -> TranscriptPosition:
             return TranscriptPosition(
@@ -323,27 +341,49 @@ def read(
                 tail_checksum=_tail_checksum(file, lines.passed_bytes),
                 unread_lines=unread_lines + lines.too_long,
                 left_out_before=left_out_before,
-                context=reader.context,
+                context=reader.context if context_before is None else context_before,
             )
 
         for line in lines:
+            if lines.is_unfinished:
+                # It is read again from its start, once it has its end.
+                context_before = reader.context
             try:
                 responses = reader.usage_of(line)
             except ValueError:
                 responses, is_whole = reader.salvage(line)
                 unread_lines += not (is_whole or lines.is_unfinished)
             for found in responses:
+                if isinstance(found, ConversationTotal):
+                    totals.append(_dated(found, lines, transcript_format, since))
+                    continue
                 if since is not None and found.at < since:
                     left_out_before = max(left_out_before, since.astimezone(UTC).isoformat())
                     continue
                 known = usage.get(found.message_id)
                 usage[found.message_id] = found if known is None else _larger(known, found)
             if len(usage) >= BATCH_RECORDS:
-                yield Batch(tuple(usage.values()), reached(size=-1))
+                yield Batch(tuple(usage.values()), reached(size=-1), tuple(totals))
                 usage.clear()
+                totals.clear()
         # What has not settled is read again later, whatever its time says then.
         size = transcript.size if transcript.is_settled else unsettled(transcript.size)
-        yield Batch(tuple(usage.values()), reached(size))
+        yield Batch(tuple(usage.values()), reached(size), tuple(totals))
+
+
+def _dated(
+    total: ConversationTotal,
+    lines: _Lines,
+    transcript_format: TranscriptFormat,
+    since: datetime | None,
+) -> ConversationTotal:
+    """Return a total with the last time written down before it, and whether it can be relied on."""
+    if not total.models:
+        return total
+    at = transcript_format.last_moment(lines.before())
+    at = total.at if at is None else max(at, total.at)
+    is_cut = since is not None and (total.first_at or at) < since
+    return total._replace(at=at, is_partial=total.is_partial or is_cut)
 
 
 def unsettled(size: int) -> int:
@@ -386,12 +426,18 @@ class _Lines:
         is_unfinished: whether the last line returned does not have its end yet.
     """
 
-    def __init__(self, file: FileIO, offset: int, mark: bytes) -> None:
+    def __init__(self, file: FileIO, offset: int, mark: bytes, second_mark: bytes = b"") -> None:
         self._file = file
-        self._mark = mark
+        self._marks = (mark, second_mark) if second_mark else (mark,)
+        self._line_start = offset
         self.passed_bytes = offset
         self.too_long = 0
         self.is_unfinished = False
+
+    def before(self) -> bytes:
+        """Return what stands before the last line returned, as far as it is of interest."""
+        start = max(0, self._line_start - _BEFORE_BYTES)
+        return os.pread(self._file.fileno(), self._line_start - start, start)
 
     def __iter__(self) -> Iterator[bytearray]:
         buffer = _spare_buffers.pop() if _spare_buffers else bytearray(BLOCK_BYTES)
@@ -418,24 +464,33 @@ class _Lines:
             with memoryview(buffer) as whole, whole[end:] as free:
                 received = self._file.readinto(free)
             if not received:
-                if buffer.find(self._mark, begin, end) >= 0:
+                if any(buffer.find(mark, begin, end) >= 0 for mark in self._marks):
                     self.is_unfinished = True
+                    self._line_start = self.passed_bytes
                     yield buffer[begin:end]
                 return
             end += received
             last = buffer.rfind(b"\n", end - received, end)
             if last < 0:
                 continue
-            block_start = self.passed_bytes - begin
-            mark = buffer.find(self._mark, begin, last)
-            while mark >= 0:
-                line_start = buffer.rfind(b"\n", begin, mark) + 1 or begin
-                line_end = buffer.find(b"\n", mark, end) + 1
-                self.passed_bytes = block_start + line_end
-                yield buffer[line_start:line_end]
-                mark = buffer.find(self._mark, line_end, last)
-            self.passed_bytes = block_start + last + 1
+            yield from self._marked(buffer, begin, last)
             begin = last + 1
+
+    def _marked(self, buffer: bytearray, begin: int, last: int) -> Iterator[bytearray]:
+        """Return the marked lines between two places of the buffer, which ends a line."""
+        block_start = self.passed_bytes - begin
+        places = [buffer.find(mark, begin, last) for mark in self._marks]
+        while (found := max(places)) >= 0:
+            place = min(each for each in places if each >= 0) if len(places) > 1 else found
+            line_start = buffer.rfind(b"\n", begin, place) + 1 or begin
+            line_end = buffer.find(b"\n", place, last + 1) + 1
+            self.passed_bytes = block_start + line_end
+            self._line_start = block_start + line_start
+            yield buffer[line_start:line_end]
+            for number, mark in enumerate(self._marks):
+                if 0 <= places[number] < line_end:
+                    places[number] = buffer.find(mark, line_end, last)
+        self.passed_bytes = block_start + last + 1
 
     def _skip_line(self, length: int) -> bool:
         """Skip the rest of a line that fills the buffer; return whether it has an end."""

@@ -212,6 +212,9 @@ def _usage(connection: Connection) -> Iterable[PastUsage]:
         " UNION ALL SELECT finished_at, NULL, NULL, input_tokens, output_tokens,"
         " cache_creation_input_tokens, cache_read_input_tokens FROM immunos_mcp_request_usage"
         "  WHERE provider = 'claude'"
+        " UNION ALL SELECT used_at, NULL, folder, input_tokens, output_tokens,"
+        " cache_creation_input_tokens, cache_read_input_tokens FROM immunos_mcp_side_usage"
+        "  WHERE provider = 'claude'"
         " ORDER BY at"
     )
     return map(PastUsage._make, rows)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from immunos_mcp.domain import Provider, Session, TokenCounts, TranscriptPosition
 from immunos_mcp.ledger.dialect import IN_LIST, list_parameter
 from immunos_mcp.ledger.moments import as_stored, moment_of, utc_text
+from immunos_mcp.ledger.side_usage import settle, store_totals, unsettle
 from immunos_mcp.ledger.stored_settings import effective_settings
 from immunos_mcp.ledger.totals import Addition, by_kind, distribute, sessions_between
 from immunos_mcp.rules.models import provider_of
@@ -18,7 +19,7 @@ from immunos_mcp.rules.models import provider_of
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
-    from immunos_mcp.domain import MeasuredUsage, RequestUsage
+    from immunos_mcp.domain import ConversationTotal, MeasuredUsage, RequestUsage
     from immunos_mcp.ledger.dialect import Connection
     from immunos_mcp.rules.settings import Settings
 
@@ -31,6 +32,7 @@ _MEASURED_COLUMNS = """
     message_id, measured_at, provider, folder,
     input_tokens, output_tokens, cache_creation_input_tokens, cache_read_input_tokens
 """
+_IDENTITY_COLUMNS = f"{_MEASURED_COLUMNS}, conversation, request_id"
 
 
 CLOCK_TOLERANCE = timedelta(minutes=5)
@@ -99,12 +101,16 @@ def ingest(
     connection: Connection,
     measured: Sequence[MeasuredUsage],
     positions: Sequence[TranscriptPosition] = (),
+    totals: Sequence[ConversationTotal] = (),
+    *,
+    is_last: bool = True,
 ) -> int:
     """Store measured usage and the transcript positions; return the number of new or grown responses.
 
     Each response counts once in every session that was open when it was written (and that is bound
     to its folder, or to none). A known response changes nothing unless its numbers have grown; then
-    the totals grow by the difference.
+    the totals grow by the difference. What a conversation's own total has beyond them is booked once
+    all is read (``is_last``).
     """
     settings = effective_settings(connection)
     oldest = pruned_before(connection)
@@ -113,9 +119,14 @@ def ingest(
     known = _measured_before(connection, measured)
     fresh: dict[str, MeasuredUsage] = {}
     grown: dict[str, MeasuredUsage] = {}
+    copied: set[tuple[str, str]] = set()
     for usage in measured:
         found = grown if usage.message_id in known else fresh
         earlier = found.get(usage.message_id)
+        first = known.get(usage.message_id)
+        has = first[-2] if first is not None else earlier and earlier.conversation
+        if usage.conversation is not None and has is not None and has != usage.conversation:
+            copied.add((usage.conversation, usage.message_id))
         if earlier is None or usage.total > earlier.total:
             found[usage.message_id] = usage
     additions = [
@@ -129,6 +140,19 @@ def ingest(
     # On a first import, most history falls in no session and adds to no total.
     if additions or _is_covered(connection, fresh.values()):
         additions += (_addition(usage, settings) for usage in fresh.values())
+    store_totals(connection, totals, oldest)
+    connection.executemany(
+        "INSERT INTO immunos_mcp_copied_response VALUES (?, ?) ON CONFLICT DO NOTHING",
+        sorted(copied),
+    )
+    news = (*fresh.values(), *grown.values())
+    unsettle(
+        connection,
+        {usage.conversation for usage in news if usage.conversation}
+        | {conversation for conversation, _ in copied},
+    )
+    if is_last:
+        additions += settle(connection, settings)
     distribute(connection, additions, settings)
     connection.executemany(
         f"INSERT INTO immunos_mcp_transcript ({_POSITION_COLUMNS})"  # noqa: S608  # constants
@@ -167,14 +191,15 @@ def ingest_requests(connection: Connection, requests: Sequence[RequestUsage]) ->
         provider = provider_of(request.model, settings)
         added = connection.execute(
             "INSERT INTO immunos_mcp_request_usage (request_id, finished_at, model, provider,"
-            " input_tokens, output_tokens, cache_creation_input_tokens, cache_read_input_tokens)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            " input_tokens, output_tokens, cache_creation_input_tokens, cache_read_input_tokens,"
+            " conversation) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
             (
                 request.request_id,
                 utc_text(request.at),
                 request.model,
                 provider,
                 *by_kind(request.counts),
+                request.conversation,
             ),
         )
         if added.rowcount:
@@ -182,8 +207,11 @@ def ingest_requests(connection: Connection, requests: Sequence[RequestUsage]) ->
             additions.append(
                 Addition(request.counts, provider, at, None, is_measured=True, records=1)
             )
+    new = len(additions)
+    unsettle(connection, {each.conversation for each in requests if each.conversation})
+    additions += settle(connection, settings)
     distribute(connection, additions, settings)
-    return len(additions)
+    return new
 
 
 def pruned_before(connection: Connection) -> datetime | None:
@@ -210,14 +238,20 @@ def measured_since(connection: Connection, since: datetime) -> Iterator[Addition
 
 
 def side_request_tokens(connection: Connection, session: Session) -> TokenCounts:
-    """Return the tokens of a session that only telemetry reported."""
-    if session.started_at is None or session.folder is not None:
+    """Return the tokens of a session that no response has: from telemetry and conversations' totals."""
+    if session.started_at is None:
         return TokenCounts()
     row = connection.execute(
         "SELECT coalesce(sum(input_tokens), 0), coalesce(sum(output_tokens), 0),"
         " coalesce(sum(cache_creation_input_tokens), 0), coalesce(sum(cache_read_input_tokens), 0)"
-        " FROM immunos_mcp_request_usage WHERE finished_at >= ? AND provider = 'claude'",
-        (utc_text(session.started_at),),
+        " FROM (SELECT input_tokens, output_tokens, cache_creation_input_tokens,"
+        "  cache_read_input_tokens FROM immunos_mcp_request_usage"
+        "  WHERE finished_at >= ?1 AND provider = 'claude' AND ?2 IS NULL"
+        " UNION ALL SELECT input_tokens, output_tokens, cache_creation_input_tokens,"
+        "  cache_read_input_tokens FROM immunos_mcp_side_usage"
+        "  WHERE used_at >= ?1 AND provider = 'claude'"
+        "  AND (?2 IS NULL OR folder = ?2 OR substr(folder, 1, length(?2) + 1) = ?2 || '/'))",
+        (utc_text(session.started_at), session.folder),
     ).fetchone()
     return TokenCounts(*row)
 
@@ -234,7 +268,7 @@ def _measured_before(
     connection: Connection, measured: Sequence[MeasuredUsage]
 ) -> dict[str, tuple[Any, ...]]:
     rows = connection.execute(
-        f"SELECT {_MEASURED_COLUMNS} FROM immunos_mcp_measured_usage"  # noqa: S608  # a constant
+        f"SELECT {_IDENTITY_COLUMNS} FROM immunos_mcp_measured_usage"  # noqa: S608  # a constant
         f" WHERE message_id {IN_LIST}",
         (list_parameter(usage.message_id for usage in measured),),
     )
@@ -272,7 +306,7 @@ def _addition(usage: MeasuredUsage, settings: Settings) -> Addition:
 
 
 def _grow(connection: Connection, known: tuple[Any, ...], counts: TokenCounts) -> list[Addition]:
-    message_id, measured_at, provider, folder, *kinds = known
+    message_id, measured_at, provider, folder, *kinds = known[:8]
     before = TokenCounts(*kinds)
     if counts.total <= before.total:
         return []

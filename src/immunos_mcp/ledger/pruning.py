@@ -30,7 +30,7 @@ _USAGE_TOTALS = """
     INSERT INTO immunos_mcp_pruned_usage (day, provider, model, source, counted, input_tokens,
         output_tokens, cache_creation_input_tokens, cache_read_input_tokens, usage_records)
     SELECT substr({moment}, 1, 10), provider, model, {source}, {counted}, sum(input_tokens),
-        sum(output_tokens), sum(cache_creation_input_tokens), sum(cache_read_input_tokens), count(*)
+        sum(output_tokens), sum(cache_creation_input_tokens), sum(cache_read_input_tokens), {records}
     FROM {table} WHERE {is_old}
     GROUP BY 1, 2, 3, 4, 5
     ON CONFLICT DO UPDATE SET input_tokens = input_tokens + excluded.input_tokens,
@@ -105,6 +105,12 @@ def _prune_usage(connection: Connection, before: datetime, first: int) -> int:
         f" WHERE {of_old_decisions} AND external_id IS NOT NULL ON CONFLICT DO NOTHING",
         (moment,),
     )
+    # What is left of these totals cannot be derived again.
+    connection.execute(
+        "UPDATE immunos_mcp_conversation_total SET is_partial = 2"
+        " WHERE coalesce(first_at, total_at) < ?",
+        (moment,),
+    )
     pruned = 0
     for table, column, source, counted, is_old, oldest in (
         ("immunos_mcp_usage", "recorded_at", "source", "counted", of_old_decisions, moment),
@@ -125,9 +131,23 @@ def _prune_usage(connection: Connection, before: datetime, first: int) -> int:
             "finished_at < ?",
             min(moment, open_since or moment),
         ),
+        (
+            "immunos_mcp_side_usage",
+            "used_at",
+            "'side'",
+            "1",
+            "used_at < ?",
+            min(moment, open_since or moment),
+        ),
     ):
         totals = _USAGE_TOTALS.format(
-            table=table, moment=column, source=source, counted=counted, is_old=is_old
+            table=table,
+            moment=column,
+            source=source,
+            counted=counted,
+            is_old=is_old,
+            # Rows that correct an earlier one are no records of their own.
+            records="sum(is_first)" if source == "'side'" else "count(*)",
         )
         connection.execute(totals, (oldest,))
         pruned += connection.execute(

@@ -46,6 +46,10 @@ _USAGE = """
         cache_creation_input_tokens, cache_read_input_tokens, 1
     FROM immunos_mcp_request_usage WHERE finished_at >= :since
     UNION ALL
+    SELECT used_at, provider, model, 'side', input_tokens, output_tokens,
+        cache_creation_input_tokens, cache_read_input_tokens, is_first
+    FROM immunos_mcp_side_usage WHERE used_at >= :since
+    UNION ALL
     SELECT day, provider, model, source, input_tokens, output_tokens,
         cache_creation_input_tokens, cache_read_input_tokens, usage_records
     FROM immunos_mcp_pruned_usage WHERE day >= :day AND (counted OR provider = 'ollama')

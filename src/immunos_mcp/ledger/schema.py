@@ -364,6 +364,69 @@ _VERSION_7 = (
     "ALTER TABLE immunos_mcp_decision ADD COLUMN given_task_type TEXT",
 )
 
+_VERSION_8 = (
+    """
+    CREATE TABLE immunos_mcp_conversation_total (
+        -- An assistant's own totals of its conversations, as they grew.
+        conversation TEXT NOT NULL,
+        start_ms INTEGER NOT NULL,  -- when it began; a fork has its parent's and continues its total
+        total_at TEXT NOT NULL,     -- UTC, ISO 8601: the last time written down before the total
+        model TEXT NOT NULL,
+        input_tokens INTEGER NOT NULL,
+        output_tokens INTEGER NOT NULL,
+        cache_creation_input_tokens INTEGER NOT NULL,
+        cache_read_input_tokens INTEGER NOT NULL,
+        cache_1h_input_tokens INTEGER NOT NULL,  -- of the tokens written to the cache
+        web_searches INTEGER NOT NULL,
+        first_at TEXT,              -- the first response since the previous total; NULL: none
+        next_at TEXT,               -- the first response after the total; NULL: none yet
+        folder TEXT,                -- project folder; NULL: not known
+        is_partial INTEGER NOT NULL,  -- 1: responses it contains were not read; 2: or were pruned
+        is_settled INTEGER NOT NULL,  -- 0: its side usage is to be derived again
+        PRIMARY KEY (conversation, start_ms, total_at, model)
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE INDEX immunos_mcp_conversation_total_family
+        ON immunos_mcp_conversation_total (start_ms)
+    """,
+    """
+    CREATE INDEX immunos_mcp_conversation_total_unsettled
+        ON immunos_mcp_conversation_total (start_ms) WHERE is_settled = 0
+    """,
+    """
+    CREATE TABLE immunos_mcp_copied_response (
+        -- Responses that a conversation has, and another one had first, as forks do.
+        conversation TEXT NOT NULL,
+        message_id TEXT NOT NULL,
+        PRIMARY KEY (conversation, message_id)
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE immunos_mcp_side_usage (
+        -- What a conversation's total has and no response or request does; later rows correct earlier ones.
+        side_id INTEGER PRIMARY KEY,
+        used_at TEXT NOT NULL,  -- UTC, ISO 8601: the total's time, which decides where it counts
+        conversation TEXT NOT NULL,
+        start_ms INTEGER NOT NULL,
+        model TEXT NOT NULL,
+        provider TEXT NOT NULL,  -- claude, ollama
+        folder TEXT,             -- project folder; NULL: not known
+        is_first INTEGER NOT NULL,  -- 0: it corrects an earlier row
+        input_tokens INTEGER NOT NULL,
+        output_tokens INTEGER NOT NULL,
+        cache_creation_input_tokens INTEGER NOT NULL,
+        cache_read_input_tokens INTEGER NOT NULL,
+        cache_1h_input_tokens INTEGER NOT NULL,
+        web_searches INTEGER NOT NULL
+    ) STRICT
+    """,
+    "CREATE INDEX immunos_mcp_side_usage_start ON immunos_mcp_side_usage (start_ms)",
+    "CREATE INDEX immunos_mcp_side_usage_used ON immunos_mcp_side_usage (used_at)",
+    # The client's id of the conversation; NULL: not known.
+    "ALTER TABLE immunos_mcp_request_usage ADD COLUMN conversation TEXT",
+)
+
 STEPS: tuple[tuple[str, ...], ...] = (
     _VERSION_1,
     _VERSION_2,
@@ -372,6 +435,7 @@ STEPS: tuple[tuple[str, ...], ...] = (
     _VERSION_5,
     _VERSION_6,
     _VERSION_7,
+    _VERSION_8,
 )
 """The statements of each migration; number N (from 1) migrates version N - 1 to version N."""
 

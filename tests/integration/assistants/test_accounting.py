@@ -180,15 +180,34 @@ def test_a_session_bound_to_a_project_counts_that_project_alone(desk: Desk) -> N
     run_sync(desk.router.bind("/home/dev/shop", "shop"))
     desk.begin("shop")
     desk.now = AFTER
-    append(
-        transcript(desk.projects),
-        Answer("m1", 1, cwd="/home/dev/shop"),
-        Answer("m2", 2, cwd="/home/dev/shop/api"),
-        Answer("m3", 4, cwd="/home/dev/shopping"),
-        Answer("m4", 8, cwd="/home/dev"),
-    )
+    for number, folder in enumerate(
+        ("/home/dev/shop", "/home/dev/shop/api", "/home/dev/shopping", "/home/dev")
+    ):
+        file = transcript(desk.projects, f"{folder.replace('/', '-')}/one.jsonl")
+        append(file, Answer(f"m{number}", 2**number, cwd=folder))
     assert (desk.tokens("shop"), desk.tokens()) == (3, 15)
     assert desk.status("shop").folder == "/home/dev/shop"
+
+
+def test_a_conversation_belongs_to_its_first_folder_with_its_subagents_and_wherever_its_shell_goes(
+    desk: Desk,
+) -> None:
+    desk.now = BEFORE
+    run_sync(desk.router.bind("/home/dev/shop", "shop"))
+    desk.begin("shop")
+    desk.now = AFTER
+    main = transcript(desk.projects, "-home-dev-shop/one.jsonl")
+    append(main, '{"type": "user", "message": {"cwd": "/wrong"}, "cwd": "/home/dev/shop"}')
+    append(main, Answer("m1", 1, cwd="/home/dev/other"))
+    agent = transcript(desk.projects, "-home-dev-shop/one/subagents/workflows/w/agent-1.jsonl")
+    append(agent, Answer("m2", 2, cwd="/tmp"))
+    assert desk.tokens("shop") == 3
+    append(main, Answer("m3", 4, cwd="/"))
+    append(agent, Answer("m4", 8, cwd="/"))
+    assert desk.tokens("shop") == 15
+    alone = transcript(desk.projects, "-home-dev-shop/lost/subagents/agent-2.jsonl")
+    append(alone, Answer("m5", 16, cwd="/home/dev/shop"), Answer("m6", 32, cwd="/tmp"))
+    assert desk.tokens("shop") == 63
 
 
 def test_tokens_of_a_local_model_in_a_transcript_are_kept_local(desk: Desk) -> None:

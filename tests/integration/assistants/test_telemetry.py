@@ -75,7 +75,10 @@ def export(*events: object) -> bytes:
     return json.dumps({"resourceLogs": [{"resource": {}, "scopeLogs": [scope]}]}).encode()
 
 
-REQUEST = RequestUsage("req_1", NOON, "claude-opus-4-8", TokenCounts(10, 50, 2_000, 15_000))
+CONVERSATION = "1ef389d9-662d-4325-8ad8-764702c4841d"
+REQUEST = RequestUsage(
+    "req_1", NOON, "claude-opus-4-8", TokenCounts(10, 50, 2_000, 15_000), CONVERSATION
+)
 
 
 def test_an_api_request_is_read_and_other_events_are_not() -> None:

@@ -39,6 +39,8 @@ USAGE = """
         cache_creation_input_tokens, cache_read_input_tokens, 1 FROM immunos_mcp_measured_usage
     UNION ALL SELECT provider, model, 'telemetry', 1, input_tokens, output_tokens,
         cache_creation_input_tokens, cache_read_input_tokens, 1 FROM immunos_mcp_request_usage
+    UNION ALL SELECT provider, model, 'side', 1, input_tokens, output_tokens,
+        cache_creation_input_tokens, cache_read_input_tokens, is_first FROM immunos_mcp_side_usage
     UNION ALL SELECT provider, model, source, counted, input_tokens, output_tokens,
         cache_creation_input_tokens, cache_read_input_tokens, usage_records
         FROM immunos_mcp_pruned_usage)

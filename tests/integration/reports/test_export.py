@@ -123,6 +123,7 @@ def test_since_leaves_out_rows_of_an_earlier_time(contents: Contents) -> None:
             ("usage", "recorded_at"),
             ("measured_usage", "measured_at"),
             ("request_usage", "finished_at"),
+            ("side_usage", "used_at"),
             ("session", "ended_at"),
             ("pruned_usage", "day"),
             ("pruned_decision", "day"),

@@ -22,6 +22,7 @@ TELEMETRY: dict[str, str] = {
     "OTEL_LOGS_EXPORTER": "otlp",
     "OTEL_EXPORTER_OTLP_PROTOCOL": "http/json",
     "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318",
+    "OTEL_LOGS_EXPORT_INTERVAL": "500",
     "IMMUNOS_TELEMETRY": "on",
 }
 """The variables that make Claude Code export its requests to the router."""

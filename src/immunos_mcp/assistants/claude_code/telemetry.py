@@ -130,14 +130,21 @@ def _request(attributes: dict[str, Json]) -> RequestUsage:
             _count(attributes, "cache_creation_tokens"),
             _count(attributes, "cache_read_tokens"),
         ),
+        conversation=_name(attributes.get("session.id")),
     )
 
 
 def _text(attributes: dict[str, Json], name: str) -> str:
-    value = attributes.get(name)
+    value = _name(attributes.get(name))
+    if value is None:
+        raise ValueError(f"{name} is not a name")
+    return value
+
+
+def _name(value: Json) -> str | None:
     if isinstance(value, str) and 0 < len(value) <= _LONGEST_NAME and is_printable(value):
         return value
-    raise ValueError(f"{name} is not a name")
+    return None
 
 
 def _count(attributes: dict[str, Json], name: str) -> int:

@@ -12,20 +12,37 @@ from immunos_mcp.options import NoHomeError, home_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
-    from immunos_mcp.assistants.claude_code.usage_lines import ClaudeCodeLines
+    from immunos_mcp.assistants.claude_code.conversation_lines import ConversationLines
     from immunos_mcp.ledger.connections.sqlite import SqliteLedger
     from immunos_mcp.options import Options
 
 
-def _reader(_path: str, _context: str) -> ClaudeCodeLines:
+TOTAL_MARK = b'"modelUsage":'
+"""Bytes that every line with a conversation's total contains; longer and rarer than its type."""
+
+
+def _reader(path: str, context: str) -> ConversationLines:
     # Most refreshes of the status line find nothing to read.
-    from immunos_mcp.assistants.claude_code.usage_lines import ClaudeCodeLines
+    from immunos_mcp.assistants.claude_code.conversation_lines import ConversationLines
 
-    return ClaudeCodeLines()
+    return ConversationLines(path, context)
 
 
-FORMAT = TranscriptFormat(client="claude-code", mark=b'"usage":', reader=_reader)
+def _last_moment(part: bytes) -> datetime | None:
+    from immunos_mcp.assistants.claude_code.conversation_lines import last_moment
+
+    return last_moment(part)
+
+
+FORMAT = TranscriptFormat(
+    client="claude-code",
+    mark=b'"usage":',
+    reader=_reader,
+    total_mark=TOTAL_MARK,
+    last_moment=_last_moment,
+)
 
 
 def transcript_folders(

@@ -1,4 +1,4 @@
-"""The usage in one line of a transcript."""
+"""The usage in one line of a transcript: a response with its advisors, or a conversation's total."""
 
 from __future__ import annotations
 
@@ -10,11 +10,19 @@ from msgspec import DecodeError, Meta, Struct
 from msgspec.json import Decoder
 
 from immunos_mcp.assistants import json_objects
-from immunos_mcp.assistants.documents import member
+from immunos_mcp.assistants.documents import items, member
 from immunos_mcp.assistants.transcripts import Salvaged
-from immunos_mcp.domain import CLAUDE_CODE, MAXIMUM_TOKENS, MeasuredUsage
+from immunos_mcp.domain import (
+    CLAUDE_CODE,
+    MAXIMUM_TOKENS,
+    ConversationTotal,
+    MeasuredUsage,
+    ModelTotal,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from immunos_mcp.answers.encoding import Json
     from immunos_mcp.assistants.json_objects import Outline
 
@@ -25,6 +33,15 @@ UNKNOWN_MODEL = "claude-unknown"
 """Stands for the model of a response that names none; its tokens count towards the budget."""
 
 LONGEST_NAME = 200
+
+ADVISOR = "advisor_message"
+"""The iterations of a response that another model made, and that its own counts lack."""
+
+TOTAL = "cost-state"
+"""The type of the lines that have a conversation's total."""
+
+LATEST_MS = 2**53
+"""The latest beginning of a conversation that is believed, in milliseconds."""
 
 _Count = Annotated[int, Meta(ge=0, le=MAXIMUM_TOKENS)] | None
 _Label = Annotated[str, Meta(max_length=LONGEST_NAME)] | None
@@ -39,6 +56,16 @@ class _ServerToolUse(Struct):
     web_search_requests: _Count = None
 
 
+class _Iteration(Struct):
+    type: str | None = None
+    model: str | None = None
+    input_tokens: _Count = None
+    output_tokens: _Count = None
+    cache_creation_input_tokens: _Count = None
+    cache_read_input_tokens: _Count = None
+    cache_creation: _CacheCreation | None = None
+
+
 class _Usage(Struct):
     input_tokens: _Count = None
     output_tokens: _Count = None
@@ -49,6 +76,7 @@ class _Usage(Struct):
     speed: _Label = None
     service_tier: _Label = None
     inference_geo: _Label = None
+    iterations: list[_Iteration] | None = None
 
 
 class _Message(Struct):
@@ -66,13 +94,35 @@ class _Line(Struct):
     sessionId: _Label = None  # noqa: N815  # likewise
 
 
+class _ModelTotal(Struct):
+    inputTokens: _Count = None  # noqa: N815  # the transcript's names, here and below
+    outputTokens: _Count = None  # noqa: N815
+    cacheCreationInputTokens: _Count = None  # noqa: N815
+    cacheReadInputTokens: _Count = None  # noqa: N815
+    cacheCreationEphemeral1hInputTokens: _Count = None  # noqa: N815
+    webSearchRequests: _Count = None  # noqa: N815
+
+
+class _Total(Struct):
+    sessionId: str = ""  # noqa: N815
+    startTime: Annotated[int, Meta(ge=0, le=LATEST_MS)] = 0  # noqa: N815
+    modelUsage: dict[str, _ModelTotal] = {}  # noqa: N815  # copied for each
+
+
 _decode = Decoder(_Line).decode
+_decode_total = Decoder(_Total).decode
 
 
-def usage_of(line: bytes | bytearray) -> tuple[MeasuredUsage, ...]:
+def usage_of(
+    line: bytes | bytearray, folder: str | None = None
+) -> tuple[MeasuredUsage | ConversationTotal, ...]:
     """Return the usage in a line; nothing if it is a line of another kind.
 
     Only the needed fields are decoded; the conversation itself is skipped.
+
+    Args:
+        line: the line.
+        folder: the conversation's project folder; ``None``: take the line's.
 
     Raises:
         ValueError: the line is not exactly as Claude Code writes it; ``salvage`` takes it.
@@ -81,6 +131,8 @@ def usage_of(line: bytes | bytearray) -> tuple[MeasuredUsage, ...]:
         entry = _decode(line)
     except (DecodeError, RecursionError) as error:
         raise ValueError(str(error)) from None
+    if entry.type == TOTAL:
+        return (_total_of(line),)
     message = entry.message
     if entry.type != "assistant" or message is None:
         return ()
@@ -95,13 +147,13 @@ def usage_of(line: bytes | bytearray) -> tuple[MeasuredUsage, ...]:
         written = (split.ephemeral_5m_input_tokens or 0) + (split.ephemeral_1h_input_tokens or 0)
     response = MeasuredUsage(
         _name(message.id),
-        _moment(entry.timestamp),
+        moment_in(entry.timestamp),
         _name(message.model),
         usage.input_tokens or 0,
         usage.output_tokens or 0,
         written,
         usage.cache_read_input_tokens or 0,
-        entry.cwd,
+        folder or entry.cwd,
         entry.requestId,
         CLAUDE_CODE,
         entry.sessionId,
@@ -111,28 +163,141 @@ def usage_of(line: bytes | bytearray) -> tuple[MeasuredUsage, ...]:
         usage.inference_geo,
         None if usage.server_tool_use is None else usage.server_tool_use.web_search_requests,
     )
-    return (response,)
+    if not usage.iterations:
+        return (response,)
+    return (response, *_advisors(response, usage.iterations))
 
 
-def salvage(line: bytes | bytearray) -> Salvaged:
+def _advisors(response: MeasuredUsage, iterations: Sequence[_Iteration]) -> Iterator[MeasuredUsage]:
+    advisors = [each for each in iterations if each.type == ADVISOR]
+    for number, advisor in enumerate(advisors):
+        split = advisor.cache_creation
+        written = advisor.cache_creation_input_tokens or 0
+        hour_long = None if split is None else min(split.ephemeral_1h_input_tokens or 0, written)
+        counts = (
+            advisor.input_tokens or 0,
+            advisor.output_tokens or 0,
+            written,
+            advisor.cache_read_input_tokens or 0,
+        )
+        yield _advisor(response, number, advisor.model, counts, hour_long)
+
+
+def _advisor(
+    response: MeasuredUsage,
+    number: int,
+    model: str | None,
+    counts: tuple[int, int, int, int],
+    hour_long: int | None,
+) -> MeasuredUsage:
+    """Return what an advisor's model used, as a response of its own."""
+    return response._replace(
+        message_id=f"{response.message_id}#advisor-{number + 1}",
+        model=_text(model) or UNKNOWN_MODEL,
+        input_tokens=counts[0],
+        output_tokens=counts[1],
+        cache_creation_input_tokens=counts[2],
+        cache_read_input_tokens=counts[3],
+        # The request is the response's, and its telemetry too.
+        request_id=None,
+        cache_1h_input_tokens=hour_long,
+        web_searches=None,
+    )
+
+
+def _total_of(line: bytes | bytearray) -> ConversationTotal:
+    try:
+        total = _decode_total(line)
+    except (DecodeError, RecursionError) as error:
+        raise ValueError(str(error)) from None
+    models = tuple(
+        ModelTotal(
+            _name(model),
+            used.inputTokens or 0,
+            used.outputTokens or 0,
+            used.cacheCreationInputTokens or 0,
+            used.cacheReadInputTokens or 0,
+            used.cacheCreationEphemeral1hInputTokens or 0,
+            used.webSearchRequests or 0,
+        )
+        for model, used in total.modelUsage.items()
+    )
+    return _total(_name(total.sessionId), total.startTime, models)
+
+
+def _total(conversation: str, start_ms: int, models: tuple[ModelTotal, ...]) -> ConversationTotal:
+    try:
+        at = datetime.fromtimestamp(start_ms / 1000, UTC)
+    except (OverflowError, OSError, ValueError):
+        raise ValueError("a conversation's beginning is out of range") from None
+    return ConversationTotal(conversation, start_ms, at, models)
+
+
+def salvage(line: bytes | bytearray, folder: str | None = None) -> Salvaged:
     """Return the usage in a line that is damaged, glued to another, or spelled in another way."""
-    found = json_objects.find_objects(json_objects.decoded(line), _is_response)
-    is_lost = any('"assistant"' in piece for piece in found.rest)
-    is_lost |= any(_is_response(outline) for outline in found.too_deep)
-    usage: list[MeasuredUsage] = []
+    found = json_objects.find_objects(json_objects.decoded(line), _is_wanted)
+    is_lost = any('"assistant"' in piece or f'"{TOTAL}"' in piece for piece in found.rest)
+    is_lost |= any(_is_wanted(outline) for outline in found.too_deep)
+    usage: list[MeasuredUsage | ConversationTotal] = []
     for record in found.objects:
         try:
+            if record.get("type") == TOTAL:
+                usage.append(_salvaged_total(record))
+                continue
             response = _response(record)
+            if response is not None:
+                usage += _with_advisors(response._replace(folder=folder or response.folder), record)
         except ValueError:
             is_lost = True
-            continue
-        if response is not None:
-            usage.append(response)
     return Salvaged(tuple(usage), is_whole=not is_lost)
 
 
-def _is_response(outline: Outline) -> bool:
+def _is_wanted(outline: Outline) -> bool:
+    if outline.has("type", f'"{TOTAL}"'):
+        return "modelUsage" in outline.keys
     return outline.has("type", '"assistant"') and "message" in outline.keys
+
+
+def _with_advisors(response: MeasuredUsage, record: dict[str, Json]) -> list[MeasuredUsage]:
+    iterations = items(member(record, ("message", "usage", "iterations")))
+    advisors = [
+        each for each in iterations if isinstance(each, dict) and each.get("type") == ADVISOR
+    ]
+    found = [response]
+    for number, advisor in enumerate(advisors):
+        counts = (
+            _count(advisor.get("input_tokens")),
+            _count(advisor.get("output_tokens")),
+            _cache_creation(advisor),
+            _count(advisor.get("cache_read_input_tokens")),
+        )
+        hour_long = _hour_long(advisor, counts[2])
+        found.append(_advisor(response, number, _text(advisor.get("model")), counts, hour_long))
+    return found
+
+
+def _salvaged_total(record: dict[str, Json]) -> ConversationTotal:
+    conversation = _text(record.get("sessionId"))
+    models = record.get("modelUsage")
+    start_ms = _count(record.get("startTime"), LATEST_MS)
+    if conversation is None or not isinstance(models, dict):
+        raise ValueError("a total has no conversation or no models")
+    return _total(
+        conversation,
+        start_ms,
+        tuple(
+            ModelTotal(
+                _text(model) or UNKNOWN_MODEL,
+                _count(member(used, ("inputTokens",))),
+                _count(member(used, ("outputTokens",))),
+                _count(member(used, ("cacheCreationInputTokens",))),
+                _count(member(used, ("cacheReadInputTokens",))),
+                _count(member(used, ("cacheCreationEphemeral1hInputTokens",))),
+                _count(member(used, ("webSearchRequests",))),
+            )
+            for model, used in models.items()
+        ),
+    )
 
 
 def _response(record: dict[str, Json]) -> MeasuredUsage | None:
@@ -164,7 +329,7 @@ def _response(record: dict[str, Json]) -> MeasuredUsage | None:
     return MeasuredUsage(
         # Without any id, nothing else tells a response from its copy.
         named or f"{timestamp} {model} {counts}",
-        _moment(timestamp),
+        moment_in(timestamp),
         model or UNKNOWN_MODEL,
         *counts,
         _text(record.get("cwd"), 2**15),
@@ -203,14 +368,14 @@ def _known_count(value: Json) -> int | None:
         return None
 
 
-def _count(value: Json) -> int:
+def _count(value: Json, largest: int = MAXIMUM_TOKENS) -> int:
     if value is None:
         return 0
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
         value = int(value)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAXIMUM_TOKENS:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= largest:
         return value
     raise ValueError("not a count")
 
@@ -233,7 +398,12 @@ def _name(text: str) -> str:
     raise ValueError("a name is missing or too long")
 
 
-def _moment(text: str) -> datetime:
+def moment_in(text: str) -> datetime:
+    """Parse a time in a transcript.
+
+    Raises:
+        ValueError: it is none, or out of range.
+    """
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError("a timestamp has no time zone")
@@ -241,11 +411,3 @@ def _moment(text: str) -> datetime:
         return moment.astimezone(UTC)
     except OverflowError:
         raise ValueError("a timestamp is out of range") from None
-
-
-class ClaudeCodeLines:
-    """Reads the lines of one transcript; each says all that is needed."""
-
-    context = ""
-    usage_of = staticmethod(usage_of)
-    salvage = staticmethod(salvage)

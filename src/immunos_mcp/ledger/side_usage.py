@@ -1,0 +1,220 @@
+"""Side usage: what an assistant's own total of a conversation has beyond its responses and requests.
+
+Conversations that began at the same moment are one family: a conversation and its forks, which
+continue its total. Settling a family compares what is stored, in whatever order it was read, and adds
+the difference to what was booked before; so settling it again changes nothing.
+
+Each function runs inside its caller's transaction and does not end it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, NamedTuple
+
+from immunos_mcp.domain import Provider, TokenCounts
+from immunos_mcp.ledger.dialect import IN_LIST, list_parameter
+from immunos_mcp.ledger.moments import utc_text
+from immunos_mcp.ledger.totals import Addition
+from immunos_mcp.rules.models import provider_of
+from immunos_mcp.rules.side_usage import Covered, Place, State, residuals
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    from immunos_mcp.domain import ConversationTotal
+    from immunos_mcp.ledger.dialect import Connection
+    from immunos_mcp.rules.settings import Settings
+    from immunos_mcp.rules.side_usage import Counts
+
+_COUNTS = (
+    "input_tokens, output_tokens, cache_creation_input_tokens, cache_read_input_tokens,"
+    " cache_1h_input_tokens, web_searches"
+)
+_NONE: Counts = (0, 0, 0, 0, 0, 0)
+
+
+def store_totals(
+    connection: Connection, totals: Sequence[ConversationTotal], pruned_before: datetime | None
+) -> None:
+    """Store conversations' totals, and where another program continued a conversation."""
+    for total in totals:
+        if not total.models:
+            _close(connection, total)
+            continue
+        is_pruned = pruned_before is not None and (total.first_at or total.at) < pruned_before
+        connection.executemany(
+            "INSERT INTO immunos_mcp_conversation_total (conversation, start_ms, total_at, first_at,"  # noqa: S608  # constants
+            f" folder, is_partial, is_settled, model, {_COUNTS})"
+            " VALUES (?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?)"
+            f" ON CONFLICT DO UPDATE SET is_settled = 0, {_LARGER}"
+            " first_at = min(coalesce(first_at, excluded.first_at),"
+            "  coalesce(excluded.first_at, first_at)),"
+            " folder = coalesce(folder, excluded.folder), is_partial = CASE"
+            "  WHEN is_partial = 2 THEN 2 ELSE min(is_partial, excluded.is_partial) END",
+            [
+                (
+                    total.conversation,
+                    total.start_ms,
+                    utc_text(total.at),
+                    None if total.first_at is None else utc_text(total.first_at),
+                    total.folder,
+                    2 if is_pruned else int(total.is_partial),
+                    *model,
+                )
+                for model in total.models
+            ],
+        )
+
+
+_LARGER = "".join(
+    f" {name} = max({name}, excluded.{name})," for name in _COUNTS.replace(",", "").split()
+)
+
+
+def _close(connection: Connection, total: ConversationTotal) -> None:
+    connection.execute(
+        "UPDATE immunos_mcp_conversation_total SET next_at = ?2, is_settled = 0"
+        " WHERE conversation = ?1 AND total_at <= ?2 AND (next_at IS NULL OR next_at > ?2)",
+        (total.conversation, utc_text(total.at)),
+    )
+
+
+def unsettle(connection: Connection, conversations: Collection[str]) -> None:
+    """Have the families of these conversations settled again, since they have other usage now."""
+    if conversations and _has_totals(connection):
+        connection.execute(
+            "UPDATE immunos_mcp_conversation_total SET is_settled = 0"  # noqa: S608  # a constant
+            f" WHERE is_settled AND conversation {IN_LIST}",
+            (list_parameter(conversations),),
+        )
+
+
+def _has_totals(connection: Connection) -> bool:
+    found = connection.execute("SELECT 1 FROM immunos_mcp_conversation_total LIMIT 1").fetchone()
+    return found is not None
+
+
+def settle(connection: Connection, settings: Settings) -> list[Addition]:
+    """Book the side usage of all families with news; return what it adds to sessions."""
+    families = connection.execute(
+        "SELECT DISTINCT start_ms FROM immunos_mcp_conversation_total WHERE is_settled = 0"
+    ).fetchall()
+    if not families:
+        return []
+    # Only this needs the index, so it takes no space where there are no totals.
+    connection.execute(
+        "CREATE INDEX IF NOT EXISTS immunos_mcp_measured_usage_conversation"
+        " ON immunos_mcp_measured_usage (conversation) WHERE conversation IS NOT NULL"
+    )
+    additions: list[Addition] = []
+    for (start_ms,) in families:
+        additions += _settle_family(connection, start_ms, settings)
+    connection.execute(
+        "UPDATE immunos_mcp_conversation_total SET is_settled = 1 WHERE is_settled = 0"
+    )
+    return additions
+
+
+def _settle_family(connection: Connection, start_ms: int, settings: Settings) -> list[Addition]:
+    states, folders = _states(connection, start_ms)
+    covered = _covered(connection, {state.conversation for state in states}, start_ms)
+    booked = _booked(connection, start_ms)
+    additions: list[Addition] = []
+    for place, counts in residuals(states, covered).items():
+        before = booked.get(place, _Booked(None, _NONE))
+        difference = tuple(new - old for new, old in zip(counts, before.counts, strict=True))
+        if not any(difference):
+            continue
+        records = int(before.provider is None)
+        provider = before.provider or provider_of(place.model, settings)
+        folder = folders.get(place.conversation)
+        connection.execute(
+            "INSERT INTO immunos_mcp_side_usage (used_at, conversation, start_ms, model, provider,"  # noqa: S608  # a constant
+            f" folder, is_first, {_COUNTS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                place.at,
+                place.conversation,
+                start_ms,
+                place.model,
+                provider,
+                folder,
+                records,
+                *difference,
+            ),
+        )
+        at = datetime.fromisoformat(place.at)
+        tokens = TokenCounts(*difference[:4])
+        additions.append(Addition(tokens, provider, at, folder, is_measured=True, records=records))
+    return additions
+
+
+def _states(connection: Connection, start_ms: int) -> tuple[list[State], dict[str, str | None]]:
+    models: defaultdict[tuple[str, str], dict[str, Counts]] = defaultdict(dict)
+    ends: dict[tuple[str, str], str | None] = {}
+    frozen: set[tuple[str, str]] = set()
+    folders: dict[str, str | None] = {}
+    rows = connection.execute(
+        "SELECT conversation, total_at, next_at, folder, is_partial, model,"  # noqa: S608  # a constant
+        f" {_COUNTS} FROM immunos_mcp_conversation_total WHERE start_ms = ?"
+        " ORDER BY total_at, conversation",
+        (start_ms,),
+    )
+    for conversation, at, next_at, folder, is_partial, model, *counts in rows:
+        place = (conversation, at)
+        models[place][model] = tuple(counts)
+        ends[place] = next_at
+        folders[conversation] = folders.get(conversation) or folder
+        if is_partial:
+            frozen.add(place)
+    states = [
+        State(*place, ends[place], models[place], is_whole=place not in frozen) for place in models
+    ]
+    return states, folders
+
+
+def _covered(
+    connection: Connection, conversations: Collection[str], start_ms: int
+) -> list[Covered]:
+    """Return the responses and requests of conversations since their family began."""
+    members = list_parameter(sorted(conversations))
+    counts = (
+        "input_tokens, output_tokens, cache_creation_input_tokens, cache_read_input_tokens,"
+        " coalesce(cache_1h_input_tokens, 0), coalesce(web_searches, 0)"
+    )
+    rows = connection.execute(
+        f"SELECT message_id, conversation, measured_at, model, {counts}"  # noqa: S608  # constants
+        f" FROM immunos_mcp_measured_usage WHERE conversation {IN_LIST}"
+        f" UNION ALL SELECT message_id, copy.conversation, measured_at, model, {counts}"
+        " FROM immunos_mcp_copied_response AS copy JOIN immunos_mcp_measured_usage"
+        f"  USING (message_id) WHERE copy.conversation {IN_LIST}"
+        " UNION ALL SELECT request_id, conversation, finished_at, model, input_tokens,"
+        " output_tokens, cache_creation_input_tokens, cache_read_input_tokens, 0, 0"
+        f" FROM immunos_mcp_request_usage WHERE conversation {IN_LIST}",
+        (members, members, members),
+    )
+    begin = utc_text(datetime.fromtimestamp(start_ms / 1000, UTC))
+    return [
+        Covered(identity, conversation, at, model, tuple(kinds))
+        for identity, conversation, at, model, *kinds in rows
+        if at >= begin
+    ]
+
+
+class _Booked(NamedTuple):
+    provider: Provider | None
+    counts: Counts
+
+
+def _booked(connection: Connection, start_ms: int) -> Mapping[Place, _Booked]:
+    sums = ", ".join(f"sum({name})" for name in _COUNTS.replace(",", "").split())
+    rows: Iterable[tuple[str, ...]] = connection.execute(
+        f"SELECT conversation, used_at, model, max(provider), {sums}"  # noqa: S608  # constants
+        " FROM immunos_mcp_side_usage WHERE start_ms = ? GROUP BY 1, 2, 3",
+        (start_ms,),
+    )
+    return {
+        Place(conversation, at, model): _Booked(Provider(provider), tuple(counts))
+        for conversation, at, model, provider, *counts in rows
+    }
