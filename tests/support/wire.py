@@ -97,21 +97,21 @@ KINDS = (
     "cache_read_input_tokens",
 )
 COUNTED = """
-    SELECT session_id, provider, 0 AS is_measured, input_tokens, output_tokens,
+    SELECT session_id, provider, 0 AS is_measured, 1 AS records, input_tokens, output_tokens,
         cache_creation_input_tokens, cache_read_input_tokens
     FROM immunos_mcp_usage WHERE counted
     UNION ALL
-    SELECT session_id, provider, 1, input_tokens, output_tokens,
+    SELECT session_id, provider, 1, 1, input_tokens, output_tokens,
         cache_creation_input_tokens, cache_read_input_tokens
     FROM immunos_mcp_measured_usage AS usage JOIN immunos_mcp_session AS session
         ON measured_at >= started_at AND (ended_at IS NULL OR measured_at < ended_at)
     UNION ALL
-    SELECT session_id, provider, 1, input_tokens, output_tokens,
+    SELECT session_id, provider, 1, 1, input_tokens, output_tokens,
         cache_creation_input_tokens, cache_read_input_tokens
     FROM immunos_mcp_request_usage AS request JOIN immunos_mcp_session AS session
         ON finished_at >= started_at AND (ended_at IS NULL OR finished_at < ended_at)
     UNION ALL
-    SELECT session_id, provider, 1, input_tokens, output_tokens,
+    SELECT session_id, provider, 1, is_first, input_tokens, output_tokens,
         cache_creation_input_tokens, cache_read_input_tokens
     FROM immunos_mcp_side_usage AS side JOIN immunos_mcp_session AS session
         ON used_at >= started_at AND (ended_at IS NULL OR used_at < ended_at)
@@ -142,7 +142,7 @@ def assert_sound(file: Path) -> None:
         f"SELECT session_id, usage_records, {totals} FROM immunos_mcp_session ORDER BY session_id",
     ) == rows(
         file,
-        f"SELECT session.session_id, count(counted.session_id), {sums}"
+        f"SELECT session.session_id, coalesce(sum(counted.records), 0), {sums}"
         f" FROM immunos_mcp_session AS session LEFT JOIN ({COUNTED}) AS counted"
         " USING (session_id) GROUP BY 1 ORDER BY 1",
     )

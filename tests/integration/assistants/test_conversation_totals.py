@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
 import examples
 import pytest
@@ -23,9 +21,6 @@ from immunos_mcp.ledger.connections.inline import run_sync
 from immunos_mcp.ledger.measured_usage import ingest_requests
 from immunos_mcp.ledger.pruning import prune
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 BEGIN = datetime(2026, 1, 15, 11, tzinfo=UTC)
 OPUS, HAIKU = "claude-opus-5-5", "claude-haiku-5"
 NAMES = ("inputTokens", "outputTokens", "cacheCreationInputTokens", "cacheReadInputTokens")
@@ -38,9 +33,8 @@ KINDS = (
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    with closing(Desk(tmp_path)) as desk:
-        yield desk
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
 
 
 def stamp(at: datetime) -> str:
@@ -225,7 +219,8 @@ def test_the_count_is_what_was_handed_out_in_whatever_portions_and_order_it_is_r
     script: list[tuple[str, object, object]], data: st.DataObject
 ) -> None:
     world = played(script)
-    with TemporaryDirectory() as folder, closing(Desk(Path(folder))) as desk:
+    with TemporaryDirectory() as folder:
+        desk = Desk(Path(folder))
         desk.now = BEGIN - timedelta(hours=1)
         desk.begin()
         desk.now = BEGIN + timedelta(hours=1)
