@@ -355,28 +355,40 @@ def test_pruning_keeps_every_total_and_settles_nothing_anew(desk: Desk) -> None:
 @pytest.mark.parametrize(
     ("line", "unread"),
     [
-        ('{"type": "cost-state", "sessionId": "x", "startTime": 1, "modelUsage": 5}', 1),
-        ('{"type": "cost-state", "sessionId": "x", "startTime": -1, "modelUsage": {}}', 1),
-        ('{"type": "cost-state", "startTime": 1, "modelUsage": {"m": {}}}', 1),
         (
-            '{"type": "cost-state", "sessionId": "x", "startTime": 9e300, "modelUsage": {"m": {}}}',
+            '{"type": "cost-state", "sessionId": "x", "startTime": 1, "modelUsage": 5, "cacheCreationInputTokens": 1}',
+            1,
+        ),
+        (
+            '{"type": "cost-state", "sessionId": "x", "startTime": -1, "modelUsage": {}, "cacheCreationInputTokens": 1}',
+            1,
+        ),
+        (
+            '{"type": "cost-state", "startTime": 1, "modelUsage": {"m": {"cacheCreationInputTokens": 0}}}',
+            1,
+        ),
+        (
+            '{"type": "cost-state", "sessionId": "x", "startTime": 9e300, "modelUsage": {"m": {"cacheCreationInputTokens": 0}}}',
             1,
         ),
         (
             (
                 '{"type": "cost-state", "sessionId": "x", "startTime": 1,'
-                ' "modelUsage": {"m": {"inputTokens": -5}}}'
+                ' "modelUsage": {"m": {"inputTokens": -5, "cacheCreationInputTokens": 0}}}'
             ),
             1,
         ),
         (
             (
                 '{"type": "cost-state", "sessionId": "x", "startTime": 1768474800000.0,'
-                ' "modelUsage": {"claude-x": {"inputTokens": "0"}}} torn'
+                ' "modelUsage": {"claude-x": {"inputTokens": "0", "cacheCreationInputTokens": "0"}}} torn'
             ),
             0,
         ),
-        ('{"type": "result", "modelUsage": {"m": {"inputTokens": 5}}}', 0),
+        (
+            '{"type": "result", "modelUsage": {"m": {"inputTokens": 5, "cacheCreationInputTokens": 5}}}',
+            0,
+        ),
     ],
 )
 def test_odd_totals_are_told_and_not_guessed(desk: Desk, line: str, unread: int) -> None:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from immunos_mcp.assistants.transcripts import Salvaged
     from immunos_mcp.domain import MeasuredUsage
 
-TOTAL_MARK = b'"modelUsage":'
-"""Bytes that every line with a conversation's total contains; longer and rarer than its type."""
+TOTAL_MARK = b'"cacheCreationInputTokens"'
+"""Bytes that every line with a conversation's total contains; long and rare ones are found fastest."""
 
 _HEAD_BYTES = 2**20
 """How much of a transcript is searched for the project folder; it is in one of the first lines."""
