@@ -223,18 +223,23 @@ def pruned_before(connection: Connection) -> datetime | None:
 def measured_since(connection: Connection, since: datetime) -> Iterator[Addition]:
     """Return all stored usage from a time on, as what it adds to the totals of sessions."""
     rows = connection.execute(
-        "SELECT measured_at, provider, folder, input_tokens, output_tokens,"
+        "SELECT measured_at, provider, folder, 1, input_tokens, output_tokens,"
         " cache_creation_input_tokens, cache_read_input_tokens"
         " FROM immunos_mcp_measured_usage WHERE measured_at >= ?1"
-        " UNION ALL SELECT finished_at, provider, NULL, input_tokens, output_tokens,"
+        " UNION ALL SELECT finished_at, provider, NULL, 1, input_tokens, output_tokens,"
         " cache_creation_input_tokens, cache_read_input_tokens"
-        " FROM immunos_mcp_request_usage WHERE finished_at >= ?1",
+        " FROM immunos_mcp_request_usage WHERE finished_at >= ?1"
+        " UNION ALL SELECT used_at, provider, folder, is_first, input_tokens, output_tokens,"
+        " cache_creation_input_tokens, cache_read_input_tokens"
+        " FROM immunos_mcp_side_usage WHERE used_at >= ?1",
         (utc_text(since),),
     )
-    for at, provider, folder, *kinds in rows:
+    for at, provider, folder, records, *kinds in rows:
         moment = datetime.fromisoformat(at)
         counts = TokenCounts(*kinds)
-        yield Addition(counts, Provider(provider), moment, folder, is_measured=True, records=1)
+        yield Addition(
+            counts, Provider(provider), moment, folder, is_measured=True, records=records
+        )
 
 
 def side_request_tokens(connection: Connection, session: Session) -> TokenCounts:

@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from immunos_mcp.assistants.transcripts import Salvaged
     from immunos_mcp.domain import MeasuredUsage
 
-TOTAL_MARK = b'"cacheCreationInputTokens"'
-"""Bytes that every line with a conversation's total contains; long and rare ones are found fastest."""
-
 _HEAD_BYTES = 2**20
 """How much of a transcript is searched for the project folder; it is in one of the first lines."""
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from immunos_mcp.options import Options
 
 
-TOTAL_MARK = b'"modelUsage":'
-"""Bytes that every line with a conversation's total contains; longer and rarer than its type."""
+TOTAL_MARK = b'"cacheCreationInputTokens"'
+"""Bytes that every line with a conversation's total contains; long and rare ones are found fastest."""
 
 
 def _reader(path: str, context: str) -> ConversationLines:
