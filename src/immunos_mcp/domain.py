@@ -356,6 +356,7 @@ class TranscriptPosition(NamedTuple):
         unread_lines: lines that should have carried usage and could not be read.
         left_out_before: responses before this moment were left out (UTC, ISO 8601); empty: none were.
         context: what later lines need of earlier ones, in the form of the assistant's reader; or empty.
+        has_price_terms: whether all of it was read for what prices depend on too; 0 or 1.
     """
 
     path: str
@@ -367,6 +368,7 @@ class TranscriptPosition(NamedTuple):
     unread_lines: int
     left_out_before: str = ""
     context: str = ""
+    has_price_terms: int = 1
 
 
 class EngineState(StrEnum):

@@ -110,6 +110,9 @@ class Follower:
     ) -> SyncAnswer:
         """Import the history in all transcripts, back to ``since`` (``None``: all).
 
+        All of it includes what prices depend on, so transcripts that an earlier version read are read
+        again, once.
+
         Args:
             now: the current time, with its time zone.
             since: skip usage before this time, unless an open session counts it.
@@ -125,6 +128,7 @@ class Follower:
             path: position
             for path, position in positions.items()
             if transcripts.reaches_back(position, since)
+            and (since is not None or position.has_price_terms)
         }
         waiting = self._folders.changed(usable, since)
         readings = [(transcript, usable.get(transcript.name)) for transcript in waiting]

@@ -321,10 +321,11 @@ def read(
     """
     with open(transcript.path, "rb", buffering=0) as file:  # noqa: PTH123  # a thousand a call
         offset = _start(file, transcript, position)
-        unread_lines, left_out_before, context = 0, "", ""
+        unread_lines, left_out_before, context, has_price_terms = 0, "", "", 1
         if position is not None and offset:
             unread_lines, left_out_before = position.unread_lines, position.left_out_before
             context = position.context or (READ_BEFORE if transcript_format.total_mark else "")
+            has_price_terms = position.has_price_terms
         reader = transcript_format.reader(transcript.path, context)
         usage: dict[str, MeasuredUsage] = {}
         totals: list[ConversationTotal] = []
@@ -342,6 +343,7 @@ def read(
                 unread_lines=unread_lines + lines.too_long,
                 left_out_before=left_out_before,
                 context=reader.context if context_before is None else context_before,
+                has_price_terms=has_price_terms,
             )
 
         for line in lines:

@@ -294,6 +294,7 @@ _TABLES = {
             "unread_lines",
             "left_out_before",
             "context",
+            "has_price_terms",
         ),
         "path",
     ),

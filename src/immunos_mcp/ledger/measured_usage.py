@@ -32,8 +32,19 @@ _MEASURED_COLUMNS = """
     message_id, measured_at, provider, folder,
     input_tokens, output_tokens, cache_creation_input_tokens, cache_read_input_tokens
 """
-_IDENTITY_COLUMNS = f"{_MEASURED_COLUMNS}, conversation, request_id"
 
+_TERMS = (
+    "conversation",
+    "cache_1h_input_tokens",
+    "speed",
+    "service_tier",
+    "region",
+    "web_searches",
+)
+"""What a record has besides its tokens, most of which its price depends on."""
+
+_CONVERSATION = 9
+_IDENTITY_COLUMNS = f"{_MEASURED_COLUMNS}, request_id, {', '.join(_TERMS)}"
 
 CLOCK_TOLERANCE = timedelta(minutes=5)
 """How far ahead of the clock a session may begin before the clock must have been wrong."""
@@ -124,11 +135,12 @@ def ingest(
         found = grown if usage.message_id in known else fresh
         earlier = found.get(usage.message_id)
         first = known.get(usage.message_id)
-        has = first[-2] if first is not None else earlier and earlier.conversation
+        has = first[_CONVERSATION] if first is not None else earlier and earlier.conversation
         if usage.conversation is not None and has is not None and has != usage.conversation:
             copied.add((usage.conversation, usage.message_id))
         if earlier is None or usage.total > earlier.total:
             found[usage.message_id] = usage
+    _complete(connection, grown.values(), known)
     additions = [
         addition
         for usage in grown.values()
@@ -142,7 +154,8 @@ def ingest(
         additions += (_addition(usage, settings) for usage in fresh.values())
     store_totals(connection, totals, oldest)
     connection.executemany(
-        "INSERT INTO immunos_mcp_copied_response VALUES (?, ?) ON CONFLICT DO NOTHING",
+        "INSERT INTO immunos_mcp_copied_response (conversation, message_id) VALUES (?, ?)"
+        " ON CONFLICT DO NOTHING",
         sorted(copied),
     )
     news = (*fresh.values(), *grown.values())
@@ -156,7 +169,7 @@ def ingest(
     distribute(connection, additions, settings)
     connection.executemany(
         f"INSERT INTO immunos_mcp_transcript ({_POSITION_COLUMNS})"  # noqa: S608  # constants
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         f" ON CONFLICT (path) DO UPDATE SET {_POSITION_UPDATES}",
         positions,
     )
@@ -273,7 +286,7 @@ def _measured_before(
     connection: Connection, measured: Sequence[MeasuredUsage]
 ) -> dict[str, tuple[Any, ...]]:
     rows = connection.execute(
-        f"SELECT {_IDENTITY_COLUMNS} FROM immunos_mcp_measured_usage"  # noqa: S608  # a constant
+        f"SELECT {_IDENTITY_COLUMNS} FROM immunos_mcp_measured_usage"  # noqa: S608  # constants
         f" WHERE message_id {IN_LIST}",
         (list_parameter(usage.message_id for usage in measured),),
     )
@@ -310,9 +323,32 @@ def _addition(usage: MeasuredUsage, settings: Settings) -> Addition:
     return Addition(usage.counts, provider, at, usage.folder, is_measured=True, records=1)
 
 
+def _complete(
+    connection: Connection, read_again: Collection[MeasuredUsage], known: dict[str, tuple[Any, ...]]
+) -> None:
+    """Give known responses the terms that they lack, and those of their later lines if they grew."""
+    changed: list[tuple[Any, ...]] = []
+    for usage in read_again:
+        before = known[usage.message_id]
+        stored, found = before[9:], tuple(getattr(usage, term) for term in _TERMS)
+        newer, older = (found, stored) if usage.total > sum(before[4:8]) else (stored, found)
+        terms = tuple(
+            other if term is None else term for term, other in zip(newer, older, strict=True)
+        )
+        # A response stays with the conversation that had it first.
+        terms = (stored[0] or found[0], *terms[1:])
+        if terms != stored:
+            changed.append((*terms, usage.message_id))
+    connection.executemany(
+        f"UPDATE immunos_mcp_measured_usage SET {', '.join(f'{term} = ?' for term in _TERMS)}"  # noqa: S608  # constants
+        " WHERE message_id = ?",
+        changed,
+    )
+
+
 def _grow(connection: Connection, known: tuple[Any, ...], counts: TokenCounts) -> list[Addition]:
-    message_id, measured_at, provider, folder, *kinds = known[:8]
-    before = TokenCounts(*kinds)
+    message_id, measured_at, provider, folder = known[:4]
+    before = TokenCounts(*known[4:8])
     if counts.total <= before.total:
         return []
     connection.execute(

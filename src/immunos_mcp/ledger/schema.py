@@ -427,6 +427,11 @@ _VERSION_8 = (
     "ALTER TABLE immunos_mcp_request_usage ADD COLUMN conversation TEXT",
 )
 
+_VERSION_9 = (
+    # 1: all of it was read for what prices depend on too; earlier programs did not look for that.
+    "ALTER TABLE immunos_mcp_transcript ADD COLUMN has_price_terms INTEGER NOT NULL DEFAULT 0",
+)
+
 STEPS: tuple[tuple[str, ...], ...] = (
     _VERSION_1,
     _VERSION_2,
@@ -436,6 +441,7 @@ STEPS: tuple[tuple[str, ...], ...] = (
     _VERSION_6,
     _VERSION_7,
     _VERSION_8,
+    _VERSION_9,
 )
 """The statements of each migration; number N (from 1) migrates version N - 1 to version N."""
 

@@ -687,3 +687,52 @@ def test_a_pace_measured_while_the_clock_was_ahead_is_forgotten(desk: Desk) -> N
     append(transcript(desk.projects), Answer("m2", 50_000, at=AFTER))
     assert desk.status().session_tokens == 150_000
     assert (desk.status().tokens_per_minute or 0) > 100
+
+
+WITH_TERMS = (
+    '{"type":"assistant","timestamp":"2026-11-20T12:00:00.000Z","requestId":"r1","sessionId":"c1",'
+    '"cwd":"/home/dev/shop","message":{"id":"m1","type":"message","role":"assistant",'
+    '"model":"claude-opus-4-6","usage":{"input_tokens":3,"output_tokens":%d,'
+    '"cache_creation_input_tokens":100,"cache_read_input_tokens":0,"cache_creation":'
+    '{"ephemeral_5m_input_tokens":%d,"ephemeral_1h_input_tokens":%d},"speed":"fast",'
+    '"service_tier":"standard","inference_geo":"us","server_tool_use":{"web_search_requests":2}}}}'
+)
+TERMS = "cache_1h_input_tokens, speed, service_tier, region, web_searches, conversation"
+
+
+def stored_terms(desk: Desk) -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(desk.ledger.path)) as connection:
+        return connection.execute(
+            f"SELECT output_tokens, {TERMS} FROM immunos_mcp_measured_usage"  # noqa: S608  # a constant
+        ).fetchall()
+
+
+def forget_terms(desk: Desk) -> None:
+    """Leave the ledger as a version that kept no terms would have."""
+    lost = ", ".join(f"{term} = NULL" for term in TERMS.split(", "))
+    with closing(sqlite3.connect(desk.ledger.path)) as connection, connection:
+        connection.execute(f"UPDATE immunos_mcp_measured_usage SET {lost}")  # noqa: S608  # constants
+        connection.execute("UPDATE immunos_mcp_transcript SET has_price_terms = 0")
+
+
+def test_a_response_that_grows_gets_what_its_later_lines_say_about_the_price(desk: Desk) -> None:
+    file = transcript(desk.projects)
+    append(file, WITH_TERMS % (1, 100, 0))
+    assert desk.tokens() == 104
+    append(file, WITH_TERMS % (5, 40, 60))
+    assert desk.tokens() == 108
+    assert stored_terms(desk) == [(5, 60, "fast", "standard", "us", 2, "c1")]
+
+
+def test_syncing_all_completes_records_of_earlier_versions_once_and_counts_nothing_twice(
+    desk: Desk,
+) -> None:
+    append(transcript(desk.projects), WITH_TERMS % (5, 40, 60))
+    tokens = desk.tokens()
+    forget_terms(desk)
+    assert desk.sync_all().added == 0
+    assert stored_terms(desk) == [(5, 60, "fast", "standard", "us", 2, "c1")]
+    assert desk.tokens() == tokens
+    with closing(sqlite3.connect(desk.ledger.path)) as connection:
+        read = connection.execute("SELECT has_price_terms FROM immunos_mcp_transcript").fetchall()
+    assert read == [(1,)]

@@ -50,6 +50,7 @@ FROZEN = (
     "a889a4e12756b0f1bd8a70c9bcc7466ab2910a48e94aae76d904db1e62f51dcc",
     "523bd5f1339fe3dbeb76a7576926637fee5602d166f267ea2f8b502c6164cfa4",
     "6d042512b2fba4c9e2aabc91ea905645898d6f4eade4ed22967e4680c85a5568",
+    "68633c6d37433d0f60e823210130081a7b68f993ef3c94b1ae415fd8fd3b6bd8",
 )
 """SHA-256 of each step's statements. A step that has landed never changes: ledgers have it."""
 
