@@ -27,10 +27,15 @@ class Classification(StrEnum):
 
 
 class Provider(StrEnum):
-    """Who runs a model. Only Claude's tokens count towards the budget."""
+    """Who runs a model. Only Claude's tokens count towards the budget.
+
+    ``HOSTED`` is anybody else who is not this machine: such tokens are neither Claude's nor kept local.
+    Nothing is ever routed there, so only usage has it.
+    """
 
     CLAUDE = "claude"
     OLLAMA = "ollama"
+    HOSTED = "hosted"
 
 
 class Reason(StrEnum):

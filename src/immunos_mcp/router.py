@@ -37,7 +37,7 @@ from immunos_mcp.ledger.engines import engine_text
 from immunos_mcp.ledger.measured_usage import ingest_requests, unread_lines
 from immunos_mcp.ledger.moments import utc_now
 from immunos_mcp.ledger.plan_limits import record_plan_usage
-from immunos_mcp.ledger.reported_usage import record_usage
+from immunos_mcp.ledger.reported_usage import DELEGATED, record_usage
 from immunos_mcp.ledger.session_snapshots import session_snapshot
 from immunos_mcp.ledger.session_start import open_session
 from immunos_mcp.ledger.sessions import (
@@ -87,9 +87,6 @@ UNSPECIFIC = Look()
 
 REPORTED = "reported"
 """Source of usage that a client reported."""
-
-DELEGATED = "delegated"
-"""Source of usage that the local engine counted for a task handed over to it."""
 
 DRY_RUN_DECISIONS = 1000
 """How many of the newest decisions a dry run decides again, which takes a few milliseconds."""

@@ -6,9 +6,14 @@ import json
 from typing import TYPE_CHECKING
 
 from immunos_mcp.domain import Engine, EngineState, LocalModel
+from immunos_mcp.rules.models import provider_of_usage
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from immunos_mcp.domain import Provider
     from immunos_mcp.ledger.dialect import Connection
+    from immunos_mcp.rules.settings import Settings
 
 _FIT = "completion"
 
@@ -46,6 +51,17 @@ def engine_id(connection: Connection, text: str) -> int:
             "INSERT INTO immunos_mcp_engine (engine) VALUES (?) RETURNING engine_id", (text,)
         ).fetchone()
     return int(row[0])
+
+
+def providers_of_usage(
+    connection: Connection, models: Collection[str], settings: Settings
+) -> dict[str, Provider]:
+    """Return whose tokens the usage of each model is, knowing what the engine had at the last decision."""
+    row = connection.execute(
+        "SELECT engine FROM immunos_mcp_engine ORDER BY engine_id DESC LIMIT 1"
+    ).fetchone()
+    installed = frozenset[str]() if row is None else frozenset(engine_of(row[0]).models)
+    return {model: provider_of_usage(model, settings, installed) for model in models}
 
 
 def _is_fit(model: LocalModel) -> bool:

@@ -10,18 +10,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from immunos_mcp.domain import Provider, Session, TokenCounts, TranscriptPosition
 from immunos_mcp.ledger.dialect import IN_LIST, list_parameter
+from immunos_mcp.ledger.engines import providers_of_usage
 from immunos_mcp.ledger.moments import as_stored, moment_of, utc_text
 from immunos_mcp.ledger.side_usage import settle, store_totals, unsettle
 from immunos_mcp.ledger.stored_settings import effective_settings
 from immunos_mcp.ledger.totals import Addition, by_kind, distribute, sessions_between
-from immunos_mcp.rules.models import provider_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from immunos_mcp.domain import ConversationTotal, MeasuredUsage, RequestUsage
     from immunos_mcp.ledger.dialect import Connection
-    from immunos_mcp.rules.settings import Settings
 
 _POSITION_COLUMNS = ", ".join(TranscriptPosition._fields)
 _POSITION_UPDATES = ", ".join(
@@ -148,10 +147,11 @@ def ingest(
     ]
     new = len(fresh) + len(additions)
     additions += _take_back_requests(connection, fresh)
-    _add_measured(connection, fresh.values(), settings)
+    providers = providers_of_usage(connection, {usage.model for usage in fresh.values()}, settings)
+    _add_measured(connection, fresh.values(), providers)
     # On a first import, most history falls in no session and adds to no total.
     if additions or _is_covered(connection, fresh.values()):
-        additions += (_addition(usage, settings) for usage in fresh.values())
+        additions += (_addition(usage, providers[usage.model]) for usage in fresh.values())
     store_totals(connection, totals, oldest)
     connection.executemany(
         "INSERT INTO immunos_mcp_copied_response (conversation, message_id) VALUES (?, ?)"
@@ -190,6 +190,7 @@ def ingest_requests(connection: Connection, requests: Sequence[RequestUsage]) ->
     )
     settings = effective_settings(connection)
     oldest = pruned_before(connection)
+    providers = providers_of_usage(connection, {each.model for each in requests}, settings)
     additions: list[Addition] = []
     for request in requests:
         if oldest is not None and request.at < oldest:
@@ -201,7 +202,7 @@ def ingest_requests(connection: Connection, requests: Sequence[RequestUsage]) ->
         if known is not None:
             additions.extend(_grow(connection, known, request.counts))
             continue
-        provider = provider_of(request.model, settings)
+        provider = providers[request.model]
         added = connection.execute(
             "INSERT INTO immunos_mcp_request_usage (request_id, finished_at, model, provider,"
             " input_tokens, output_tokens, cache_creation_input_tokens, cache_read_input_tokens,"
@@ -294,9 +295,8 @@ def _measured_before(
 
 
 def _add_measured(
-    connection: Connection, fresh: Collection[MeasuredUsage], settings: Settings
+    connection: Connection, fresh: Collection[MeasuredUsage], providers: Mapping[str, Provider]
 ) -> None:
-    providers = {model: provider_of(model, settings) for model in {usage.model for usage in fresh}}
     connection.executemany(
         "INSERT INTO immunos_mcp_measured_usage (message_id, measured_at, model, provider,"
         " input_tokens, output_tokens, cache_creation_input_tokens, cache_read_input_tokens,"
@@ -317,9 +317,8 @@ def _is_covered(connection: Connection, fresh: Collection[MeasuredUsage]) -> boo
     return bool(sessions_between(connection, min(moments), max(moments)))
 
 
-def _addition(usage: MeasuredUsage, settings: Settings) -> Addition:
+def _addition(usage: MeasuredUsage, provider: Provider) -> Addition:
     at = as_stored(usage.at)
-    provider = provider_of(usage.model, settings)
     return Addition(usage.counts, provider, at, usage.folder, is_measured=True, records=1)
 
 

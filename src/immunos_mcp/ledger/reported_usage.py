@@ -12,12 +12,13 @@ from msgspec import Struct
 from immunos_mcp.domain import Provider, Session, TokenCounts
 from immunos_mcp.errors import InvalidInputError, Problem, shown
 from immunos_mcp.ledger import records
-from immunos_mcp.ledger.decisions import close_as, find_decided
+from immunos_mcp.ledger.decisions import close_as, decision_state, find_decided
+from immunos_mcp.ledger.engines import providers_of_usage
 from immunos_mcp.ledger.moments import utc_text
 from immunos_mcp.ledger.sessions import current_session, find_open, opened_session
 from immunos_mcp.ledger.stored_settings import effective_settings
 from immunos_mcp.ledger.totals import Addition, add_to_totals
-from immunos_mcp.rules.models import provider_of, record_key
+from immunos_mcp.rules.models import record_key
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from immunos_mcp.domain import Usage
     from immunos_mcp.ledger.dialect import Connection
     from immunos_mcp.rules.settings import Settings
+
+
+DELEGATED = "delegated"
+"""Source of usage that the local engine counted for a task handed over to it."""
 
 
 class Recorded(Struct, frozen=True):
@@ -61,7 +66,7 @@ def record_usage(
         session = current_session(connection, name, now, settings)
         return Recorded(settings, session, session, repeated=True, counted=was_counted)
     _attribute(connection, usage, now)
-    provider = provider_of(usage.model, settings)
+    provider = _provider(connection, usage, settings, source)
     counted = not (is_measured and provider is Provider.CLAUDE)
     before = opened_session(connection, name, now, settings)
     connection.execute(
@@ -84,12 +89,23 @@ def record_usage(
             counted,
         ),
     )
-    if counted:
+    if counted and provider is not Provider.HOSTED:
         addition = Addition(usage.counts, provider, now, None, is_measured=False, records=1)
         add_to_totals(connection, before, [addition], settings)
     after = find_open(connection, name)
     assert after is not None
     return Recorded(settings, before, after, repeated=False, counted=counted)
+
+
+def _provider(connection: Connection, usage: Usage, settings: Settings, source: str) -> Provider:
+    """Return whose tokens these are; what a task was delegated or routed to needs no guess."""
+    if source == DELEGATED:
+        return Provider.OLLAMA
+    if usage.decision_id is not None:
+        decided = decision_state(connection, usage.decision_id)
+        if decided is not None and decided.model == usage.model:
+            return decided.provider
+    return providers_of_usage(connection, (usage.model,), settings)[usage.model]
 
 
 def _recorded_before(connection: Connection, name: str, usage: Usage) -> bool | None:

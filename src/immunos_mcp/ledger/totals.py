@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 
 def distribute(connection: Connection, additions: Sequence[Addition], settings: Settings) -> None:
-    """Add tokens to every session they count in."""
+    """Add tokens to every session they count in; those of hosted models count in none."""
+    additions = [each for each in additions if each.provider is not Provider.HOSTED]
     if not additions:
         return
     moments = [addition.at for addition in additions]

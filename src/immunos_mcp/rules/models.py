@@ -13,6 +13,8 @@ from immunos_mcp.rules.names import canonical_model, is_cloud_model
 from immunos_mcp.rules.obstacles import ALLOW_CLOUD, LIST_MODELS, PULL, RUN_DOCTOR, START_OLLAMA
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from immunos_mcp.domain import Engine
     from immunos_mcp.rules.settings import Settings
 
@@ -20,7 +22,14 @@ CLAUDE_RECORD = "claude"
 """Under this name Claude's models have one record together."""
 
 _CLAUDE_NAME = re.compile(
-    r"claude|^[^:]*(?<![a-z])(?:opus|sonnet|haiku)(?![a-z])[^:]*$", re.IGNORECASE
+    r"claude|^[^:]*(?<![a-z])(?:opus|sonnet|haiku|fable|mythos)(?![a-z])[^:]*$", re.IGNORECASE
+)
+
+_LOCAL_TAG = re.compile(r"[^:]+:[^:/]+")
+_HOSTED_TAG = re.compile(
+    # Bedrock's versions, its resource names, and the variants of routers such as OpenRouter.
+    r"[a-z0-9-]+\..*-v\d+:\d+(?:k)?|arn:.*|.*:(?:free|nitro|floor|online|extended|exacto|thinking|beta)",
+    re.IGNORECASE,
 )
 
 
@@ -40,7 +49,7 @@ _UNKNOWN = Availability()
 
 
 def provider_of(model: str, settings: Settings) -> Provider:
-    """Return whose tokens a model spends.
+    """Return who does a task that is given to a model: Claude, or the local engine.
 
     Claude's are the model set as ``claude_model`` (whatever its name) and every model named after
     Claude or one of its families, in any form that APIs use. All others are local, and so is a
@@ -49,6 +58,34 @@ def provider_of(model: str, settings: Settings) -> Provider:
     if model == settings.claude_model or _is_named_after_claude(model):
         return Provider.CLAUDE
     return Provider.OLLAMA
+
+
+def provider_of_usage(
+    model: str, settings: Settings, installed: Collection[str] = frozenset()
+) -> Provider:
+    """Return whose tokens usage of a model is; unlike a task, it may come from anywhere.
+
+    Claude's are those of ``provider_of``. Local are the models that the settings name, that the local
+    engine has, or that have a tag as the engine writes it. Everything else is hosted by others.
+
+    Args:
+        model: as it was written down.
+        settings: the current settings.
+        installed: canonical names of the models that the local engine has.
+    """
+    if provider_of(model, settings) is Provider.CLAUDE:
+        return Provider.CLAUDE
+    is_local = (
+        has_local_tag(model)
+        or model in named_models(settings)
+        or canonical_model(model) in installed
+    )
+    return Provider.OLLAMA if is_local else Provider.HOSTED
+
+
+def has_local_tag(model: str) -> bool:
+    """Return whether a name has a tag as local engines write them, such as ``qwen2.5-coder:7b``."""
+    return _LOCAL_TAG.fullmatch(model) is not None and _HOSTED_TAG.fullmatch(model) is None
 
 
 @lru_cache(maxsize=1024)

@@ -703,7 +703,7 @@ TERMS = "cache_1h_input_tokens, speed, service_tier, region, web_searches, conve
 def stored_terms(desk: Desk) -> list[tuple[object, ...]]:
     with closing(sqlite3.connect(desk.ledger.path)) as connection:
         return connection.execute(
-            f"SELECT output_tokens, {TERMS} FROM immunos_mcp_measured_usage"  # noqa: S608  # a constant
+            f"SELECT output_tokens, {TERMS} FROM immunos_mcp_measured_usage"  # a constant
         ).fetchall()
 
 
@@ -711,7 +711,7 @@ def forget_terms(desk: Desk) -> None:
     """Leave the ledger as a version that kept no terms would have."""
     lost = ", ".join(f"{term} = NULL" for term in TERMS.split(", "))
     with closing(sqlite3.connect(desk.ledger.path)) as connection, connection:
-        connection.execute(f"UPDATE immunos_mcp_measured_usage SET {lost}")  # noqa: S608  # constants
+        connection.execute(f"UPDATE immunos_mcp_measured_usage SET {lost}")  # constants
         connection.execute("UPDATE immunos_mcp_transcript SET has_price_terms = 0")
 
 
