@@ -150,7 +150,7 @@ class Archive:
 
         await self._catch_up()
         now = self._clock()
-        figures = await self._ledger.read(report_figures, since)
+        figures = await self._ledger.read(report_figures, since, prices.long_inputs)
         return compose.compose(figures, since, prices, now)
 
     async def export(

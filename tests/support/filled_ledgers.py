@@ -40,6 +40,7 @@ MODELS = (
     ("claude-sonnet-4-5-20250929", Provider.CLAUDE),
     ("claude-opus-4-10", Provider.CLAUDE),
     ("<b>claude</b>-🦀", Provider.CLAUDE),
+    ("gpt-5", Provider.HOSTED),
     ("qwen2.5-coder:7b", Provider.OLLAMA),
     ("hf.co/somebody/a-model-with-quite-a-long-name-GGUF:Q4_K_M", Provider.OLLAMA),
 )
@@ -234,6 +235,10 @@ def contents(draw: st.DrawFn) -> Contents:
                     "message_id": f"message {number}",
                     "measured_at": draw(moments),
                     "folder": draw(st.none() | names),
+                    "cache_1h_input_tokens": draw(st.none() | st.just(0)),
+                    "speed": draw(st.sampled_from([None, "fast"])),
+                    "region": draw(st.sampled_from([None, "us"])),
+                    "web_searches": draw(st.none() | st.integers(0, 9)),
                 }
                 for number in many()
             ],

@@ -40,13 +40,61 @@ class PriceTable(Struct, frozen=True):
 
 
 class UsagePeriod(Struct, frozen=True):
-    """The tokens of an hour or a day (UTC)."""
+    """The tokens of an hour or a day (UTC).
+
+    Attributes:
+        cost_usd: what those of hosted models, Claude's included, cost at list price, to a millionth.
+        cost_is_at_least: true where something they cost is not known; so everywhere below.
+    """
 
     start: datetime
     budget_tokens: int
     claude_tokens: TokenCounts
     kept_local_tokens: int
     ollama_tokens: TokenCounts
+    cost_usd: float = 0.0
+    cost_is_at_least: bool | None = None
+
+
+class SpendWindow(Struct, frozen=True):
+    """What a day, a week (from Monday) or a month (UTC) has cost so far.
+
+    Attributes:
+        window: ``day``, ``week`` or ``month``.
+    """
+
+    window: str
+    start: datetime
+    cost_usd: float
+    cost_is_at_least: bool | None = None
+
+
+class ProjectUsage(Struct, frozen=True):
+    """The tokens of hosted models in one project folder.
+
+    Attributes:
+        project: the folder; absent where it is not known.
+    """
+
+    tokens: TokenCounts
+    usage_records: int
+    cost_usd: float
+    project: str | None = None
+    cost_is_at_least: bool | None = None
+
+
+class AssistantUsage(Struct, frozen=True):
+    """The tokens of hosted models by the assistant that used them.
+
+    Attributes:
+        assistant: its name; absent for what was reported, or pruned.
+    """
+
+    tokens: TokenCounts
+    usage_records: int
+    cost_usd: float
+    assistant: str | None = None
+    cost_is_at_least: bool | None = None
 
 
 class SourceUsage(Struct, frozen=True):
@@ -72,6 +120,7 @@ class ModelUsage(Struct, frozen=True):
     usage_records: int
     priced_as: str | None = None
     cost_usd: float | None = None
+    cost_is_at_least: bool | None = None
 
 
 class PricesAnswer(Struct, frozen=True):
@@ -85,6 +134,11 @@ class PricesAnswer(Struct, frozen=True):
         kept_local_cost_usd: what the tokens kept local would have cost there.
         claude_cost_usd: what Claude's tokens cost, of the models that have a price.
         models_without_price: Claude's other models.
+        claude_cost_is_at_least: true where something that Claude's tokens cost is not known.
+        hosted_cost_usd: what the tokens of other hosted models cost, where there are any.
+        hosted_cost_is_at_least: likewise.
+        responses_without_lifetimes: how many wrote to a cache for a time that is not known; they are
+            priced as if that was five minutes.
     """
 
     table: PriceTable
@@ -97,6 +151,10 @@ class PricesAnswer(Struct, frozen=True):
     kept_local_cost_usd: float | None = None
     claude_cost_usd: float | None = None
     models_without_price: tuple[str, ...] = ()
+    claude_cost_is_at_least: bool | None = None
+    hosted_cost_usd: float | None = None
+    hosted_cost_is_at_least: bool | None = None
+    responses_without_lifetimes: int | None = None
 
 
 class RecordLine(Struct, frozen=True):
@@ -123,7 +181,7 @@ class RecordLine(Struct, frozen=True):
 
 
 class ReportedSession(Struct, frozen=True):
-    """A budget session with its totals, as a status would show them."""
+    """A budget session with its totals, as a status would show them, and what it cost."""
 
     session_id: int
     session: str
@@ -136,6 +194,8 @@ class ReportedSession(Struct, frozen=True):
     usage_records: int
     ended_at: datetime | None = None
     end_reason: str | None = None
+    cost_usd: float = 0.0
+    cost_is_at_least: bool | None = None
 
 
 class ReportAnswer(Struct, frozen=True):
@@ -153,6 +213,10 @@ class ReportAnswer(Struct, frozen=True):
         usage: periods that have any, in order.
         sources: tokens by provider and source.
         models: tokens by model, the most first.
+        spend: of the current day, week and month, where the report goes back so far.
+        projects: by project folder, the dearest first.
+        projects_left_out: how many more there are.
+        assistants: by assistant, the dearest first.
         decisions: by reason, provider and the step that changed the choice, the most first.
         records: outcomes of models by task type, of all time whatever ``since`` is.
         records_left_out: how many more of these there are.
@@ -178,6 +242,10 @@ class ReportAnswer(Struct, frozen=True):
     records: tuple[RecordLine, ...]
     sessions: tuple[ReportedSession, ...]
     records_left_out: int | None = None
+    spend: tuple[SpendWindow, ...] = ()
+    projects: tuple[ProjectUsage, ...] = ()
+    projects_left_out: int | None = None
+    assistants: tuple[AssistantUsage, ...] = ()
 
     @property
     def is_empty(self) -> bool:

@@ -24,7 +24,7 @@ IN_LIST = "IN (SELECT value FROM json_each(?))"
 """A condition: the value is in the list that ``list_parameter`` encodes as one parameter."""
 
 
-def list_parameter(values: Iterable[str | None]) -> str:
+def list_parameter(values: Iterable[str | int | None]) -> str:
     """Encode values as the parameter of ``IN_LIST``; one statement handles any number of them."""
     return json.dumps([*values])
 

@@ -6,25 +6,26 @@ add up to all usage ever recorded.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, TypeVar
+from datetime import datetime, timedelta
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from immunos_mcp.answers.report import DecisionSum
-from immunos_mcp.domain import Provider, TokenCounts
+from immunos_mcp.ledger.measured_usage import pruned_before
 from immunos_mcp.ledger.moments import utc_text
 from immunos_mcp.ledger.sessions import newest_sessions
+from immunos_mcp.ledger.usage_groups import USAGE, usage_groups, usage_of_sessions
 from immunos_mcp.rules.track_record import Evidence
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from immunos_mcp.domain import SessionRecord
     from immunos_mcp.ledger.dialect import Connection
+    from immunos_mcp.ledger.usage_groups import PricedUsage, UsageGroup
     from immunos_mcp.rules.settings import Settings
-
-Key = TypeVar("Key")
 
 REPORTED_SESSIONS = 20
 REPORTED_RECORDS = 200
@@ -33,27 +34,6 @@ REPORTED_RECORDS = 200
 _LONGEST_BY_HOURS = timedelta(days=2)
 _HOUR_CHARACTERS, _DAY_CHARACTERS = len("2026-11-01T09"), len("2026-11-01")
 
-_USAGE = """
-    SELECT recorded_at AS at, provider, model, source, input_tokens, output_tokens,
-        cache_creation_input_tokens, cache_read_input_tokens, 1 AS usage_records
-    FROM immunos_mcp_usage WHERE recorded_at >= :since AND (counted OR provider = 'ollama')
-    UNION ALL
-    SELECT measured_at, provider, model, 'measured', input_tokens, output_tokens,
-        cache_creation_input_tokens, cache_read_input_tokens, 1
-    FROM immunos_mcp_measured_usage WHERE measured_at >= :since
-    UNION ALL
-    SELECT finished_at, provider, model, 'telemetry', input_tokens, output_tokens,
-        cache_creation_input_tokens, cache_read_input_tokens, 1
-    FROM immunos_mcp_request_usage WHERE finished_at >= :since
-    UNION ALL
-    SELECT used_at, provider, model, 'side', input_tokens, output_tokens,
-        cache_creation_input_tokens, cache_read_input_tokens, is_first
-    FROM immunos_mcp_side_usage WHERE used_at >= :since
-    UNION ALL
-    SELECT day, provider, model, source, input_tokens, output_tokens,
-        cache_creation_input_tokens, cache_read_input_tokens, usage_records
-    FROM immunos_mcp_pruned_usage WHERE day >= :day AND (counted OR provider = 'ollama')
-"""
 _DECISIONS = """
     SELECT reason, provider, changed_by, 1 AS decisions,
         coalesce(outcome = 'success', 0) AS successes, coalesce(outcome = 'failure', 0) AS failures
@@ -62,17 +42,6 @@ _DECISIONS = """
     SELECT reason, provider, nullif(changed_by, ''), decisions, successes, failures
     FROM immunos_mcp_pruned_decision WHERE day >= :day
 """
-
-
-class UsageTotal(Struct, frozen=True):
-    """The tokens of several responses, and the number of responses."""
-
-    counts: TokenCounts = TokenCounts()
-    usage_records: int = 0
-
-    def plus(self, counts: TokenCounts, usage_records: int) -> UsageTotal:
-        """Return the total with more responses added."""
-        return UsageTotal(self.counts + counts, self.usage_records + usage_records)
 
 
 class StoredRecord(Struct, frozen=True):
@@ -93,80 +62,69 @@ class ReportFigures(Struct, frozen=True):
     Attributes:
         settings: the current settings.
         is_hourly: whether the periods are hours (UTC); otherwise they are days.
-        periods: tokens by start of the period and provider.
-        models: tokens by provider and model.
-        sources: tokens by provider and source.
+        usage: all usage, in groups that are priced alike.
         decisions: one per reason, most decisions first.
         records: models at task types, most outcomes first.
         records_left_out: how many more records there are.
         priors: the evidence on each model at all task types together.
         sessions: newest first.
+        session_usage: what counts towards the budget of each of these, by session id.
+        pruned_before: the moment before which usage is only known by day; ``None``: none was pruned.
     """
 
     settings: Settings
     is_hourly: bool
-    periods: Mapping[tuple[datetime, Provider], UsageTotal]
-    models: Mapping[tuple[Provider, str], UsageTotal]
-    sources: Mapping[tuple[Provider, str], UsageTotal]
+    usage: tuple[UsageGroup, ...]
     decisions: tuple[DecisionSum, ...]
     records: tuple[StoredRecord, ...]
     records_left_out: int
     priors: Mapping[str, Evidence]
     sessions: tuple[SessionRecord, ...]
+    session_usage: Mapping[int, Sequence[PricedUsage]] = MappingProxyType({})
+    pruned_before: datetime | None = None
 
 
-def report_figures(connection: Connection, since: datetime | None) -> ReportFigures:
+def report_figures(
+    connection: Connection, since: datetime | None, lengths: Sequence[int] = ()
+) -> ReportFigures:
     """Return the figures of a report.
 
     Args:
         connection: in an open transaction.
         since: count details from this time on, and pruned days from its UTC day on; ``None``: all.
+        lengths: more tokens of input than these make a response dearer, for some models.
     """
     text = "" if since is None else utc_text(since)
     span = {"since": text, "day": text[:_DAY_CHARACTERS]}
     is_hourly = _is_hourly(connection, span)
-    periods: dict[tuple[datetime, Provider], UsageTotal] = {}
-    models: dict[tuple[Provider, str], UsageTotal] = {}
-    sources: dict[tuple[Provider, str], UsageTotal] = {}
-    rows = connection.execute(
-        f"SELECT substr(at, 1, :characters), provider, model, source, sum(input_tokens),"  # noqa: S608  # a constant
-        " sum(output_tokens), sum(cache_creation_input_tokens), sum(cache_read_input_tokens),"
-        f" sum(usage_records) FROM ({_USAGE}) GROUP BY 1, 2, 3, 4",
-        {**span, "characters": _HOUR_CHARACTERS if is_hourly else _DAY_CHARACTERS},
-    )
-    for start, name, model, source, *kinds, usage_records in rows:
-        provider, counts = Provider(name), TokenCounts(*kinds)
-        moment = datetime.fromisoformat(start).replace(tzinfo=UTC)
-        _add(periods, (moment, provider), counts, usage_records)
-        _add(models, (provider, model), counts, usage_records)
-        _add(sources, (provider, source), counts, usage_records)
     records, left_out = _records(connection)
     newest = newest_sessions(connection, None, REPORTED_SESSIONS)
+    sessions = tuple(
+        session
+        for session in newest.sessions
+        if since is None or session.ended_at is None or session.ended_at >= since
+    )
+    ids = [record.session.session_id for record in sessions]
+    numbers = [number for number in ids if number is not None]
     return ReportFigures(
         settings=newest.settings,
         is_hourly=is_hourly,
-        periods=periods,
-        models=models,
-        sources=sources,
+        usage=usage_groups(
+            connection, span, _HOUR_CHARACTERS if is_hourly else _DAY_CHARACTERS, lengths
+        ),
         decisions=_decisions(connection, span),
         records=records,
         records_left_out=left_out,
         priors=_priors(connection, {record.model for record in records}),
-        sessions=tuple(
-            session
-            for session in newest.sessions
-            if since is None or session.ended_at is None or session.ended_at >= since
-        ),
+        sessions=sessions,
+        session_usage=usage_of_sessions(connection, numbers, lengths),
+        pruned_before=pruned_before(connection),
     )
-
-
-def _add(totals: dict[Key, UsageTotal], key: Key, counts: TokenCounts, usage_records: int) -> None:
-    totals[key] = totals.get(key, UsageTotal()).plus(counts, usage_records)
 
 
 def _is_hourly(connection: Connection, span: dict[str, str]) -> bool:
     first, last, fewest_characters = connection.execute(
-        f"SELECT min(at), max(at), min(length(at)) FROM ({_USAGE})",  # noqa: S608  # a constant
+        f"SELECT min(at), max(at), min(length(at)) FROM ({USAGE})",  # noqa: S608  # a constant
         span,
     ).fetchone()
     # Pruned usage has a day but no hour.

@@ -2,30 +2,44 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from datetime import UTC, timedelta
+from typing import TYPE_CHECKING, TypeAlias
+
+from msgspec.structs import replace
 
 from immunos_mcp.answers.report import (
+    AssistantUsage,
     ModelUsage,
     PricesAnswer,
+    ProjectUsage,
     RecordLine,
     ReportAnswer,
     ReportedSession,
     SourceUsage,
+    SpendWindow,
     UsagePeriod,
 )
-from immunos_mcp.domain import Provider, TokenCounts, Weights
-from immunos_mcp.ledger.report_figures import UsageTotal
+from immunos_mcp.domain import Provider, Weights
+from immunos_mcp.reports.prices import Cost
+from immunos_mcp.reports.sums import NOTHING, priced, sums_by
 from immunos_mcp.rules import policy, track_record
 from immunos_mcp.rules.track_record import Evidence, ModelRecord
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
     from decimal import Decimal
 
     from immunos_mcp.domain import SessionRecord
     from immunos_mcp.ledger.report_figures import ReportFigures, StoredRecord
+    from immunos_mcp.ledger.usage_groups import UsageGroup
     from immunos_mcp.reports.prices import Prices
+    from immunos_mcp.reports.sums import UsageSum
     from immunos_mcp.rules.settings import Settings
+
+PricedGroups: TypeAlias = "Sequence[tuple[UsageGroup, UsageSum]]"
+
+REPORTED_PROJECTS = 200
 
 CLAUDE = "claude"
 """The name that stands for all Claude models in track records."""
@@ -39,8 +53,12 @@ def compose(
 ) -> ReportAnswer:
     """Return a report of the figures from ``since`` on (``None``: all)."""
     settings = figures.settings
-    claude, local = _total(figures, Provider.CLAUDE), _total(figures, Provider.OLLAMA)
-    models = _models(figures, prices)
+    usage = priced(figures.usage, prices)
+    totals = sums_by((group.provider, each) for group, each in usage)
+    claude = totals.get(Provider.CLAUDE, NOTHING).counts
+    local = totals.get(Provider.OLLAMA, NOTHING).counts
+    models = _models(usage, prices)
+    projects = _projects(usage)
     return ReportAnswer(
         report_at=now,
         since=since,
@@ -58,75 +76,155 @@ def compose(
             settings.cache_creation_weight,
             settings.cache_read_weight,
         ),
-        prices=_priced(settings.claude_model, local, models, prices),
-        usage=_periods(figures),
-        sources=tuple(
-            SourceUsage(provider, source, usage.counts, usage.usage_records)
-            for (provider, source), usage in sorted(figures.sources.items())
-        ),
+        prices=_prices(figures, totals, models, prices),
+        usage=_periods(usage, settings),
+        sources=_sources(usage),
         models=models,
         decisions=figures.decisions,
         records=tuple(_record(record, figures, now) for record in figures.records),
-        sessions=tuple(_session(record, settings) for record in figures.sessions),
+        sessions=tuple(_session(record, figures, prices) for record in figures.sessions),
         records_left_out=figures.records_left_out or None,
+        spend=tuple(_spend(usage, since, now)),
+        projects=projects[:REPORTED_PROJECTS],
+        projects_left_out=max(len(projects) - REPORTED_PROJECTS, 0) or None,
+        assistants=_assistants(usage),
     )
 
 
-def _total(figures: ReportFigures, provider: Provider) -> TokenCounts:
-    counts = (usage.counts for (whose, _), usage in figures.sources.items() if whose is provider)
-    return sum(counts, TokenCounts())
-
-
-def _periods(figures: ReportFigures) -> tuple[UsagePeriod, ...]:
-    starts = sorted({start for start, _ in figures.periods})
+def _periods(usage: PricedGroups, settings: Settings) -> tuple[UsagePeriod, ...]:
+    sums = sums_by(((group.start, group.provider), each) for group, each in usage)
     periods: list[UsagePeriod] = []
-    for start in starts:
-        claude = figures.periods.get((start, Provider.CLAUDE), UsageTotal()).counts
-        local = figures.periods.get((start, Provider.OLLAMA), UsageTotal()).counts
-        budget_tokens = policy.budget_tokens(claude, figures.settings)
-        periods.append(UsagePeriod(start, budget_tokens, claude, local.total, local))
+    for start in sorted({start for start, _ in sums}):
+        by_provider = {provider: sums.get((start, provider), NOTHING) for provider in Provider}
+        claude, local = by_provider[Provider.CLAUDE].counts, by_provider[Provider.OLLAMA].counts
+        cost = sum((each.cost for each in by_provider.values()), Cost())
+        budget_tokens = policy.budget_tokens(claude, settings)
+        periods.append(
+            UsagePeriod(
+                start,
+                budget_tokens,
+                claude,
+                local.total,
+                local,
+                _usd(cost.usd),
+                cost.is_at_least or None,
+            )
+        )
     return tuple(periods)
 
 
-def _models(figures: ReportFigures, prices: Prices) -> tuple[ModelUsage, ...]:
+def _sources(usage: PricedGroups) -> tuple[SourceUsage, ...]:
+    sums = sums_by(((group.provider, group.source), each) for group, each in usage)
+    return tuple(
+        SourceUsage(provider, source, each.counts, each.usage_records)
+        for (provider, source), each in sorted(sums.items(), key=lambda item: item[0])
+    )
+
+
+def _models(usage: PricedGroups, prices: Prices) -> tuple[ModelUsage, ...]:
+    sums = sums_by(((group.provider, group.usage.model), each) for group, each in usage)
     lines: list[ModelUsage] = []
-    for (provider, model), usage in figures.models.items():
-        counts = usage.counts
-        price = prices.find(model) if provider is Provider.CLAUDE else None
-        cost = None if price is None else price.cost(counts)
-        priced_as = None if price is None or cost is None else price.model
-        usd = None if cost is None else _usd(cost)
-        lines.append(ModelUsage(provider, model, counts, usage.usage_records, priced_as, usd))
+    for (provider, model), each in sums.items():
+        price = None if provider is Provider.OLLAMA else prices.find(model)
+        line = ModelUsage(provider, model, each.counts, each.usage_records)
+        if price is not None:
+            line = replace(
+                line,
+                priced_as=price.model,
+                cost_usd=_usd(each.cost.usd),
+                cost_is_at_least=each.cost.is_at_least or None,
+            )
+        lines.append(line)
     return tuple(sorted(lines, key=lambda line: (line.provider, -line.tokens.total, line.model)))
 
 
-def _priced(
-    claude_model: str, local: TokenCounts, models: tuple[ModelUsage, ...], prices: Prices
+def _projects(usage: PricedGroups) -> tuple[ProjectUsage, ...]:
+    sums = sums_by((group.project, each) for group, each in usage if _is_hosted(group))
+    return tuple(
+        ProjectUsage(
+            each.counts,
+            each.usage_records,
+            _usd(each.cost.usd),
+            project,
+            each.cost.is_at_least or None,
+        )
+        for project, each in sorted(sums.items(), key=_dearest_first)
+    )
+
+
+def _assistants(usage: PricedGroups) -> tuple[AssistantUsage, ...]:
+    sums = sums_by((group.assistant, each) for group, each in usage if _is_hosted(group))
+    return tuple(
+        AssistantUsage(
+            each.counts,
+            each.usage_records,
+            _usd(each.cost.usd),
+            assistant,
+            each.cost.is_at_least or None,
+        )
+        for assistant, each in sorted(sums.items(), key=_dearest_first)
+    )
+
+
+def _is_hosted(group: UsageGroup) -> bool:
+    return group.provider is not Provider.OLLAMA
+
+
+def _dearest_first(named: tuple[str | None, UsageSum]) -> tuple[Decimal, int, str]:
+    name, each = named
+    return -each.cost.usd, -each.counts.total, name or ""
+
+
+def _spend(usage: PricedGroups, since: datetime | None, now: datetime) -> Iterator[SpendWindow]:
+    today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    for window, start in (
+        ("day", today),
+        ("week", today - timedelta(days=today.weekday())),
+        ("month", today.replace(day=1)),
+    ):
+        if since is None or since <= start:
+            costs = (each.cost for group, each in usage if start <= group.start <= now)
+            cost = sum(costs, Cost())
+            yield SpendWindow(window, start, _usd(cost.usd), cost.is_at_least or None)
+
+
+def _prices(
+    figures: ReportFigures,
+    totals: Mapping[Provider, UsageSum],
+    models: tuple[ModelUsage, ...],
+    prices: Prices,
 ) -> PricesAnswer:
     claude = [line for line in models if line.provider is Provider.CLAUDE]
-    costs = [line.cost_usd for line in claude if line.cost_usd is not None]
-    claude_cost = round(sum(costs), 6) if costs or not claude else None
-    without_price = tuple(line.model for line in claude if line.cost_usd is None)
+    is_priced = not claude or any(line.cost_usd is not None for line in claude)
+    cost = totals.get(Provider.CLAUDE, NOTHING).cost
+    hosted = totals.get(Provider.HOSTED)
+    claude_model = figures.settings.claude_model
+    lacking = sum(
+        group.usage.without_lifetimes
+        for group in figures.usage
+        if group.provider is Provider.CLAUDE
+    )
+    answer = PricesAnswer(
+        prices.table,
+        claude_model,
+        claude_cost_usd=_usd(cost.usd) if is_priced else None,
+        claude_cost_is_at_least=cost.is_at_least or None,
+        models_without_price=tuple(line.model for line in claude if line.cost_usd is None),
+        hosted_cost_usd=None if hosted is None else _usd(hosted.cost.usd),
+        hosted_cost_is_at_least=(hosted is not None and hosted.cost.is_at_least) or None,
+        responses_without_lifetimes=lacking or None,
+    )
     price = prices.find(claude_model)
     if price is None:
-        return PricesAnswer(
-            prices.table,
-            claude_model,
-            claude_cost_usd=claude_cost,
-            models_without_price=without_price,
-        )
-    kept_local_cost = price.cost(local)
-    return PricesAnswer(
-        table=prices.table,
-        model=claude_model,
+        return answer
+    return replace(
+        answer,
         priced_as=price.model,
         input_usd=_usd(price.input_usd),
         output_usd=_usd(price.output_usd),
         cache_creation_usd=_usd_if_any(price.cache_creation_usd),
         cache_read_usd=_usd_if_any(price.cache_read_usd),
-        kept_local_cost_usd=_usd_if_any(kept_local_cost),
-        claude_cost_usd=claude_cost,
-        models_without_price=without_price,
+        kept_local_cost_usd=_usd_if_any(price.cost(totals.get(Provider.OLLAMA, NOTHING).counts)),
     )
 
 
@@ -158,11 +256,14 @@ def _record(record: StoredRecord, figures: ReportFigures, now: datetime) -> Reco
     )
 
 
-def _session(record: SessionRecord, settings: Settings) -> ReportedSession:
-    session = record.session
+def _session(record: SessionRecord, figures: ReportFigures, prices: Prices) -> ReportedSession:
+    session, settings = record.session, figures.settings
     assert session.session_id is not None
     assert session.started_at is not None
     tokens = policy.budget_tokens(session.claude, settings)
+    usage = figures.session_usage.get(session.session_id, ())
+    cost = sum((prices.cost_of(each) for each in usage), Cost())
+    is_pruned = figures.pruned_before is not None and session.started_at < figures.pruned_before
     return ReportedSession(
         session_id=session.session_id,
         session=session.name,
@@ -175,4 +276,6 @@ def _session(record: SessionRecord, settings: Settings) -> ReportedSession:
         usage_records=session.usage_records,
         ended_at=record.ended_at,
         end_reason=record.end_reason,
+        cost_usd=_usd(cost.usd),
+        cost_is_at_least=cost.is_at_least or is_pruned or None,
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from immunos_mcp.domain import TokenCounts
 from immunos_mcp.rules.formatting import csv_cell
@@ -26,8 +26,9 @@ class Line(NamedTuple):
 
     Attributes:
         section: the part of the report.
-        key: what it is about: the start of a period, a reason, a task type, a session id.
-        provider: ``claude`` or ``ollama``.
+        key: what it is about: the start of a period, a reason, a task type, a session id, a project
+            folder, an assistant.
+        provider: ``claude``, ``ollama`` or ``hosted``.
         model: the model.
         detail: the source, what changed the choice, or the session name.
         measure: the name of the figure.
@@ -81,6 +82,15 @@ def _lines(answer: ReportAnswer) -> Iterator[Line]:
         local = {"kept_local_tokens": period.kept_local_tokens, **_kinds(period.ollama_tokens)}
         yield from _of("usage", claude, start, "claude")
         yield from _of("usage", local, start, "ollama")
+        yield from _of("usage", _cost(period), start)
+    for window in answer.spend:
+        yield from _of("spend", {"start": window.start, **_cost(window)}, window.window)
+    for project in answer.projects:
+        measures = {**_kinds(project.tokens), "usage_records": project.usage_records}
+        yield from _of("project", {**measures, **_cost(project)}, project.project or "")
+    for assistant in answer.assistants:
+        measures = {**_kinds(assistant.tokens), "usage_records": assistant.usage_records}
+        yield from _of("assistant", {**measures, **_cost(assistant)}, assistant.assistant or "")
     for source in answer.sources:
         measures = {**_kinds(source.tokens), "usage_records": source.usage_records}
         yield from _of("source", measures, "", source.provider, "", source.source)
@@ -89,7 +99,7 @@ def _lines(answer: ReportAnswer) -> Iterator[Line]:
             **_kinds(model.tokens),
             "usage_records": model.usage_records,
             "priced_as": model.priced_as,
-            "cost_usd": model.cost_usd,
+            **_cost(model),
         }
         yield from _of("model", measures, "", model.provider, model.model)
     for each in answer.decisions:
@@ -110,6 +120,10 @@ def _price_lines(answer: ReportAnswer) -> Iterator[Line]:
         "price_table_version": prices.table.version,
         "newest_price": prices.table.newest_price,
         "claude_cost_usd": prices.claude_cost_usd,
+        "claude_cost_is_at_least": _flag(prices.claude_cost_is_at_least),
+        "hosted_cost_usd": prices.hosted_cost_usd,
+        "hosted_cost_is_at_least": _flag(prices.hosted_cost_is_at_least),
+        "responses_without_lifetimes": prices.responses_without_lifetimes,
     }
     yield from _of("price", table)
     of_model = {
@@ -149,6 +163,7 @@ def _session_lines(answer: ReportAnswer) -> Iterator[Line]:
             "kept_local_tokens": session.kept_local_tokens,
             "decisions": session.decisions,
             "usage_records": session.usage_records,
+            **_cost(session),
         }
         yield from _of("session", measures, str(session.session_id), "", "", session.session)
 
@@ -169,6 +184,22 @@ def _of(
 
 def _kinds(counts: object, suffix: str = "") -> dict[str, Figure]:
     return {f"{kind}{suffix}": getattr(counts, kind) for kind in TokenCounts.__struct_fields__}
+
+
+class _Costing(Protocol):
+    @property
+    def cost_usd(self) -> float | None: ...
+    @property
+    def cost_is_at_least(self) -> bool | None: ...
+
+
+def _cost(costing: _Costing) -> dict[str, Figure]:
+    is_at_least = _flag(costing.cost_is_at_least)
+    return {"cost_usd": costing.cost_usd, "cost_is_at_least": is_at_least}
+
+
+def _flag(is_so: bool | None) -> str | None:  # a field
+    return "true" if is_so else None
 
 
 def _moment(moment: datetime) -> str:

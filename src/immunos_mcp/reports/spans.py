@@ -13,11 +13,13 @@ if TYPE_CHECKING:
 
 
 class Span(NamedTuple):
-    """The tokens of a span of time, which begins at ``start`` (UTC)."""
+    """The tokens of a span of time, which begins at ``start`` (UTC), and what they cost."""
 
     start: datetime
     budget_tokens: int = 0
     kept_local_tokens: int = 0
+    cost_usd: float = 0.0
+    cost_is_at_least: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,8 @@ def _in_units(
             start,
             so_far.budget_tokens + each.budget_tokens,
             so_far.kept_local_tokens + each.kept_local_tokens,
+            so_far.cost_usd + each.cost_usd,
+            so_far.cost_is_at_least or bool(each.cost_is_at_least),
         )
         if most is not None and len(totals) > most:
             return None

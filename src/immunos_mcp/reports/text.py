@@ -11,6 +11,7 @@ from immunos_mcp.rules.formatting import (
     NOTHING_YET,
     cells,
     compact,
+    cost,
     grouped,
     minute,
     prices_of,
@@ -22,12 +23,17 @@ from immunos_mcp.rules.formatting import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from immunos_mcp.answers.report import PricesAnswer, ReportAnswer
+    from immunos_mcp.answers.report import (
+        AssistantUsage,
+        PricesAnswer,
+        ProjectUsage,
+        ReportAnswer,
+    )
 
 COLUMNS = 80
 _MOST_SPANS = 31
 _MOST_RECORDS = 40
-_BAR_CELLS = 24
+_BAR_CELLS = 16
 _LABEL_CELLS = 13
 _ROOMY_CELLS, _LEAST_CELLS = 26, 8
 _LEVEL_MARKS = {WarningLevel.NORMAL: "", WarningLevel.WARNING: "!", WarningLevel.CRITICAL: "!!"}
@@ -46,6 +52,14 @@ def text(answer: ReportAnswer) -> str:
         for section in (
             _usage(answer),
             _models(answer),
+            _shares(
+                "Cost by project", "project", [(each.project, each) for each in answer.projects]
+            ),
+            _shares(
+                "Cost by assistant",
+                "assistant",
+                [(each.assistant, each) for each in answer.assistants],
+            ),
             _decisions(answer),
             _records(answer),
             _sessions(answer),
@@ -158,6 +172,7 @@ def _summary(answer: ReportAnswer) -> list[str]:
             ],
         ),
         *_labelled("List price", _cost_phrases(answer.prices)),
+        *_labelled("Spend", _spend_phrases(answer)),
         *_labelled(
             "Decisions",
             [
@@ -180,7 +195,8 @@ def _summary(answer: ReportAnswer) -> list[str]:
 def _cost_phrases(prices: PricesAnswer) -> list[str]:
     phrases: list[str] = []
     if prices.claude_cost_usd is not None:
-        phrases.append(f"Claude {usd(prices.claude_cost_usd)}")
+        at_least = "at least " if prices.claude_cost_is_at_least else ""
+        phrases.append(f"Claude {at_least}{usd(prices.claude_cost_usd)}")
         if prices.models_without_price:
             count = len(prices.models_without_price)
             phrases.append(
@@ -189,6 +205,9 @@ def _cost_phrases(prices: PricesAnswer) -> list[str]:
         phrases[-1] += ";"
     elif prices.models_without_price:
         phrases.append("Claude unknown (no known price for its models);")
+    if prices.hosted_cost_usd is not None:
+        at_least = "at least " if prices.hosted_cost_is_at_least else ""
+        phrases.append(f"other hosted models {at_least}{usd(prices.hosted_cost_usd)};")
     model = _shortened(prices.model, 40)
     if prices.kept_local_cost_usd is None:
         phrases.append(f"kept local unknown (no known price for {model}).")
@@ -201,6 +220,22 @@ def _cost_phrases(prices: PricesAnswer) -> list[str]:
     return phrases
 
 
+def _spend_phrases(answer: ReportAnswer) -> list[str]:
+    named = {"day": "today", "week": "this week", "month": "this month"}
+    phrases = [
+        f"{named[each.window]} {cost(each.cost_usd, each.cost_is_at_least)},"
+        for each in answer.spend
+    ]
+    lacking = answer.prices.responses_without_lifetimes
+    if lacking:
+        responses = "response" if lacking == 1 else "responses"
+        phrases.append(
+            f"{lacking:,} {responses} recorded without cache lifetimes: priced as 5-minute cache"
+            " writes (`immunos-mcp sync --all` looks for them),"
+        )
+    return [*phrases, "a + means at least (UTC)"]
+
+
 def _usage(answer: ReportAnswer) -> list[str]:
     if not answer.usage:
         return []
@@ -211,6 +246,7 @@ def _usage(answer: ReportAnswer) -> list[str]:
             spans.label(span),
             span.budget_tokens,
             span.kept_local_tokens,
+            cost(span.cost_usd, span.cost_is_at_least),
             _bar(span.budget_tokens, largest, "#") + _bar(span.kept_local_tokens, largest, "+"),
         )
         for span in spans.spans
@@ -221,7 +257,8 @@ def _usage(answer: ReportAnswer) -> list[str]:
             _Column("start (UTC)"),
             _Column("budget tokens", is_number=True),
             _Column("kept local", is_number=True),
-            _Column(f"{'# Claude':<{width}}{'+ local':<{width}}"),
+            _Column("list price", is_number=True),
+            _Column(f"{'#Claude':<{width}}{'+local':<{width}}"),
         ),
         rows,
     )
@@ -249,7 +286,7 @@ def _models(answer: ReportAnswer) -> list[str]:
             if model.provider is Provider.OLLAMA
             else "unknown"
             if model.cost_usd is None
-            else usd(model.cost_usd),
+            else cost(model.cost_usd, model.cost_is_at_least),
         )
         for model in answer.models[:_MOST_RECORDS]
     ]
@@ -266,6 +303,32 @@ def _models(answer: ReportAnswer) -> list[str]:
         rows,
     )
     return ["Tokens by model", *table, *_more(len(answer.models) - _MOST_RECORDS)]
+
+
+def _shares(
+    title: str, name: str, shares: Sequence[tuple[str | None, ProjectUsage | AssistantUsage]]
+) -> list[str]:
+    if all(named is None for named, _ in shares):
+        return []
+    rows = [
+        (
+            named or "not known",
+            share.usage_records,
+            share.tokens.total,
+            cost(share.cost_usd, share.cost_is_at_least),
+        )
+        for named, share in shares[:_MOST_RECORDS]
+    ]
+    table = _table(
+        (
+            _Column(name),
+            _Column("responses", is_number=True),
+            _Column("tokens", is_number=True),
+            _Column("list price", is_number=True),
+        ),
+        rows,
+    )
+    return [title, *table, *_more(len(shares) - _MOST_RECORDS)]
 
 
 def _decisions(answer: ReportAnswer) -> list[str]:
@@ -350,6 +413,7 @@ def _sessions(answer: ReportAnswer) -> list[str]:
             f"{compact(session.percent_used)}%{_LEVEL_MARKS[session.warning_level]}",
             session.kept_local_tokens,
             session.decisions,
+            cost(session.cost_usd, session.cost_is_at_least),
         )
         for session in answer.sessions
     ]
@@ -363,6 +427,7 @@ def _sessions(answer: ReportAnswer) -> list[str]:
             _Column("used", is_number=True),
             _Column("local", is_number=True),
             _Column("routed", is_number=True),
+            _Column("price", is_number=True),
         ),
         rows,
     )

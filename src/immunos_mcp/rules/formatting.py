@@ -89,6 +89,11 @@ def usd(amount: float) -> str:
     return f"${amount:,.2f}" if amount < 1_000_000 else f"${compact(amount)}"
 
 
+def cost(amount: float, is_at_least: bool | None) -> str:  # a pair of fields
+    """Format what something cost; a plus sign says that it cost at least that."""
+    return f"{usd(amount)}+" if is_at_least else usd(amount)
+
+
 def prices_of(prices: PricesAnswer) -> str:
     """Return where prices come from and how old they may be."""
     table = prices.table

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
@@ -116,6 +117,12 @@ def test_the_sums_are_those_of_the_rows_that_count(
     assert {(each.provider, each.model): each.tokens for each in answer.models} == by_model
     assert sum(each.usage_records for each in answer.models) == records
     assert sum(each.usage_records for each in answer.sources) == records
+    hosted = totals[Provider.CLAUDE] + totals[Provider.HOSTED]
+    assert sum((each.tokens for each in answer.projects), TokenCounts()) == hosted
+    assert sum((each.tokens for each in answer.assistants), TokenCounts()) == hosted
+    whole = (answer.prices.claude_cost_usd or 0) + (answer.prices.hosted_cost_usd or 0)
+    for parts in (answer.usage, answer.projects, answer.assistants):
+        assert math.isclose(sum(each.cost_usd for each in parts), whole, abs_tol=1e-3)
 
 
 @examples.on_ledgers

@@ -53,13 +53,16 @@ def test_the_text_tells_what_was_used_decided_and_saved(used: Path) -> None:
     assert "cache reads 1,000 (0)" in summary
     assert "Kept local 4,500 tokens: input 3,000, output 1,000" in summary
     # 150,000 at $3 + 1,000 at $15 + 500 at $0.30; 3,000 at $3 + 1,000 at $15 + 500 at $0.30.
-    assert "Claude $0.47 (excluding 1 model without a known price); kept local $0.02" in summary
+    assert (
+        "Claude at least $0.47 (excluding 1 model without a known price); kept local $0.02"
+        in summary
+    )
     assert "at Claude Sonnet 4.5 prices. Source: genai-prices 0.2" in summary
     assert "2: 1 to Claude, 1 to local models; 1 succeeded, 0 failed, 1 unknown" in summary
     assert "warning 150,000, auto-switch 180,000, limit 200,000" in summary
     assert any(line.startswith("task_optimized   ollama") for line in lines)
     (session,) = [line for line in lines if " default " in line]
-    assert session.split()[4:] == ["open", "152,007", "76%!", "4,500", "2"]
+    assert session.split()[4:] == ["open", "152,007", "76%!", "4,500", "2", "$0.47+"]
 
 
 def test_json_has_the_same_figures_under_either_name(used: Path) -> None:
@@ -78,6 +81,7 @@ def test_json_has_the_same_figures_under_either_name(used: Path) -> None:
         "kept_local_cost_usd": 0.02415,
         "claude_cost_usd": 0.46515,
         "models_without_price": ["claude-of-tomorrow"],
+        "claude_cost_is_at_least": True,
     }
     assert answer["decisions"] == [
         {"reason": "default_complex", "provider": "claude", "decisions": 1, "successes": 0,
@@ -231,3 +235,68 @@ def test_stored_text_never_becomes_part_of_the_page(home: Path, tmp_path: Path) 
     assert "<img" not in shown
     assert "\x1b" not in shown
     assert shown.count("<bdi>&lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt;</bdi>") == 2
+
+
+LINE = {
+    "type": "assistant",
+    "timestamp": "2026-11-27T12:00:01.000Z",
+    "cwd": "/home/dev/app",
+    "sessionId": "s1",
+}
+
+
+def written(home: Path, *messages: dict[str, object]) -> None:
+    file = home / ".claude" / "projects" / "-home-dev-app" / "s1.jsonl"
+    file.parent.mkdir(parents=True)
+    lines = [json.dumps({**LINE, "message": message}) for message in messages]
+    file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def test_lifetimes_of_the_cache_and_fast_mode_are_priced_and_hosted_models_are_not_local(
+    home: Path,
+) -> None:
+    hour_long = {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 10**6}
+    written(
+        home,
+        {"id": "m1", "model": "claude-sonnet-4-5-20250929",
+         "usage": {"cache_creation_input_tokens": 10**6, "cache_creation": hour_long}},
+        {"id": "m2", "model": "claude-opus-4-6", "usage": {"output_tokens": 10**6, "speed": "fast"}},
+        {"id": "m3", "model": "gpt-5", "usage": {"input_tokens": 10**6}},
+    )  # fmt: skip
+    said(home, "sync", "--all")
+    answer = wire.run_json(home, "report")
+    assert {each["model"]: each["cost_usd"] for each in answer["models"]} == {
+        "claude-sonnet-4-5-20250929": 6.0,
+        "claude-opus-4-6": 150.0,
+        "gpt-5": 1.25,
+    }
+    assert (answer["prices"]["claude_cost_usd"], answer["prices"]["hosted_cost_usd"]) == (156, 1.25)
+    assert answer["kept_local_tokens"] == 0
+    assert [(each["assistant"], each["cost_usd"]) for each in answer["assistants"]] == [
+        ("claude-code", 157.25)
+    ]
+    assert [(each["project"], each["cost_usd"]) for each in answer["projects"]] == [
+        ("/home/dev/app", 157.25)
+    ]
+    shown = said(home, "report", "--format", "csv")
+    assert "project,/home/dev/app,,,,cost_usd,157.25" in shown.splitlines()
+    rows = [
+        json.loads(line) for line in said(home, "export", "--table", "measured_usage").splitlines()
+    ]
+    assert sum(row["cache_creation_input_tokens"] for row in rows) == 10**6
+    assert {row["provider"] for row in rows} == {"claude", "hosted"}
+
+
+def test_responses_without_cache_lifetimes_are_counted_and_cost_at_least_so_much(
+    home: Path,
+) -> None:
+    written(
+        home,
+        {"id": "m1", "model": "claude-opus-4-8", "usage": {"cache_creation_input_tokens": 10**6}},
+    )
+    said(home, "sync", "--all")
+    prices = wire.run_json(home, "report")["prices"]
+    assert (prices["claude_cost_usd"], prices["claude_cost_is_at_least"]) == (6.25, True)
+    assert prices["responses_without_lifetimes"] == 1
+    told = " ".join(said(home, "report").split())
+    assert "1 response recorded without cache lifetimes: priced as 5-minute cache writes" in told

@@ -22,9 +22,7 @@ def page_of(*decisions: DecisionSum) -> str:
     figures = ReportFigures(
         settings=Settings(),
         is_hourly=False,
-        periods={},
-        models={},
-        sources={},
+        usage=(),
         decisions=decisions,
         records=(),
         records_left_out=0,

@@ -7,15 +7,29 @@ from decimal import Decimal
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
 from strategies import counts
 
 from immunos_mcp.domain import TokenCounts
+from immunos_mcp.ledger.usage_groups import PricedUsage
 from immunos_mcp.reports import prices
-from immunos_mcp.reports.prices import ListPrice
+from immunos_mcp.reports.prices import Cost, ListPrice
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 PRICES = prices.list_prices(NOW)
-SONNET = ListPrice("Claude Sonnet 4.5", Decimal(3), Decimal(15), Decimal("3.75"), Decimal("0.3"))
+AT = datetime(2026, 11, 20, tzinfo=UTC)
+SONNET = ListPrice(
+    "Claude Sonnet 4.5",
+    Decimal(3),
+    Decimal(15),
+    Decimal("3.75"),
+    Decimal("0.3"),
+    Decimal(6),
+    Decimal(10),
+    "claude-sonnet-4-5",
+)
+OPUS = PricedUsage("claude-opus-4-6", AT, counts=TokenCounts(output_tokens=10**6), usage_records=1)
 
 
 @pytest.mark.parametrize(
@@ -41,7 +55,6 @@ def test_every_spelling_of_a_model_has_its_price(name: str) -> None:
         "claude-opus-4-10",
         "claude-sonnet-4-55",
         "claude-sonnet-99",
-        "gpt-5",
         "qwen2.5-coder:7b",
         "",
         "<synthetic>",
@@ -74,3 +87,50 @@ def test_the_table_says_how_old_it_may_be() -> None:
     assert "2025-01-01" < table.newest_price <= "2026-11-23"
     long_ago = prices.list_prices(datetime(2001, 1, 1, tzinfo=UTC)).table
     assert long_ago.newest_price is None
+
+
+@pytest.mark.parametrize(
+    ("terms", "cost"),
+    [
+        ({}, Cost(Decimal(25))),
+        ({"speed": "standard", "service_tier": "standard", "region": "global"}, Cost(Decimal(25))),
+        ({"speed": "fast"}, Cost(Decimal(150))),
+        ({"service_tier": "batch"}, Cost(Decimal("12.5"))),
+        ({"region": "us"}, Cost(Decimal("27.5"))),
+        ({"web_searches": 3, "speed": "fast"}, Cost(Decimal("150.03"))),
+        ({"speed": "fast", "region": "us"}, Cost(Decimal(165))),
+        ({"model": "claude-opus-4-8", "speed": "fast"}, Cost(Decimal(50))),
+        ({"model": "claude-opus-4-5", "region": "us"}, Cost(Decimal(25))),
+        ({"service_tier": "priority"}, Cost(Decimal(25), is_at_least=True)),
+        ({"region": "moon"}, Cost(Decimal(25), is_at_least=True)),
+        ({"model": "claude-opus-4-5", "speed": "fast"}, Cost(Decimal(25), is_at_least=True)),
+        ({"model": "claude-sonnet-99"}, Cost(is_at_least=True)),
+        ({"without_lifetimes": 1}, Cost(Decimal(25), is_at_least=True)),
+    ],
+)
+def test_what_a_price_depends_on_is_in_it_and_what_is_unknown_makes_it_at_least_so_much(
+    terms: dict[str, object], cost: Cost
+) -> None:
+    assert PRICES.cost_of(replace(OPUS, **terms)) == cost
+
+
+def test_prices_are_those_of_the_time_and_of_the_length_of_the_input() -> None:
+    long = replace(OPUS, input_tokens_over=200_000)
+    assert PRICES.cost_of(long).usd == 25
+    assert PRICES.cost_of(replace(long, at=datetime(2026, 3, 1, tzinfo=UTC))).usd == Decimal("37.5")
+    sonnet = replace(long, model="claude-sonnet-4-5")
+    assert PRICES.cost_of(sonnet).usd == 15
+    assert PRICES.cost_of(replace(sonnet, at=datetime(2026, 1, 1, tzinfo=UTC))).usd == Decimal(
+        "22.5"
+    )
+    assert 200_000 in PRICES.long_inputs
+
+
+@given(counts, counts, st.integers(0, 10**6), st.sampled_from([None, "fast"]))
+def test_the_cost_of_the_parts_is_the_cost_of_the_whole(
+    one: TokenCounts, other: TokenCounts, searches: int, speed: str | None
+) -> None:
+    usage = replace(OPUS, speed=speed, counts=one, web_searches=searches)
+    rest = replace(OPUS, speed=speed, counts=other)
+    whole = replace(usage, counts=one + other)
+    assert PRICES.cost_of(usage) + PRICES.cost_of(rest) == PRICES.cost_of(whole)

@@ -25,6 +25,7 @@ from immunos_mcp.rules.formatting import (
     NOTHING_SINCE,
     NOTHING_YET,
     compact,
+    cost,
     grouped,
     minute,
     prices_of,
@@ -110,7 +111,12 @@ def _tiles(answer: ReportAnswer) -> Iterator[Tile]:
         if unpriced:
             models = "models" if unpriced > 1 else "model"
             note = f"at list prices, excluding {unpriced} {models} without a known price"
-        yield Tile("claude", "Claude's cost", usd(prices.claude_cost_usd), note)
+        yield Tile(
+            "claude",
+            "Claude's cost",
+            cost(prices.claude_cost_usd, prices.claude_cost_is_at_least),
+            note,
+        )
     if prices.kept_local_cost_usd is None:
         yield Tile("local", "Cost avoided", "unknown", f"no known price for {prices.model}")
     else:
@@ -161,6 +167,7 @@ def _environment() -> Environment:
         extensions=[_UnbrokenLines],
     )
     environment.filters |= {
+        "cost": cost,
         "grouped": grouped,
         "iso": _iso,
         "minute": minute,
