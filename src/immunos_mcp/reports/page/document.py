@@ -12,7 +12,7 @@ import re
 from datetime import UTC
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from jinja2.ext import Extension
@@ -35,7 +35,7 @@ from immunos_mcp.rules.formatting import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from datetime import datetime
 
     from immunos_mcp.answers.report import ReportAnswer
@@ -166,7 +166,8 @@ def _environment() -> Environment:
         finalize=_escaped,
         extensions=[_UnbrokenLines],
     )
-    environment.filters |= {
+    filters = cast("dict[str, Callable[..., object]]", environment.filters)
+    filters |= {
         "cost": cost,
         "grouped": grouped,
         "iso": _iso,
