@@ -214,6 +214,15 @@ class Usage(Struct, frozen=True):
     judge: Judge | None = Judge.ASSISTANT
 
 
+class MeasuredAssistant(StrEnum):
+    """The assistants whose logs are read."""
+
+    CLAUDE_CODE = "claude-code"
+    CODEX = "codex"
+    GEMINI = "gemini"
+    OPENCODE = "opencode"
+
+
 CLAUDE_CODE = "claude-code"
 """The assistant whose usage is Claude's own; the only one that earlier ledgers have usage of."""
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from multiprocessing.connection import Connection
 
-    from immunos_mcp.assistants.transcripts import TranscriptFormat
+    from immunos_mcp.assistants.transcripts import LogFormat
 
 TASK_BYTES = 4 * 2**20
 """Bytes of transcripts given to a process at a time."""
@@ -61,7 +61,7 @@ class Portion:
 
 
 def read_portions(
-    readings: Sequence[Reading], transcript_format: TranscriptFormat, since: datetime | None
+    readings: Sequence[Reading], transcript_format: LogFormat, since: datetime | None
 ) -> Iterator[Portion]:
     """Read transcripts, leaving out responses before ``since``; portions come in any order."""
     tasks = list(_tasks(readings))
@@ -117,7 +117,7 @@ def _tasks(readings: Sequence[Reading]) -> Iterator[tuple[Reading, ...]]:
 
 
 def _read_task(
-    task: Sequence[Reading], transcript_format: TranscriptFormat, since: datetime | None
+    task: Sequence[Reading], transcript_format: LogFormat, since: datetime | None
 ) -> Iterator[Portion]:
     usage: list[MeasuredUsage] = []
     totals: list[ConversationTotal] = []
@@ -141,7 +141,7 @@ def _read_task(
 
 def _read_in_processes(
     tasks: Sequence[tuple[Reading, ...]],
-    transcript_format: TranscriptFormat,
+    transcript_format: LogFormat,
     since: datetime | None,
     processes: int,
 ) -> Iterator[Portion]:
@@ -188,7 +188,7 @@ def _read_in_processes(
 def _serve(
     tasks: Connection,
     other_end: Connection,
-    transcript_format: TranscriptFormat,
+    transcript_format: LogFormat,
     since: datetime | None,
 ) -> None:
     """Read the tasks sent until the sender closes its end or dies."""

@@ -1,7 +1,8 @@
-"""Follows an assistant's transcripts and stores new usage in the ledger."""
+"""Follows the assistants' transcripts and stores new usage in the ledger."""
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from immunos_mcp.answers.usage import SyncAnswer
@@ -19,7 +20,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from immunos_mcp.assistants.transcripts import Transcript, TranscriptFolders
+    from immunos_mcp.assistants.other_logs import OtherLogs
+    from immunos_mcp.assistants.transcripts import (
+        LogFormat,
+        Transcript,
+        TranscriptFolders,
+        TranscriptSource,
+    )
     from immunos_mcp.domain import MeasuredUsage, TranscriptPosition
     from immunos_mcp.ledger.connections.sqlite import SqliteLedger
 
@@ -27,17 +34,22 @@ if TYPE_CHECKING:
 class Follower:
     """Remembers how far transcripts were read, so that unchanged ones are not read again."""
 
-    def __init__(self, ledger: SqliteLedger, folders: TranscriptFolders) -> None:
+    def __init__(
+        self, ledger: SqliteLedger, folders: TranscriptFolders, others: OtherLogs | None = None
+    ) -> None:
+        """Follow Claude Code's transcripts, and the logs of others that there are."""
         self._unreadable: set[str] = set()
         self._ledger = ledger
         self._folders = folders
+        self._others = others
         self._read_so_far = ReadingState(None, {})
         self._replacements = ledger.replacements
 
     @property
     def unread_files(self) -> frozenset[str]:
         """The transcripts, and folders of transcripts, that could not be read."""
-        return frozenset(self._unreadable | self._folders.unreachable | self._folders.unfollowed)
+        unreachable = (each.unreachable for each in self._sources())
+        return frozenset(self._unreadable.union(self._folders.unfollowed, *unreachable))
 
     def exist(self) -> bool:
         """Return whether there are transcripts, or may be, on this machine."""
@@ -59,7 +71,9 @@ class Follower:
 
     def is_measured(self, client: str) -> bool:
         """Return whether a client, by its own name, writes transcripts that we read."""
-        return client.startswith(self._folders.format.client) and self._folders.exist()
+        return any(
+            client.startswith(source.format.client) and source.exist() for source in self._sources()
+        )
 
     async def catch_up(
         self, now: datetime, largest: int | None = None, *, is_patient: bool = True
@@ -71,7 +85,8 @@ class Follower:
 
         Args:
             now: the current time, with its time zone.
-            largest: read transcripts with this many unread bytes together, and leave the others.
+            largest: read transcripts of an assistant with this many unread bytes together, and leave the
+                others.
             is_patient: wait long for other programs that write to the ledger.
 
         Raises:
@@ -93,16 +108,18 @@ class Follower:
             self._read_so_far = await self._ledger.read(reading_state, now)
         if self._read_so_far.since is None:
             return True
-        left = largest
         is_complete = True
-        for transcript in self._changed():
-            if left is not None:
-                unread = self._unread_bytes(transcript)
-                if unread > left:
-                    is_complete = False
-                    continue
-                left -= unread
-            await self._store(transcript, is_patient=is_patient)
+        for transcript_format, waiting in self._changed():
+            left = largest
+            for transcript in waiting:
+                if left is not None:
+                    unread = self._unread_bytes(transcript)
+                    if unread > left:
+                        # What others have left is shown beside the budget, and may come later.
+                        is_complete &= transcript_format is not self._folders.format
+                        continue
+                    left -= unread
+                await self._store(transcript, transcript_format, is_patient=is_patient)
         return is_complete
 
     async def sync(
@@ -130,11 +147,19 @@ class Follower:
             if transcripts.reaches_back(position, since)
             and (since is not None or position.has_price_terms)
         }
-        waiting = self._folders.changed(usable, since)
-        readings = [(transcript, usable.get(transcript.name)) for transcript in waiting]
-        total = sum(transcript.size for transcript in waiting)
+        readings = {
+            source.format: [
+                (transcript, usable.get(transcript.name))
+                for transcript in source.changed(usable, since)
+            ]
+            for source in self._sources()
+        }
+        total = sum(each.size for found in readings.values() for each, _ in found)
         read = added = 0
-        for portion in bulk_reading.read_portions(readings, self._folders.format, since):
+        for portion in chain.from_iterable(
+            bulk_reading.read_portions(found, transcript_format, since)
+            for transcript_format, found in readings.items()
+        ):
             added += await self._ledger.write(
                 ingest, portion.usage, portion.positions, portion.totals, is_last=False
             )
@@ -145,25 +170,34 @@ class Follower:
             progress(read, total)
         await self._ledger.write(ingest, ())
         return SyncAnswer(
-            transcripts=sum(_has_news(*reading) for reading in readings),
+            transcripts=sum(
+                _has_news(*reading) for found in readings.values() for reading in found
+            ),
             added=added,
             unread_lines=await self._ledger.read(unread_lines) or None,
             unread_files=len(self.unread_files) or None,
         )
 
-    def _changed(self) -> list[Transcript]:
-        return self._folders.changed(self._read_so_far.positions, self._read_so_far.since)
+    def _sources(self) -> tuple[TranscriptSource, ...]:
+        return (self._folders, *(() if self._others is None else self._others.sources()))
+
+    def _changed(self) -> list[tuple[LogFormat, list[Transcript]]]:
+        positions, since = self._read_so_far.positions, self._read_so_far.since
+        found = ((each.format, each.changed(positions, since)) for each in self._sources())
+        return [(transcript_format, waiting) for transcript_format, waiting in found if waiting]
 
     def _unread_bytes(self, transcript: Transcript) -> int:
         position = self._read_so_far.positions.get(transcript.name)
         return transcript.size - (0 if position is None else position.read_bytes)
 
-    async def _store(self, transcript: Transcript, *, is_patient: bool) -> None:
+    async def _store(
+        self, transcript: Transcript, transcript_format: LogFormat, *, is_patient: bool
+    ) -> None:
         write = self._ledger.write if is_patient else self._ledger.write_soon
         position = self._read_so_far.positions.get(transcript.name)
         since = self._read_so_far.since
         try:
-            for batch in transcripts.read(transcript, self._folders.format, position, since):
+            for batch in transcripts.read(transcript, transcript_format, position, since):
                 if batch.usage or batch.totals or batch.position != position:
                     await write(ingest, batch.usage, (batch.position,), batch.totals)
                 self._read_so_far.positions[transcript.name] = batch.position

@@ -12,7 +12,7 @@ import time
 import zlib
 from datetime import UTC, datetime, timedelta
 from stat import S_ISREG
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 from msgspec import Struct
 
@@ -109,6 +109,49 @@ class TranscriptFormat(Struct, frozen=True):
     reader: Callable[[str, str], LineReader]
     total_mark: bytes = b""
     last_moment: Callable[[bytes], datetime | None] = _no_moment
+
+
+class DatabaseFormat(Struct, frozen=True):
+    """The format of an assistant's log that is no file of lines.
+
+    Attributes:
+        client: the beginning of the name that the assistant gives itself as an MCP client.
+        read: reads the new part, like ``read`` for transcripts.
+    """
+
+    client: str
+    read: Callable[[Transcript, TranscriptPosition | None, datetime | None], Iterator[Batch]]
+
+
+LogFormat: TypeAlias = TranscriptFormat | DatabaseFormat
+
+
+class TranscriptSource(Protocol):
+    """Where an assistant's logs are."""
+
+    @property
+    def format(self) -> LogFormat:
+        """The format of the logs."""
+        ...
+
+    @property
+    def unreachable(self) -> set[str]:
+        """What could not be examined at the last look."""
+        ...
+
+    def exist(self) -> bool:
+        """Return whether there are logs on this machine."""
+        ...
+
+    def changed(
+        self, positions: Mapping[str, TranscriptPosition], since: datetime | None
+    ) -> list[Transcript]:
+        """List the logs with unread content."""
+        ...
+
+    def links(self) -> list[str]:
+        """Return the links that are not followed."""
+        ...
 
 
 class Transcript(NamedTuple):
@@ -305,7 +348,7 @@ class Batch(NamedTuple):
 
 def read(
     transcript: Transcript,
-    transcript_format: TranscriptFormat,
+    transcript_format: LogFormat,
     position: TranscriptPosition | None,
     since: datetime | None = None,
 ) -> Iterator[Batch]:
@@ -319,6 +362,9 @@ def read(
     Raises:
         OSError: the file cannot be read.
     """
+    if isinstance(transcript_format, DatabaseFormat):
+        yield from transcript_format.read(transcript, position, since)
+        return
     with open(transcript.path, "rb", buffering=0) as file:  # noqa: PTH123  # a thousand a call
         offset = _start(file, transcript, position)
         unread_lines, left_out_before, context, has_price_terms = 0, "", "", 1
@@ -360,7 +406,7 @@ def read(
                     totals.append(_dated(found, lines, transcript_format, since))
                     continue
                 if since is not None and found.at < since:
-                    left_out_before = max(left_out_before, since.astimezone(UTC).isoformat())
+                    left_out_before = later_left_out(left_out_before, since)
                     continue
                 known = usage.get(found.message_id)
                 usage[found.message_id] = found if known is None else _larger(known, found)
@@ -386,6 +432,11 @@ def _dated(
     at = total.at if at is None else max(at, total.at)
     is_cut = since is not None and (total.first_at or at) < since
     return total._replace(at=at, is_partial=total.is_partial or is_cut)
+
+
+def later_left_out(left_out_before: str, since: datetime) -> str:
+    """Return the moment that responses were left out before, after one before ``since`` was."""
+    return max(left_out_before, since.astimezone(UTC).isoformat())
 
 
 def unsettled(size: int) -> int:

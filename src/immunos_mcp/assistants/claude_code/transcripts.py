@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from immunos_mcp.assistants.follower import Follower
+from immunos_mcp.assistants.other_logs import OtherLogs
 from immunos_mcp.assistants.transcripts import TranscriptFolders, TranscriptFormat
 from immunos_mcp.options import NoHomeError, home_folder
 
@@ -80,6 +81,6 @@ def config_folders(environment: Mapping[str, str]) -> tuple[Path, ...]:
 def transcript_follower(
     ledger: SqliteLedger, options: Options, environment: Mapping[str, str] = os.environ
 ) -> Follower | None:
-    """Return a follower of Claude Code's transcripts; ``None``: the options disable it."""
+    """Return a follower of Claude Code's transcripts and other assistants' logs; ``None``: the options disable it."""
     folders = transcript_folders(options, environment)
-    return None if folders is None else Follower(ledger, folders)
+    return None if folders is None else Follower(ledger, folders, OtherLogs(environment))

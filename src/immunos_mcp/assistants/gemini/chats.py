@@ -1,0 +1,101 @@
+"""The Gemini CLI's logs: one file per session and subagent, in ``tmp/<project>/chats``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from immunos_mcp.assistants import json_objects
+from immunos_mcp.assistants.documents import items, member
+from immunos_mcp.assistants.record_lines import RecordLines
+from immunos_mcp.assistants.recorded_values import LONGEST_FOLDER, count, moment, name, text
+from immunos_mcp.assistants.transcripts import TranscriptFolders, TranscriptFormat
+from immunos_mcp.domain import MeasuredAssistant, MeasuredUsage
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from immunos_mcp.answers.encoding import Json
+    from immunos_mcp.assistants.json_objects import Outline
+
+UNKNOWN_MODEL = "gemini-unknown"
+"""Stands for the model of a response that names none."""
+
+LONGEST_HEADER = 2**16
+
+
+class Chat(RecordLines):
+    """Reads one chat's file.
+
+    A response with a tool call stands there twice, and a resumed session repeats its history.
+    """
+
+    wanted = (b'"tokens"',)
+    costly = ('"tokens"',)
+
+    def __init__(self, path: str, _context: str) -> None:
+        self._session = _session(path)
+        self._folder = _project_folder(path)
+
+    def is_record(self, outline: Outline) -> bool:
+        """Return whether an object is a message or a change of the document."""
+        return "$set" in outline.keys or {"id", "timestamp", "type"} <= outline.keys.keys()
+
+    def pieces(self, record: dict[str, Json]) -> Sequence[dict[str, Json]]:
+        """Return the messages in a line."""
+        changed = items(member(record, ("$set", "messages")))
+        return [record, *(each for each in changed if isinstance(each, dict))]
+
+    def take(self, piece: dict[str, Json]) -> MeasuredUsage | None:
+        """Return the usage of a message."""
+        tokens = piece.get("tokens")
+        if piece.get("type") != "gemini" or tokens is None:
+            return None
+        if not isinstance(tokens, dict):
+            raise ValueError("tokens are not an object")  # noqa: TRY004  # the content, not an argument
+        cached = count(tokens.get("cached"))
+        return MeasuredUsage(
+            f"gemini:{name(piece.get('id'))}",
+            moment(piece.get("timestamp")),
+            text(piece.get("model")) or UNKNOWN_MODEL,
+            max(0, count(tokens.get("input")) + count(tokens.get("tool")) - cached),
+            count(tokens.get("output")) + count(tokens.get("thoughts")),
+            0,
+            cached,
+            self._folder,
+            assistant=MeasuredAssistant.GEMINI,
+            conversation=self._session,
+        )
+
+
+def _session(path: str) -> str | None:
+    """Return the session's id, which only the file's first line has."""
+    try:
+        with Path(path).open("rb") as file:
+            line = file.readline(LONGEST_HEADER)
+    except OSError:
+        return None
+    found = json_objects.find_objects(
+        json_objects.decoded(line), lambda outline: "sessionId" in outline.keys
+    )
+    sessions = [text(record.get("sessionId")) for record in found.objects]
+    return next((session for session in sessions if session is not None), None)
+
+
+def _project_folder(path: str) -> str | None:
+    project, separator, _ = path.rpartition("/chats/")
+    if not separator:
+        return None
+    try:
+        with Path(project, ".project_root").open(encoding="utf-8", errors="replace") as file:
+            return text(file.read(LONGEST_FOLDER).strip(), LONGEST_FOLDER)
+    except OSError:
+        return None
+
+
+FORMAT = TranscriptFormat(client="gemini-cli-mcp-client", mark=b'"tokens"', reader=Chat)
+
+
+def source(place: str) -> TranscriptFolders:
+    """Return the chats in Gemini's folder of projects."""
+    return TranscriptFolders((Path(place),), FORMAT)

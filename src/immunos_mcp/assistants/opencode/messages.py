@@ -1,0 +1,204 @@
+"""opencode's log: the messages in its database, which are changed in place."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+import time
+from contextlib import closing, suppress
+from pathlib import Path
+from stat import S_ISREG
+from typing import TYPE_CHECKING
+
+from msgspec import DecodeError
+from msgspec.json import Decoder
+
+from immunos_mcp.assistants.documents import member
+from immunos_mcp.assistants.recorded_values import LONGEST_FOLDER, count, moment, name, text
+from immunos_mcp.assistants.transcripts import (
+    BATCH_RECORDS,
+    SETTLING_NS,
+    Batch,
+    DatabaseFormat,
+    Transcript,
+    later_left_out,
+    shown_path,
+    unsettled,
+)
+from immunos_mcp.domain import MeasuredAssistant, MeasuredUsage, TranscriptPosition
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from datetime import datetime
+
+    from immunos_mcp.answers.encoding import Json
+
+LATE_MS = 60_000
+"""How long after the time in a row its transaction may be committed."""
+
+PATIENCE_SECONDS = 1.0
+
+_SIGNED = 2**63 - 1
+_decode: Decoder[dict[str, object]] = Decoder(dict[str, object])
+
+
+class DatabaseFile:
+    """Finds opencode's database, which changes if its write-ahead log does.
+
+    Attributes:
+        unreachable: the file, if it is there and cannot be examined.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.format = FORMAT
+        self.unreachable: set[str] = set()
+        self._path = path
+
+    def exist(self) -> bool:
+        """Return whether there is a database."""
+        return os.path.isfile(self._path)  # noqa: PTH113  # runs at each call
+
+    def links(self) -> list[str]:
+        """Return nothing: a link to the file is followed."""
+        return []
+
+    def changed(
+        self, positions: Mapping[str, TranscriptPosition], since: datetime | None
+    ) -> list[Transcript]:
+        """Return the database if it has unread content; rows tell more than its time, so ``since`` does not matter."""
+        del since
+        self.unreachable.clear()
+        try:
+            status = os.stat(self._path)  # noqa: PTH116  # at each call
+        except FileNotFoundError:
+            return []
+        except OSError:
+            self.unreachable.add(shown_path(self._path))
+            return []
+        if not S_ISREG(status.st_mode):
+            return []
+        statuses = [status]
+        with suppress(OSError):
+            statuses.append(os.stat(f"{self._path}-wal"))  # noqa: PTH116  # likewise
+        modified_ns = max(max(each.st_mtime_ns, each.st_ctime_ns) for each in statuses) & _SIGNED
+        size = sum(each.st_size for each in statuses)
+        found = Transcript(
+            self._path,
+            status.st_ino & _SIGNED,
+            size,
+            modified_ns,
+            modified_ns < time.time_ns() - SETTLING_NS,
+        )
+        position = positions.get(found.name)
+        return [found] if position is None or position[1:4] != found[1:4] else []
+
+
+def read(
+    transcript: Transcript, position: TranscriptPosition | None, since: datetime | None
+) -> Iterator[Batch]:
+    """Read the messages that were changed since an earlier reading, in batches.
+
+    Raises:
+        OSError: the database cannot be read.
+    """
+    unread, left_out_before, latest = 0, "", 0
+    if position is not None and position.inode == transcript.inode:
+        unread, left_out_before = position.unread_lines, position.left_out_before
+        latest = int(position.context) if position.context.isdecimal() else 0
+    known_until, now_ms = latest, time.time_ns() // 10**6
+
+    def reached(size: int) -> TranscriptPosition:
+        return TranscriptPosition(
+            transcript.name,
+            transcript.inode,
+            size,
+            transcript.modified_ns,
+            transcript.size,
+            0,
+            unread,
+            left_out_before,
+            str(latest),
+        )
+
+    usage: list[MeasuredUsage] = []
+    for session, changed_ms, message in _rows(transcript.path, max(0, latest - LATE_MS)):
+        try:
+            found = _usage(session, message)
+        except ValueError:
+            # What is read again for its time was counted then.
+            unread += changed_ms > known_until
+            found = None
+        if found is not None and since is not None and found.at < since:
+            left_out_before = later_left_out(left_out_before, since)
+        elif found is not None:
+            usage.append(found)
+        if len(usage) >= BATCH_RECORDS:
+            yield Batch(tuple(usage), reached(-1))
+            usage.clear()
+        latest = max(latest, min(changed_ms, now_ms))
+    size = transcript.size if transcript.is_settled else unsettled(transcript.size)
+    yield Batch(tuple(usage), reached(size))
+
+
+def _rows(path: str, since_ms: int) -> Iterator[tuple[str, int, str]]:
+    """Return the assistant's messages changed since a moment, oldest change first."""
+    place = f"{Path(path).absolute().as_uri()}?mode=ro"
+    # Without a log nobody has the database open, and reading it as usual would leave a log behind.
+    if not any(os.path.exists(f"{path}{ending}") for ending in ("-wal", "-journal")):  # noqa: PTH110
+        place += "&immutable=1"
+    try:
+        with closing(sqlite3.connect(place, uri=True, timeout=PATIENCE_SECONDS)) as connection:
+            yield from connection.execute(
+                "SELECT session_id, time_updated, CAST(data AS TEXT) FROM message"
+                " WHERE time_updated >= ? AND data LIKE '%\"assistant\"%' ORDER BY time_updated",
+                (since_ms,),
+            )
+    except sqlite3.Error as error:
+        raise OSError(f"{path}: {error}") from error
+
+
+def _usage(session: str, data: str) -> MeasuredUsage | None:
+    """Return the usage of a message; ``None``: it is another's, or has not ended.
+
+    Raises:
+        ValueError: it should have usage, which cannot be read.
+    """
+    try:
+        message: dict[str, Json] = _decode.decode(data)  # pyright: ignore[reportAssignmentType]  # it is JSON
+    except (DecodeError, RecursionError, UnicodeEncodeError) as error:
+        raise ValueError(str(error)) from None
+    tokens, completed = message.get("tokens"), member(message, ("time", "completed"))
+    # Until then, the numbers change.
+    if message.get("role") != "assistant" or tokens is None or completed is None:
+        return None
+    if not isinstance(tokens, dict):
+        raise ValueError("tokens are not an object")  # noqa: TRY004  # the content, not an argument
+    counts = (
+        count(tokens.get("input")),
+        count(tokens.get("output")) + count(tokens.get("reasoning")),
+        count(member(tokens, ("cache", "write"))),
+        count(member(tokens, ("cache", "read"))),
+    )
+    if not any(counts):
+        return None
+    model, created = name(message.get("modelID")), member(message, ("time", "created"))
+    # A fork copies messages under new ids, with the same times and numbers.
+    identity = f"{message.get('providerID')} {model} {created} {completed} {counts}"
+    return MeasuredUsage(
+        f"opencode:{hashlib.sha256(identity.encode('utf-8', 'backslashreplace')).hexdigest()}",
+        moment(completed),
+        model,
+        *counts,
+        text(member(message, ("path", "cwd")), LONGEST_FOLDER),
+        assistant=MeasuredAssistant.OPENCODE,
+        conversation=text(session),
+    )
+
+
+FORMAT = DatabaseFormat(client="opencode", read=read)
+
+
+def source(place: str) -> DatabaseFile:
+    """Return the database at a place."""
+    return DatabaseFile(place)

@@ -1,0 +1,72 @@
+"""The values in the records of assistants' logs, checked before they are stored. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from immunos_mcp.domain import MAXIMUM_TOKENS
+
+if TYPE_CHECKING:
+    from immunos_mcp.answers.encoding import Json
+
+LONGEST_NAME = 200
+LONGEST_FOLDER = 2**15
+
+
+def count(value: Json) -> int:
+    """Return a count; a missing one is 0.
+
+    Raises:
+        ValueError: it is no count.
+    """
+    if value is None:
+        return 0
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
+        value = int(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAXIMUM_TOKENS:
+        return value
+    raise ValueError("not a count")
+
+
+def text(value: Json, longest: int = LONGEST_NAME) -> str | None:
+    """Return text that can be stored; ``None``: there is none. Longer text becomes its checksum."""
+    if not isinstance(value, str) or not value:
+        return None
+    if len(value) > longest:
+        return hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()
+    # Half a surrogate pair has no UTF-8.
+    return value.encode("utf-8", "backslashreplace").decode()
+
+
+def name(value: Json) -> str:
+    """Return a name that has to be there.
+
+    Raises:
+        ValueError: it is missing.
+    """
+    found = text(value)
+    if found is None:
+        raise ValueError("a name is missing")
+    return found
+
+
+def moment(value: Json) -> datetime:
+    """Return a moment that was written down as ISO 8601 or in milliseconds since 1970.
+
+    Raises:
+        ValueError: it is missing, has no time zone, or is out of range.
+    """
+    try:
+        if isinstance(value, int | float):
+            return datetime.fromtimestamp(value / 1000, UTC)
+        if isinstance(value, str):
+            found = datetime.fromisoformat(value)
+            if found.tzinfo is not None:
+                return found.astimezone(UTC)
+    except (OverflowError, OSError):
+        pass
+    raise ValueError("a moment is missing, has no time zone, or is out of range")
