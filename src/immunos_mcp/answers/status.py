@@ -41,6 +41,8 @@ class StatusAnswer(Struct, frozen=True):
         message: the recommendation as a sentence.
         side_request_tokens: the part of ``measured_tokens`` that is in no transcript (titles,
             compaction), where telemetry reported any.
+        other_assistants: budget tokens that other assistants logged meanwhile; they are in
+            ``session_tokens`` only where ``counted_assistants`` named them.
         claude_tokens: tokens of Claude by kind, unweighted.
         ollama_tokens: tokens of local models by kind.
         kept_local_tokens: the total of ``ollama_tokens``.
@@ -78,6 +80,7 @@ class StatusAnswer(Struct, frozen=True):
     minutes_to_warning: int | None = None
     minutes_to_auto_switch: int | None = None
     side_request_tokens: int | None = None
+    other_assistants: Mapping[str, int] | None = None
     plan: tuple[PlanUsage, ...] | None = None
     ollama: EngineStatus | None = None
     folder: str | None = None

@@ -23,6 +23,7 @@ from immunos_mcp.assistants.findings import (
     Finding,
     Verdict,
 )
+from immunos_mcp.assistants.other_logs import OtherLogs
 from immunos_mcp.assistants.readiness import readiness
 from immunos_mcp.domain import EngineState
 from immunos_mcp.errors import ImmunosError, InvalidInputError, LedgerError
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from immunos_mcp.answers.encoding import Json
     from immunos_mcp.assistants.configuration import Assistant, Configuration
     from immunos_mcp.assistants.findings import DoctorContext
+    from immunos_mcp.assistants.transcripts import TranscriptSource
 
 LITTLE_SPACE = 100 * 2**20
 LONGEST_LIST = 5
@@ -150,6 +152,27 @@ def _launch(name: str, entry: dict[str, Json], state: AssistantState) -> Iterato
 def _logs(context: DoctorContext) -> Iterator[Finding]:
     for name in registry.NAMES:
         yield from registry.assistant(name).log_findings(context)
+    if context.options.read_transcripts:
+        for name, source in OtherLogs(context.environment).by_assistant().items():
+            yield from _other_logs(name, source)
+
+
+def _other_logs(assistant: str, source: TranscriptSource) -> Iterator[Finding]:
+    """Check that another assistant's logs, if it has any, are readable."""
+    if not source.exist():
+        return
+    check, found = f"logs of {assistant}", source.changed({}, None)
+    closed = [each.name for each in found if not os.access(each.path, os.R_OK)]
+    unread = sorted(source.unreachable) + closed
+    if unread:
+        seen = f"{len(unread)} cannot be read, such as {unread[0]}"
+        yield Finding(check, Verdict.FAIL, seen, "give this user read access to them")
+    else:
+        yield Finding(check, Verdict.OK, f"{len(found)} found, all readable")
+    links = source.links()
+    if links:
+        seen = f"links are not followed, such as {links[0]}; what is behind them is not counted"
+        yield Finding(check, Verdict.WARN, seen, "put the folder itself there")
 
 
 def _ledger(context: DoctorContext) -> Iterator[Finding]:

@@ -45,6 +45,7 @@ def status(answer: StatusAnswer) -> str:
             f"cache reads {claude.cache_read_input_tokens:,}"
         )),
         ("Sources", _sources(answer)),
+        *([("Others", _others(answer.other_assistants))] if answer.other_assistants else []),
         ("Kept local", f"{answer.kept_local_tokens:,} tokens"),
         ("Thresholds", thresholds),
         ("Decisions", decisions or "none"),
@@ -62,7 +63,7 @@ def status(answer: StatusAnswer) -> str:
         rows.append((what, answer.not_counting))
     if answer.unread_lines or answer.unread_files:
         unread = f"{answer.unread_lines or 0} lines, {answer.unread_files or 0} files"
-        rows.append(("Unreadable", f"{unread} of Claude Code's transcripts"))
+        rows.append(("Unreadable", f"{unread} of assistants' logs"))
     return "\n".join(
         [
             f"Session {answer.session} ({since})",
@@ -92,6 +93,10 @@ def _sources(answer: StatusAnswer) -> str:
     if answer.side_request_tokens is not None:
         measured += f" ({answer.side_request_tokens:,} by telemetry alone)"
     return f"{measured}, {answer.reported_tokens:,} reported"
+
+
+def _others(tokens: Mapping[str, int]) -> str:
+    return ", ".join(f"{assistant} {count:,}" for assistant, count in tokens.items()) + " measured"
 
 
 def _plan(usage: PlanUsage) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from immunos_mcp.domain import Provider, Session, TokenCounts, TranscriptPosition
+from immunos_mcp.domain import CLAUDE_CODE, Provider, Session, TokenCounts, TranscriptPosition
 from immunos_mcp.ledger.dialect import IN_LIST, list_parameter
 from immunos_mcp.ledger.engines import providers_of_usage
 from immunos_mcp.ledger.moments import as_stored, moment_of, utc_text
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     from immunos_mcp.domain import ConversationTotal, MeasuredUsage, RequestUsage
     from immunos_mcp.ledger.dialect import Connection
+    from immunos_mcp.rules.settings import Settings
+
+    _Providers = Mapping[tuple[str, str], Provider]
 
 _POSITION_COLUMNS = ", ".join(TranscriptPosition._fields)
 _POSITION_UPDATES = ", ".join(
@@ -140,18 +143,23 @@ def ingest(
         if earlier is None or usage.total > earlier.total:
             found[usage.message_id] = usage
     _complete(connection, grown.values(), known)
-    additions = [
-        addition
+    growth = [
+        (usage.assistant, addition)
         for usage in grown.values()
         for addition in _grow(connection, known[usage.message_id], usage.counts)
     ]
-    new = len(fresh) + len(additions)
+    new = len(fresh) + len(growth)
+    additions = [each for assistant, each in growth if _has_totals(assistant, each.provider)]
     additions += _take_back_requests(connection, fresh)
-    providers = providers_of_usage(connection, {usage.model for usage in fresh.values()}, settings)
+    providers = _providers(connection, fresh.values(), settings)
     _add_measured(connection, fresh.values(), providers)
     # On a first import, most history falls in no session and adds to no total.
     if additions or _is_covered(connection, fresh.values()):
-        additions += (_addition(usage, providers[usage.model]) for usage in fresh.values())
+        additions += (
+            _addition(usage, provider)
+            for usage in fresh.values()
+            if _has_totals(usage.assistant, provider := providers[usage.assistant, usage.model])
+        )
     store_totals(connection, totals, oldest)
     connection.executemany(
         "INSERT INTO immunos_mcp_copied_response (conversation, message_id) VALUES (?, ?)"
@@ -295,7 +303,7 @@ def _measured_before(
 
 
 def _add_measured(
-    connection: Connection, fresh: Collection[MeasuredUsage], providers: Mapping[str, Provider]
+    connection: Connection, fresh: Collection[MeasuredUsage], providers: _Providers
 ) -> None:
     connection.executemany(
         "INSERT INTO immunos_mcp_measured_usage (message_id, measured_at, model, provider,"
@@ -303,11 +311,60 @@ def _add_measured(
         " folder, request_id, assistant, conversation, cache_1h_input_tokens, speed, service_tier,"
         " region, web_searches) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
-            (usage[0], utc_text(usage.at), usage.model, providers[usage.model], *usage[3:])
+            (
+                usage.message_id,
+                utc_text(usage.at),
+                usage.model,
+                providers[usage.assistant, usage.model],
+                *usage[3:],
+            )
             # Sorted by id, because ids are random and neighbours share a page.
             for usage in sorted(fresh)
         ],
     )
+
+
+def _providers(
+    connection: Connection, fresh: Collection[MeasuredUsage], settings: Settings
+) -> _Providers:
+    """Return whose tokens the usage of each assistant's models is.
+
+    What other assistants use of hosted models counts like Claude's where the settings name the assistant,
+    and in no session otherwise, not even if the model is Claude.
+    """
+    used = {(usage.assistant, usage.model) for usage in fresh}
+    by_model = providers_of_usage(connection, {model for _, model in used}, settings)
+    counted = settings.counted_assistants.split(",")
+    return {
+        (assistant, model): (
+            by_model[model]
+            if assistant == CLAUDE_CODE or by_model[model] is Provider.OLLAMA
+            else Provider.CLAUDE
+            if assistant in counted
+            else Provider.HOSTED
+        )
+        for assistant, model in used
+    }
+
+
+def _has_totals(assistant: str, provider: Provider) -> bool:
+    """Return whether sessions have a total of such usage; what others did locally was not kept local here."""
+    return assistant == CLAUDE_CODE or provider is not Provider.OLLAMA
+
+
+def tokens_of_others(connection: Connection, session: Session) -> dict[str, TokenCounts]:
+    """Return what assistants other than Claude Code used since a session began, in its folder if it has one."""
+    if session.started_at is None:
+        return {}
+    rows = connection.execute(
+        "SELECT assistant, sum(input_tokens), sum(output_tokens),"
+        " sum(cache_creation_input_tokens), sum(cache_read_input_tokens)"
+        " FROM immunos_mcp_measured_usage WHERE assistant <> 'claude-code' AND measured_at >= ?1"
+        " AND (?2 IS NULL OR folder = ?2 OR substr(folder, 1, length(?2) + 1) = ?2 || '/')"
+        " GROUP BY assistant ORDER BY assistant",
+        (utc_text(session.started_at), session.folder),
+    )
+    return {assistant: TokenCounts(*kinds) for assistant, *kinds in rows}
 
 
 def _is_covered(connection: Connection, fresh: Collection[MeasuredUsage]) -> bool:

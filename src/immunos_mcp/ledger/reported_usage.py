@@ -53,8 +53,8 @@ def record_usage(
 ) -> Recorded:
     """Add a usage record to the session and its totals, and close the decision it belongs to.
 
-    A request id that was already recorded changes nothing. If the client's usage is measured, Claude's
-    tokens are stored but not counted.
+    A request id that was already recorded changes nothing. If the client's usage is measured, all but
+    local tokens are stored and not counted.
 
     Raises:
         InvalidInputError: the decision is unknown or closed with another outcome, or the request id was
@@ -67,7 +67,7 @@ def record_usage(
         return Recorded(settings, session, session, repeated=True, counted=was_counted)
     _attribute(connection, usage, now)
     provider = _provider(connection, usage, settings, source)
-    counted = not (is_measured and provider is Provider.CLAUDE)
+    counted = not is_measured or provider is Provider.OLLAMA
     before = opened_session(connection, name, now, settings)
     connection.execute(
         "INSERT INTO immunos_mcp_usage (session_id, recorded_at, model, provider, source,"

@@ -432,6 +432,15 @@ _VERSION_9 = (
     "ALTER TABLE immunos_mcp_transcript ADD COLUMN has_price_terms INTEGER NOT NULL DEFAULT 0",
 )
 
+_VERSION_9 = (
+    # What a status shows of other assistants; empty where there are none.
+    (
+        "CREATE INDEX immunos_mcp_measured_usage_other ON immunos_mcp_measured_usage"
+        " (measured_at, assistant, folder, input_tokens, output_tokens, cache_creation_input_tokens,"
+        " cache_read_input_tokens) WHERE assistant <> 'claude-code'"
+    ),
+)
+
 STEPS: tuple[tuple[str, ...], ...] = (
     _VERSION_1,
     _VERSION_2,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from immunos_mcp.ledger.measured_usage import side_request_tokens
+from immunos_mcp.ledger.measured_usage import side_request_tokens, tokens_of_others
 from immunos_mcp.ledger.plan_limits import plan_usage
 from immunos_mcp.ledger.sessions import current_session, decisions_by_reason
 from immunos_mcp.ledger.stored_settings import effective_settings
@@ -28,5 +28,6 @@ def session_snapshot(connection: Connection, name: str, now: datetime) -> Sessio
         session,
         plan=plan_usage(connection, now),
         side_requests=side_request_tokens(connection, session),
+        others=tokens_of_others(connection, session),
         decisions=decisions_by_reason(connection, session.session_id),
     )

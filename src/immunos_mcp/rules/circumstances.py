@@ -23,6 +23,7 @@ class SessionSnapshot(Struct, frozen=True):
     Attributes:
         plan: the subscription's limits; a decision gets them only if the settings use them.
         side_requests: tokens of the session that telemetry alone reported; a status alone sees them.
+        others: tokens that other assistants used meanwhile, by assistant; a status alone sees them.
         record: what is known of the models at a task's type, where the settings let a decision ask.
         decisions: the session's decisions by reason; a status alone sees them.
     """
@@ -31,6 +32,7 @@ class SessionSnapshot(Struct, frozen=True):
     session: Session
     plan: tuple[PlanUsage, ...] = ()
     side_requests: TokenCounts = TokenCounts()
+    others: Mapping[str, TokenCounts] = MappingProxyType({})
     record: TaskRecord | None = None
     decisions: Mapping[Reason, int] = MappingProxyType({})
 

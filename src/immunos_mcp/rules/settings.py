@@ -10,7 +10,13 @@ from typing import Annotated, cast, get_args
 
 from msgspec import Struct
 
-from immunos_mcp.domain import MAXIMUM_TOKENS, Classification, Consultation, Switch
+from immunos_mcp.domain import (
+    MAXIMUM_TOKENS,
+    Classification,
+    Consultation,
+    MeasuredAssistant,
+    Switch,
+)
 from immunos_mcp.rules.setting_kinds import (
     Choice,
     Kind,
@@ -134,6 +140,15 @@ class Settings(Struct, frozen=True, kw_only=True):
             is_advanced=True,
         ),
     ] = Classification.CRITICAL.value
+    counted_assistants: Annotated[
+        str,
+        Row(
+            Words(MeasuredAssistant, always=MeasuredAssistant.CLAUDE_CODE),
+            "which assistants' measured tokens count towards the budget, from when they are read on, such as"
+            " `claude-code,codex`",
+            is_advanced=True,
+        ),
+    ] = MeasuredAssistant.CLAUDE_CODE.value
     task_synonyms: Annotated[
         str,
         Row(

@@ -61,6 +61,11 @@ def session_status(
             None if per_minute is None else pace.minutes_until(auto_switch, tokens, per_minute)
         ),
         side_request_tokens=side_requests or None,
+        other_assistants={
+            assistant: policy.budget_tokens(counts, settings)
+            for assistant, counts in snapshot.others.items()
+        }
+        or None,
         plan=snapshot.plan or None,
         folder=session.folder,
         unread_lines=unread_lines or None,

@@ -118,6 +118,9 @@ def status(answer: StatusAnswer) -> str:
         f"Recommended: {answer.recommended_model}. Kept local {answer.kept_local_tokens}. "
         f"Thresholds {answer.token_warning_threshold}, {answer.token_auto_switch_threshold}"
     )
+    if answer.other_assistants:
+        others = (f"{name} {tokens}" for name, tokens in answer.other_assistants.items())
+        line += f". Other assistants: {', '.join(others)}"
     if answer.tokens_per_minute is None:
         return line
     line += f". {answer.tokens_per_minute} tokens/min"

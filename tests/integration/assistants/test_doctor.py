@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import wire
 from ollama_server import Manner, Script, scripted_ollama
+from other_logs import OpencodeDatabase, codex_head, codex_rollout, gemini_chat
 from transcript_lines import Answer, append, transcript
 
 from immunos_mcp.assistants import doctor
@@ -259,6 +260,20 @@ def test_the_engine_is_looked_at_with_what_is_mapped_and_missing(home: Path) -> 
         script.manner = Manner.ANOTHER_SERVICE
         findings = diagnose(home, IMMUNOS_OLLAMA_CHECK="on", OLLAMA_HOST=where)
         assert remedies(findings, "ollama") == ["set Ollama's address in OLLAMA_HOST"]
+
+
+def test_other_assistants_logs_are_found_and_what_cannot_be_read_is_said(home: Path) -> None:
+    assert not [each for each in diagnose(home) if each["check"].startswith("logs of")]
+    codex_rollout(home).write_text("".join(codex_head()), encoding="utf-8")
+    chat = gemini_chat(home)
+    OpencodeDatabase(home)
+    chat.chmod(0)
+    findings = diagnose(home, 0 if os.access(chat, os.R_OK) else 1)
+    assert found(findings, "logs of codex") == [("ok", "1 found, all readable")]
+    assert found(findings, "logs of opencode") == [("ok", "1 found, all readable")]
+    if not os.access(chat, os.R_OK):
+        seen = f"1 cannot be read, such as {chat}"
+        assert found(findings, "logs of gemini") == [("fail", seen)]
 
 
 def test_transcripts_that_are_switched_off_are_said(home: Path) -> None:

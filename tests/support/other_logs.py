@@ -1,0 +1,169 @@
+"""What Codex, the Gemini CLI and opencode write of their usage, as far as it is read."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from transcript_lines import NOON
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FOLDER = "/home/dev/shop"
+
+
+@dataclass(frozen=True)
+class Response:
+    """A response, in tokens of the neutral form: input includes the cache, output the reasoning."""
+
+    name: str
+    tokens_in: int = 100
+    cached: int = 40
+    out: int = 9
+    reasoning: int = 4
+    at: datetime = NOON
+
+    @property
+    def kinds(self) -> tuple[int, int, int, int]:
+        """Its four kinds of tokens as the ledger has them."""
+        return (self.tokens_in - self.cached, self.out, 0, self.cached)
+
+
+def _stamp(at: datetime) -> str:
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _codex(kind: str, payload: dict[str, Any], at: datetime = NOON) -> str:
+    return json.dumps({"timestamp": _stamp(at), "type": kind, "payload": payload}) + "\n"
+
+
+def codex_head(
+    thread: str = "t1", version: str = "0.171.0", model: str = "gpt-x", **meta: Any
+) -> list[str]:
+    """Spell the beginning of a thread's file."""
+    return [
+        _codex("session_meta", {"id": thread, "cwd": FOLDER, "cli_version": version, **meta}),
+        _codex("turn_context", {"cwd": FOLDER, "model": model}),
+    ]
+
+
+def _codex_usage(*responses: Response) -> dict[str, int]:
+    return {
+        "input_tokens": sum(each.tokens_in for each in responses),
+        "cached_input_tokens": sum(each.cached for each in responses),
+        "cache_write_input_tokens": 0,
+        "output_tokens": sum(each.out for each in responses),
+        "reasoning_output_tokens": sum(each.reasoning for each in responses),
+    }
+
+
+def codex_record(response: Response, thread: str = "t1", session: str = "t1") -> str:
+    """Spell the record of one response."""
+    payload = {
+        "thread_id": thread,
+        "session_id": session,
+        "response_id": response.name,
+        "usage": _codex_usage(response),
+        "thread_token_usage": {"input_tokens": 999_999},
+    }
+    return _codex("token_usage_record", payload, response.at)
+
+
+def codex_total(*responses: Response) -> str:
+    """Spell the total of a thread after its last response."""
+    info = {
+        "total_token_usage": _codex_usage(*responses),
+        "last_token_usage": _codex_usage(responses[-1]),
+    }
+    return _codex("event_msg", {"type": "token_count", "info": info}, responses[-1].at)
+
+
+def gemini_message(response: Response) -> dict[str, Any]:
+    """Return a message as Gemini's log has it."""
+    return {
+        "id": response.name,
+        "timestamp": _stamp(response.at),
+        "type": "gemini",
+        "content": 'it says "tokens" and "gemini"',
+        "model": "gemini-x",
+        "tokens": {
+            "input": response.tokens_in,
+            "cached": response.cached,
+            "output": response.out - response.reasoning,
+            "thoughts": response.reasoning,
+            "tool": 0,
+        },
+    }
+
+
+def gemini_chat(home: Path, session: str = "s1", project: str = "shop") -> Path:
+    """Begin a chat's file, and return it."""
+    folder = home / ".gemini" / "tmp" / project
+    (folder / "chats").mkdir(parents=True, exist_ok=True)
+    (folder / ".project_root").write_text(f"{FOLDER}\n", encoding="utf-8")
+    file = folder / "chats" / f"session-{session}.jsonl"
+    file.write_text(json.dumps({"sessionId": session, "kind": "main"}) + "\n", encoding="utf-8")
+    return file
+
+
+def codex_rollout(home: Path, thread: str = "t1") -> Path:
+    """Name a thread's file, and make its folder."""
+    folder = home / ".codex" / "sessions" / "2026" / "01" / "15"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"rollout-2026-01-15T12-00-00-{thread}.jsonl"
+
+
+class OpencodeDatabase:
+    """opencode's database, as far as it is read."""
+
+    def __init__(self, home: Path) -> None:
+        self.file = home / ".local" / "share" / "opencode" / "opencode.db"
+        self.file.parent.mkdir(parents=True)
+        with closing(sqlite3.connect(self.file)) as connection:
+            connection.execute("PRAGMA journal_mode = wal")
+            connection.execute(
+                "CREATE TABLE message (id TEXT PRIMARY KEY, session_id TEXT, time_created INTEGER,"
+                " time_updated INTEGER, data TEXT)"
+            )
+
+    def put(
+        self,
+        row: str,
+        response: Response,
+        session: str = "ses_1",
+        *,
+        is_complete: bool = True,
+        updated: datetime | None = None,
+    ) -> None:
+        """Store or change the row of a response."""
+        created = int(response.at.timestamp() * 1000)
+        tokens = {
+            "input": response.tokens_in - response.cached,
+            "output": response.out - response.reasoning,
+            "reasoning": response.reasoning,
+            "cache": {"read": response.cached, "write": 0},
+        }
+        none = {"input": 0, "output": 0, "reasoning": 0, "cache": {"read": 0, "write": 0}}
+        message = {
+            "role": "assistant",
+            "providerID": "fake",
+            "modelID": "big-x",
+            "path": {"cwd": FOLDER},
+            "tokens": tokens if is_complete else none,
+            "time": {"created": created, **({"completed": created + 5} if is_complete else {})},
+        }
+        self.put_text(row, json.dumps(message), session, updated or response.at)
+
+    def put_text(self, row: str, data: str, session: str = "ses_1", at: datetime = NOON) -> None:
+        """Store or change a row."""
+        changed = int((at + timedelta(milliseconds=7)).timestamp() * 1000)
+        with closing(sqlite3.connect(self.file)) as connection, connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO message VALUES (?, ?, ?, ?, ?)",
+                (row, session, changed, changed, data),
+            )
