@@ -487,7 +487,7 @@ def test_the_status_of_a_bound_session_with_unreadable_lines_says_so(home: Path)
     transcript.write_text('{"type":"assistant","message":{"usage":\n', encoding="utf-8")
     shown = said(home, "status").splitlines()
     assert f"Project      {home}" in shown
-    assert "Unreadable   1 lines, 0 files of Claude Code's transcripts" in shown
+    assert "Unreadable   1 lines, 0 files of assistants' logs" in shown
     assert said(home, "sync", "--since", "2020-01-01") == (
         "Read 0 transcripts: 0 new responses; unreadable: 1 lines, 0 files"
     )

@@ -32,6 +32,7 @@ CONFIG: wire.JsonObject = {
 }
 ADVANCED: wire.JsonObject = {
     "claude_classifications": "critical",
+    "counted_assistants": "claude-code",
     "task_synonyms": "off",
     "remote_engine": "off",
     "record_gain": 0.3,

@@ -105,6 +105,7 @@ def settings(draw: st.DrawFn) -> Settings:
         plan_warning_percent=draw(st.integers(0, 50)),
         plan_auto_switch_percent=draw(st.just(0) | st.integers(50, 100)),
         delegate_wait_seconds=draw(st.integers(1, 3600)),
+        counted_assistants=draw(st.sampled_from(["claude-code", "claude-code,codex,opencode"])),
         claude_classifications=draw(st.sampled_from(["critical", "creative,critical"])),
         task_synonyms=draw(st.sampled_from(["off", "on", "on,translate=summarize"])),
         cloud_models=draw(st.sampled_from(Switch)),

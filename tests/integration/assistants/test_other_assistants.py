@@ -299,8 +299,10 @@ def test_what_another_assistant_does_with_a_local_model_is_not_kept_local(place:
 @pytest.mark.parametrize("client", ["codex-mcp-client 0.171", "gemini-cli-mcp-client", "opencode"])
 def test_a_measured_assistants_own_report_is_kept_and_not_counted(place: Home, client: str) -> None:
     def report() -> bool | None:
-        usage = {"model": "gpt-x", "input_tokens": 5, "output_tokens": 0}
-        return run_sync(place.router.record_usage(**usage, client=client)).counted
+        recording = place.router.record_usage(
+            model="gpt-x", input_tokens=5, output_tokens=0, client=client
+        )
+        return run_sync(recording).counted
 
     assert report() is None, "it has no logs yet"
     append(codex_rollout(place.folder), *codex_head())

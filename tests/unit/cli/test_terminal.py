@@ -101,7 +101,7 @@ def test_a_project_and_what_could_not_be_read_come_last(
     bound = replace(FRESH, folder="/code/shop", unread_lines=lines, unread_files=files)
     assert terminal.status(bound).splitlines()[-2:] == [
         "Project      /code/shop",
-        f"Unreadable   {told} of Claude Code's transcripts",
+        f"Unreadable   {told} of assistants' logs",
     ]
 
 
@@ -309,6 +309,7 @@ def test_settings_are_listed_one_a_line() -> None:
         "plan_warning_percent = 0",
         "plan_auto_switch_percent = 0",
         "claude_classifications = critical",
+        "counted_assistants = claude-code",
         "task_synonyms = off",
         "cloud_models = off",
         "remote_engine = off",

@@ -64,7 +64,7 @@ def refused(kind: Kind) -> list[object]:  # noqa: PLR0911  # a case for each kin
         case Choice():
             return ["", "ON", True, 1, None]
         case Words():
-            return ["", "creative", "critical,urgent", True, 1, None]
+            return ["", "creative", "codex", "critical,urgent", "claude-code,x", True, 1, None]
         case TaskSynonyms():
             return ["", "yes", "on,off", "a", True, 1, None]
         case ModelName():

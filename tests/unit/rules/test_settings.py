@@ -229,6 +229,7 @@ NAMES = (
     "plan_warning_percent",
     "plan_auto_switch_percent",
     "claude_classifications",
+    "counted_assistants",
     "task_synonyms",
     "cloud_models",
     "remote_engine",
