@@ -44,7 +44,9 @@ def accepted(kind: Kind) -> st.SearchStrategy[SettingValue]:  # noqa: PLR0911  #
         case Choice():
             return st.sampled_from(list(kind.choices))
         case Words():
-            return st.sampled_from(["critical", "creative,critical", "routine,creative,critical"])
+            words = [*kind.choices]
+            others = st.sets(st.sampled_from(words)).map(lambda some: some | {kind.always})
+            return others.map(lambda some: ",".join(word for word in words if word in some))
         case TaskSynonyms():
             return st.sampled_from(["off", "on", "on,a=debug", "a=debug,b=c"])
         case ModelName():
