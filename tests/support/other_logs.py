@@ -148,13 +148,13 @@ class OpencodeDatabase:
             "reasoning": response.reasoning,
             "cache": {"read": response.cached, "write": 0},
         }
-        none = {"input": 0, "output": 0, "reasoning": 0, "cache": {"read": 0, "write": 0}}
+        so_far = {"input": 1, "output": 0, "reasoning": 0, "cache": {"read": 0, "write": 0}}
         message = {
             "role": "assistant",
             "providerID": "fake",
             "modelID": "big-x",
             "path": {"cwd": FOLDER},
-            "tokens": tokens if is_complete else none,
+            "tokens": tokens if is_complete else so_far,
             "time": {"created": created, **({"completed": created + 5} if is_complete else {})},
         }
         self.put_text(row, json.dumps(message), session, updated or response.at)
