@@ -52,8 +52,8 @@ class Follower:
         return frozenset(self._unreadable.union(self._folders.unfollowed, *unreachable))
 
     def exist(self) -> bool:
-        """Return whether there are transcripts, or may be, on this machine."""
-        return self._folders.exist()
+        """Return whether there are transcripts, or may be, of any assistant on this machine."""
+        return any(each.exist() for each in self._sources())
 
     def beginning(self, now: datetime, conversation: str | None) -> datetime | None:
         """Return when a conversation began, or else the first of those active in the last hours."""

@@ -198,7 +198,8 @@ def test_opencode_counts_a_message_once_it_is_complete_and_its_copy_in_a_fork_ne
     database = OpencodeDatabase(place.folder)
     database.put("msg_1", ONE, is_complete=False)
     place.begin()
-    assert place.status().other_assistants is None
+    status = place.status()
+    assert (status.other_assistants, status.unread_lines) == (None, None)
     database.put("msg_1", ONE, updated=NOON + timedelta(minutes=3))
     assert place.status().other_assistants == {"opencode": 69}
     database.put("msg_9", ONE, "ses_fork", updated=NOON + timedelta(minutes=5))
@@ -291,6 +292,14 @@ def test_other_assistants_count_in_the_budget_only_where_the_setting_names_them(
     status = place.status()
     assert (status.session_tokens, status.measured_tokens) == (151, 151)
     assert status.other_assistants == {"codex": 204, "gemini": 220}
+
+
+def test_a_look_opens_the_session_where_only_another_assistant_has_logs(place: Home) -> None:
+    assert place.status().session_id is None
+    append(codex_rollout(place.folder), *codex_head())
+    assert place.status().session_id is not None
+    append(codex_rollout(place.folder), codex_record(ONE))
+    assert place.status().other_assistants == {"codex": 69}
 
 
 def test_what_another_assistant_does_with_a_local_model_is_not_kept_local(place: Home) -> None:
