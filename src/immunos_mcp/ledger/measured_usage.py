@@ -243,17 +243,18 @@ def pruned_before(connection: Connection) -> datetime | None:
 
 
 def measured_since(connection: Connection, since: datetime) -> Iterator[Addition]:
-    """Return all stored usage from a time on, as what it adds to the totals of sessions."""
+    """Return the stored usage from a time on that sessions have a total of."""
     rows = connection.execute(
         "SELECT measured_at, provider, folder, 1, input_tokens, output_tokens,"
         " cache_creation_input_tokens, cache_read_input_tokens"
         " FROM immunos_mcp_measured_usage WHERE measured_at >= ?1"
+        "  AND (provider = 'claude' OR provider = 'ollama' AND assistant = 'claude-code')"
         " UNION ALL SELECT finished_at, provider, NULL, 1, input_tokens, output_tokens,"
         " cache_creation_input_tokens, cache_read_input_tokens"
-        " FROM immunos_mcp_request_usage WHERE finished_at >= ?1"
+        " FROM immunos_mcp_request_usage WHERE finished_at >= ?1 AND provider <> 'hosted'"
         " UNION ALL SELECT used_at, provider, folder, is_first, input_tokens, output_tokens,"
         " cache_creation_input_tokens, cache_read_input_tokens"
-        " FROM immunos_mcp_side_usage WHERE used_at >= ?1",
+        " FROM immunos_mcp_side_usage WHERE used_at >= ?1 AND provider <> 'hosted'",
         (utc_text(since),),
     )
     for at, provider, folder, records, *kinds in rows:

@@ -432,7 +432,7 @@ _VERSION_9 = (
     "ALTER TABLE immunos_mcp_transcript ADD COLUMN has_price_terms INTEGER NOT NULL DEFAULT 0",
 )
 
-_VERSION_9 = (
+_VERSION_10 = (
     # What a status shows of other assistants; empty where there are none.
     (
         "CREATE INDEX immunos_mcp_measured_usage_other ON immunos_mcp_measured_usage"
@@ -451,6 +451,7 @@ STEPS: tuple[tuple[str, ...], ...] = (
     _VERSION_7,
     _VERSION_8,
     _VERSION_9,
+    _VERSION_10,
 )
 """The statements of each migration; number N (from 1) migrates version N - 1 to version N."""
 

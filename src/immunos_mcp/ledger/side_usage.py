@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from immunos_mcp.domain import Provider, TokenCounts
 from immunos_mcp.ledger.dialect import IN_LIST, list_parameter
+from immunos_mcp.ledger.engines import providers_of_usage
 from immunos_mcp.ledger.moments import utc_text
 from immunos_mcp.ledger.totals import Addition
-from immunos_mcp.rules.models import provider_of
 from immunos_mcp.rules.side_usage import Covered, Place, State, residuals
 
 if TYPE_CHECKING:
@@ -122,13 +122,15 @@ def _settle_family(connection: Connection, start_ms: int, settings: Settings) ->
     covered = _covered(connection, {state.conversation for state in states}, start_ms)
     booked = _booked(connection, start_ms)
     additions: list[Addition] = []
+    models = {model for state in states for model in state.models}
+    providers = providers_of_usage(connection, models, settings)
     for place, counts in residuals(states, covered).items():
         before = booked.get(place, _Booked(None, _NONE))
         difference = tuple(new - old for new, old in zip(counts, before.counts, strict=True))
         if not any(difference):
             continue
         records = int(before.provider is None)
-        provider = before.provider or provider_of(place.model, settings)
+        provider = before.provider or providers[place.model]
         folder = folders.get(place.conversation)
         connection.execute(
             "INSERT INTO immunos_mcp_side_usage (used_at, conversation, start_ms, model, provider,"  # noqa: S608  # a constant
