@@ -37,7 +37,7 @@ from immunos_mcp.ledger.engines import engine_text
 from immunos_mcp.ledger.measured_usage import ingest_requests, unread_lines
 from immunos_mcp.ledger.moments import utc_now
 from immunos_mcp.ledger.plan_limits import record_plan_usage
-from immunos_mcp.ledger.reported_usage import DELEGATED, record_usage
+from immunos_mcp.ledger.reported_usage import DELEGATED, record_outcome, record_usage
 from immunos_mcp.ledger.session_snapshots import session_snapshot
 from immunos_mcp.ledger.session_start import open_session
 from immunos_mcp.ledger.sessions import (
@@ -187,9 +187,9 @@ class Router:
 
     async def record_usage(
         self,
-        model: str,
-        input_tokens: int,
-        output_tokens: int,
+        model: str | None = None,
+        input_tokens: int | None = None,
+        output_tokens: int | None = None,
         cache_creation_input_tokens: int | None = None,
         cache_read_input_tokens: int | None = None,
         decision_id: int | None = None,
@@ -205,17 +205,28 @@ class Router:
         ``judge`` is who says so.
 
         What a client whose transcripts are read (``client`` is its name) reports of Claude's tokens
-        is stored but not counted: it is measured already.
+        is stored but not counted: it is measured already. With a decision and its outcome the tokens may
+        be left out, and no usage is recorded.
         """
         name = self._session_name(session)
+        kinds = {
+            "input_tokens": input_tokens,
+            "output_tokens": output_tokens,
+            "cache_creation_input_tokens": cache_creation_input_tokens,
+            "cache_read_input_tokens": cache_read_input_tokens,
+        }
+        if inputs.is_outcome_alone(kinds, decision_id, outcome):
+            assert decision_id is not None
+            assert outcome is not None
+            decided = inputs.checked_decision_id(decision_id)
+            known = inputs.member(Outcome, "outcome", outcome)
+            doer = None if model is None else names.check_model_name(model)
+            return await self._record_outcome_alone(
+                name, decided, known, inputs.checked_seconds(seconds), judge, doer
+            )
         usage = inputs.reported_usage(
             model,
-            {
-                "input_tokens": input_tokens,
-                "output_tokens": output_tokens,
-                "cache_creation_input_tokens": cache_creation_input_tokens,
-                "cache_read_input_tokens": cache_read_input_tokens,
-            },
+            kinds,
             decision_id=decision_id,
             outcome=outcome,
             request_id=request_id,
@@ -232,6 +243,23 @@ class Router:
             recorded.settings,
             is_repeat=recorded.repeated,
             is_counted=recorded.counted,
+        )
+
+    async def _record_outcome_alone(
+        self,
+        name: str,
+        decision_id: int,
+        outcome: Outcome,
+        seconds: float | None,
+        judge: Judge,
+        doer: str | None,
+    ) -> RecordAnswer:
+        await self.catch_up()
+        done = await self._ledger.write(
+            record_outcome, name, self._clock(), decision_id, outcome, seconds, judge, doer
+        )
+        return recorded_usage(
+            done.before, done.after, done.settings, is_repeat=done.repeated, is_counted=done.counted
         )
 
     async def get_session_status(

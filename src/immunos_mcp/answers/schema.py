@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType, NoneType, UnionType
-from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import msgspec
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 Schema = dict[str, Any]
 """A JSON schema; what it holds is for the client that reads it."""
@@ -82,16 +78,12 @@ def _mapping_schema(key: Any, value: Any, definitions: dict[str, Schema]) -> Sch
 def _reference(kind: type[StrEnum | msgspec.Struct], definitions: dict[str, Schema]) -> Schema:
     if kind.__name__ not in definitions:
         definitions[kind.__name__] = {}  # its place, should it hold itself
-        definitions[kind.__name__] = dict(_described(kind, definitions))
+        definitions[kind.__name__] = _definition(kind, definitions)
     return {"$ref": f"#/$defs/{kind.__name__}"}
 
 
-def _described(
-    kind: type[StrEnum | msgspec.Struct], definitions: dict[str, Schema]
-) -> Iterator[tuple[str, Any]]:
-    yield "description", inspect.getdoc(kind)
+def _definition(kind: type[StrEnum | msgspec.Struct], definitions: dict[str, Schema]) -> Schema:
+    # No descriptions: some clients show the model this schema too, which pays for every word.
     if issubclass(kind, StrEnum):
-        yield "enum", [member.value for member in kind]
-        yield "type", "string"
-    else:
-        yield from _object_schema(kind, definitions).items()
+        return {"enum": [member.value for member in kind], "type": "string"}
+    return _object_schema(kind, definitions)

@@ -133,16 +133,18 @@ def close_decision(
     seconds: float | None,
     now: datetime,
     judge: Judge,
+    model: str | None = None,
 ) -> ClosedDecision:
-    """Record the outcome of a decision.
+    """Record the outcome of a decision; ``model`` did the task, if not the chosen one.
 
     Raises:
         InvalidInputError: the decision is unknown, or closed with another outcome that the judge does
             not overrule.
     """
     decided = find_decided(connection, decision_id)
-    close_as(connection, decided, decided.model, outcome, now, judge)
-    key = record_key(decided.model, effective_settings(connection))
+    doer = model or decided.model
+    close_as(connection, decided, doer, outcome, now, judge)
+    key = record_key(doer, effective_settings(connection))
     if decided.outcome is None and seconds:
         records.add_work(connection, decided.task_type, key, 0, seconds)
     (other,) = connection.execute(
@@ -150,7 +152,7 @@ def close_decision(
         " ORDER BY outcome_id DESC LIMIT 1",
         (decision_id,),
     ).fetchone()
-    return ClosedDecision(decided.task_type, decided.model if other in {None, key} else other)
+    return ClosedDecision(decided.task_type, doer if other in {None, key} else other)
 
 
 class DecisionState(Struct, frozen=True):

@@ -12,7 +12,12 @@ from msgspec import Struct
 from immunos_mcp.domain import Provider, Session, TokenCounts
 from immunos_mcp.errors import InvalidInputError, Problem, shown
 from immunos_mcp.ledger import records
-from immunos_mcp.ledger.decisions import close_as, decision_state, find_decided
+from immunos_mcp.ledger.decisions import (
+    close_as,
+    close_decision,
+    decision_state,
+    find_decided,
+)
 from immunos_mcp.ledger.engines import providers_of_usage
 from immunos_mcp.ledger.moments import utc_text
 from immunos_mcp.ledger.sessions import current_session, find_open, opened_session
@@ -23,7 +28,7 @@ from immunos_mcp.rules.models import record_key
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from immunos_mcp.domain import Usage
+    from immunos_mcp.domain import Judge, Outcome, Usage
     from immunos_mcp.ledger.dialect import Connection
     from immunos_mcp.rules.settings import Settings
 
@@ -106,6 +111,27 @@ def _provider(connection: Connection, usage: Usage, settings: Settings, source: 
         if decided is not None and decided.model == usage.model:
             return decided.provider
     return providers_of_usage(connection, (usage.model,), settings)[usage.model]
+
+
+def record_outcome(
+    connection: Connection,
+    name: str,
+    now: datetime,
+    decision_id: int,
+    outcome: Outcome,
+    seconds: float | None,
+    judge: Judge,
+    model: str | None,
+) -> Recorded:
+    """Close a decision without recording usage; ``model`` did the task, if not the chosen one.
+
+    Raises:
+        InvalidInputError: the decision is unknown or closed with another outcome.
+    """
+    close_decision(connection, decision_id, outcome, seconds, now, judge, model)
+    settings = effective_settings(connection)
+    session = current_session(connection, name, now, settings)
+    return Recorded(settings, session, session, repeated=False)
 
 
 def _recorded_before(connection: Connection, name: str, usage: Usage) -> bool | None:

@@ -69,8 +69,26 @@ def checked_decision_id(number: int) -> int:
     raise unknown_decision(number)
 
 
+def is_outcome_alone(
+    kinds: Mapping[str, int | None], decision_id: int | None, outcome: str | None
+) -> bool:
+    """Return whether a report says how a task went, without its tokens."""
+    has_tokens = any(count is not None for count in kinds.values())
+    return decision_id is not None and outcome is not None and not has_tokens
+
+
+def _missing(model: str | None, kinds: Mapping[str, int | None]) -> list[Problem]:
+    """Return what a report of tokens lacks."""
+    count = f"a whole number from 0 to {MAXIMUM_TOKENS}"
+    lacking = [kind for kind in ("input_tokens", "output_tokens") if kinds[kind] is None]
+    return [
+        *([Problem("model", None, "a model name")] if model is None else []),
+        *(Problem(kind, None, count) for kind in lacking),
+    ]
+
+
 def reported_usage(
-    model: str,
+    model: str | None,
     kinds: Mapping[str, int | None],
     *,
     decision_id: int | None,
@@ -83,13 +101,16 @@ def reported_usage(
 
     Args:
         model: the model's name.
-        kinds: tokens by kind, under the names of ``TokenCounts``; ``None`` is 0.
+        kinds: tokens by kind, under the names of ``TokenCounts``; those of the cache may be ``None``.
         decision_id: the decision it belongs to.
         outcome: whether that task succeeded.
         request_id: the client's own name of the response.
         seconds: how long the work took.
         judge: who says so.
     """
+    missing = _missing(model, kinds)
+    if model is None or missing:
+        raise InvalidInputError(*missing)
     if decision_id is None:
         for field, given in (("outcome", outcome), ("seconds", seconds)):
             if given is not None:

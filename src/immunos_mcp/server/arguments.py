@@ -1,7 +1,7 @@
 """The arguments of the tools, and their schemas.
 
-Arguments are strict: no text for numbers, no fractions, no unknown fields. ``null`` for an optional
-argument counts as not given, since some clients always send every argument.
+What a schema allows is accepted, and what it forbids is refused, ``null`` too, except for text that can
+only mean one value (``argument_values``).
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from immunos_mcp.rules.setting_kinds import (
     Words,
 )
 from immunos_mcp.rules.settings import ROWS, SHORT_NAMES
+from immunos_mcp.server.argument_values import read_as, type_named_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -101,14 +102,15 @@ class RouteTaskArguments(Arguments):
 class RecordUsageArguments(Arguments):
     """Arguments of ``record_usage``."""
 
-    model: str
-    input_tokens: Tokens
-    output_tokens: Tokens
+    model: str | Nothing = None
+    input_tokens: Tokens | Nothing = None
+    output_tokens: Tokens | Nothing = None
     cache_creation_input_tokens: Tokens | Nothing = None
     cache_read_input_tokens: Tokens | Nothing = None
     decision_id: Annotated[int | Nothing, Field(description="From route_task")] = None
     outcome: Annotated[
-        Literal["success", "failure"] | Nothing, Field(description="Closes decision_id")
+        Literal["success", "failure"] | Nothing,
+        Field(description="Closes decision_id; tokens may be left out then"),
     ] = None
     request_id: Annotated[str | Nothing, Field(description="Unique; makes repeats harmless")] = None
     session: Session = None
@@ -220,16 +222,12 @@ _EXPECTED: Mapping[str, str] = {
 }
 
 
-def parse(model: type[ArgumentsModel], arguments: Mapping[str, object]) -> ArgumentsModel:
+def parse(model: type[ArgumentsModel], given: Mapping[str, object]) -> ArgumentsModel:
     """Check a call's arguments.
 
     Raises:
         InvalidInputError: it names every invalid argument, what it must be and what it was.
     """
-    known = {*model.model_fields, *SHORT_NAMES}
-    given = {
-        name: value for name, value in arguments.items() if value is not None or name not in known
-    }
     unprintable = [name for name in given if not name.isascii() and not names.is_printable(name)]
     if unprintable:
         raise InvalidInputError(*(_no_such(name, given[name], model) for name in unprintable))
@@ -241,9 +239,20 @@ def parse(model: type[ArgumentsModel], arguments: Mapping[str, object]) -> Argum
     if twice:
         raise InvalidInputError(*twice)
     try:
-        return model.model_validate(given)
+        return model.model_validate({name: _read(model, name, given[name]) for name in given})
     except ValidationError as invalid:
         raise InvalidInputError(*_problems(invalid, model, given)) from None
+
+
+_NULL = object()
+"""Stands for null, which no schema allows: to a model, ``None`` is an argument that is left out."""
+
+
+def _read(model: type[BaseModel], name: str, value: object) -> object:
+    field = model.model_fields.get(SHORT_NAMES.get(name, name))
+    if field is None:
+        return value
+    return _NULL if value is None else read_as(type_named_by(field.annotation), value)
 
 
 def _problems(
@@ -261,14 +270,20 @@ def _problems(
         elif error["type"] == "extra_forbidden":
             found[field] = (_no_such(field, given[field], model),)
         else:
-            found.setdefault(field, (_problem(field, given.get(field), model),))
+            found.setdefault(field, (_problem(field, given, model),))
     return chain.from_iterable(found.values())
 
 
-def _problem(field: str, got: object, model: type[BaseModel]) -> Problem:
+def _problem(field: str, given: Mapping[str, object], model: type[BaseModel]) -> Problem:
     name = SHORT_NAMES.get(field, field)
-    close = nearest(got, _literals(model.model_fields[name].annotation))
-    return Problem(field, got, _EXPECTED.get(name, _TEXT), close)
+    expected = _EXPECTED.get(name, _TEXT)
+    argument = model.model_fields[name]
+    if field in given and given[field] is None:
+        choice = "" if argument.is_required() else ", or left out"
+        message = f"{field}: must be {expected}{choice} (got null)"
+        return Problem(field, None, expected, message=message)
+    got = given.get(field)
+    return Problem(field, got, expected, nearest(got, _literals(argument.annotation)))
 
 
 def _literals(annotation: object) -> Iterator[str]:

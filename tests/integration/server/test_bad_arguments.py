@@ -42,44 +42,45 @@ PRINTABLE = "printable characters"
 TEXT = "must be "
 NO_LIST: list[object] = []
 NO_OBJECT: dict[str, object] = {}
+HANDED: wire.JsonObject = {"prompt": "Do it", "task_type": "debug"}
 TOKENS: wire.JsonObject = {"model": CLAUDE, "input_tokens": 1, "output_tokens": 1}
 KNOBS: wire.JsonObject = {"claude_model": "claude-opus-4.6"}
 NUMBERS: tuple[object, ...] = (
-    -1, 2**63, 2**70, -(2**70), 10**4000, MAXIMUM_TOKENS + 1, 1.5, 1e300, True, False, "5", "",
-    NO_LIST, NO_OBJECT, [5], float("nan"), float("inf"),
+    -1, 2**63, 2**70, -(2**70), 10**4000, MAXIMUM_TOKENS + 1, 1.5, 1e300, True, False, "", None, "-1",
+    NO_LIST, NO_OBJECT, [5], float("nan"), float("inf"), "1.5", " 4,000 ", "4e3", "05", "null", "[5]",
 )  # fmt: skip
 PERCENT = "must be a whole percentage from 1 to 100, or 0 for off"
 INVISIBLE: tuple[object, ...] = (
     "", " ", "\t", "a\x00b", "a\nb", "\x1b[31m", "\u202ea", "a\u200b", "\ufeff", "\ue000",
     "\U000e0001", "\u0378",
 )  # fmt: skip
-NO_TEXT: tuple[object, ...] = (5, 0.5, True, NO_LIST, NO_OBJECT)
+NO_TEXT: tuple[object, ...] = (5, 0.5, True, NO_LIST, NO_OBJECT, None)
 NAMES: tuple[object, ...] = (*INVISIBLE, WORD, "x" * 65)
 MODELS: tuple[object, ...] = ("", " ", "a b", "größe", "日本", "a\x00", "a\n", WORD, "x" * 201)
 WEIGHTS: tuple[object, ...] = (
-    -0.1, 100.001, 0.0001, 1e-9, 2**70, True, "1", NO_LIST, float("nan"), float("inf"),
+    -0.1, 100.001, 0.0001, 1e-9, 2**70, True, "1e1", "NaN", NO_LIST, float("nan"), float("inf"), None,
 )  # fmt: skip
 MAPPINGS: tuple[object, ...] = (
-    NO_LIST, "debug", 5, {"": "m:1"}, {"debug": ""}, {"debug": 5}, {"a\x00": "m:1"},
+    NO_LIST, "debug", 5, None, "[]", '{"debug": "m:1"', '{"debug": 5}', {"": "m:1"}, {"debug": ""}, {"debug": 5}, {"a\x00": "m:1"},
     {"debug": "a b"}, {"x" * 65: None}, {"debug": {"a": "b"}}, {WORD: "m:1"}, {"debug": WORD},
     {f"type {number}": "m:1" for number in range(300)},
 )  # fmt: skip
 BAD = (
     Bad("route_task", TASK, "classification",
-        ("Routine", "urgent", "", "routine ", "ROUTINE", WORD, None, *NO_TEXT),
+        ("Routine", "urgent", "", "routine ", "ROUTINE", WORD, *NO_TEXT),
         "must be routine, creative or critical"),
     Bad("route_task", TASK, "task_type",
-        (*NAMES, *NO_TEXT, None, "___", "?!", "🦉", "x_" * 33, "ﷺ" * 10),
+        (*NAMES, *NO_TEXT, "___", "?!", "🦉", "x_" * 33, "ﷺ" * 10),
         f"must be a task type of 1 to 64 {PRINTABLE}"),
     Bad("route_task", TASK, "estimated_tokens", NUMBERS, COUNT),
-    Bad("route_task", TASK, "explain", (0, 1, "true", 1.0, NO_LIST), "must be true or false"),
-    Bad("record_usage", TOKENS, "input_tokens", (*NUMBERS, None), COUNT),
-    Bad("record_usage", TOKENS, "output_tokens", (*NUMBERS, None), COUNT),
+    Bad("route_task", TASK, "explain", (0, 1, "True", "1", "yes", None, 1.0, NO_LIST), "must be true or false"),
+    Bad("record_usage", TOKENS, "input_tokens", NUMBERS, COUNT),
+    Bad("record_usage", TOKENS, "output_tokens", NUMBERS, COUNT),
     Bad("record_usage", TOKENS, "cache_creation_input_tokens", NUMBERS, COUNT),
     Bad("record_usage", TOKENS, "cache_read_input_tokens", NUMBERS, COUNT),
-    Bad("record_usage", TOKENS, "model", (*MODELS, *NO_TEXT, None), MODEL),
+    Bad("record_usage", TOKENS, "model", (*MODELS, *NO_TEXT), MODEL),
     Bad("record_usage", TOKENS, "decision_id",
-        (0, -1, 2, 2**63 - 1, 2**63, 2**70, 1.0, True, "1", NO_LIST, NO_OBJECT), DECISION),
+        (0, -1, 2, 2**63 - 1, 2**63, 2**70, 2.0, True, "2", "one", NO_LIST, NO_OBJECT, None), DECISION),
     Bad("record_usage", {**TOKENS, "decision_id": 1}, "outcome",
         ("ok", "Success", "", WORD, *NO_TEXT), "must be success or failure"),
     Bad("record_usage", TOKENS, "outcome", ("success", "failure"), "needs a decision_id"),
@@ -97,18 +98,25 @@ BAD = (
     Bad("update_config", KNOBS, "output_weight", WEIGHTS, WEIGHT),
     Bad("update_config", KNOBS, "cache_creation_weight", WEIGHTS, WEIGHT),
     Bad("update_config", KNOBS, "cache_read_weight", WEIGHTS, WEIGHT),
-    Bad("update_config", KNOBS, "session_window_minutes", (-1, 525_601, 2**70, 1.5, True, "5"),
+    Bad("update_config", KNOBS, "session_window_minutes", (-1, 525_601, 2**70, 1.5, True, "5.0", None),
         "must be a whole number of minutes from 0 (off) to 525600"),
-    Bad("update_config", KNOBS, "plan_warning_percent", (-1, 101, 2**70, 1.5, True, "5"), PERCENT),
+    Bad("update_config", KNOBS, "plan_warning_percent", (-1, 101, 2**70, 1.5, True, "5%", None), PERCENT),
     Bad("update_config", {"plan_auto_switch_percent": 50}, "plan_warning_percent", (51,),
         "must be at most plan_auto_switch_percent, which is 50"),
-    Bad("update_config", KNOBS, "deny_agent_tool", ("yes", True, 1, "", WORD), "must be on or off"),
+    Bad("update_config", KNOBS, "deny_agent_tool", ("yes", True, 1, "", WORD, None), "must be on or off"),
     Bad("update_config", {}, "claude_model", (*MODELS, *NO_TEXT), MODEL),
     Bad("update_config", {}, "default_local_model", (*MODELS, *NO_TEXT), MODEL),
     Bad("update_config", {}, "default_local_model", (CLAUDE, "anthropic/haiku"), LOCAL),
     Bad("update_config", KNOBS, "task_mappings", MAPPINGS[:-1], TEXT),
     Bad("update_config", KNOBS, "task_mappings", MAPPINGS[-1:], "at most 200 task types"),
-    Bad("update_config", KNOBS, "dry_run", (0, 1, "true", "yes", 1.0, NO_LIST),
+    Bad("delegate_task", HANDED, "paths", ("a.py", "[1]", "['a']", [None], [5], None), "must be a list"),
+    Bad("delegate_task", HANDED, "max_output_tokens", (1.5, "5e1", True, None), "must be a whole number"),
+    Bad("delegate_task", HANDED, "max_output_tokens", (0, "0", 32_769.0, 2**70),
+        "must be a whole number from 1 to 32768"),
+    Bad("delegate_task", HANDED, "instructions", NO_TEXT, TEXT),
+    Bad("delegate_task", HANDED, "output_path", NO_TEXT, TEXT),
+    Bad("delegate_task", {}, "handle", ("d", "x", "d1e3", *NO_TEXT), TEXT),
+    Bad("update_config", KNOBS, "dry_run", (0, 1, "TRUE", "yes", 1.0, NO_LIST, None),
         "must be true or false"),
 )  # fmt: skip
 FINE: dict[str, wire.JsonObject] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
@@ -60,7 +61,7 @@ BAD: list[tuple[type[arguments.Arguments], dict[str, Any], str]] = [
         for value, got in (
             (-1, "-1"),
             (1.5, "1.5"),
-            ("5", "'5'"),
+            ("1.5", "'1.5'"),
             (True, "true"),
             (2**63, "9223372036854775808"),
             (10**400, "a whole number of 1329 bits"),
@@ -84,7 +85,6 @@ BAD: list[tuple[type[arguments.Arguments], dict[str, Any], str]] = [
         {**ROUTE, "a\nb": 1},
         "'a\\nb': no such argument (the arguments",
     ),
-    (arguments.RecordUsageArguments, {"model": "m"}, "output_tokens: is required; must be a whole"),
     (
         arguments.RecordUsageArguments,
         {**RECORD, "outcome": "meh"},
@@ -97,8 +97,8 @@ BAD: list[tuple[type[arguments.Arguments], dict[str, Any], str]] = [
     ),
     (
         arguments.RecordUsageArguments,
-        {**RECORD, "decision_id": "7"},
-        "decision_id: must be the id of an earlier decision (got '7')",
+        {**RECORD, "decision_id": "seven"},
+        "decision_id: must be the id of an earlier decision (got 'seven')",
     ),
     (arguments.ResetSessionArguments, {"reason": ["x"]}, "reason: must be text (got ['x'])"),
     (
@@ -151,6 +151,29 @@ BAD: list[tuple[type[arguments.Arguments], dict[str, Any], str]] = [
         "priority: no such argument",
     ),
     (
+        arguments.RouteTaskArguments,
+        {**ROUTE, "estimated_tokens": None},
+        f"{ESTIMATE}, or left out (got null)",
+    ),
+    (
+        arguments.RouteTaskArguments,
+        {**ROUTE, "classification": None},
+        "classification: must be routine, creative or critical (got null)",
+    ),
+    (
+        arguments.UpdateConfigArguments,
+        {"warning_threshold": None, "session": None},
+        (
+            "warning_threshold: must be a whole number from 1 to 1000000000000, or left out (got null);"
+            " session: must be text, or left out (got null)"
+        ),
+    ),
+    (
+        arguments.DelegateTaskArguments,
+        {"paths": "src/*.py"},
+        "paths: must be a list of files or patterns (got 'src/*.py')",
+    ),
+    (
         arguments.UpdateConfigArguments,
         {"claude_model": "a b"},
         "claude_model: must be a model name",
@@ -185,13 +208,6 @@ def test_a_huge_string_is_not_sent_back() -> None:
     with pytest.raises(InvalidInputError) as refused:
         arguments.parse(arguments.RouteTaskArguments, {**ROUTE, "classification": "x" * 10_000_000})
     assert len(str(refused.value)) < 300
-
-
-def test_null_counts_as_not_given() -> None:
-    given = arguments.parse(
-        arguments.RouteTaskArguments, {**ROUTE, "estimated_tokens": None, "session": None}
-    )
-    assert given == arguments.RouteTaskArguments(task_type="debug", classification="routine")
 
 
 def test_settings_are_taken_under_their_short_names_too() -> None:
@@ -378,6 +394,18 @@ GOOD: dict[type[arguments.Arguments], dict[str, Any]] = {
         "dry_run": False,
         "session": "work",
     },
+    arguments.DelegateTaskArguments: {
+        "prompt": "Do it",
+        "task_type": "debug",
+        "classification": "routine",
+        "paths": ["a.py"],
+        "instructions": "Be brief",
+        "decision_id": 7,
+        "max_output_tokens": 50,
+        "output_path": "out.md",
+        "handle": "d7",
+        "session": "work",
+    },
     arguments.HookArguments: {"event": "Stop", "session_id": "5f0e"},
 }
 FIELDS = [(model, field) for model, given in GOOD.items() for field in given]
@@ -386,8 +414,13 @@ THRESHOLD = "a whole number from 1 to 1000000000000"
 WEIGHT = "a number from 0 to 100 in steps of 0.001"
 WINDOW = "a whole number of minutes from 0 (off) to 525600"
 PERCENT = "a whole percentage from 1 to 100, or 0 for off"
-NO_NUMBERS: tuple[Any, ...] = (True, "5", "", [5], {"x": 5}, float("nan"), float("inf"))
-NO_WHOLE_NUMBERS: tuple[Any, ...] = (*NO_NUMBERS, 1.5, 5.0, -1, 10**12 + 1, 2**63, 10**400)
+NO_NUMBERS: tuple[Any, ...] = (
+    True, "", [5], {"x": 5}, float("nan"), float("inf"), " 5", "5 ", "4,000", "4e3", "+5", "05", "0x5",
+    "NaN", "Infinity", "true", "null", "five", "\u0665", "5" * 5000, "[5]", "1e999",
+)  # fmt: skip
+NO_WHOLE_NUMBERS: tuple[Any, ...] = (
+    *NO_NUMBERS, 1.5, -1, 10**12 + 1, 2**63, 10**400, 1e300, 1e13, "1.5", "5.0", "-1", "9" * 18,
+)  # fmt: skip
 COUNTS = {
     arguments.RouteTaskArguments: ["estimated_tokens"],
     arguments.RecordUsageArguments: [
@@ -462,22 +495,22 @@ def test_a_number_that_cannot_be_taken_is_named_with_what_it_got(
 
 
 @pytest.mark.parametrize(("model", "field"), FIELDS)
-def test_null_is_not_given_and_a_required_argument_that_is_not_given_is_named(
+def test_null_is_refused_by_name_and_an_argument_may_be_left_out_if_it_is_not_required(
     model: type[arguments.Arguments], field: str
 ) -> None:
-    nulled = {**GOOD[model], field: None}
+    (problem,) = problems(model, {**GOOD[model], field: None})
+    assert (problem.field, problem.got) == (field, None)
+    assert str(problem).startswith(f"{field}: must be ")
+    assert str(problem).endswith("(got null)")
     left = {name: value for name, value in GOOD[model].items() if name != field}
     if model.model_fields[field].is_required():
-        for sent in (nulled, left):
-            (problem,) = problems(model, sent)
-            assert (problem.field, problem.got) == (field, None)
+        assert str(*problems(model, left)).startswith(f"{field}: is required")
     else:
-        assert arguments.parse(model, nulled) == arguments.parse(model, left)
-        assert getattr(arguments.parse(model, nulled), field) is None
+        assert getattr(arguments.parse(model, left), field) is None
 
 
 @pytest.mark.parametrize(("model", "field"), FIELDS)
-@pytest.mark.parametrize("value", [[1], {"x": 1}, [[["deep"]]]])
+@pytest.mark.parametrize("value", [[1], {"x": 1}, [[["deep"]]], [None]])
 def test_a_list_or_an_object_in_place_of_an_argument_is_named(
     model: type[arguments.Arguments], field: str, value: object
 ) -> None:
@@ -491,7 +524,7 @@ def test_ten_megabytes_are_refused_in_a_short_line(
     model: type[arguments.Arguments], field: str
 ) -> None:
     huge = "x" * 10_000_000
-    for sent in ({**GOOD[model], field: [huge]}, {**GOOD[model], huge: 1}):
+    for sent in ({**GOOD[model], field: [[huge]]}, {**GOOD[model], huge: 1}):
         with pytest.raises(InvalidInputError) as refused:
             arguments.parse(model, sent)
         assert len(str(refused.value)) < 600
@@ -556,8 +589,11 @@ def test_a_word_outside_the_closed_ones_is_refused_with_all_of_them(
 
 
 SAMPLES: tuple[Any, ...] = (
-    None, True, False, -1, 0, 1, 5, MAXIMUM_TOKENS, 1.5, -0.5, "", "5", "x", "routine", "Routine",
-    "success", "Stop", [], ["x"], {}, {"debug": "m:1"}, {"debug": None}, {"debug": 5},
+    None, True, False, -1, 0, 1, 5, MAXIMUM_TOKENS, 1.5, -0.5, 5.0, -0.0, 1e12, "", "5", "-1", "0.5",
+    "true", "false", " 5", "4,000", "4e3", "yes", "NaN", "null", "x", "routine", "Routine", "success",
+    "Stop", [], ["x"], {}, {"debug": "m:1"}, {"debug": None}, {"debug": 5}, {"debug": ["m:1"]}, "[]",
+    '["x", "y"]', "[1]", "{}", '{"debug": "m:1"}', '{"debug": ["m:1"]}', '{"debug": null}',
+    '{"debug": "m:1", "debug": "m:2"}', "[NaN]", '["x"', "[" * 100_000,
 )  # fmt: skip
 
 
@@ -565,14 +601,45 @@ def fits_unpublished_bounds(name: str, value: object) -> bool:
     """Tell whether a value is inside the bounds that are only told when they are broken."""
     if name in WEIGHTS:
         return not isinstance(value, int | float) or 0 <= value <= 100
-    return name not in {"claude_model", "default_local_model"} or value != ""
+    if name in {"claude_model", "default_local_model"} and isinstance(value, str):
+        return re.fullmatch("[!-~]{1,200}", value) is not None
+    return True
+
+
+READ_AS = {"integer": int, "number": int | float, "boolean": bool, "array": list, "object": dict}
+"""The Python types of what JSON text means for each type of a schema."""
+
+
+def unambiguous(text: str, kind: str) -> Any:
+    """Return what a text means for a type of a schema, if it can only mean one thing; else itself."""
+    if text in {"4e3", '{"debug": "m:1", "debug": "m:2"}', "[NaN]", "NaN"}:
+        return text
+    try:
+        meant = json.loads(text) if text.strip() == text else text
+    except (ValueError, RecursionError):
+        return text
+    has_type = kind in READ_AS and isinstance(meant, READ_AS[kind])
+    return meant if has_type and (kind == "boolean" or not isinstance(meant, bool)) else text
+
+
+def meant(model: type[arguments.Arguments], sent: dict[str, Any]) -> dict[str, Any]:
+    """Return a call with each text for a value of another type replaced by that value."""
+    kinds = {
+        name: schema.get("type", "")
+        for name, schema in arguments.input_schema(model)["properties"].items()
+    }
+    return {
+        name: unambiguous(value, kinds.get(name, "")) if isinstance(value, str) else value
+        for name, value in sent.items()
+    }
 
 
 def fits_schema(model: type[arguments.Arguments], sent: dict[str, Any]) -> bool:
     validator: Any = Draft202012Validator(arguments.input_schema(model))
-    return validator.is_valid(
-        {name: value for name, value in sent.items() if value is not None}
-    ) and all(fits_unpublished_bounds(name, value) for name, value in sent.items())
+    understood = meant(model, sent)
+    return validator.is_valid(understood) and all(
+        fits_unpublished_bounds(name, value) for name, value in understood.items()
+    )
 
 
 @pytest.mark.parametrize(("model", "field"), FIELDS)
@@ -603,12 +670,45 @@ def test_what_is_taken_fits_the_published_schema_and_what_does_not_fit_is_refuse
     assert is_taken(model, sent) == fits_schema(model, sent)
 
 
+READINGS: list[tuple[type[arguments.Arguments], str, object, object]] = [
+    (arguments.RouteTaskArguments, "estimated_tokens", "4000", 4000),
+    (arguments.RouteTaskArguments, "estimated_tokens", 5.0, 5),
+    (arguments.RouteTaskArguments, "estimated_tokens", -0.0, 0),
+    (arguments.RouteTaskArguments, "explain", "true", True),
+    (arguments.RecordUsageArguments, "decision_id", "7", 7),
+    (arguments.UpdateConfigArguments, "session_limit", "300000", 300_000),
+    (arguments.UpdateConfigArguments, "input_weight", "0.5", 0.5),
+    (arguments.UpdateConfigArguments, "dry_run", "false", False),
+    (arguments.UpdateConfigArguments, "task_mappings", '{"debug":"m:1"}', {"debug": "m:1"}),
+    (
+        arguments.UpdateConfigArguments,
+        "task_mappings",
+        {"debug": '["m:1","n:2"]'},
+        {"debug": "m:1,n:2"},
+    ),
+    (arguments.DelegateTaskArguments, "paths", '["a.py", "b.py"]', ["a.py", "b.py"]),
+    (arguments.DelegateTaskArguments, "prompt", "[1]", "[1]"),
+    (arguments.DelegateTaskArguments, "prompt", "true", "true"),
+    (arguments.DelegateTaskArguments, "max_output_tokens", "50", 50),
+    (arguments.ResetSessionArguments, "reason", "5", "5"),
+]
+
+
+@pytest.mark.parametrize(("model", "field", "sent", "read"), READINGS)
+def test_a_value_is_read_as_the_type_of_its_argument(
+    model: type[arguments.Arguments], field: str, sent: object, read: object
+) -> None:
+    taken = getattr(arguments.parse(model, {**GOOD[model], field: sent}), field)
+    assert (taken, type(taken)) == (read, type(read))
+
+
 PUBLISHED = {
     arguments.RouteTaskArguments: ["task_type", "classification"],
-    arguments.RecordUsageArguments: ["model", "input_tokens", "output_tokens"],
+    arguments.RecordUsageArguments: [],
     arguments.GetSessionStatusArguments: [],
     arguments.ResetSessionArguments: [],
     arguments.UpdateConfigArguments: [],
+    arguments.DelegateTaskArguments: [],
     arguments.HookArguments: ["event"],
 }
 
@@ -658,4 +758,5 @@ def test_an_output_schema_is_an_object_without_what_nobody_need_read(schema: Any
     Draft202012Validator.check_schema(schema)
     assert schema["type"] == "object"
     assert '"title"' not in json.dumps(schema)
+    assert '"description"' not in json.dumps(schema)
     assert '"default": null' not in json.dumps(schema)
