@@ -38,6 +38,9 @@ class Manner(StrEnum):
     LOCKED = "locked"
     BROKEN = "broken"
     HUGE = "huge"
+    OLD = "old"
+    MUTE = "mute"
+    STALLING = "stalling"
 
 
 def recordings() -> dict[str, dict[str, Any]]:
@@ -56,12 +59,17 @@ class Script:
         models: context length by name.
         loaded: names in memory.
         words: what a chat answers, word by word.
-        manner: how requests are taken; chats alone for ``BUSY``, ``DYING`` and ``FAILING``.
+        manner: how requests are taken; chats alone for ``BUSY``, ``DYING``, ``FAILING``, ``OLD``
+            (it cuts prompts and says nothing), ``MUTE`` (it never says a word) and ``STALLING`` (it stops
+            after the first one).
         gate: where a chat waits after its first word until it is set.
         requests: every chat request that came.
         finished: tokens made by chats that came to their end.
         stopped: chats whose client went away.
         thinking: whether the first word of a chat is thought rather than said.
+        contexts: the context that each model is loaded with, after its first chat.
+        loads: contexts that models were loaded with, in order.
+        reason: why chats end, if not by the words and the limit.
         llama: a real engine that counts and speaks in the script's place.
     """
 
@@ -76,6 +84,9 @@ class Script:
     finished: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
     stopped: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     thinking: bool = False
+    contexts: dict[str, int] = field(default_factory=dict[str, int])
+    loads: list[int] = field(default_factory=list[int])
+    reason: str | None = None
     llama: LlamaEngine | None = None
 
 
@@ -99,6 +110,11 @@ def scripted_ollama(script: Script) -> Generator[str]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def words_of(text: str) -> int:
+    """Return the tokens of a text."""
+    return len(text.split())
 
 
 def canonical(name: str) -> str:
@@ -176,7 +192,9 @@ class _Handler(BaseHTTPRequestHandler):
             return {
                 **listed,
                 "details": details,
-                "context_length": self.script.models.get(name, 4096),
+                "context_length": self.script.contexts.get(
+                    canonical(name), self.script.models.get(name, 4096)
+                ),
             }
         return {
             **listed,
@@ -215,6 +233,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer_as_recorded(request)
         elif request.get("think") is not None and not script.thinking:
             self._answer_with({"error": f'"{model}" does not support thinking'}, 400)
+        elif script.manner is Manner.MUTE:
+            self._wait_for_the_client()
         elif script.manner is Manner.BUSY:
             self._answer_with({"error": "server busy, please try again."}, 503)
         else:
@@ -223,9 +243,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _speak(self, model: str, request: dict[str, Any], options: dict[str, Any]) -> None:
         script = self.script
         prompt = "\n".join(message["content"] for message in request["messages"])
-        asked = len(prompt.split()) if script.llama is None else script.llama.count(prompt)
+        asked = words_of(prompt) if script.llama is None else script.llama.count(prompt)
         context = options.get("num_ctx", 4096)
-        if asked > context and request.get("truncate") is False:
+        self._load(model, context)
+        if asked > context and request.get("truncate") is False and script.manner is not Manner.OLD:
             words = f"request ({asked} tokens) exceeds the available context size ({context} tokens), try increasing it"
             inner = {
                 "code": 400,
@@ -239,13 +260,13 @@ class _Handler(BaseHTTPRequestHandler):
         limit = options.get("num_predict", -1)
         said = script.words if limit < 0 else script.words[:limit]
         if asked > context:
-            asked = context // 2
+            asked = context // 2 + 2
         final = {
             "model": model,
             "created_at": STAMP,
             "message": {"role": "assistant", "content": ""},
             "done": True,
-            "done_reason": "stop"
+            "done_reason": script.reason or "stop"
             if len(said) == len(script.words) and limit != len(said)
             else "length",
             "total_duration": 17636041,
@@ -265,6 +286,13 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._stream(model, script.llama.words(prompt, limit), final)
 
+    def _load(self, model: str, context: int) -> None:
+        script, name = self.script, canonical(model)
+        if script.contexts.get(name) != context:
+            script.contexts[name] = context
+            script.loads.append(context)
+            script.loaded = (*dict.fromkeys((*script.loaded, model)),)
+
     def _stream(self, model: str, said: Iterable[str], final: dict[str, Any]) -> None:
         script = self.script
         self.send_response(200)
@@ -283,6 +311,9 @@ class _Handler(BaseHTTPRequestHandler):
                 if script.manner is Manner.DYING:
                     self.close_connection = True
                     self.connection.close()
+                    return
+                if script.manner is Manner.STALLING:
+                    self._wait_for_the_client()
                     return
                 if script.manner is Manner.FAILING:
                     self._chunk({"error": "the runner has crashed"})
@@ -310,7 +341,8 @@ class _Handler(BaseHTTPRequestHandler):
         return False
 
     def _wait_for_the_client(self) -> None:
-        while self.script.manner is Manner.HANGING:
+        manner = self.script.manner
+        while self.script.manner is manner:
             readable, _, _ = select.select([self.connection], [], [], 0.01)
             if readable and not self.connection.recv(1):
                 break
@@ -322,6 +354,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
 
     def _answer_as_recorded(self, request: Any) -> None:
+        if (self.path, self.script.manner) == ("/api/version", Manner.OLD):
+            self._answer_with({"version": "0.9.3"})
+            return
         for recorded in recordings().values():
             if (recorded["method"], recorded["path"], recorded["request"]) == (
                 self.command,

@@ -35,6 +35,7 @@ ADVANCED: wire.JsonObject = {
     "counted_assistants": "claude-code",
     "task_synonyms": "off",
     "remote_engine": "off",
+    "largest_context": 32_768,
     "record_gain": 0.3,
     "record_half_life_days": 180.0,
     "record_local_rate": 0.75,

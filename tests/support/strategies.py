@@ -108,6 +108,7 @@ def settings(draw: st.DrawFn) -> Settings:
         counted_assistants=draw(st.sampled_from(["claude-code", "claude-code,codex,opencode"])),
         claude_classifications=draw(st.sampled_from(["critical", "creative,critical"])),
         task_synonyms=draw(st.sampled_from(["off", "on", "on,translate=summarize"])),
+        largest_context=draw(st.integers(4096, 4_194_304)),
         cloud_models=draw(st.sampled_from(Switch)),
         remote_engine=draw(st.sampled_from(Switch)),
         deny_agent_tool=draw(st.sampled_from(Switch)),

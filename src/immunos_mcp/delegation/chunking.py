@@ -35,8 +35,7 @@ BYTES_PER_TOKEN = 3
 TEMPLATE_TOKENS = 64
 """Room for the tokens that the engine's chat template adds to a prompt."""
 
-SMALLEST_CONTEXT = 2_048
-SMALLEST_PART = SMALLEST_CONTEXT // 8
+SMALLEST_PART = 256
 """Tokens of material in a part; splitting into smaller ones is pointless."""
 
 _MERGE = "The material is what was found in each part of it. Merge it."
@@ -55,11 +54,21 @@ class PromptTooLongError(Exception):
 
 
 class ModelLimits(NamedTuple):
-    """The requested name of a model, its maximum context, and the part reserved for the answer."""
+    """What a model may use for a task.
+
+    Attributes:
+        model: the name it was requested by.
+        context_tokens: its largest context.
+        output_tokens: the part of it that is reserved for thinking and answer.
+        thinking_tokens: the part of ``output_tokens`` that is not for the answer.
+        loaded_context: the context that it is loaded with; 0: it is not loaded, or nothing says.
+    """
 
     model: str
     context_tokens: int
     output_tokens: int
+    thinking_tokens: int = 0
+    loaded_context: int = 0
 
 
 class Completion(NamedTuple):

@@ -20,8 +20,10 @@ from immunos_mcp.delegation.result_file import ResultFile
 from immunos_mcp.domain import EngineState, LocalModel, Outcome, Provider
 from immunos_mcp.engines.responses import (
     EngineBusyError,
+    EngineTimeoutError,
     EngineUnreachableError,
     ModelMissingError,
+    PromptCutError,
 )
 from immunos_mcp.errors import DelegationError, ImmunosError, InvalidInputError, Problem
 from immunos_mcp.faults import report_bug
@@ -52,6 +54,15 @@ MOST_WAITING = 8
 RESULTS_KEPT = 32
 SUMMARY_CHARACTERS = 500
 PROGRESS_SECONDS = 1.0
+
+
+_NOT_THE_MODELS_FAULT = (
+    EngineUnreachableError,
+    EngineBusyError,
+    EngineTimeoutError,
+    ModelMissingError,
+    PromptCutError,
+)
 
 
 class _State(StrEnum):
@@ -241,11 +252,12 @@ class Delegations:
                 with anyio.fail_after(LONGEST_SECONDS):
                     result = await self._result(task, engine, on_text)
             task.answer = _answer(task, result)
-            task.outcome = Outcome.SUCCESS
+            # Of an answer that was cut off nobody knows yet whether it does.
+            task.outcome = Outcome.SUCCESS if result.is_complete else None
         except TimeoutError:
+            task.outcome = None
             task.error = DelegationError(f"{task.model} took longer than {LONGEST_SECONDS:g} s")
-        except (EngineUnreachableError, EngineBusyError, ModelMissingError) as error:
-            # The model is not to blame.
+        except _NOT_THE_MODELS_FAULT as error:
             task.outcome, task.error = None, error
         except ImmunosError as error:
             task.error = error
@@ -272,8 +284,12 @@ class Delegations:
         # An engine that was too slow to probe may still do the task.
         unseen = LocalModel(task.model)
         model = engine.models.get(names.canonical_model(task.model), unseen)
-        limits = await limits_of(task.model, model, task.assignment, self._engine)
-        chat = TaskChat(self._engine, model, limits, task.assignment.task_type, task.meter)
+        settings = await self._router.get_config()
+        limits = await limits_of(
+            task.model, model, task.assignment, self._engine, settings.largest_context
+        )
+        task_type = task.assignment.task_type
+        chat = TaskChat(self._engine, model, limits, task_type, task.meter, engine.version)
         return await chunking.completed(task.assignment, limits, chat.complete, on_text)
 
     async def _record(self, task: _Task) -> None:

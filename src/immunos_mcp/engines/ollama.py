@@ -18,12 +18,19 @@ import httpx2
 
 from immunos_mcp.domain import Engine, EngineState
 from immunos_mcp.engines import responses
-from immunos_mcp.engines.responses import EngineError, EngineUnreachableError, Piece
+from immunos_mcp.engines.reading_speeds import ReadingSpeeds
+from immunos_mcp.engines.responses import (
+    EngineError,
+    EngineTimeoutError,
+    EngineUnreachableError,
+    Piece,
+)
 from immunos_mcp.errors import InvalidInputError, Problem
 from immunos_mcp.rules.formatting import encodable, printable
+from immunos_mcp.rules.names import canonical_model
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 
     from immunos_mcp.answers.encoding import Json
     from immunos_mcp.domain import LocalModel
@@ -40,6 +47,9 @@ SHOW_SECONDS = 10.0
 
 FRESH_SECONDS = 5.0
 """How long the result of a probe counts as current."""
+
+KEEP_ALIVE = "10m"
+"""How long the engine keeps a model in memory after a chat: tasks come in groups."""
 
 _SCHEME = re.compile(r"^(https?)://", re.IGNORECASE)
 
@@ -109,10 +119,15 @@ class Ollama:
     """A client of one engine; use it as an async context manager.
 
     The HTTP client is created at the first call.
+
+    Attributes:
+        where: its address.
+        reading: how fast it read prompts so far.
     """
 
     def __init__(self, where: EngineAddress) -> None:
         self.where = where
+        self.reading = ReadingSpeeds()
         self._context_lengths: dict[str, int | None] = {}
         self._opened: httpx2.AsyncClient | None = None
 
@@ -187,6 +202,15 @@ class Ollama:
             self._context_lengths[content] = responses.context_length_of(shown)
         return self._context_lengths[content]
 
+    async def loaded_context(self, model: str) -> int | None:
+        """Return the context that a model is loaded with; ``None``: it is not loaded, or nothing says."""
+        try:
+            with anyio.fail_after(PROBE_SECONDS):
+                loaded = await self._listing("/api/ps")
+        except (TimeoutError, ValueError, httpx2.HTTPError, responses.RefusedError):
+            return None
+        return responses.loaded_context_of(loaded, canonical_model(model))
+
     async def chat(
         self,
         model: str,
@@ -195,6 +219,7 @@ class Ollama:
         num_ctx: int,
         num_predict: int,
         silence_seconds: float,
+        first_seconds: float | None = None,
         think: bool | None = None,
     ) -> AsyncGenerator[Piece]:
         """Stream a model's answer; closing the generator stops it.
@@ -204,15 +229,19 @@ class Ollama:
             messages: the conversation, ``role`` and ``content`` each.
             num_ctx: context in tokens, for prompt and answer together.
             num_predict: the most tokens to generate, at least 1.
-            silence_seconds: longest wait for the next piece, including loading the model.
+            silence_seconds: longest wait for a piece.
+            first_seconds: longest wait for the first piece, with loading the model and reading the prompt;
+                ``None``: as for the others.
             think: whether a thinking model should think; ``None``: its default.
 
         Raises:
             ModelMissingError: it is not installed.
             ContextExceededError: the conversation does not fit; it is never truncated.
             EngineBusyError: the engine is busy.
+            EngineTimeoutError: it was silent for too long.
             EngineError: it failed or died while answering.
         """
+        patience = silence_seconds if first_seconds is None else first_seconds
         request: dict[str, Json] = {
             "model": model,
             "messages": [
@@ -220,18 +249,21 @@ class Ollama:
             ],
             "stream": True,
             "truncate": False,
+            "keep_alive": KEEP_ALIVE,
             "options": {"num_ctx": num_ctx, "num_predict": max(1, num_predict)},
         }
         if think is not None:
             request["think"] = think
-        limits = httpx2.Timeout(silence_seconds, connect=CONNECT_SECONDS)
+        limits = httpx2.Timeout(patience, connect=CONNECT_SECONDS)
         async with self._translated(model):
             async with self._client.stream(
                 "POST", "/api/chat", json=request, timeout=limits
             ) as response:
                 cannot_think = await self._cannot_think(response, model, think=think)
                 if not cannot_think:
-                    lines = responses.lines_of(response.aiter_raw())
+                    lines = _awaited(
+                        responses.lines_of(response.aiter_raw()), patience, silence_seconds
+                    )
                     async with aclosing(responses.pieces_of(lines, model)) as pieces:
                         async for piece in pieces:
                             yield piece
@@ -242,6 +274,7 @@ class Ollama:
                     num_ctx=num_ctx,
                     num_predict=num_predict,
                     silence_seconds=silence_seconds,
+                    first_seconds=first_seconds,
                 ):
                     yield piece
 
@@ -289,7 +322,9 @@ class Ollama:
         try:
             yield
         except (TimeoutError, httpx2.TimeoutException):
-            raise EngineError(f"{model} at {self.where.url} sent nothing for too long") from None
+            raise EngineTimeoutError(
+                f"{model} at {self.where.url} sent nothing for too long"
+            ) from None
         except httpx2.ConnectError:
             message = f"Ollama is not running at {self.where.url}; start it with `ollama serve`"
             raise EngineUnreachableError(message) from None
@@ -301,6 +336,24 @@ class Ollama:
                 f"{self.where.url} does not respond like Ollama: {printable(str(error)[:300])}"
             )
             raise EngineUnreachableError(message) from None
+
+
+async def _awaited(
+    lines: AsyncIterator[bytes], first_seconds: float, silence_seconds: float
+) -> AsyncGenerator[bytes]:
+    """Pass lines on.
+
+    Raises:
+        TimeoutError: one did not come in time.
+    """
+    seconds = first_seconds
+    while True:
+        with anyio.fail_after(seconds):
+            line = await anext(lines, None)
+        if line is None:
+            return
+        yield line
+        seconds = silence_seconds if line.strip() else seconds
 
 
 def _version(answer: Json) -> str:

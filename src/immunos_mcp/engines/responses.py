@@ -13,6 +13,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from immunos_mcp.domain import MAXIMUM_TOKENS, LocalModel
+from immunos_mcp.engines.thoughts import ThoughtFilter
 from immunos_mcp.errors import ImmunosError
 from immunos_mcp.rules.formatting import encodable, printable
 from immunos_mcp.rules.names import LONGEST_MODEL_NAME, canonical_model, is_printable
@@ -35,6 +36,7 @@ LARGEST_STREAM = 32 * 2**20
 LARGEST_FAILURE = 2**16
 """Bytes that are read of an error."""
 
+LONGEST_NANOSECONDS = 86_400 * 10**9
 MOST_MODELS = 2_000
 LARGEST_MODEL = 2**62
 LONGEST_TEXT = 200
@@ -54,6 +56,14 @@ class ModelMissingError(EngineError):
 
 class EngineBusyError(EngineError):
     """The engine has too much to do; try again later."""
+
+
+class EngineTimeoutError(EngineError):
+    """The engine sent nothing for longer than the prompt explains."""
+
+
+class PromptCutError(EngineError):
+    """The engine cut the prompt, although it was told not to."""
 
 
 class ContextExceededError(EngineError):
@@ -76,7 +86,7 @@ class Piece(NamedTuple):
     """A part of a chat's answer, as it arrives.
 
     Attributes:
-        text: empty while the model thinks.
+        text: empty while the model thinks, also where it writes its thoughts into the answer.
         final: the token counts, in the last piece only.
     """
 
@@ -91,11 +101,15 @@ class ChatCounts(NamedTuple):
         input_tokens: tokens of the prompt.
         output_tokens: tokens generated, including thinking.
         is_complete: whether the model finished, instead of reaching the limit.
+        is_thought: whether the model thought to the end, without an answer.
+        reading_seconds: how long the engine read the prompt; 0: it does not say.
     """
 
     input_tokens: int
     output_tokens: int
     is_complete: bool
+    is_thought: bool = False
+    reading_seconds: float = 0.0
 
 
 async def body_of(chunks: AsyncIterator[bytes]) -> bytes:
@@ -149,6 +163,8 @@ async def pieces_of(lines: AsyncIterator[bytes], model: str) -> AsyncGenerator[P
         EngineError: the model failed or stopped.
         ValueError: a line is not from Ollama.
     """
+    thoughts = ThoughtFilter()
+    has_thought = has_spoken = False
     async for line in lines:
         if not line.strip():
             continue
@@ -156,19 +172,26 @@ async def pieces_of(lines: AsyncIterator[bytes], model: str) -> AsyncGenerator[P
         failure = text_of(entry, "error")
         if failure:
             raise EngineError(f"{model} failed while answering: {_line(failure)[:300]}")
-        text = text_of(_object(entry, "message"), "content")
-        if isinstance(entry, dict) and entry.get("done") is True:
-            yield Piece(text, _counts(entry))
+        message = _object(entry, "message")
+        text = thoughts.said(text_of(message, "content"))
+        has_thought = has_thought or thoughts.has_thought or bool(text_of(message, "thinking"))
+        ended = entry if isinstance(entry, dict) and entry.get("done") is True else None
+        text += "" if ended is None else thoughts.rest()
+        has_spoken = has_spoken or bool(text.strip())
+        if ended is not None:
+            yield Piece(text, _counts(ended, is_thought=has_thought and not has_spoken))
             return
         yield Piece(text)
     raise EngineError(f"{model} stopped before its answer was complete")
 
 
-def _counts(entry: dict[str, Json]) -> ChatCounts:
+def _counts(entry: dict[str, Json], *, is_thought: bool) -> ChatCounts:
     return ChatCounts(
         _number(entry.get("prompt_eval_count"), MAXIMUM_TOKENS),
         _number(entry.get("eval_count"), MAXIMUM_TOKENS),
         entry.get("done_reason") == "stop",
+        is_thought,
+        _number(entry.get("prompt_eval_duration"), LONGEST_NANOSECONDS) / 1e9,
     )
 
 
@@ -190,7 +213,7 @@ def raise_for(status: int, body: bytes, model: str) -> None:
     failure = error_of(body)
     if status == HTTPStatus.NOT_FOUND:
         raise ModelMissingError(f"{model} is not installed; get it with `ollama pull {model}`")
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+    if status in {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}:
         raise EngineBusyError(f"Ollama is busy: {failure[:200]}")
     if "exceed_context_size_error" in failure or "exceeds the available context" in failure:
         needed = re.search(r"n_prompt_tokens\W{1,20}([0-9]{1,15})", failure) or re.search(
@@ -244,6 +267,14 @@ def context_length_of(shown: Json) -> int | None:
         if name.endswith(".context_length")
     ]
     return next((length for length in lengths if length), None)
+
+
+def loaded_context_of(loaded: Json, model: str) -> int | None:
+    """Return the context that a model is loaded with; ``None``: it is not loaded, or nothing says."""
+    for entry in _entries(loaded):
+        if isinstance(entry, dict) and canonical_model(text_of(entry, "name")) == model:
+            return _number(entry.get("context_length"), MAXIMUM_TOKENS) or None
+    return None
 
 
 def models_of(tags: Json, loaded: Json) -> dict[str, LocalModel]:

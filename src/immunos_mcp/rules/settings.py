@@ -180,6 +180,14 @@ class Settings(Struct, frozen=True, kw_only=True):
             "how long a call waits for a delegated task before it returns a handle",
         ),
     ] = 45
+    largest_context: Annotated[
+        int,
+        Row(
+            WholeNumber(4096, 4_194_304, "tokens"),
+            "largest context that a delegated task makes the local engine allocate; memory use grows with it",
+            is_advanced=True,
+        ),
+    ] = 32_768
     track_record: Annotated[
         Consultation,
         Row(

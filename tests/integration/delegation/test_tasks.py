@@ -245,7 +245,7 @@ async def test_a_result_that_is_cut_off_says_so(desk: Desk) -> None:
 async def test_a_long_result_is_handed_back_in_part_or_goes_to_a_file_whole(
     desk: Desk, script: Script
 ) -> None:
-    script.words = tuple("x" * 999 + " " for _ in range(40))
+    script.words = tuple(f"{number:0999} " for number in range(40))
     answer = await desk.delegate()
     assert (len(answer.local_output or ""), answer.cut_off) == (30_000, True)
     answer = await desk.delegate(output_path="result.md")

@@ -315,6 +315,7 @@ def test_settings_are_listed_one_a_line() -> None:
         "remote_engine = off",
         "deny_agent_tool = off",
         "delegate_wait_seconds = 45",
+        "largest_context = 32768",
         "track_record = on",
         "record_gain = 0.3",
         "record_half_life_days = 180",

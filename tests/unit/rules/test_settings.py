@@ -235,6 +235,7 @@ NAMES = (
     "remote_engine",
     "deny_agent_tool",
     "delegate_wait_seconds",
+    "largest_context",
     "track_record",
     "record_gain",
     "record_half_life_days",
