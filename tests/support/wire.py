@@ -48,13 +48,14 @@ def run(
     *arguments: str,
     program: Sequence[str] = PROGRAM,
     variables: Mapping[str, str] | None = None,
+    stdin: str = "",
 ) -> subprocess.CompletedProcess[str]:
     """Run the command line to its end."""
     return subprocess.run(
         [*program, *arguments],
         env=environment(home, **(variables or {})),
         cwd=home,
-        stdin=subprocess.DEVNULL,
+        input=stdin,
         capture_output=True,
         encoding="utf-8",
         timeout=TIMEOUT_SECONDS,

@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from immunos_mcp.answers.encoding import to_json
 from immunos_mcp.assistants.claude_code.transcripts import transcript_follower
 from immunos_mcp.cli.command import Command
-from immunos_mcp.cli.console import EXIT_FINE, chosen_options, print_text, whole_number
+from immunos_mcp.cli.console import EXIT_FAILED, EXIT_FINE, chosen_options, print_text, whole_number
 from immunos_mcp.domain import Classification, Provider
-from immunos_mcp.errors import ImmunosError
+from immunos_mcp.errors import ImmunosError, InvalidInputError, Problem
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger
 from immunos_mcp.options import expanded
 from immunos_mcp.router import Router
@@ -22,38 +22,75 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
     from immunos_mcp.answers.delegation import DelegateAnswer
+    from immunos_mcp.delegation.material import Document
     from immunos_mcp.delegation.tasks import Delegations
     from immunos_mcp.options import Options
+
+STANDARD_INPUT = "-"
+"""The path that stands for standard input."""
 
 
 def _delegate(given: Namespace) -> int:
     chosen = chosen_options(given)
     import anyio
 
-    given.path = [str(expanded(path, "--path").absolute()) for path in given.path]
+    given.piped = _piped() if STANDARD_INPUT in given.path else ()
+    given.path = [
+        str(expanded(path, "--path").absolute()) for path in given.path if path != STANDARD_INPUT
+    ]
     if given.output is not None:
         given.output = str(expanded(given.output, "--output").absolute())
-    answer = anyio.run(_delegated, given, chosen)
+    # In a pipe nothing is written for work that fails later.
+    given.is_shown = not given.json and sys.stdout.isatty()
+    return _told(anyio.run(_delegated, given, chosen), given)
+
+
+def _piped() -> tuple[Document, ...]:
+    """Read standard input as a file of the task.
+
+    Raises:
+        InvalidInputError: it is empty, too large, or not text.
+    """
+    from immunos_mcp.delegation import material
+
+    stream: TextIO | None = sys.stdin  # there is none if it is closed
+    content = b"" if stream is None else stream.buffer.read(material.LARGEST_MATERIAL + 1)
+    try:
+        return (material.document("standard input", content),)
+    except ValueError as error:
+        message = f"--path: standard input must be {error}"
+        raise InvalidInputError(Problem("--path", STANDARD_INPUT, message=message)) from None
+
+
+def _told(answer: DelegateAnswer, given: Namespace) -> int:
+    """Print an answer; return whether the task was done as an exit code."""
+    if answer.provider is Provider.CLAUDE:
+        print(to_json(answer) if given.json else _not_delegated(answer), file=sys.stderr)
+        return EXIT_FAILED
     if given.json:
         print_text(to_json(answer))
-    elif answer.provider is Provider.CLAUDE:
-        print_text(
-            f"Nothing was delegated: {answer.model} (Claude) should do this task. Decision"
-            f" {answer.decision_id}; explain it with `immunos-mcp explain {answer.decision_id}`."
-        )
     elif answer.local_output is None or answer.output_path is not None:
         print_text(text.delegated(answer))
     else:
-        print_text("")
-        cut = ", cut off" if answer.cut_off else ""
-        print(
-            f"{answer.model}: {answer.input_tokens:,} + {answer.output_tokens:,} tokens in"
-            f" {answer.seconds:g} s{cut}",
-            file=sys.stderr,
-        )
-        if answer.message is not None:
-            print(answer.message, file=sys.stderr)
-    return EXIT_FINE
+        print_text("" if given.is_shown else answer.local_output)
+        print(_figures(answer), file=sys.stderr)
+    return EXIT_FAILED if answer.cut_off else EXIT_FINE
+
+
+def _not_delegated(answer: DelegateAnswer) -> str:
+    return (
+        f"Nothing was delegated: {answer.model} (Claude) should do this task. Decision"
+        f" {answer.decision_id}; explain it with `immunos-mcp explain {answer.decision_id}`."
+    )
+
+
+def _figures(answer: DelegateAnswer) -> str:
+    cut = ", cut off; raise --max-output-tokens" if answer.cut_off else ""
+    line = (
+        f"{answer.model}: {answer.input_tokens:,} + {answer.output_tokens:,} tokens in"
+        f" {answer.seconds:g} s{cut}"
+    )
+    return line if answer.message is None else f"{line}\n{answer.message}"
 
 
 async def _delegated(given: Namespace, chosen: Options) -> DelegateAnswer:
@@ -70,7 +107,8 @@ async def _delegated(given: Namespace, chosen: Options) -> DelegateAnswer:
                 follower=transcript_follower(ledger, chosen),
                 engine=watch.current if chosen.ollama_check else None,
             )
-            return await _finished(Delegations(router, engine, watch), given)
+            delegations = Delegations(router, engine, watch, longest_output=None)
+            return await _finished(delegations, given)
 
 
 async def _finished(delegations: Delegations, given: Namespace) -> DelegateAnswer:
@@ -101,6 +139,7 @@ async def _begun(delegations: Delegations, given: Namespace) -> DelegateAnswer:
         task_type=given.task_type,
         classification=given.classification,
         paths=given.path,
+        documents=given.piped,
         instructions=given.instructions,
         decision_id=given.decision_id,
         max_output_tokens=given.max_output_tokens,
@@ -109,7 +148,7 @@ async def _begun(delegations: Delegations, given: Namespace) -> DelegateAnswer:
     # A path that the user types is allowed.
     typed = [*given.path, *([] if given.output is None else [given.output])]
     allowed = (Path("/"), *map(Path, typed))
-    return await delegations.delegate(request, allowed, on_text=None if given.json else _show)
+    return await delegations.delegate(request, allowed, on_text=_show if given.is_shown else None)
 
 
 def _show(part: str) -> None:
@@ -129,7 +168,7 @@ def _add_arguments(parser: ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help="file or pattern that the task is about; may be repeated",
+        help="file or pattern that the task is about, or - for standard input; may be repeated",
     )
     parser.add_argument("--instructions", metavar="TEXT", help="how to do it")
     parser.add_argument("--decision-id", type=whole_number, metavar="ID")

@@ -54,6 +54,28 @@ class Material(NamedTuple):
     documents: tuple[Document, ...]
     left_out: int
 
+    def with_first(self, documents: tuple[Document, ...]) -> Material:
+        """Return the material with other documents before its own."""
+        return self._replace(documents=(*documents, *self.documents))
+
+
+def document(name: str, content: bytes) -> Document:
+    """Return content that was not read from a file as a document.
+
+    Raises:
+        ValueError: it cannot be one; the message is the end of "must be ...".
+    """
+    if not content.strip():
+        raise ValueError("text, not empty")
+    if len(content) > LARGEST_MATERIAL:
+        raise ValueError(f"at most {LARGEST_MATERIAL >> 20} MiB")
+    if b"\x00" in content:
+        raise ValueError("text, not binary")
+    try:
+        return Document(name, _lines(content.decode()))
+    except UnicodeDecodeError:
+        raise ValueError("UTF-8 text") from None
+
 
 def read_material(
     paths: Sequence[str], allowed: Sequence[Path], stop: Event | None = None

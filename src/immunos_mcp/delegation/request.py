@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from immunos_mcp.delegation.material import Material
+    from immunos_mcp.delegation.material import Document, Material
     from immunos_mcp.delegation.safe_files import Place
 
 LONGEST_PROMPT = 100_000
@@ -32,6 +32,7 @@ class DelegationRequest(msgspec.Struct, frozen=True, kw_only=True):
         task_type: kind of task, as for ``route_task``.
         classification: likewise.
         paths: files and patterns to read.
+        documents: files that the caller has read itself.
         instructions: how to do it.
         decision_id: an earlier decision on the same task; ``None``: route it now.
         max_output_tokens: limit of the answer; ``None``: by task type.
@@ -44,6 +45,7 @@ class DelegationRequest(msgspec.Struct, frozen=True, kw_only=True):
     task_type: str
     classification: str
     paths: Sequence[str] = ()
+    documents: tuple[Document, ...] = ()
     instructions: str | None = None
     decision_id: int | None = None
     max_output_tokens: int | None = None
@@ -98,7 +100,7 @@ async def checked(request: DelegationRequest, allowed: Sequence[Path]) -> Assign
     return Assignment(
         prompt=encodable(request.prompt),
         task_type=task_type,
-        material=await _read(request.paths, allowed),
+        material=(await _read(request.paths, allowed)).with_first(request.documents),
         instructions=None if instructions is None else encodable(instructions),
         max_output_tokens=bound,
         output=output,

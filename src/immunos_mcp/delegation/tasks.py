@@ -103,9 +103,19 @@ class _Task:
 
 
 class Delegations:
-    """The tasks that this process has delegated; ``run`` runs them."""
+    """The tasks that this process has delegated; ``run`` runs them.
 
-    def __init__(self, router: Router, engine: Ollama, watch: EngineWatch) -> None:
+    At most ``longest_output`` characters of a result are returned.
+    """
+
+    def __init__(
+        self,
+        router: Router,
+        engine: Ollama,
+        watch: EngineWatch,
+        longest_output: int | None = LONGEST_OUTPUT,
+    ) -> None:
+        self._longest_output = longest_output
         self._router = router
         self._engine = engine
         self._watch = watch
@@ -251,7 +261,7 @@ class Delegations:
                     on_text = _both(on_text, task.file.add)
                 with anyio.fail_after(LONGEST_SECONDS):
                     result = await self._result(task, engine, on_text)
-            task.answer = _answer(task, result)
+            task.answer = _answer(task, result, self._longest_output)
             # Of an answer that was cut off nobody knows yet whether it does.
             task.outcome = Outcome.SUCCESS if result.is_complete else None
         except TimeoutError:
@@ -339,12 +349,12 @@ def _output_path(task: _Task) -> str:
     return "" if output is None else printable(str(output.path))
 
 
-def _answer(task: _Task, result: Result) -> DelegateAnswer:
+def _answer(task: _Task, result: Result, longest_output: int | None) -> DelegateAnswer:
     text, is_complete, parts = result
     if not text:
         raise DelegationError(f"{task.model} returned an empty answer; raise max_output_tokens")
     is_in_file = task.file is not None and task.file.complete(text)
-    shown = text[: SUMMARY_CHARACTERS if is_in_file else LONGEST_OUTPUT]
+    shown = text[: SUMMARY_CHARACTERS if is_in_file else longest_output]
     is_cut_off = not is_complete or (not is_in_file and shown != text)
     counts = task.meter.counts
     message = task.notice

@@ -589,19 +589,53 @@ def test_the_command_shows_the_text_as_it_comes_and_the_counts_beside(
     command = ("delegate", "Review", "--task-type", "code_review", "--path", "one.py")
     variables = {"IMMUNOS_OLLAMA_CHECK": "on", "OLLAMA_HOST": where}
     ran = wire.run(home, *command, variables=variables)
-    assert (ran.returncode, ran.stdout) == (0, "word0 word1 word2 word3 word4 \n")
+    assert (ran.returncode, ran.stdout) == (0, "word0 word1 word2 word3 word4\n")
     asked, _ = script.finished[0]
     assert ran.stderr.startswith(f"{CODER}: {asked:,} + 5 tokens in ")
     ran = wire.run(home, *command, "--json", variables=variables)
     assert json.loads(ran.stdout)["decision_id"] == 2
+    ran = wire.run(home, *command, "--max-output-tokens", "2", variables=variables)
+    assert (ran.returncode, ran.stdout) == (1, "word0 word1\n")
+    assert "cut off; raise --max-output-tokens" in ran.stderr
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_a_command_that_does_no_work_says_why_beside_its_output_and_fails(
+    home: Path, where: str, script: Script, options: tuple[str, ...]
+) -> None:
+    command = ("delegate", "Review", "--task-type", "code_review", *options)
+    variables = {"IMMUNOS_OLLAMA_CHECK": "on", "OLLAMA_HOST": where}
     script.manner = Manner.FAILING
     ran = wire.run(home, *command, variables=variables)
-    assert (ran.returncode, "the runner has crashed" in ran.stderr) == (1, True)
+    assert (ran.returncode, ran.stdout, "the runner has crashed" in ran.stderr) == (1, "", True)
     ran = wire.run(home, *command, "--classification", "critical", variables=variables)
-    assert (ran.returncode, ran.stdout) == (
-        0,
-        (
+    assert (ran.returncode, ran.stdout) == (1, "")
+    if options:
+        assert json.loads(ran.stderr)["provider"] == "claude"
+    else:
+        assert ran.stderr == (
             "Nothing was delegated: claude-sonnet-4.5 (Claude) should do this task."
-            " Decision 4; explain it with `immunos-mcp explain 4`.\n"
-        ),
+            " Decision 2; explain it with `immunos-mcp explain 2`.\n"
+        )
+
+
+def test_the_command_reads_standard_input_as_a_file(home: Path, where: str, script: Script) -> None:
+    (home / "one.py").write_text("a = 1\n", encoding="utf-8")
+    command = ("delegate", "Review", "--task-type", "code_review", "--path", "-")
+    variables = {"IMMUNOS_OLLAMA_CHECK": "on", "OLLAMA_HOST": where}
+    ran = wire.run(
+        home, *command, "--path", "one.py", variables=variables, stdin="größe = 2\nb = 3\n"
     )
+    assert ran.returncode == 0
+    told = script.requests[0]["messages"][1]["content"]
+    assert "\n== standard input\n1| größe = 2\n2| b = 3\n== " in told
+    assert told.endswith("one.py\n1| a = 1")
+    for sent, expected in (
+        ("", "text, not empty"),
+        ("a\0b", "text, not binary"),
+        ("x" * (material.LARGEST_MATERIAL + 1), "at most 16 MiB"),
+    ):
+        ran = wire.run(home, *command, variables=variables, stdin=sent)
+        assert (ran.returncode, ran.stdout) == (2, "")
+        assert ran.stderr == f"immunos-mcp: --path: standard input must be {expected}\n"
+    assert len(script.requests) == 1
