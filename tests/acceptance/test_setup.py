@@ -258,6 +258,8 @@ def test_where_ollama_does_not_run_one_sentence_says_how_to_get_it(
     shown = run(home, variables, "--dry-run")
     assert f"  Ollama          {found}\n" in shown
     assert f"  1. {step}" in shown
+    remedy = "install it from https://ollama.com/download" if "Install" in step else "start it with"
+    assert f"{remedy}" in wire.run(home, "doctor", variables=variables).stdout
 
 
 def test_the_memory_here_says_nothing_about_an_engine_elsewhere(home: Path) -> None:

@@ -30,6 +30,7 @@ from immunos_mcp.errors import ImmunosError, InvalidInputError, LedgerError
 from immunos_mcp.ledger.examination import examine
 from immunos_mcp.options import NoHomeError, default_database
 from immunos_mcp.rules import engine_places, models
+from immunos_mcp.rules.obstacles import OLLAMA_DOWNLOAD
 from immunos_mcp.rules.settings import Settings
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from immunos_mcp.assistants.configuration import Assistant, Configuration
     from immunos_mcp.assistants.findings import DoctorContext
     from immunos_mcp.assistants.transcripts import TranscriptSource
+    from immunos_mcp.domain import Engine
 
 LITTLE_SPACE = 100 * 2**20
 LONGEST_LIST = 5
@@ -295,6 +297,15 @@ _ENGINE_PROBLEMS = {
 }
 
 
+def _engine_remedy(engine: Engine) -> str:
+    if engine.state is EngineState.NOT_OLLAMA:
+        return "set Ollama's address in OLLAMA_HOST"
+    is_here = not engine_places.is_remote(engine.address)
+    if engine.state is EngineState.DOWN and is_here and shutil.which("ollama") is None:
+        return f"install it from {OLLAMA_DOWNLOAD}, or set another address in OLLAMA_HOST"
+    return "start it with `ollama serve`, or set another address in OLLAMA_HOST"
+
+
 def _ollama(context: DoctorContext) -> Iterator[Finding]:
     name = "ollama"
     if not context.options.ollama_check:
@@ -308,10 +319,7 @@ def _ollama(context: DoctorContext) -> Iterator[Finding]:
     engine = ollama.probe_now(where)
     if engine.state is not EngineState.UP:
         seen = f"{_ENGINE_PROBLEMS[engine.state]} ({engine.address}: {engine.words})"
-        remedy = "set Ollama's address in OLLAMA_HOST"
-        if engine.state is not EngineState.NOT_OLLAMA:
-            remedy = "start it with `ollama serve`, or set another address in OLLAMA_HOST"
-        yield Finding(name, Verdict.WARN, seen, remedy)
+        yield Finding(name, Verdict.WARN, seen, _engine_remedy(engine))
         return
     seen = f"Ollama {engine.version} at {engine.address}, {len(engine.models)} models"
     yield Finding(name, Verdict.OK, seen)

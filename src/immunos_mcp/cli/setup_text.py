@@ -12,6 +12,7 @@ from immunos_mcp.cli.setup_survey import pull_command
 from immunos_mcp.domain import EngineState
 from immunos_mcp.options import home_folder
 from immunos_mcp.rules.engine_places import is_remote
+from immunos_mcp.rules.obstacles import OLLAMA_DOWNLOAD
 from immunos_mcp.rules.proposal import GIGABYTE
 from immunos_mcp.rules.setting_changes import PRESETS
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from immunos_mcp.cli.setup_survey import Client, Survey
     from immunos_mcp.domain import Engine
 
-OLLAMA_DOWNLOAD = "https://ollama.com/download"
 
 _NO_PRESET = {
     PresetReason.MODELS_INSTALLED: "The models in your settings are installed, so they stay.",

@@ -10,6 +10,7 @@ from msgspec import Struct
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+OLLAMA_DOWNLOAD = "https://ollama.com/download"
 START_OLLAMA = "ollama serve"
 PULL = "ollama pull"
 RUN_DOCTOR = "immunos-mcp doctor"

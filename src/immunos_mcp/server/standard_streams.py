@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from codecs import BOM_UTF8
 from collections import deque
 from contextlib import suppress
 from functools import partial
@@ -45,6 +46,7 @@ class StandardOutput:
 
     Attributes:
         has_sent: whether anything was sent.
+        on_lost: called once nobody reads any more.
     """
 
     def __init__(self) -> None:
@@ -54,17 +56,21 @@ class StandardOutput:
         self._lock = Lock()
         self._is_open = True
         self.has_sent = False
+        self.on_lost: Callable[[], object] = lambda: None
 
     def send(self, line: bytes) -> None:
         """Write a line, its end included; once the client is gone, nothing is written any more."""
         rest = memoryview(line)
         with self._lock:
             self.has_sent |= bool(rest)
+            was_open = self._is_open
             while rest and self._is_open:
                 try:
                     rest = rest[os.write(self._file_descriptor, rest) :]
                 except OSError:
                     self._is_open = False
+        if was_open and not self._is_open:
+            self.on_lost()
 
 
 class Line(NamedTuple):
@@ -93,6 +99,7 @@ class StandardInput:
     def __init__(self, opening: Opening, output: StandardOutput) -> None:
         self._opening: Opening | None = opening
         self._output = output
+        output.on_lost = self._end
         self._waiting: deque[Line] = deque()
         self.waiting_bytes = 0
         self._has_ended = False
@@ -147,12 +154,22 @@ class StandardInput:
             end_at_once(report_bug("standard input", error))
 
     def _read_lines(self) -> None:
-        for line in _lines():
+        for number, line in enumerate(_lines()):
+            if number == 0:
+                line = line._replace(text=line.text.removeprefix(BOM_UTF8))  # noqa: PLW2901  # the same line
             with self._changed:
                 self._changed.wait_for(lambda: self.waiting_bytes < MOST_WAITING)
                 self._take(line)
         with self._changed:
             self._has_ended = True
+            self._wake_up()
+
+    def _end(self) -> None:
+        """Stop: a client that reads no answers any more needs no server, whatever it still sends."""
+        with self._changed:
+            self._has_ended, self._is_urgent, self._opening = True, False, None
+            self._waiting.clear()
+            self.waiting_bytes = 0
             self._wake_up()
 
     def _take(self, line: Line) -> None:

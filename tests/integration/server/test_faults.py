@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import subprocess
 import sys
@@ -128,3 +129,25 @@ def test_a_status_on_the_command_line_does_not_wait_for_another_program(
         assert time.monotonic() - begun < BUSY_TIMEOUT_SECONDS / 2
         other.execute("ROLLBACK")
     assert wire.run_json(home, "status")["session_tokens"] == 7
+
+
+@pytest.mark.parametrize("is_loaded", [False, True])
+def test_a_server_whose_answers_nobody_reads_ends_although_its_input_is_open(
+    home: Path, is_loaded: bool
+) -> None:
+    with wire.ServerProcess(home) as server:
+        server.initialize()
+        if is_loaded:
+            server.answer("get_session_status")
+        server.stdout.close()
+        server.post("ping")
+        assert server.process.wait(wire.TIMEOUT_SECONDS) == 0
+        assert server.stderr() == ""
+
+
+def test_a_byte_order_mark_before_the_first_message_is_ignored(home: Path) -> None:
+    ping = {"jsonrpc": "2.0", "id": "first", "method": "ping"}
+    with wire.ServerProcess(home) as server:
+        server.send_line(b"\xef\xbb\xbf" + json.dumps(ping).encode())
+        assert server.wait_for("first")["result"] == {}
+        assert server.finish() == 0
