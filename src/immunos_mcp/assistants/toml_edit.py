@@ -39,6 +39,8 @@ def read(text: str) -> dict[str, Json]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise DocumentError(f"invalid TOML: {error}") from None
+    except RecursionError:
+        raise DocumentError("nested too deeply") from None
 
 
 def put(text: str, path: tuple[str, ...], value: Json) -> str:
@@ -257,9 +259,12 @@ def _parsed(text: str) -> TOMLDocument:
 
     try:
         parsed = tomlkit.parse(text)
+        is_kept = parsed.as_string() == text
     except TOMLKitError as error:
         raise DocumentError(f"invalid TOML: {error}") from None
-    if parsed.as_string() != text:
+    except RecursionError:
+        raise DocumentError("nested too deeply") from None
+    if not is_kept:
         raise DocumentError("cannot be edited without changing something else")
     return parsed
 

@@ -13,6 +13,7 @@ import strategies
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
+from mutations import json_values
 from routed_tasks import routed
 
 from immunos_mcp.answers.encoding import to_json, to_object
@@ -760,3 +761,20 @@ def test_an_output_schema_is_an_object_without_what_nobody_need_read(schema: Any
     assert '"title"' not in json.dumps(schema)
     assert '"description"' not in json.dumps(schema)
     assert '"default": null' not in json.dumps(schema)
+
+
+@given(st.sampled_from(list(GOOD)), st.data())
+def test_whatever_is_sent_is_taken_or_refused_in_a_short_line(
+    model: type[arguments.Arguments], data: st.DataObject
+) -> None:
+    names = st.sampled_from([*model.model_fields, "warning_threshold"]) | st.text(max_size=8)
+    sent = data.draw(st.dictionaries(names, json_values | st.text(), max_size=4))
+    try:
+        arguments.parse(model, {**GOOD[model], **sent})
+    except InvalidInputError as error:
+        refused = error
+    else:
+        return
+    assert refused.problems
+    assert str(refused).isprintable()
+    assert len(str(refused)) < 600 * len(refused.problems)
