@@ -12,7 +12,16 @@ if TYPE_CHECKING:
 
     from immunos_mcp.assistants.configuration import Assistant, Configuration
 
-NAMES = ("claude-code", "claude-desktop", "vscode", "cursor", "codex")
+NAMES = (
+    "claude-code",
+    "claude-desktop",
+    "vscode",
+    "cursor",
+    "codex",
+    "gemini",
+    "qwen",
+    "copilot",
+)
 """All assistants, in the order of help and the doctor; folder names have underscores for hyphens."""
 
 

@@ -32,6 +32,9 @@ FILES = {
     "vscode": (".config/Code/User/mcp.json",),
     "cursor": (".cursor/mcp.json",),
     "codex": (".codex/config.toml",),
+    "gemini": (".gemini/settings.json",),
+    "qwen": (".qwen/settings.json",),
+    "copilot": (".copilot/mcp-config.json",),
 }
 CLAUDE_CODE = registry.assistant("claude-code")
 CURSOR = registry.assistant("cursor")
