@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 from msgspec import Struct
 
+from immunos_mcp.assistants.marked_lines import MarkedLines
 from immunos_mcp.domain import ConversationTotal, MeasuredUsage, TranscriptPosition
 
 if TYPE_CHECKING:
@@ -26,34 +27,22 @@ if TYPE_CHECKING:
 BATCH_RECORDS = 2000
 """Responses in a batch: few enough for a short transaction, many enough to be fast."""
 
-LONGEST_LINE = 64 * 2**20
-"""Longer lines are skipped, so that a broken file cannot exhaust memory."""
-
 CLOCK_SLACK = timedelta(days=1)
 """How far a file's time may lag behind the times in it, because file systems and clocks disagree."""
 
 SETTLING_NS = 3 * 10**9
 """How long after a change the same time may stand for another one: some file systems count by 2 s."""
 
-BLOCK_BYTES = 2**17
-"""Bytes read at a time, few enough to stay in the CPU cache while they are searched."""
-
 MOST_LINKED_FOLDERS = 10_000
 """Folders behind links that are listed: a link may lead to a disk full of other things."""
 
 _TAIL_BYTES = 256
-
-_BEFORE_BYTES = 2**16
-"""How much before a conversation's total is searched for the last time that was written down."""
 
 READ_BEFORE = "?"
 """The context of a transcript that was read before its format had one."""
 
 _SIGNED = 2**63 - 1
 """The largest number that the ledger stores; some file systems have larger inodes and times."""
-
-_spare_buffers: list[bytearray] = []
-"""Unused buffers; a recently used one is still in the CPU cache."""
 
 
 class Salvaged(NamedTuple):
@@ -376,7 +365,7 @@ def read(
         usage: dict[str, MeasuredUsage] = {}
         totals: list[ConversationTotal] = []
         context_before: str | None = None
-        lines = _Lines(file, offset, transcript_format.mark, transcript_format.total_mark)
+        lines = MarkedLines(file, offset, transcript_format.mark, transcript_format.total_mark)
 
         def reached(size: int) -> TranscriptPosition:
             return TranscriptPosition(
@@ -396,11 +385,8 @@ def read(
             if lines.is_unfinished:
                 # It is read again from its start, once it has its end.
                 context_before = reader.context
-            try:
-                responses = reader.usage_of(line)
-            except ValueError:
-                responses, is_whole = reader.salvage(line)
-                unread_lines += not (is_whole or lines.is_unfinished)
+            responses, is_whole = _responses(reader, line)
+            unread_lines += not (is_whole or lines.is_unfinished)
             for found in responses:
                 if isinstance(found, ConversationTotal):
                     totals.append(_dated(found, lines, transcript_format, since))
@@ -419,9 +405,19 @@ def read(
         yield Batch(tuple(usage.values()), reached(size), tuple(totals))
 
 
+def _responses(
+    reader: LineReader, line: bytearray
+) -> tuple[Sequence[MeasuredUsage | ConversationTotal], bool]:
+    """Return what a line has, and whether that is all of it."""
+    try:
+        return reader.usage_of(line), True
+    except ValueError:
+        return reader.salvage(line)
+
+
 def _dated(
     total: ConversationTotal,
-    lines: _Lines,
+    lines: MarkedLines,
     transcript_format: TranscriptFormat,
     since: datetime | None,
 ) -> ConversationTotal:
@@ -465,98 +461,6 @@ def _start(file: FileIO, transcript: Transcript, position: TranscriptPosition | 
 def _tail_checksum(file: FileIO, offset: int) -> int:
     start = max(0, offset - _TAIL_BYTES)
     return zlib.crc32(os.pread(file.fileno(), offset - start, start))
-
-
-class _Lines:
-    """The lines of a file that may have usage; the others are skipped unparsed.
-
-    The file is read through one buffer, block by block: most of a transcript is tool output, and
-    splitting all of it into lines would take longer than everything else.
-
-    Attributes:
-        passed_bytes: the end of the last line returned, or of the last complete line.
-        too_long: the number of lines skipped for their length.
-        is_unfinished: whether the last line returned does not have its end yet.
-    """
-
-    def __init__(self, file: FileIO, offset: int, mark: bytes, second_mark: bytes = b"") -> None:
-        self._file = file
-        self._marks = (mark, second_mark) if second_mark else (mark,)
-        self._line_start = offset
-        self.passed_bytes = offset
-        self.too_long = 0
-        self.is_unfinished = False
-
-    def before(self) -> bytes:
-        """Return what stands before the last line returned, as far as it is of interest."""
-        start = max(0, self._line_start - _BEFORE_BYTES)
-        return os.pread(self._file.fileno(), self._line_start - start, start)
-
-    def __iter__(self) -> Iterator[bytearray]:
-        buffer = _spare_buffers.pop() if _spare_buffers else bytearray(BLOCK_BYTES)
-        try:
-            yield from self._through(buffer)
-        finally:
-            if len(buffer) == BLOCK_BYTES:
-                _spare_buffers.append(buffer)
-
-    def _through(self, buffer: bytearray) -> Iterator[bytearray]:
-        begin = end = 0
-        self._file.seek(self.passed_bytes)
-        while True:
-            if end == len(buffer):
-                if begin == 0 and end >= LONGEST_LINE:
-                    if not self._skip_line(end):
-                        return
-                    end = 0
-                elif begin == 0:
-                    buffer.extend(bytes(len(buffer)))
-                else:
-                    buffer[: end - begin] = buffer[begin:end]
-                    begin, end = 0, end - begin
-            with memoryview(buffer) as whole, whole[end:] as free:
-                received = self._file.readinto(free)
-            if not received:
-                if any(buffer.find(mark, begin, end) >= 0 for mark in self._marks):
-                    self.is_unfinished = True
-                    self._line_start = self.passed_bytes
-                    yield buffer[begin:end]
-                return
-            end += received
-            last = buffer.rfind(b"\n", end - received, end)
-            if last < 0:
-                continue
-            yield from self._marked(buffer, begin, last)
-            begin = last + 1
-
-    def _marked(self, buffer: bytearray, begin: int, last: int) -> Iterator[bytearray]:
-        """Return the marked lines between two places of the buffer, which ends a line."""
-        block_start = self.passed_bytes - begin
-        places = [buffer.find(mark, begin, last) for mark in self._marks]
-        while (found := max(places)) >= 0:
-            place = min(each for each in places if each >= 0) if len(places) > 1 else found
-            line_start = buffer.rfind(b"\n", begin, place) + 1 or begin
-            line_end = buffer.find(b"\n", place, last + 1) + 1
-            self.passed_bytes = block_start + line_end
-            self._line_start = block_start + line_start
-            yield buffer[line_start:line_end]
-            for number, mark in enumerate(self._marks):
-                if 0 <= places[number] < line_end:
-                    places[number] = buffer.find(mark, line_end, last)
-        self.passed_bytes = block_start + last + 1
-
-    def _skip_line(self, length: int) -> bool:
-        """Skip the rest of a line that fills the buffer; return whether it has an end."""
-        skipped = length
-        while piece := self._file.read(BLOCK_BYTES):
-            line_end = piece.find(b"\n")
-            if line_end >= 0:
-                self.passed_bytes += skipped + line_end + 1
-                self.too_long += 1
-                self._file.seek(self.passed_bytes)
-                return True
-            skipped += len(piece)
-        return False
 
 
 def _larger(earlier: MeasuredUsage, found: MeasuredUsage) -> MeasuredUsage:

@@ -22,7 +22,7 @@ from transcript_lines import NOON, Answer, append, transcript
 
 from immunos_mcp.answers.usage import SyncAnswer
 from immunos_mcp.archive import Archive
-from immunos_mcp.assistants import bulk_reading, transcripts
+from immunos_mcp.assistants import bulk_reading, marked_lines
 from immunos_mcp.assistants.claude_code.transcripts import transcript_folders
 from immunos_mcp.assistants.looks import TOO_MUCH, Look
 from immunos_mcp.domain import TokenCounts
@@ -393,8 +393,8 @@ def test_an_import_finds_the_same_however_it_is_cut_into_blocks_portions_and_pro
     since = None if hours_back is None else NOON - timedelta(hours=hours_back)
     largest: dict[str, int] = {}
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(transcripts, "BLOCK_BYTES", block)
-        patch.setattr(transcripts, "_spare_buffers", [])
+        patch.setattr(marked_lines, "BLOCK_BYTES", block)
+        patch.setattr(marked_lines, "_spare_buffers", [])
         patch.setattr(bulk_reading, "TASK_BYTES", portion)
         patch.setattr(bulk_reading, "PORTION_RECORDS", portion % 7)
         patch.setattr(bulk_reading, "PARALLEL_BYTES", 1)
@@ -582,9 +582,9 @@ def test_more_unread_bytes_than_a_look_may_take_are_left_to_others(desk: Desk) -
 def test_a_line_too_long_to_hold_is_passed_over_and_counted(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transcripts, "LONGEST_LINE", 1000)
-    monkeypatch.setattr(transcripts, "BLOCK_BYTES", 500)
-    monkeypatch.setattr(transcripts, "_spare_buffers", [])
+    monkeypatch.setattr(marked_lines, "LONGEST_LINE", 1000)
+    monkeypatch.setattr(marked_lines, "BLOCK_BYTES", 500)
+    monkeypatch.setattr(marked_lines, "_spare_buffers", [])
     file = transcript(desk.projects)
     append(file, Answer("m1", 10), "x" * 2500, Answer("m2", 20), "x" * 900)
     status = desk.status()

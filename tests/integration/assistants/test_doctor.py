@@ -206,7 +206,7 @@ def test_a_ledger_that_is_none_is_a_failure_and_an_empty_one_is_not(
             "session_limit: must be a whole number from 1 to",
         ),
         (
-            "INSERT INTO immunos_mcp_transcript VALUES ('/x', 1, 1, 1, 1, 1, 7, '', '')",
+            "INSERT INTO immunos_mcp_transcript VALUES ('/x', 1, 1, 1, 1, 1, 7, '', '', 1)",
             "transcripts",
             "warn",
             "7 transcript lines with usage could not be read: /x",

@@ -57,6 +57,7 @@ from immunos_mcp.ledger.sessions import (
     Revisions,
     bind_session,
     newest_sessions,
+    remove_bindings,
     reset_session,
     session_revisions,
 )
@@ -928,7 +929,7 @@ async def test_a_bound_session_counts_its_folder_alone_from_its_next_start_on(
                 for position, folder in enumerate(elsewhere)
             ],
         )
-    await ledger.write(bind_session, "shop", None)
+    await ledger.write(remove_bindings, "shop")
     await ledger.write(reset_session, "shop", after(20), None)
     records = (await ledger.read(newest_sessions, None, 10)).sessions
     assert [(record.session.folder, record.session.claude.input_tokens) for record in records] == [

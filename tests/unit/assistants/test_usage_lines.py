@@ -35,9 +35,10 @@ ORIGINALS = [line(USAGE), line(USAGE) + line(USAGE), b'{"type":"user"}', b""]
 
 def read(content: bytes) -> tuple[MeasuredUsage, ...]:
     try:
-        return usage_of(content)
+        found = usage_of(content)
     except ValueError:
-        return salvage(content).usage
+        found = salvage(content).usage
+    return tuple(each for each in found if isinstance(each, MeasuredUsage))
 
 
 def assert_countable(responses: tuple[MeasuredUsage, ...]) -> None:

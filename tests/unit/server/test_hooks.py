@@ -152,6 +152,6 @@ async def test_a_turns_last_response_is_counted_though_it_is_written_after_the_h
     assert waits == [0.3]
 
 
-async def counted(folder: Path) -> int:
+async def counted(folder: Path) -> int | None:
     with InlineSqliteLedger(folder / "ledger.db") as ledger:
         return (await Router(ledger, "default").get_session_status()).measured_tokens
