@@ -79,6 +79,10 @@ class DelegationError(ImmunosError):
     """A delegated task failed; the text says why and what to do."""
 
 
+class BadAnswerError(DelegationError):
+    """A local model's answer does not stand a check; the text says which, and what to do."""
+
+
 class OutputError(ImmunosError):
     """The output cannot be written; the text says where, why, and what to do."""
 

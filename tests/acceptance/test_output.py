@@ -113,10 +113,10 @@ def test_a_bug_is_not_called_damage_of_the_ledger(home: Path) -> None:
         "-c",
         BROKEN.replace(
             "Router.get_session_status = broken",
-            "import immunos_mcp.router as router\n"
+            "import immunos_mcp.assistants.looks as looks\n"
             "def session_snapshot(connection, *_):\n"
             "    connection.execute('SELECT ?', ('\\ud83d',))\n"
-            "router.session_snapshot = session_snapshot",
+            "looks.session_snapshot = session_snapshot",
         ),
     )
     done = wire.run(home, "status", program=program)

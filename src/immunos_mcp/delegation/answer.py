@@ -9,7 +9,7 @@ from immunos_mcp.delegation.chunking import TEMPLATE_TOKENS, Completion
 from immunos_mcp.delegation.repetition import ends_in_loop
 from immunos_mcp.engines.responses import PromptCutError
 from immunos_mcp.engines.thoughts import without_opened_thought
-from immunos_mcp.errors import DelegationError
+from immunos_mcp.errors import BadAnswerError
 
 if TYPE_CHECKING:
     from immunos_mcp.delegation.chunking import OnText
@@ -52,16 +52,16 @@ class Answer:
         """Return the whole answer.
 
         Raises:
-            DelegationError: the model only thought, or repeats itself.
+            BadAnswerError: the model only thought, or repeats itself.
         """
         if final.is_thought:
-            raise DelegationError(
+            raise BadAnswerError(
                 f"{model} used all of its {final.output_tokens} tokens for thinking and gave no answer;"
                 " raise max_output_tokens, or do the task yourself"
             )
         text = without_opened_thought("".join(self._parts)).strip()
         if ends_in_loop(text):
-            raise DelegationError(
+            raise BadAnswerError(
                 f"{model} repeated itself instead of finishing its answer; ask for less, or do the task"
                 " yourself"
             )

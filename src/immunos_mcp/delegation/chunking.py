@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from immunos_mcp.delegation.material import numbered
-from immunos_mcp.errors import DelegationError
+from immunos_mcp.errors import BadAnswerError, DelegationError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -182,7 +182,7 @@ class _Merging:
                     return Result(merged, self._is_complete, self._parts)
             found = await self._each(waiting)
             if _size(found) >= _size(lines):
-                raise DelegationError(
+                raise BadAnswerError(
                     f"{self._limits.model} does not shorten the material; do the task yourself"
                 )
             lines = found

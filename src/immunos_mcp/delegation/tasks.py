@@ -11,23 +11,23 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
+from msgspec.structs import replace
 
 from immunos_mcp.answers.delegation import DelegateAnswer
 from immunos_mcp.delegation import chunking
 from immunos_mcp.delegation.chat import Meter, TaskChat, limits_of
 from immunos_mcp.delegation.request import checked
 from immunos_mcp.delegation.result_file import ResultFile
-from immunos_mcp.domain import EngineState, LocalModel, Outcome, Provider
-from immunos_mcp.engines.responses import (
-    EngineBusyError,
-    EngineTimeoutError,
-    EngineUnreachableError,
-    ModelMissingError,
-    PromptCutError,
+from immunos_mcp.domain import EngineState, Judge, LocalModel, Outcome, Provider
+from immunos_mcp.errors import (
+    BadAnswerError,
+    DelegationError,
+    ImmunosError,
+    InvalidInputError,
+    Problem,
 )
-from immunos_mcp.errors import DelegationError, ImmunosError, InvalidInputError, Problem
 from immunos_mcp.faults import report_bug
-from immunos_mcp.rules import engine_places, models, names
+from immunos_mcp.rules import engine_places, models, names, task_types
 from immunos_mcp.rules.formatting import printable
 
 if TYPE_CHECKING:
@@ -54,15 +54,6 @@ MOST_WAITING = 8
 RESULTS_KEPT = 32
 SUMMARY_CHARACTERS = 500
 PROGRESS_SECONDS = 1.0
-
-
-_NOT_THE_MODELS_FAULT = (
-    EngineUnreachableError,
-    EngineBusyError,
-    EngineTimeoutError,
-    ModelMissingError,
-    PromptCutError,
-)
 
 
 class _State(StrEnum):
@@ -93,7 +84,7 @@ class _Task:
     state: _State = _State.WAITING
     started_at: float = 0.0
     file: ResultFile | None = None
-    outcome: Outcome | None = Outcome.FAILURE
+    outcome: Outcome | None = None
     answer: DelegateAnswer | None = None
     error: ImmunosError | None = None
 
@@ -153,6 +144,8 @@ class Delegations:
             DelegationError: the model cannot run, the task does not fit its context, or it failed.
         """
         assignment = await checked(request, allowed)
+        meaning = task_types.meant(assignment.task_type, await self._router.get_config())
+        assignment = replace(assignment, task_type=meaning)
         engine = await self._watch.fresh()
         model, provider, decision_id = await self._route(request, assignment.session)
         if provider is Provider.CLAUDE:
@@ -265,14 +258,13 @@ class Delegations:
             # Of an answer that was cut off nobody knows yet whether it does.
             task.outcome = Outcome.SUCCESS if result.is_complete else None
         except TimeoutError:
-            task.outcome = None
             task.error = DelegationError(f"{task.model} took longer than {LONGEST_SECONDS:g} s")
-        except _NOT_THE_MODELS_FAULT as error:
-            task.outcome, task.error = None, error
+        except BadAnswerError as error:
+            task.outcome, task.error = Outcome.FAILURE, error
         except ImmunosError as error:
+            # The engine or the task is to blame, not the model.
             task.error = error
         except OSError as error:
-            task.outcome = None
             task.error = DelegationError(f"{_output_path(task)}: {error.strerror or error}")
         except Exception as error:  # noqa: BLE001  # the boundary of delegated tasks
             task.outcome = None
@@ -311,6 +303,8 @@ class Delegations:
                 task.outcome,
                 task.assignment.session,
                 None if task.answer is None else task.answer.seconds,
+                # That it answered is no judgement, but that its answer is no good is one.
+                Judge.CHECK if task.outcome is Outcome.FAILURE else None,
             )
         except ImmunosError as error:
             task.error = task.error or error
@@ -352,7 +346,7 @@ def _output_path(task: _Task) -> str:
 def _answer(task: _Task, result: Result, longest_output: int | None) -> DelegateAnswer:
     text, is_complete, parts = result
     if not text:
-        raise DelegationError(f"{task.model} returned an empty answer; raise max_output_tokens")
+        raise BadAnswerError(f"{task.model} returned an empty answer; raise max_output_tokens")
     is_in_file = task.file is not None and task.file.complete(text)
     shown = text[: SUMMARY_CHARACTERS if is_in_file else longest_output]
     is_cut_off = not is_complete or (not is_in_file and shown != text)

@@ -44,14 +44,14 @@ TITLE = "immunos: token budget router"
 DESCRIPTION = "Decides which tasks stay with Claude and which go to local Ollama models."
 
 INSTRUCTIONS = """\
-Token budget router. Before substantial work (reviewing or generating code, analysis, summaries, \
-debugging) call route_task and obey its answer: provider "claude" means do it yourself; "ollama" \
-means have the named local model do it, with delegate_task if you have it: give it \
-decision_id and the files in paths. Skip it for trivial replies. Keep decision_id and report \
-how the task went with record_usage (outcome success or failure). Also report your own token \
-counts there if you know them exactly and your client does not report them; never guess. At \
-warning_level "critical" keep your own replies short. Call reset_session or update_config only \
-when the user asks."""
+Token budget router. For substantial work on text or files (review, summary, code) call \
+delegate_task with the files in paths: one call decides, runs the local model and records. \
+Provider "claude" or a failure: do it yourself. Without that tool, or for other substantial work, \
+call route_task and obey; "ollama" is the named local model. Skip both for short replies or what \
+one shell command answers. Once you have judged a result, report decision_id and outcome with \
+record_usage; also your own token counts if you know them exactly and your client does not report \
+them; never guess. At warning_level "critical" keep your own replies short. Call reset_session or \
+update_config only when the user asks."""
 
 _ICON_SVG = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><path fill="none" stroke="#d97757"'

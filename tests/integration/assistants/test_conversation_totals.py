@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -74,6 +75,7 @@ class Conversation:
     sums: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
     lines: list[dict[str, object]] = field(default_factory=list[dict[str, object]])
     last: tuple[str, dict[str, list[int]]] | None = None
+    has_responded: bool = False
 
     @property
     def file(self) -> str:
@@ -118,12 +120,14 @@ class Conversation:
         }
         file = self.file if agent is None else f"-home-dev/{self.name}/subagents/{agent}.jsonl"
         if agent is None:
+            self.has_responded = True
             self.lines += [line]
         self.world.write(file, **line)
         self.world.write(file, **line)
 
     def leave(self) -> None:
         """Write the total down."""
+        self.has_responded = False
         self.world.write(self.file, type="attachment", timestamp=stamp(self.world.tick()))
         usage = {model: dict(zip(NAMES, kinds, strict=True)) for model, kinds in self.sums.items()}
         self.world.write(
@@ -196,7 +200,9 @@ def played(script: list[tuple[str, object, object]]) -> World:
         if step == "request":
             current.request(what, more)  # type: ignore[arg-type]  # as generated above
         elif step == "respond":
-            current.respond(what, more)  # type: ignore[arg-type]  # likewise
+            # A subagent is started by a response of its conversation.
+            agent = more if current.has_responded else None
+            current.respond(what, agent)  # type: ignore[arg-type]  # likewise
         elif step == "advised":
             current.respond(what, advisor=more)  # type: ignore[arg-type]  # likewise
         else:
@@ -219,8 +225,10 @@ def test_the_count_is_what_was_handed_out_in_whatever_portions_and_order_it_is_r
     script: list[tuple[str, object, object]], data: st.DataObject
 ) -> None:
     world = played(script)
-    with TemporaryDirectory() as folder:
+    with ExitStack() as stack:
+        folder = stack.enter_context(TemporaryDirectory())
         desk = Desk(Path(folder))
+        stack.enter_context(desk.ledger)
         desk.now = BEGIN - timedelta(hours=1)
         desk.begin()
         desk.now = BEGIN + timedelta(hours=1)

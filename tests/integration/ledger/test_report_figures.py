@@ -135,7 +135,7 @@ def test_every_period_holds_what_was_used_in_it(contents: Contents, since: datet
     for row, counts, _ in contents.usage(since):
         moment = next(
             str(row[name])
-            for name in ("recorded_at", "measured_at", "finished_at", "day")
+            for name in ("recorded_at", "measured_at", "finished_at", "used_at", "day")
             if name in row
         )
         moments.append(moment)
