@@ -153,8 +153,8 @@ def list_prices(now: datetime) -> Prices:
     return Prices(table, now, tuple(sorted(set(_long_inputs()))))
 
 
-# From platform.claude.com/docs/en/build-with-claude/fast-mode and about-claude/pricing, read on
-# 2026-11-28. All of a response's tokens cost so many times as much; searches cost the same.
+# As public price tables of 2026-11 give them for fast mode and for inference in the US alone. All of a
+# response's tokens cost so many times as much; searches cost the same.
 _FAST = {
     "claude-opus-4-6": Decimal(6),
     "claude-opus-4-7": Decimal(6),
