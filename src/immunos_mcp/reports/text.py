@@ -9,6 +9,7 @@ from immunos_mcp.reports.spans import grouped_usage
 from immunos_mcp.rules.formatting import (
     NOTHING_SINCE,
     NOTHING_YET,
+    brief_cost,
     cells,
     compact,
     cost,
@@ -413,7 +414,7 @@ def _sessions(answer: ReportAnswer) -> list[str]:
             f"{compact(session.percent_used)}%{_LEVEL_MARKS[session.warning_level]}",
             session.kept_local_tokens,
             session.decisions,
-            cost(session.cost_usd, session.cost_is_at_least),
+            brief_cost(session.cost_usd, session.cost_is_at_least),
         )
         for session in answer.sessions
     ]
@@ -421,7 +422,7 @@ def _sessions(answer: ReportAnswer) -> list[str]:
         (
             _Column("id", is_number=True),
             _Column("session"),
-            _Column("start (UTC)"),
+            _Column("start"),
             _Column("end"),
             _Column("tokens", is_number=True),
             _Column("used", is_number=True),
@@ -431,5 +432,5 @@ def _sessions(answer: ReportAnswer) -> list[str]:
         ),
         rows,
     )
-    marks = "(! warning threshold reached, !! auto-switch threshold reached)"
+    marks = "(UTC; ! warning threshold reached, !! auto-switch threshold reached)"
     return ["Newest sessions", *table, marks]

@@ -94,6 +94,13 @@ def cost(amount: float, is_at_least: bool | None) -> str:  # a pair of fields
     return f"{usd(amount)}+" if is_at_least else usd(amount)
 
 
+def brief_cost(amount: float, is_at_least: bool | None) -> str:  # a pair of fields
+    """Format like ``cost`` in at most eight characters: thousands of dollars to three digits."""
+    if amount < 1000:
+        return cost(amount, is_at_least)
+    return f"${compact(amount)}{'+' if is_at_least else ''}"
+
+
 def prices_of(prices: PricesAnswer) -> str:
     """Return where prices come from and how old they may be."""
     table = prices.table
