@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from immunos_mcp.answers.routing import RoutedTask, answered
-from immunos_mcp.answers.sessions import BindAnswer, ResetAnswer
+from immunos_mcp.answers.sessions import ResetAnswer
 from immunos_mcp.answers.settings import ConfigAnswer
 from immunos_mcp.answers.usage import OutcomeAnswer
 from immunos_mcp.assistants.looks import Look, Looks
+from immunos_mcp.bindings import Bindings
 from immunos_mcp.domain import (
     Classification,
     Engine,
@@ -24,29 +25,18 @@ from immunos_mcp.domain import (
     Outcome,
     Switch,
     Task,
-    TokenCounts,
-    Usage,
 )
-from immunos_mcp.errors import InvalidInputError, LedgerBusyError, Problem
-from immunos_mcp.ledger.decisions import (
-    close_decision,
-    decide,
-    decision_state,
-)
+from immunos_mcp.errors import LedgerBusyError
+from immunos_mcp.handover import Handover
+from immunos_mcp.ledger.decisions import close_decision, decide
 from immunos_mcp.ledger.engines import engine_text
 from immunos_mcp.ledger.measured_usage import ingest_requests, unread_lines
 from immunos_mcp.ledger.moments import utc_now
 from immunos_mcp.ledger.plan_limits import record_plan_usage
-from immunos_mcp.ledger.reported_usage import DELEGATED, record_outcome, record_usage
+from immunos_mcp.ledger.reported_usage import record_outcome, record_usage
 from immunos_mcp.ledger.session_snapshots import session_snapshot
 from immunos_mcp.ledger.session_start import open_session
-from immunos_mcp.ledger.sessions import (
-    bind_session,
-    list_bindings,
-    remove_bindings,
-    reset_session,
-    session_revisions,
-)
+from immunos_mcp.ledger.sessions import reset_session, session_revisions
 from immunos_mcp.ledger.stored_settings import (
     change_settings,
     effective_settings,
@@ -75,7 +65,6 @@ if TYPE_CHECKING:
     from immunos_mcp.assistants.looks import Seen
     from immunos_mcp.domain import Decision, PlanUsage, RequestUsage
     from immunos_mcp.ledger.connections.sqlite import SqliteLedger
-    from immunos_mcp.ledger.decisions import DecisionState
     from immunos_mcp.ledger.sessions import Revisions
     from immunos_mcp.ledger.stored_settings import SettingsChanged
     from immunos_mcp.rules.circumstances import SessionSnapshot
@@ -97,6 +86,10 @@ class Router:
 
     Every method raises ``InvalidInputError`` for invalid arguments, naming each, and the ledger's errors.
     After an error nothing has changed; everything that was returned is stored.
+
+    Attributes:
+        handover: the use cases of tasks that a local model does.
+        bindings: the use cases of sessions that count one project folder only.
     """
 
     def __init__(
@@ -130,6 +123,8 @@ class Router:
         self._clock = clock
         self._engine = engine
         self._engine_as_text: tuple[Engine, str] | None = None
+        self.handover = Handover(ledger, default_session, clock)
+        self.bindings = Bindings(ledger, default_session)
 
     async def route_task(
         self,
@@ -408,64 +403,6 @@ class Router:
         )
         return OutcomeAnswer(decision_id, known, closed.task_type, closed.model)
 
-    async def open_decision(self, decision_id: int) -> DecisionState:
-        """Return a decision that is not closed yet.
-
-        Raises:
-            InvalidInputError: the decision does not exist or is closed.
-        """
-        found = await self._decision(decision_id)
-        if found is None:
-            raise inputs.unknown_decision(decision_id)
-        if found.outcome is not None:
-            message = f"decision {decision_id} is already closed as {found.outcome}"
-            raise InvalidInputError(Problem("decision_id", decision_id, message=message))
-        return found
-
-    async def find_outcome(self, decision_id: int) -> Outcome | None:
-        """Return the outcome of a decision; ``None``: it is open.
-
-        Raises:
-            InvalidInputError: the decision does not exist.
-        """
-        found = await self._decision(decision_id)
-        if found is None:
-            expected = "the handle of a delegate_task answer"
-            raise InvalidInputError(Problem("handle", f"d{decision_id}", expected))
-        return found.outcome
-
-    async def _decision(self, decision_id: int) -> DecisionState | None:
-        if not inputs.is_id(decision_id):
-            return None
-        return await self._ledger.read(decision_state, decision_id)
-
-    async def record_delegated(
-        self,
-        model: str,
-        counts: TokenCounts,
-        decision_id: int,
-        outcome: Outcome | None,
-        session: str | None = None,
-        seconds: float | None = None,
-        judge: Judge | None = None,
-    ) -> int:
-        """Record the usage and outcome of a delegated task; return the session's tokens kept local.
-
-        Without a judge the outcome only means that the model answered: it teaches nothing, and one that
-        is reported later replaces it.
-        """
-        usage = Usage(
-            model,
-            counts,
-            decision_id=decision_id,
-            outcome=outcome,
-            seconds=seconds,
-            judge=judge,
-        )
-        name = self._session_name(session)
-        recorded = await self._ledger.write(record_usage, name, self._clock(), usage, DELEGATED)
-        return recorded.after.local.total
-
     async def list_models(self) -> ModelsAnswer:
         """Return which local models are mapped, installed, loaded and missing."""
         from immunos_mcp.rules.local_models import local_models  # few commands need it
@@ -501,28 +438,6 @@ class Router:
     async def record_requests(self, requests: Sequence[RequestUsage]) -> int:
         """Store requests that a client's telemetry reported; return how many were new."""
         return await self._ledger.write(ingest_requests, requests)
-
-    async def bind(self, folder: str, session: str | None = None) -> BindAnswer:
-        """Make a session count the measured usage of one project folder only.
-
-        The open session goes on as it is; the binding holds from the next one on.
-        """
-        name = self._session_name(session)
-        await self._ledger.write(bind_session, name, folder)
-        return BindAnswer(name, folder)
-
-    async def list_bindings(self) -> tuple[BindAnswer, ...]:
-        """Return which sessions count one project folder only, by name."""
-        return await self._ledger.read(list_bindings)
-
-    async def remove_bindings(self, session: str | None) -> tuple[BindAnswer, ...]:
-        """Let one session, or (``None``) each, count all projects from its next start; return what was removed.
-
-        Raises:
-            InvalidInputError: the session is not bound.
-        """
-        name = None if session is None else names.check_session_name(session)
-        return await self._ledger.write(remove_bindings, name)
 
     async def list_revisions(self) -> Revisions:
         """Return the settings and, for each open session, figures that change with its status."""

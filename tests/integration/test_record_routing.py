@@ -205,7 +205,7 @@ def test_the_same_outcome_counts_once_and_another_one_is_refused(days: Days) -> 
 
 def delegated(days: Days, outcome: Outcome) -> int:
     answer = run_sync(days.router.route_task("debug", "routine"))
-    run_sync(days.router.record_delegated(CODER, TokenCounts(5), answer.decision_id, outcome))
+    run_sync(days.router.handover.record(CODER, TokenCounts(5), answer.decision_id, outcome))
     return answer.decision_id
 
 
@@ -289,7 +289,7 @@ def test_what_nobody_judged_does_not_change_a_judgement(days: Days) -> None:
     run_sync(days.router.record_outcome(answer.decision_id, "failure"))
     with pytest.raises(InvalidInputError, match="closed as failure"):
         run_sync(
-            days.router.record_delegated(CODER, TokenCounts(5), answer.decision_id, Outcome.SUCCESS)
+            days.router.handover.record(CODER, TokenCounts(5), answer.decision_id, Outcome.SUCCESS)
         )
 
 

@@ -238,7 +238,7 @@ class Past:
         for decision_id in self.decision_ids[-1 - step.back :][:1]:
             if step.judge is None:
                 run_sync(
-                    router.record_delegated(
+                    router.handover.record(
                         step.model or CODER,
                         TokenCounts(step.tokens),
                         decision_id,

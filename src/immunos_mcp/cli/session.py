@@ -54,14 +54,14 @@ def _add_history_arguments(parser: ArgumentParser) -> None:
 
 async def _bind(router: Router, given: Namespace) -> Answered:
     if given.folder is not None:
-        bound = await router.bind(given.folder)
+        bound = await router.bindings.add(given.folder)
         text = f"Session {bound.session} will count only {bound.folder} from its next start"
         return Answered(bound, text)
     if given.remove is None and not given.all:
-        bindings = await router.list_bindings()
+        bindings = await router.bindings.all()
         return Answered(bindings, terminal.bindings(bindings))
     name = given.session if given.all else given.remove
-    removed = await router.remove_bindings(name)
+    removed = await router.bindings.remove(name)
     return Answered(removed, terminal.removed_bindings(removed))
 
 

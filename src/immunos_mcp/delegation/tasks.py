@@ -176,7 +176,7 @@ class Delegations:
             return await self._wait(task, progress)
         number = handle.removeprefix("d")
         if handle.startswith("d") and number.isascii() and number.isdigit() and len(number) < 19:
-            outcome = await self._router.find_outcome(int(number))
+            outcome = await self._router.handover.outcome(int(number))
             ended = "was lost" if outcome is None else f"ended ({outcome})"
             raise DelegationError(
                 f"task {handle} {ended} and its text is no longer available: the server was restarted"
@@ -187,7 +187,7 @@ class Delegations:
 
     async def _route(self, request: DelegationRequest, session: str | None) -> _Route:
         if request.decision_id is not None:
-            opened = await self._router.open_decision(request.decision_id)
+            opened = await self._router.handover.open_decision(request.decision_id)
             return _Route(opened.model, opened.provider, request.decision_id)
         routed = await self._router.route_task(
             request.task_type, request.classification, session=session
@@ -296,7 +296,7 @@ class Delegations:
 
     async def _record(self, task: _Task) -> None:
         try:
-            kept_local = await self._router.record_delegated(
+            kept_local = await self._router.handover.record(
                 task.model,
                 task.meter.counts,
                 task.decision_id,

@@ -177,7 +177,7 @@ def test_every_open_session_counts_all_projects(desk: Desk) -> None:
 
 def test_a_session_bound_to_a_project_counts_that_project_alone(desk: Desk) -> None:
     desk.now = BEFORE
-    run_sync(desk.router.bind("/home/dev/shop", "shop"))
+    run_sync(desk.router.bindings.add("/home/dev/shop", "shop"))
     desk.begin("shop")
     desk.now = AFTER
     for number, folder in enumerate(
@@ -193,7 +193,7 @@ def test_a_conversation_belongs_to_its_first_folder_with_its_subagents_and_where
     desk: Desk,
 ) -> None:
     desk.now = BEFORE
-    run_sync(desk.router.bind("/home/dev/shop", "shop"))
+    run_sync(desk.router.bindings.add("/home/dev/shop", "shop"))
     desk.begin("shop")
     desk.now = AFTER
     main = transcript(desk.projects, "-home-dev-shop/one.jsonl")

@@ -327,7 +327,7 @@ def test_a_measured_assistants_own_report_is_kept_and_not_counted(place: Home, c
 
 def test_a_session_bound_to_a_folder_shows_others_usage_there_only(place: Home) -> None:
     append(codex_rollout(place.folder), *codex_head(), codex_record(ONE))
-    run_sync(place.router.bind("/home/dev/other"))
+    run_sync(place.router.bindings.add("/home/dev/other"))
     place.begin()
     assert place.status().other_assistants is None
 

@@ -455,7 +455,7 @@ def test_a_session_of_one_project_counts_a_request_once_its_transcript_tells_the
     desk: Desk,
 ) -> None:
     for name, folder in (("shop", "/home/dev/shop"), ("blog", "/home/dev/blog")):
-        run_sync(desk.router.bind(folder, name))
+        run_sync(desk.router.bindings.add(folder, name))
         desk.now = BEFORE
         desk.begin(name)
         desk.now = AFTER

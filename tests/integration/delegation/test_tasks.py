@@ -367,7 +367,7 @@ async def test_a_bug_while_a_task_is_recorded_is_that_tasks_error(
         raise OverflowError("made up")
 
     with monkeypatch.context() as patched:
-        patched.setattr(desk.router, "record_delegated", fails)
+        patched.setattr(desk.router.handover, "record", fails)
         with pytest.raises(DelegationError, match=r"internal error \(OverflowError"):
             await desk.delegate()
     assert (await desk.delegate()).decision_id == 2

@@ -1,0 +1,91 @@
+"""The use cases of handing a task over to a local model: which decision it belongs to, how it ended."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from immunos_mcp.domain import Judge, Outcome, TokenCounts, Usage
+from immunos_mcp.errors import InvalidInputError, Problem
+from immunos_mcp.ledger.decisions import decision_state
+from immunos_mcp.ledger.reported_usage import DELEGATED, record_usage
+from immunos_mcp.rules import inputs, names
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from immunos_mcp.ledger.connections.sqlite import SqliteLedger
+    from immunos_mcp.ledger.decisions import DecisionState
+
+
+class Handover:
+    """Decisions whose task a local model does.
+
+    Every method raises the ledger's errors as well; after an error nothing has changed.
+    """
+
+    def __init__(
+        self, ledger: SqliteLedger, default_session: str, clock: Callable[[], datetime]
+    ) -> None:
+        """Create the use cases; ``default_session`` is that of tasks that name none."""
+        self._ledger = ledger
+        self._default_session = default_session
+        self._clock = clock
+
+    async def open_decision(self, decision_id: int) -> DecisionState:
+        """Return a decision that is not closed yet.
+
+        Raises:
+            InvalidInputError: the decision does not exist or is closed.
+        """
+        found = await self._decision(decision_id)
+        if found is None:
+            raise inputs.unknown_decision(decision_id)
+        if found.outcome is not None:
+            message = f"decision {decision_id} is already closed as {found.outcome}"
+            raise InvalidInputError(Problem("decision_id", decision_id, message=message))
+        return found
+
+    async def outcome(self, decision_id: int) -> Outcome | None:
+        """Return the outcome of a decision; ``None``: it is open.
+
+        Raises:
+            InvalidInputError: the decision does not exist.
+        """
+        found = await self._decision(decision_id)
+        if found is None:
+            expected = "the handle of a delegate_task answer"
+            raise InvalidInputError(Problem("handle", f"d{decision_id}", expected))
+        return found.outcome
+
+    async def _decision(self, decision_id: int) -> DecisionState | None:
+        if not inputs.is_id(decision_id):
+            return None
+        return await self._ledger.read(decision_state, decision_id)
+
+    async def record(
+        self,
+        model: str,
+        counts: TokenCounts,
+        decision_id: int,
+        outcome: Outcome | None,
+        session: str | None = None,
+        seconds: float | None = None,
+        judge: Judge | None = None,
+    ) -> int:
+        """Record the usage and outcome of a task; return the session's tokens kept local.
+
+        Without a judge the outcome only means that the model answered: it teaches nothing, and one that
+        is reported later replaces it.
+        """
+        usage = Usage(
+            model,
+            counts,
+            decision_id=decision_id,
+            outcome=outcome,
+            seconds=seconds,
+            judge=judge,
+        )
+        name = self._default_session if session is None else names.check_session_name(session)
+        recorded = await self._ledger.write(record_usage, name, self._clock(), usage, DELEGATED)
+        return recorded.after.local.total
