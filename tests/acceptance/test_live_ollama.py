@@ -14,7 +14,9 @@ import pytest
 from immunos_mcp.delegation.request import DelegationRequest
 from immunos_mcp.delegation.tasks import Delegations
 from immunos_mcp.domain import EngineState
-from immunos_mcp.engines.ollama import EngineWatch, Ollama, address
+from immunos_mcp.engines.addresses import address
+from immunos_mcp.engines.ollama import Ollama
+from immunos_mcp.engines.watch import EngineWatch
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger
 from immunos_mcp.router import Router
 

@@ -11,7 +11,9 @@ import anyio
 from immunos_mcp.archive import Archive
 from immunos_mcp.delegation.request import DelegationRequest
 from immunos_mcp.delegation.tasks import Delegations
-from immunos_mcp.engines.ollama import EngineWatch, Ollama, address
+from immunos_mcp.engines.addresses import address
+from immunos_mcp.engines.ollama import Ollama
+from immunos_mcp.engines.watch import EngineWatch
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger
 from immunos_mcp.router import Router
 

@@ -311,12 +311,12 @@ def _ollama(context: DoctorContext) -> Iterator[Finding]:
     if not context.options.ollama_check:
         yield Finding(name, Verdict.OK, "not checked: --ollama-check is off")
         return
-    from immunos_mcp.engines import ollama  # an event loop that no other check needs
+    from immunos_mcp.engines import addresses, watch  # an event loop that no other check needs
 
     settings = _settings(context)
-    where = ollama.address(context.options.ollama_host)
+    where = addresses.address(context.options.ollama_host)
     yield from _engine_place(where.url, settings)
-    engine = ollama.probe_now(where)
+    engine = watch.probe_now(where)
     if engine.state is not EngineState.UP:
         seen = f"{_ENGINE_PROBLEMS[engine.state]} ({engine.address}: {engine.words})"
         yield Finding(name, Verdict.WARN, seen, _engine_remedy(engine))

@@ -95,7 +95,9 @@ def _figures(answer: DelegateAnswer) -> str:
 
 async def _delegated(given: Namespace, chosen: Options) -> DelegateAnswer:
     from immunos_mcp.delegation.tasks import Delegations
-    from immunos_mcp.engines.ollama import EngineWatch, Ollama, address
+    from immunos_mcp.engines.addresses import address
+    from immunos_mcp.engines.ollama import Ollama
+    from immunos_mcp.engines.watch import EngineWatch
 
     where = address(chosen.ollama_host)
     with InlineSqliteLedger(chosen.database) as ledger:

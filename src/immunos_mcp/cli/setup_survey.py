@@ -168,9 +168,9 @@ def reason_of(error: InstallError) -> str:
 def _engine(chosen: Options) -> Engine:
     if not chosen.ollama_check:
         return Engine(EngineState.UNKNOWN)
-    from immunos_mcp.engines import ollama  # an event loop that nothing else here needs
+    from immunos_mcp.engines import addresses, watch  # an event loop that nothing else here needs
 
-    return ollama.probe_now(ollama.address(chosen.ollama_host))
+    return watch.probe_now(addresses.address(chosen.ollama_host))
 
 
 def _settings(database: Path) -> Settings:

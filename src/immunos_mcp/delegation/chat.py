@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from immunos_mcp.delegation.chunking import (
     estimated_tokens,
 )
 from immunos_mcp.domain import TokenCounts
+from immunos_mcp.engines.protocol import ChatRequest
 from immunos_mcp.engines.responses import (
     ContextExceededError,
     EngineBusyError,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from immunos_mcp.delegation.chunking import Completion, OnText
     from immunos_mcp.delegation.request import Assignment
     from immunos_mcp.domain import LocalModel
-    from immunos_mcp.engines.ollama import Ollama
+    from immunos_mcp.engines.protocol import LocalEngine
     from immunos_mcp.engines.responses import ChatCounts
 
 SHORT_TASKS = frozenset({"summarize", "simple_question"})
@@ -71,7 +71,7 @@ class Meter:
 
 
 async def limits_of(
-    name: str, model: LocalModel, assignment: Assignment, engine: Ollama, largest_context: int
+    name: str, model: LocalModel, assignment: Assignment, engine: LocalEngine, largest_context: int
 ) -> ModelLimits:
     """Return the token limits of a model for a task; ``name`` is the name it was requested by."""
     own_context = await engine.context_length(model) or UNKNOWN_CONTEXT
@@ -95,7 +95,7 @@ class TaskChat:
 
     def __init__(
         self,
-        engine: Ollama,
+        engine: LocalEngine,
         model: LocalModel,
         limits: ModelLimits,
         task_type: str,
@@ -152,9 +152,12 @@ class TaskChat:
         return min(size, self._limits.context_tokens)
 
     async def _once(self, prompt: str, num_ctx: int, on_text: OnText | None) -> Completion:
-        chat = self._engine.chat(
-            self._name,
-            [{"role": "system", "content": RULES}, {"role": "user", "content": prompt}],
+        request = ChatRequest(
+            model=self._name,
+            messages=(
+                {"role": "system", "content": RULES},
+                {"role": "user", "content": prompt},
+            ),
             num_ctx=num_ctx,
             num_predict=self._limits.output_tokens,
             first_seconds=self._first_seconds(prompt),
@@ -162,16 +165,16 @@ class TaskChat:
             think=self._think,
         )
         answer = Answer(self._limits.output_tokens - self._limits.thinking_tokens, on_text)
-        async with aclosing(chat):
-            async for piece in chat:
-                self._meter.pieces += 1
-                answer.add(piece.text)
-                if piece.final is not None:
-                    self._loaded_context = num_ctx
-                    self._count(piece.final)
-                    check_prompt_was_read(prompt, num_ctx, piece.final, self._version)
-                    return answer.completion(piece.final, self._limits.model)
-        raise AssertionError("a chat ends with its counts or an error")
+
+        def add(piece: str) -> None:
+            self._meter.pieces += 1
+            answer.add(piece)
+
+        final = await self._engine.chat(request, add)
+        self._loaded_context = num_ctx
+        self._count(final)
+        check_prompt_was_read(prompt, num_ctx, final, self._version)
+        return answer.completion(final, self._limits.model)
 
     def _first_seconds(self, prompt: str) -> float:
         return LOADING_SECONDS + self._engine.reading.seconds(self._name, estimated_tokens(prompt))

@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from immunos_mcp.delegation.chunking import OnText, Result
     from immunos_mcp.delegation.request import Assignment, DelegationRequest
     from immunos_mcp.domain import Engine
-    from immunos_mcp.engines.ollama import EngineWatch, Ollama
+    from immunos_mcp.engines.protocol import LocalEngine
+    from immunos_mcp.engines.watch import EngineWatch
     from immunos_mcp.router import Router
 
     Progress = Callable[[int, str], Awaitable[None]]
@@ -102,7 +103,7 @@ class Delegations:
     def __init__(
         self,
         router: Router,
-        engine: Ollama,
+        engine: LocalEngine,
         watch: EngineWatch,
         longest_output: int | None = LONGEST_OUTPUT,
     ) -> None:

@@ -1,4 +1,4 @@
-"""What an engine (Ollama) sends, bounded in bytes and turned into values and errors.
+"""What engines send, bounded in bytes and turned into values and errors.
 
 Nothing in a response is trusted: texts may hold half of a surrogate pair, counts may not fit 64 bits,
 and a line or a body may never end.
@@ -7,25 +7,21 @@ and a line or a body may never end.
 from __future__ import annotations
 
 import json
-import re
 from contextlib import suppress
-from http import HTTPStatus
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
-from immunos_mcp.domain import MAXIMUM_TOKENS, LocalModel
 from immunos_mcp.engines.thoughts import ThoughtFilter
 from immunos_mcp.errors import ImmunosError
 from immunos_mcp.rules.formatting import encodable, printable
-from immunos_mcp.rules.names import LONGEST_MODEL_NAME, canonical_model, is_printable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncIterator
 
     from immunos_mcp.answers.encoding import Json
 
 
 LARGEST_ANSWER = 8 * 2**20
-"""Bytes of a listing; a larger one is not from Ollama."""
+"""Bytes of a listing; a larger one is from no engine."""
 
 LARGEST_LINE = 2**20
 """Bytes of one line of a chat, which holds a token or the counts."""
@@ -36,7 +32,6 @@ LARGEST_STREAM = 32 * 2**20
 LARGEST_FAILURE = 2**16
 """Bytes that are read of an error."""
 
-LONGEST_NANOSECONDS = 86_400 * 10**9
 MOST_MODELS = 2_000
 LARGEST_MODEL = 2**62
 LONGEST_TEXT = 200
@@ -47,7 +42,7 @@ class EngineError(ImmunosError):
 
 
 class EngineUnreachableError(EngineError):
-    """Nothing at the address responds like Ollama."""
+    """Nothing at the address responds like the engine."""
 
 
 class ModelMissingError(EngineError):
@@ -66,6 +61,10 @@ class PromptCutError(EngineError):
     """The engine cut the prompt, although it was told not to."""
 
 
+class ThinkingUnsupportedError(EngineError):
+    """The model can neither think nor be told not to."""
+
+
 class ContextExceededError(EngineError):
     """The task does not fit the requested context.
 
@@ -80,18 +79,6 @@ class ContextExceededError(EngineError):
 
 class RefusedError(Exception):
     """The engine requires credentials."""
-
-
-class Piece(NamedTuple):
-    """A part of a chat's answer, as it arrives.
-
-    Attributes:
-        text: empty while the model thinks, also where it writes its thoughts into the answer.
-        final: the token counts, in the last piece only.
-    """
-
-    text: str
-    final: ChatCounts | None = None
 
 
 class ChatCounts(NamedTuple):
@@ -136,103 +123,107 @@ async def failure_of(chunks: AsyncIterator[bytes]) -> bytes:
     return bytes(body[:LARGEST_FAILURE])
 
 
-async def lines_of(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
-    """Split a stream at newlines only: JSON may hold every other line separator unescaped.
+class LineSplitter:
+    """Splits a stream at newlines only: JSON may hold every other line separator unescaped."""
 
-    Raises:
-        ValueError: a line or the whole stream is too long.
-    """
-    begun, size = b"", 0
-    async for chunk in chunks:
-        size += len(chunk)
-        *lines, begun = (begun + chunk).split(b"\n")
-        for line in lines:
-            yield line
-        if len(begun) > LARGEST_LINE:
+    def __init__(self) -> None:
+        self._begun = b""
+        self._size = 0
+
+    def split(self, chunk: bytes) -> list[bytes]:
+        """Return the lines that a chunk completes.
+
+        Raises:
+            ValueError: a line or the whole stream is too long.
+        """
+        self._size += len(chunk)
+        *lines, self._begun = (self._begun + chunk).split(b"\n")
+        if len(self._begun) > LARGEST_LINE:
             raise ValueError(f"a line of more than {LARGEST_LINE >> 20} MiB")
-        if size > LARGEST_STREAM:
+        if self._size > LARGEST_STREAM:
             raise ValueError(f"an answer of more than {LARGEST_STREAM >> 20} MiB")
-    if begun:
-        yield begun
+        return lines
+
+    def rest(self) -> bytes:
+        """Return the last line, which needs no newline."""
+        return self._begun
 
 
-async def pieces_of(lines: AsyncIterator[bytes], model: str) -> AsyncGenerator[Piece]:
-    """Return the pieces of a chat's answer, the last one with its counts.
+class Speech:
+    """The text of an answer, without what the model thinks in it.
 
-    Raises:
-        EngineError: the model failed or stopped.
-        ValueError: a line is not from Ollama.
+    Attributes:
+        has_thought: whether the model thought, in the answer or apart from it.
     """
-    thoughts = ThoughtFilter()
-    has_thought = has_spoken = False
-    async for line in lines:
-        if not line.strip():
-            continue
-        entry = parsed(line)
-        failure = text_of(entry, "error")
-        if failure:
-            raise EngineError(f"{model} failed while answering: {_line(failure)[:300]}")
-        message = _object(entry, "message")
-        text = thoughts.said(text_of(message, "content"))
-        has_thought = has_thought or thoughts.has_thought or bool(text_of(message, "thinking"))
-        ended = entry if isinstance(entry, dict) and entry.get("done") is True else None
-        text += "" if ended is None else thoughts.rest()
-        has_spoken = has_spoken or bool(text.strip())
-        if ended is not None:
-            yield Piece(text, _counts(ended, is_thought=has_thought and not has_spoken))
-            return
-        yield Piece(text)
-    raise EngineError(f"{model} stopped before its answer was complete")
+
+    def __init__(self) -> None:
+        self.has_thought = False
+        self._thoughts = ThoughtFilter()
+        self._has_spoken = False
+
+    def said(self, text: str) -> str:
+        """Return what a piece adds to the answer."""
+        return self._spoken(self._thoughts.said(text))
+
+    def rest(self) -> str:
+        """Return what the end of the answer adds to it."""
+        return self._spoken(self._thoughts.rest())
+
+    def _spoken(self, text: str) -> str:
+        self._has_spoken = self._has_spoken or bool(text.strip())
+        return text
+
+    @property
+    def is_thought(self) -> bool:
+        """Whether the model thought and said nothing."""
+        return (self.has_thought or self._thoughts.has_thought) and not self._has_spoken
 
 
-def _counts(entry: dict[str, Json], *, is_thought: bool) -> ChatCounts:
-    return ChatCounts(
-        _number(entry.get("prompt_eval_count"), MAXIMUM_TOKENS),
-        _number(entry.get("eval_count"), MAXIMUM_TOKENS),
-        entry.get("done_reason") == "stop",
-        is_thought,
-        _number(entry.get("prompt_eval_duration"), LONGEST_NANOSECONDS) / 1e9,
-    )
+class Reply(Protocol):
+    """The answer to a chat, in one engine's form.
+
+    Attributes:
+        counts: the engine's counts; ``None``: the answer goes on.
+    """
+
+    counts: ChatCounts | None
+
+    def take(self, line: bytes) -> str | None:
+        """Return the piece of the answer that a line is, empty for a thought; ``None``: it is none.
+
+        Raises:
+            EngineError: the model failed.
+            ValueError: the line is not from such an engine.
+        """
+        ...
+
+    def end(self) -> ChatCounts:
+        """Return the counts at the end of the stream.
+
+        Raises:
+            EngineError: the answer is not complete.
+        """
+        ...
 
 
-def _number(value: Json, most: int) -> int:
+def number(value: Json, most: int) -> int:
     """Return a whole number; 0 for what is none, or cannot be true."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= most:
         return 0
     return int(value) if value == int(value) else 0
 
 
-def raise_for(status: int, body: bytes, model: str) -> None:
-    """Raise the error that a response reports, if any.
-
-    Raises:
-        EngineError: or the kind of it that the response is.
-    """
-    if status == HTTPStatus.OK:
-        return
-    failure = error_of(body)
-    if status == HTTPStatus.NOT_FOUND:
-        raise ModelMissingError(f"{model} is not installed; get it with `ollama pull {model}`")
-    if status in {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}:
-        raise EngineBusyError(f"Ollama is busy: {failure[:200]}")
-    if "exceed_context_size_error" in failure or "exceeds the available context" in failure:
-        needed = re.search(r"n_prompt_tokens\W{1,20}([0-9]{1,15})", failure) or re.search(
-            r"\(([0-9]{1,15}) tokens", failure
-        )
-        tokens = _number(int(needed[1]), MAXIMUM_TOKENS) if needed else 0
-        raise ContextExceededError(failure[:300], tokens or None)
-    raise EngineError(f"Ollama returned an error (HTTP {status}): {failure[:300]}")
-
-
 def error_of(body: bytes) -> str:
     """Return the text of an error as one line, in whatever form it came."""
     plain = body.decode(errors="replace")
     with suppress(ValueError):
-        plain = text_of(parsed(body), "error") or plain
-    return _line(plain)
+        answer = parsed(body)
+        plain = text_of(answer, "error") or text_of(object_of(answer, "error"), "message") or plain
+    return one_line(plain)
 
 
-def _line(text: str) -> str:
+def one_line(text: str) -> str:
+    """Return a text as one line, without what a terminal would obey."""
     return printable(" ".join(text.split()))
 
 
@@ -254,59 +245,7 @@ def text_of(value: Json, name: str) -> str:
     return encodable(found) if isinstance(found, str) else ""
 
 
-def _object(value: Json, name: str) -> dict[str, Json]:
+def object_of(value: Json, name: str) -> dict[str, Json]:
+    """Return an object that is a member of an object; empty if there is none."""
     found = value.get(name) if isinstance(value, dict) else None
     return found if isinstance(found, dict) else {}
-
-
-def context_length_of(shown: Json) -> int | None:
-    """Return the maximum context that the description of a model reports."""
-    lengths = [
-        _number(value, MAXIMUM_TOKENS)
-        for name, value in _object(shown, "model_info").items()
-        if name.endswith(".context_length")
-    ]
-    return next((length for length in lengths if length), None)
-
-
-def loaded_context_of(loaded: Json, model: str) -> int | None:
-    """Return the context that a model is loaded with; ``None``: it is not loaded, or nothing says."""
-    for entry in _entries(loaded):
-        if isinstance(entry, dict) and canonical_model(text_of(entry, "name")) == model:
-            return _number(entry.get("context_length"), MAXIMUM_TOKENS) or None
-    return None
-
-
-def models_of(tags: Json, loaded: Json) -> dict[str, LocalModel]:
-    """Return the installed models by canonical name; names that are no names are left out."""
-    running = {canonical_model(text_of(entry, "name")) for entry in _entries(loaded)}
-    models: dict[str, LocalModel] = {}
-    for entry in _entries(tags):
-        name = text_of(entry, "name") or text_of(entry, "model")
-        if 0 < len(name) <= LONGEST_MODEL_NAME and is_printable(name):
-            canonical = canonical_model(name)
-            models[canonical] = _model(name, entry, is_loaded=canonical in running)
-    return models
-
-
-def _model(name: str, entry: Json, *, is_loaded: bool) -> LocalModel:
-    given = entry if isinstance(entry, dict) else {}
-    details, capabilities = _object(entry, "details"), given.get("capabilities")
-    return LocalModel(
-        name=name,
-        digest=text_of(entry, "digest")[:LONGEST_TEXT],
-        size_bytes=_number(given.get("size"), LARGEST_MODEL),
-        parameter_size=printable(text_of(details, "parameter_size")[:LONGEST_TEXT]),
-        context_length=_number(details.get("context_length"), MAXIMUM_TOKENS) or None,
-        capabilities=(
-            frozenset(encodable(each) for each in capabilities if isinstance(each, str))
-            if isinstance(capabilities, list)
-            else None
-        ),
-        is_loaded=is_loaded,
-    )
-
-
-def _entries(listing: Json) -> list[Json]:
-    found = listing.get("models") if isinstance(listing, dict) else None
-    return found[:MOST_MODELS] if isinstance(found, list) else []

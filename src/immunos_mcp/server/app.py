@@ -18,8 +18,9 @@ from mcp.server.lowlevel import Server
 from immunos_mcp import __version__
 from immunos_mcp.assistants.claude_code.transcripts import transcript_follower
 from immunos_mcp.delegation.tasks import Delegations
-from immunos_mcp.engines.ollama import EngineWatch, Ollama
-from immunos_mcp.engines.ollama import address as ollama_address
+from immunos_mcp.engines.addresses import address as ollama_address
+from immunos_mcp.engines.ollama import Ollama
+from immunos_mcp.engines.watch import EngineWatch
 from immunos_mcp.faults import end_at_once, keep_running, report_bug
 from immunos_mcp.ledger.connections.threaded import ThreadedSqliteLedger
 from immunos_mcp.router import Router

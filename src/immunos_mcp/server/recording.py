@@ -20,7 +20,9 @@ from mcp.shared.message import SessionMessage
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 
 from immunos_mcp.delegation.tasks import Delegations
-from immunos_mcp.engines.ollama import EngineWatch, Ollama, address
+from immunos_mcp.engines.addresses import address
+from immunos_mcp.engines.ollama import Ollama
+from immunos_mcp.engines.watch import EngineWatch
 from immunos_mcp.ledger.connections.threaded import ThreadedSqliteLedger
 from immunos_mcp.router import Router
 from immunos_mcp.server.app import build_server

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +11,10 @@ import anyio
 import pytest
 
 from immunos_mcp.domain import EngineState, LocalModel
-from immunos_mcp.engines import ollama, responses
-from immunos_mcp.engines.ollama import Ollama, address
+from immunos_mcp.engines import connection, responses
+from immunos_mcp.engines.addresses import address
+from immunos_mcp.engines.ollama import Ollama
+from immunos_mcp.engines.protocol import ChatRequest
 from immunos_mcp.engines.responses import ChatCounts, EngineError, EngineUnreachableError
 from immunos_mcp.errors import InvalidInputError
 from immunos_mcp.ledger.engines import engine_text
@@ -54,21 +56,18 @@ async def sending(chunks: Iterable[bytes], status: int = 200) -> AsyncGenerator[
         tasks.cancel_scope.cancel()
 
 
-async def said(engine: Ollama, **more: Any) -> tuple[str, ChatCounts | None]:
-    chat = engine.chat(
-        "m",
-        [{"role": "user", "content": "x"}],
+async def said(engine: Ollama, **more: Any) -> tuple[str, ChatCounts]:
+    request = ChatRequest(
+        model="m",
+        messages=({"role": "user", "content": "x"},),
         num_ctx=2048,
         num_predict=9,
         silence_seconds=30,
         **more,
     )
-    text, counts = "", None
-    async with aclosing(chat):
-        async for piece in chat:
-            text += piece.text
-            counts = piece.final or counts
-    return text, counts
+    pieces: list[str] = []
+    counts = await engine.chat(request, pieces.append)
+    return "".join(pieces), counts
 
 
 @pytest.mark.parametrize("separator", ["\u0085", "\u2028", "\u2029", "\x0b", "\x0c", "\x1c", "\r"])
@@ -144,7 +143,7 @@ async def test_of_an_error_without_end_the_beginning_is_read(think: bool | None)
 
 
 async def test_a_response_that_drips_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ollama, "SHOW_SECONDS", 0.2)
+    monkeypatch.setattr(connection, "SHOW_SECONDS", 0.2)
 
     async def drip(stream: SocketStream) -> None:
         async with stream:

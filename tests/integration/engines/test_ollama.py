@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import threading
-from contextlib import aclosing, closing
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from ollama_server import Manner, Script, recordings, scripted_ollama
 
 from immunos_mcp.domain import Engine, EngineState, LocalModel
-from immunos_mcp.engines import ollama
-from immunos_mcp.engines.ollama import EngineWatch, Ollama, address
+from immunos_mcp.engines import connection, watch
+from immunos_mcp.engines.addresses import EngineAddress, address
+from immunos_mcp.engines.ollama import Ollama
+from immunos_mcp.engines.protocol import ChatRequest
 from immunos_mcp.engines.responses import (
     ChatCounts,
     ContextExceededError,
@@ -24,11 +26,14 @@ from immunos_mcp.engines.responses import (
     EngineError,
     ModelMissingError,
 )
+from immunos_mcp.engines.watch import EngineWatch
 from immunos_mcp.errors import InvalidInputError
 from immunos_mcp.rules.names import canonical_model, is_cloud_model
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Generator
+
+    from immunos_mcp.engines.protocol import JsonObject
 
 MODEL = "qwen2.5-coder:7b"
 
@@ -108,11 +113,11 @@ def test_the_scripted_engine_answers_in_the_shape_of_the_recording(where: str, n
     ],
 )
 def test_an_address_is_read_as_ollama_reads_it(text: str, url: str) -> None:
-    assert address(text) == ollama.EngineAddress(url)
+    assert address(text) == EngineAddress(url)
 
 
 def test_credentials_in_an_address_are_kept_apart() -> None:
-    assert address("https://me:secret@example.com") == ollama.EngineAddress(
+    assert address("https://me:secret@example.com") == EngineAddress(
         "https://example.com:443", ("me", "secret")
     )
 
@@ -205,7 +210,7 @@ async def test_what_is_wrong_with_an_engine_becomes_its_state(
 async def test_an_engine_that_never_answers_is_slow_and_one_that_is_not_there_is_down(
     script: Script, engine: Ollama, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ollama, "PROBE_SECONDS", 0.05)
+    monkeypatch.setattr(connection, "PROBE_SECONDS", 0.05)
     script.manner = Manner.HANGING
     assert (await engine.probe()).state is EngineState.SLOW
     nobody = Ollama(address("127.0.0.1:1"))
@@ -221,19 +226,20 @@ async def said(
     num_predict: int = 10,
     silence_seconds: float = 10.0,
     think: bool | None = None,
-) -> tuple[str, ChatCounts | None]:
-    text, final = "", None
-    chat = engine.chat(
-        model,
-        [{"role": "user", "content": "hello there"}],
+    answer_schema: JsonObject | None = None,
+) -> tuple[str, ChatCounts]:
+    request = ChatRequest(
+        model=model,
+        messages=({"role": "user", "content": "hello there"},),
         num_ctx=num_ctx,
         num_predict=num_predict,
         silence_seconds=silence_seconds,
         think=think,
+        answer_schema=answer_schema,
     )
-    async for piece in chat:
-        text, final = text + piece.text, piece.final or final
-    return text, final
+    pieces: list[str] = []
+    final = await engine.chat(request, pieces.append)
+    return "".join(pieces), final
 
 
 def counts(tokens: int, *, is_complete: bool) -> ChatCounts:
@@ -265,6 +271,14 @@ async def test_a_model_that_cannot_think_is_asked_again_without(
 ) -> None:
     assert (await said(engine, think=False))[0] == "T theerror"
     assert ["think" in request for request in script.requests] == [True, False]
+
+
+@pytest.mark.anyio
+async def test_the_schema_of_an_answer_is_passed_on(script: Script, engine: Ollama) -> None:
+    schema: JsonObject = {"type": "object"}
+    await said(engine, answer_schema=schema)
+    await said(engine)
+    assert [request.get("format") for request in script.requests] == [schema, None]
 
 
 @pytest.mark.anyio
@@ -306,10 +320,16 @@ async def test_an_engine_that_falls_silent_is_given_up(script: Script, engine: O
 @pytest.mark.anyio
 async def test_a_chat_that_is_left_stops_the_engine(script: Script, engine: Ollama) -> None:
     script.gate = threading.Event()
-    messages = [{"role": "user", "content": "hello there"}]
-    chat = engine.chat(MODEL, messages, num_ctx=1000, num_predict=10, silence_seconds=10)
-    async with aclosing(chat):
-        assert (await anext(chat)).text == "T"
+    request = ChatRequest(
+        model=MODEL,
+        messages=({"role": "user", "content": "x"},),
+        num_ctx=9,
+        num_predict=9,
+        silence_seconds=9,
+    )
+    with anyio.CancelScope() as scope:
+        await engine.chat(request, lambda _piece: scope.cancel())
+    assert scope.cancelled_caught
     assert await anyio.to_thread.run_sync(lambda: script.stopped.acquire(timeout=20))
     assert script.finished == []
 
@@ -333,18 +353,18 @@ async def test_the_context_length_comes_from_the_listing_or_else_is_asked_for_on
 async def test_a_watch_answers_at_once_and_looks_meanwhile(
     script: Script, engine: Ollama, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ollama, "FRESH_SECONDS", 0.0)
-    watch = EngineWatch(engine)
-    assert watch.current().state is EngineState.UNKNOWN
+    monkeypatch.setattr(watch, "FRESH_SECONDS", 0.0)
+    watching = EngineWatch(engine)
+    assert watching.current().state is EngineState.UNKNOWN
 
     async def until(wanted: EngineState) -> Engine:
         with anyio.fail_after(20):
-            while watch.current().state is not wanted:
+            while watching.current().state is not wanted:
                 await anyio.lowlevel.checkpoint()
-        return watch.current()
+        return watching.current()
 
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(watch.run)
+        tasks.start_soon(watching.run)
         assert MODEL in (await until(EngineState.UP)).models
         script.manner = Manner.LOCKED
         await until(EngineState.REFUSED)
@@ -357,8 +377,8 @@ async def test_a_watch_answers_at_once_and_looks_meanwhile(
 async def test_an_engine_that_was_up_and_is_slow_has_what_it_had(
     script: Script, engine: Ollama, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    watch = EngineWatch(engine)
-    await watch.refreshed()
-    monkeypatch.setattr(ollama, "PROBE_SECONDS", 0.05)
+    watching = EngineWatch(engine)
+    await watching.refreshed()
+    monkeypatch.setattr(connection, "PROBE_SECONDS", 0.05)
     script.manner = Manner.HANGING
-    assert MODEL in (await watch.refreshed()).models
+    assert MODEL in (await watching.refreshed()).models

@@ -1,0 +1,77 @@
+"""Where an engine is, as an option gives it."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import httpx2
+
+from immunos_mcp.errors import InvalidInputError, Problem
+
+OLLAMA_PORT = 11434
+EXPECTED_ADDRESS = "an address that Ollama accepts, such as 127.0.0.1:11434 or https://host/path"
+
+_SCHEME = re.compile(r"^(https?)://", re.IGNORECASE)
+
+
+class EngineAddress(NamedTuple):
+    """Where the engine is.
+
+    Attributes:
+        url: its base URL, without credentials.
+        credentials: user and password from the address, if any.
+    """
+
+    url: str
+    credentials: tuple[str, str] | None = None
+
+    def __repr__(self) -> str:
+        """Leave the credentials out: this may end up in a log."""
+        return f"EngineAddress({self.url!r})"
+
+
+def address(text: str, field: str = "OLLAMA_HOST") -> EngineAddress:
+    """Parse an address in any form that Ollama's own client accepts; empty means the default address.
+
+    Raises:
+        InvalidInputError: it is not an address; ``field`` names the option.
+    """
+    given = text.strip().strip("\"'").strip()
+    scheme = match.group(1).lower() if (match := _SCHEME.match(given)) else ""
+    rest = given[match.end() :] if match else given
+    problem = Problem(field, _without_credentials(text), EXPECTED_ADDRESS)
+    try:
+        if re.fullmatch(r"[0-9a-fA-F:]*:[0-9a-fA-F:]*:[0-9a-fA-F:]*", rest):
+            rest = f"[{rest}]"
+        parts = urlsplit(f"//{rest}")
+        host, port = parts.hostname or "127.0.0.1", parts.port
+    except ValueError:
+        raise InvalidInputError(problem) from None
+    if (
+        re.search(r"://|[\s<>\"\\^`{|}]", rest)
+        or parts.query
+        or parts.fragment
+        or "@" in parts.path
+    ):
+        raise InvalidInputError(problem)
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # an address to connect to
+    if port is None:
+        port = {"http": 80, "https": 443}.get(scheme, OLLAMA_PORT)
+    shown = f"[{host}]" if ":" in host else host
+    url = f"{scheme or 'http'}://{shown}:{port}{parts.path.rstrip('/')}"
+    try:
+        httpx2.URL(url)
+    except httpx2.InvalidURL:
+        raise InvalidInputError(problem) from None
+    credentials = None
+    if parts.username is not None:
+        credentials = (parts.username, parts.password or "")
+    return EngineAddress(url, credentials)
+
+
+def _without_credentials(text: str) -> str:
+    """Return an address without whatever may be a user and a password in it."""
+    _, at, place = text.rpartition("@")
+    return f"***@{place}" if at else text
