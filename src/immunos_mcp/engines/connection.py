@@ -38,8 +38,11 @@ PROBE_SECONDS = 2.0
 SHOW_SECONDS = 10.0
 """Timeout of a question about one model, and of the text of an error."""
 
-GATHERING_SECONDS = 0.025
-"""How long pieces are left to gather: reading them one by one costs several times the processor time."""
+GATHERING_SECONDS = 0.05
+"""How long pieces are left to gather: reading them one by one costs twice the processor time."""
+
+READ_AT_ONCE = 8
+"""Pieces at the beginning of an answer that are not left to gather: short answers should not wait."""
 
 LONGEST_READ = 0.001
 """A piece that took longer to come had not been sent before, so that there are none after it yet."""
@@ -196,8 +199,9 @@ async def _read(
     """Read an answer; the scope ends when it takes too long for the next piece."""
     lines = responses.LineSplitter()
     patience = request.patience
-    asked_at = time.monotonic()
+    asked_at, arrived = time.monotonic(), 0
     async for chunk in chunks:
+        arrived += 1
         for line in lines.split(chunk):
             piece = reply.take(line)
             if piece is not None:
@@ -206,7 +210,7 @@ async def _read(
             if reply.counts is not None:
                 return reply.counts
         scope.deadline = anyio.current_time() + patience
-        if time.monotonic() - asked_at > LONGEST_READ:
+        if arrived > READ_AT_ONCE and time.monotonic() - asked_at > LONGEST_READ:
             await anyio.sleep(GATHERING_SECONDS)
         asked_at = time.monotonic()
     piece = reply.take(lines.rest())
