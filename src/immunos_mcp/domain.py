@@ -394,6 +394,7 @@ class EngineState(StrEnum):
     SLOW = "slow"
     REFUSED = "refused"
     NOT_OLLAMA = "not_ollama"
+    NOT_COMPATIBLE = "not_compatible"
 
 
 class LocalModel(Struct, frozen=True):
@@ -407,6 +408,8 @@ class LocalModel(Struct, frozen=True):
         context_length: most tokens it accepts; ``None``: the listing does not say.
         capabilities: such as ``completion``; ``None``: the engine is too old to say.
         is_loaded: whether it is in memory.
+        engine: the name of the engine that has it; empty: Ollama.
+        served_as: what that engine calls it, where that is not ``name``.
     """
 
     name: str
@@ -416,18 +419,23 @@ class LocalModel(Struct, frozen=True):
     context_length: int | None = None
     capabilities: frozenset[str] | None = None
     is_loaded: bool = False
+    engine: str = ""
+    served_as: str = ""
 
 
 class Engine(Struct, frozen=True):
-    """The local engine at some moment.
+    """The local engine at some moment, with what other engines have beside it.
 
     Attributes:
-        state: whether it answers; nothing is known of its models unless it is up.
+        state: whether it answers; nothing is known of its own models unless it is up.
         address: where it is.
         version: as it reports it.
         words: the error, if there was one.
-        models: what is installed, by canonical name.
+        models: what is installed, by canonical name; of the other engines too, where nothing else has
+            the name.
         seen_at: when it was last checked; ``None``: never.
+        name: what the user calls it; empty: Ollama.
+        others: the other engines, each with its own models.
     """
 
     state: EngineState
@@ -436,6 +444,8 @@ class Engine(Struct, frozen=True):
     words: str = ""
     models: Mapping[str, LocalModel] = MappingProxyType({})
     seen_at: datetime | None = None
+    name: str = ""
+    others: tuple[Engine, ...] = ()
 
 
 class ChangedBy(StrEnum):

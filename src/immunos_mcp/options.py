@@ -24,6 +24,8 @@ _UNEXPANDED = re.compile(r"\$\{[^}]*\}|\{\{[^}]*\}\}")
 _UNEXPANDED_IN_PATH = re.compile(r"(?:^|[/\\])\$[A-Za-z_]\w*|%[A-Za-z_]\w*%")
 """Variables that whoever started the program should have replaced."""
 
+_ENGINE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+
 _LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 
 Value = TypeVar("Value")
@@ -41,6 +43,20 @@ class Address(NamedTuple):
     port: int
 
 
+class NamedAddress(NamedTuple):
+    """An engine that an option names.
+
+    Attributes:
+        name: what the user calls it.
+        address: where it is, as it was written.
+        field: the flag or variable that it came from.
+    """
+
+    name: str
+    address: str
+    field: str
+
+
 class Options(NamedTuple):
     """The options of one run of the program.
 
@@ -53,6 +69,7 @@ class Options(NamedTuple):
         ollama_check: whether decisions check which models the engine has.
         delegate: whether tasks can be delegated to local models.
         allowed_paths: folders and files, besides the project's, that delegated tasks may read.
+        engines: OpenAI-compatible servers beside Ollama.
     """
 
     database: Path
@@ -63,6 +80,7 @@ class Options(NamedTuple):
     ollama_check: bool = True
     delegate: bool = True
     allowed_paths: tuple[Path, ...] = ()
+    engines: tuple[NamedAddress, ...] = ()
 
 
 class Option(NamedTuple, Generic[Value]):
@@ -79,6 +97,7 @@ class Option(NamedTuple, Generic[Value]):
         stands_for: the text that a flag without a value means; empty: the flag needs a value.
         repeats: whether the flag may be given again, and the variable holds several.
         is_path: whether the value is a path.
+        separator: what stands between several values in the variable.
     """
 
     variable: str
@@ -91,6 +110,7 @@ class Option(NamedTuple, Generic[Value]):
     stands_for: str = ""
     repeats: bool = False
     is_path: bool = False
+    separator: str = os.pathsep
 
     @property
     def name(self) -> str:
@@ -126,7 +146,7 @@ class Option(NamedTuple, Generic[Value]):
         Raises:
             InvalidInputError: one of them is invalid.
         """
-        listed = environment.get(self.variable, "").split(os.pathsep)
+        listed = environment.get(self.variable, "").split(self.separator)
         given = [(text, self.flag) for text in flags.get(self.name) or ()]
         given += [(text, self.variable) for text in listed]
         return tuple(self._parsed(text, field) for text, field in given if text)
@@ -170,6 +190,7 @@ def read(environment: Mapping[str, str], flags: Flags = NO_FLAGS) -> Options:
         OLLAMA_CHECK.settle(flags, environment),
         DELEGATE.settle(flags, environment),
         ALLOWED_PATHS.settle_all(flags, environment),
+        _with_own_names(ENGINES.settle_all(flags, environment)),
     )
 
 
@@ -245,6 +266,23 @@ def _is_on(text: str, field: str) -> bool:
     return text != "off"
 
 
+def _engine(text: str, field: str) -> NamedAddress:
+    name, sign, where = text.strip().partition("=")
+    if sign and where and name != "ollama" and _ENGINE_NAME.fullmatch(name):
+        return NamedAddress(name, where, field)
+    expected = "a name and an address, such as llamacpp=127.0.0.1:8080"
+    _, at, place = text.rpartition("@")
+    raise InvalidInputError(Problem(field, f"***@{place}" if at else text, expected))
+
+
+def _with_own_names(engines: tuple[NamedAddress, ...]) -> tuple[NamedAddress, ...]:
+    names = [each.name for each in engines]
+    for each in engines:
+        if names.count(each.name) > 1:
+            raise InvalidInputError(Problem(each.field, each.name, "a name for one engine only"))
+    return engines
+
+
 def _address(text: str, field: str) -> Address | None:
     if text == "off":
         return None
@@ -294,6 +332,15 @@ OLLAMA_CHECK = Option(
     about="whether decisions check which models Ollama has",
     shown_default="on",
 )
+ENGINES = Option(
+    "IMMUNOS_ENGINES",
+    _engine,
+    flag="--engine",
+    metavar="NAME=ADDRESS",
+    about="OpenAI-compatible server beside Ollama, such as llamacpp=127.0.0.1:8080; may be repeated",
+    repeats=True,
+    separator=",",
+)
 TELEMETRY = Option(
     "IMMUNOS_TELEMETRY",
     _address,
@@ -327,12 +374,14 @@ def configured_session(environment: Mapping[str, str]) -> str:
     return environment.get(SESSION.variable) or "default"
 
 
-Row: TypeAlias = "Option[Path] | Option[str] | Option[bool] | Option[Address | None]"
+Row: TypeAlias = (
+    "Option[Path] | Option[str] | Option[bool] | Option[Address | None] | Option[NamedAddress]"
+)
 
 LEDGER_OPTIONS: tuple[Row, ...] = (DATABASE, SESSION)
 """Options that every use of the program needs to find the same figures."""
 
-ENGINE_OPTIONS: tuple[Row, ...] = (OLLAMA_HOST, OLLAMA_CHECK)
+ENGINE_OPTIONS: tuple[Row, ...] = (OLLAMA_HOST, OLLAMA_CHECK, ENGINES)
 SERVING_OPTIONS: tuple[Row, ...] = (TELEMETRY, DELEGATE, ALLOWED_PATHS)
 """Options of serving alone."""
 

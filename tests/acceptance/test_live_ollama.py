@@ -16,6 +16,7 @@ from immunos_mcp.delegation.tasks import Delegations
 from immunos_mcp.domain import EngineState
 from immunos_mcp.engines.addresses import address
 from immunos_mcp.engines.ollama import Ollama
+from immunos_mcp.engines.several import Engines
 from immunos_mcp.engines.watch import EngineWatch
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger
 from immunos_mcp.router import Router
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 @pytest.mark.anyio
 async def test_a_task_is_done_by_a_model_that_is_installed(tmp_path: Path) -> None:
     with InlineSqliteLedger(tmp_path / "ledger.db") as ledger:
-        async with Ollama(address(os.environ.get("OLLAMA_HOST", ""))) as engine:
-            watch = EngineWatch(engine)
+        async with Engines(Ollama(address(os.environ.get("OLLAMA_HOST", "")))) as engines:
+            watch = EngineWatch(engines)
             seen = await watch.refreshed()
             assert seen.state is EngineState.UP, seen.words
             model = next(
@@ -40,7 +41,7 @@ async def test_a_task_is_done_by_a_model_that_is_installed(tmp_path: Path) -> No
             await router.update_config({"task_mappings": {"simple_question": model}}, "test")
             await router.update_config({"delegate_wait_seconds": 600}, "test")
             async with anyio.create_task_group() as tasks:
-                delegations = Delegations(router, engine, watch)
+                delegations = Delegations(router, engines, watch)
                 tasks.start_soon(delegations.run)
                 request = DelegationRequest(
                     prompt="Say hello.", task_type="simple_question", classification="routine"

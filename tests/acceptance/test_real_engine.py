@@ -1,4 +1,4 @@
-"""Delegation with llama.cpp behind our Ollama-shaped server: real tokens, counts and limits."""
+"""Delegation with llama.cpp, by its own server and behind our Ollama-shaped one: real tokens, counts and limits."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from desks import CODER, desk_at
 from llama_engine import TRAINED_CONTEXT, LlamaEngine, make_tiny_model
 from ollama_server import Script, scripted_ollama
 
+from immunos_mcp.engines.addresses import address
+from immunos_mcp.engines.openai_compatible import OpenAICompatible
+from immunos_mcp.engines.protocol import ChatRequest
 from immunos_mcp.errors import DelegationError
 
 if TYPE_CHECKING:
@@ -92,3 +95,45 @@ async def test_a_cancelled_call_stops_the_engine(
         tasks.cancel_scope.cancel()
     assert script.stopped.acquire(timeout=20)
     assert script.finished == []
+
+
+@pytest.mark.anyio
+async def test_a_task_is_done_by_llama_cpps_own_server_with_its_counts(
+    tmp_path: Path, where: str, script: Script, llama: LlamaEngine
+) -> None:
+    server = OpenAICompatible("llamacpp", address(llama.address))
+    try:
+        async with desk_at(tmp_path, where, {"llamacpp": server}) as desk:
+            mapped = {"task_mappings": {"code_review": "llamacpp/tiny.gguf"}}
+            await desk.router.update_config(mapped, "test")
+            path = desk.write("one.py", ["a = 1", "größe = 2"])
+            answer = await desk.delegate(paths=[path], max_output_tokens=40)
+            status = await desk.router.get_session_status()
+            with pytest.raises(DelegationError, match=f"context of {TRAINED_CONTEXT}"):
+                await desk.delegate(paths=[desk.write("long.py", ["0123456789" * 20] * 30)])
+    finally:
+        await server.close()
+    assert (answer.model, answer.output_tokens, answer.cut_off) == ("llamacpp/tiny.gguf", 40, True)
+    assert (answer.input_tokens or 0) > 100
+    assert status.kept_local_tokens == (answer.input_tokens or 0) + 40
+    assert script.requests == []
+
+
+@pytest.mark.anyio
+async def test_llama_cpps_own_server_keeps_to_a_schema(llama: LlamaEngine) -> None:
+    server = OpenAICompatible("llamacpp", address(llama.address))
+    request = ChatRequest(
+        model="tiny.gguf",
+        messages=({"role": "user", "content": "x"},),
+        num_ctx=0,
+        num_predict=80,
+        silence_seconds=30,
+        answer_schema={"enum": ["yes", "no"]},
+    )
+    pieces: list[str] = []
+    try:
+        counts = await server.chat(request, pieces.append)
+    finally:
+        await server.close()
+    assert "".join(pieces).strip() in {'"yes"', '"no"'}
+    assert counts.output_tokens >= len(pieces) > 1

@@ -13,15 +13,17 @@ from immunos_mcp.delegation.request import DelegationRequest
 from immunos_mcp.delegation.tasks import Delegations
 from immunos_mcp.engines.addresses import address
 from immunos_mcp.engines.ollama import Ollama
+from immunos_mcp.engines.several import Engines
 from immunos_mcp.engines.watch import EngineWatch
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger
 from immunos_mcp.router import Router
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Mapping
     from pathlib import Path
 
     from immunos_mcp.answers.delegation import DelegateAnswer
+    from immunos_mcp.engines.protocol import LocalEngine
 
 CODER = "qwen2.5-coder:7b"
 
@@ -47,12 +49,17 @@ class Desk:
 
 
 @asynccontextmanager
-async def desk_at(folder: Path, where: str) -> AsyncGenerator[Desk]:
+async def desk_at(
+    folder: Path, where: str, others: Mapping[str, LocalEngine] | None = None
+) -> AsyncGenerator[Desk]:
     with InlineSqliteLedger(folder / "ledger.db") as ledger:
-        async with Ollama(address(where)) as engine, anyio.create_task_group() as tasks:
-            watch = EngineWatch(engine)
+        async with (
+            Engines(Ollama(address(where)), others) as engines,
+            anyio.create_task_group() as tasks,
+        ):
+            watch = EngineWatch(engines)
             router = Router(ledger, "default", engine=watch.current)
-            delegations = Delegations(router, engine, watch)
+            delegations = Delegations(router, engines, watch)
             tasks.start_soon(delegations.run)
             project = folder / "project"
             project.mkdir(exist_ok=True)

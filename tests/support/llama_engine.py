@@ -82,7 +82,11 @@ def make_tiny_model(file: Path) -> None:
 
 
 class LlamaEngine:
-    """llama.cpp in this process, behind its own HTTP server on loopback."""
+    """llama.cpp in this process, behind its own HTTP server on loopback.
+
+    Attributes:
+        address: where that server is.
+    """
 
     def __init__(self, model: Path) -> None:
         xllamacpp: Any = importlib.import_module("xllamacpp")
@@ -92,18 +96,18 @@ class LlamaEngine:
         parameters.n_parallel = 1
         parameters.verbosity = 0
         self._server = xllamacpp.Server(parameters)
-        self._host: str = urlsplit(str(self._server.listening_address)).netloc
+        self.address: str = urlsplit(str(self._server.listening_address)).netloc
 
     def count(self, text: str) -> int:
         """Return how many tokens llama.cpp makes of a text."""
-        with closing(http.client.HTTPConnection(self._host, timeout=60)) as connection:
+        with closing(http.client.HTTPConnection(self.address, timeout=60)) as connection:
             asked = {"content": text, "add_special": True}
             connection.request("POST", "/tokenize", json.dumps(asked))
             return len(json.loads(connection.getresponse().read())["tokens"])
 
     def words(self, text: str, limit: int) -> Iterator[str]:
         """Have the model go on from a text, token by token; leaving the iterator stops it."""
-        with closing(http.client.HTTPConnection(self._host, timeout=60)) as connection:
+        with closing(http.client.HTTPConnection(self.address, timeout=60)) as connection:
             asked = {"prompt": text, "n_predict": limit, "stream": True, "seed": 1}
             connection.request("POST", "/completion", json.dumps(asked))
             for line in connection.getresponse():

@@ -19,6 +19,7 @@ class ModelLine(Struct, frozen=True):
         size_bytes: on disk.
         context_length: most tokens it accepts, if the listing says so.
         remedy: the command that lets it run, if it cannot.
+        engine: the engine that has it; absent: Ollama.
     """
 
     model: str
@@ -29,18 +30,40 @@ class ModelLine(Struct, frozen=True):
     size_bytes: int | None = None
     context_length: int | None = None
     remedy: str | None = None
+    engine: str | None = None
+
+
+class EngineLine(Struct, frozen=True):
+    """An engine beside Ollama, as it is shown.
+
+    Attributes:
+        engine: its name.
+        state: whether it responds.
+        address: where it is.
+        version: its version, if it says so.
+        words: what is wrong with it.
+        notice: that tasks leave this machine, and whether they are encrypted.
+    """
+
+    engine: str
+    state: EngineState
+    address: str
+    version: str | None = None
+    words: str | None = None
+    notice: str | None = None
 
 
 class ModelsAnswer(Struct, frozen=True):
-    """What ``models`` answers: the engine, and each model that is mapped or installed.
+    """What ``models`` answers: the engines, and each model that is mapped or installed.
 
     Attributes:
-        state: whether the engine responds.
+        state: whether Ollama responds.
         address: where it is.
         models: the models.
         version: its version.
         words: what is wrong with it.
         notice: that tasks leave this machine, and whether they are encrypted.
+        engines: the engines beside Ollama.
     """
 
     state: EngineState
@@ -49,3 +72,4 @@ class ModelsAnswer(Struct, frozen=True):
     version: str | None = None
     words: str | None = None
     notice: str | None = None
+    engines: tuple[EngineLine, ...] | None = None

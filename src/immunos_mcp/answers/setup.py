@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 
 from msgspec import Struct
@@ -86,12 +87,14 @@ class OllamaFound(Struct, frozen=True):
         installed: whether its program is on this machine's PATH.
         address: where it was looked for.
         models: how many models it has.
+        others: the state of each engine beside it.
     """
 
     state: EngineState
     installed: bool
     address: str | None = None
     models: int | None = None
+    others: Mapping[str, EngineState] | None = None
 
 
 class SetupAnswer(Struct, frozen=True):

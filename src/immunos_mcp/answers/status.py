@@ -16,10 +16,12 @@ class EngineStatus(Struct, frozen=True):
     Attributes:
         state: whether it answers.
         missing: models of the settings that cannot run.
+        others: the state of each engine beside Ollama.
     """
 
     state: EngineState
     missing: tuple[str, ...] | None = None
+    others: Mapping[str, EngineState] | None = None
 
 
 class StatusAnswer(Struct, frozen=True):

@@ -28,7 +28,7 @@ from immunos_mcp.assistants.readiness import readiness
 from immunos_mcp.domain import EngineState
 from immunos_mcp.errors import ImmunosError, InvalidInputError, LedgerError
 from immunos_mcp.ledger.examination import examine
-from immunos_mcp.options import NoHomeError, default_database
+from immunos_mcp.options import ENGINES, NoHomeError, default_database
 from immunos_mcp.rules import engine_places, models
 from immunos_mcp.rules.obstacles import OLLAMA_DOWNLOAD
 from immunos_mcp.rules.settings import Settings
@@ -296,6 +296,13 @@ _ENGINE_PROBLEMS = {
     EngineState.NOT_OLLAMA: "another program responds instead of Ollama",
 }
 
+_OTHER_PROBLEMS = {
+    EngineState.DOWN: "is not running",
+    EngineState.SLOW: "does not respond in time",
+    EngineState.REFUSED: "refuses access; put its key into its address (http://:KEY@HOST)",
+    EngineState.NOT_COMPATIBLE: "another program responds",
+}
+
 
 def _engine_remedy(engine: Engine) -> str:
     if engine.state is EngineState.NOT_OLLAMA:
@@ -307,33 +314,54 @@ def _engine_remedy(engine: Engine) -> str:
 
 
 def _ollama(context: DoctorContext) -> Iterator[Finding]:
-    name = "ollama"
+    name = models.OLLAMA
     if not context.options.ollama_check:
         yield Finding(name, Verdict.OK, "not checked: --ollama-check is off")
         return
-    from immunos_mcp.engines import addresses, watch  # an event loop that no other check needs
+    from immunos_mcp.engines import watch  # an event loop that no other check needs
 
     settings = _settings(context)
-    where = addresses.address(context.options.ollama_host)
-    yield from _engine_place(where.url, settings)
-    engine = watch.probe_now(where)
+    engine = watch.probe_now(context.options)
+    yield from _engine_place(name, engine.address, settings)
+    yield from (finding for other in engine.others for finding in _other_engine(other, settings))
+    missing = [
+        model
+        for model in models.named_models(settings)
+        if models.availability(model, engine, settings).can_run is False
+    ]
+    if engine.state is EngineState.DOWN and engine.others and not missing:
+        seen = (
+            f"Ollama is not running ({engine.address}); other engines serve the configured models"
+        )
+        yield Finding(name, Verdict.OK, seen)
+        return
     if engine.state is not EngineState.UP:
         seen = f"{_ENGINE_PROBLEMS[engine.state]} ({engine.address}: {engine.words})"
         yield Finding(name, Verdict.WARN, seen, _engine_remedy(engine))
         return
-    seen = f"Ollama {engine.version} at {engine.address}, {len(engine.models)} models"
+    own = sum(not model.engine for model in engine.models.values())
+    seen = f"Ollama {engine.version} at {engine.address}, {own} models"
     yield Finding(name, Verdict.OK, seen)
-    for model in models.named_models(settings):
-        found = models.availability(model, engine, settings)
-        if found.can_run is False:
-            yield Finding(
-                name, Verdict.WARN, f"{model} is configured but unavailable", found.remedy
-            )
+    for model in missing:
+        remedy = models.availability(model, engine, settings).remedy
+        yield Finding(name, Verdict.WARN, f"{model} is configured but unavailable", remedy)
 
 
-def _engine_place(url: str, settings: Settings) -> Iterator[Finding]:
-    name = "ollama"
-    refusal, notice = engine_places.refusal(url, settings), engine_places.notice(url)
+def _other_engine(engine: Engine, settings: Settings) -> Iterator[Finding]:
+    yield from _engine_place(engine.name, engine.address, settings)
+    if engine.state is EngineState.UP:
+        seen = f"{engine.version or 'running'} at {engine.address}, {len(engine.models)} models"
+        yield Finding(engine.name, Verdict.OK, seen)
+        return
+    seen = f"{_OTHER_PROBLEMS[engine.state]} ({engine.address}: {engine.words})"
+    remedy = f"start that server, or correct its address in {ENGINES.flag}"
+    yield Finding(engine.name, Verdict.WARN, seen, remedy)
+
+
+def _engine_place(name: str, url: str, settings: Settings) -> Iterator[Finding]:
+    is_ollama = name == models.OLLAMA
+    refusal = engine_places.refusal(url, settings, "OLLAMA_HOST" if is_ollama else name)
+    notice = engine_places.notice(url, "Ollama" if is_ollama else name)
     if refusal is not None:
         seen, _, remedy = refusal.partition("; ")
         yield Finding(name, Verdict.WARN, seen, remedy)

@@ -116,9 +116,9 @@ def chosen_options(given: Namespace) -> options.Options:
 def _engine_now(chosen: options.Options) -> Engine | None:
     if not chosen.ollama_check:
         return None
-    from immunos_mcp.engines import addresses, watch
+    from immunos_mcp.engines import watch
 
-    return watch.probe_now(addresses.address(chosen.ollama_host))
+    return watch.probe_now(chosen)
 
 
 def print_text(text: str) -> None:

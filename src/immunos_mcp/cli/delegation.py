@@ -95,21 +95,20 @@ def _figures(answer: DelegateAnswer) -> str:
 
 async def _delegated(given: Namespace, chosen: Options) -> DelegateAnswer:
     from immunos_mcp.delegation.tasks import Delegations
-    from immunos_mcp.engines.addresses import address
-    from immunos_mcp.engines.ollama import Ollama
+    from immunos_mcp.engines.several import chosen_engines
     from immunos_mcp.engines.watch import EngineWatch
 
-    where = address(chosen.ollama_host)
+    engines = chosen_engines(chosen)
     with InlineSqliteLedger(chosen.database) as ledger:
-        async with Ollama(where) as engine:
-            watch = EngineWatch(engine)
+        async with engines:
+            watch = EngineWatch(engines)
             router = Router(
                 ledger,
                 chosen.session,
                 follower=transcript_follower(ledger, chosen),
                 engine=watch.current if chosen.ollama_check else None,
             )
-            delegations = Delegations(router, engine, watch, longest_output=None)
+            delegations = Delegations(router, engines, watch, longest_output=None)
             return await _finished(delegations, given)
 
 

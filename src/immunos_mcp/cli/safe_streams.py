@@ -8,14 +8,18 @@ password in the address of the engine are hidden in it.
 from __future__ import annotations
 
 import io
+import re
 import sys
 from typing import TYPE_CHECKING
 
-from immunos_mcp.options import OLLAMA_HOST
+from immunos_mcp.options import ENGINES, OLLAMA_HOST
 from immunos_mcp.rules.formatting import for_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+
+_BEFORE_ADDRESS = re.compile(rf"^(?:{OLLAMA_HOST.flag}=|{ENGINES.flag}=)?(?:[a-z][a-z0-9_-]*=)?")
 
 
 class SafeText(io.TextIOWrapper):
@@ -76,12 +80,10 @@ def redraw(line: str) -> None:
 
 
 def _credentials(arguments: Sequence[str], environment: Mapping[str, str]) -> tuple[str, ...]:
-    addresses = [environment.get(OLLAMA_HOST.variable, ""), *arguments]
+    given = environment.get(ENGINES.variable, "").split(ENGINES.separator)
+    addresses = [environment.get(OLLAMA_HOST.variable, ""), *given, *arguments]
     found = {
-        text.strip("\"' ")
-        .removeprefix(f"{OLLAMA_HOST.flag}=")
-        .rpartition("@")[0]
-        .rpartition("//")[2]
+        _BEFORE_ADDRESS.sub("", text.strip("\"' ")).rpartition("@")[0].rpartition("//")[2]
         for text in addresses
         if "@" in text and len(text) < 1_000
     }

@@ -85,11 +85,12 @@ class Survey(NamedTuple):
         """Return what setup answers."""
         engine = self.engine
         is_up = engine.state is EngineState.UP
-        models = len(engine.models) if is_up else None
+        models = sum(not model.engine for model in engine.models.values()) if is_up else None
+        others = {other.name: other.state for other in engine.others} or None
         return SetupAnswer(
             dry_run,
             tuple(client.step for client in self.clients),
-            OllamaFound(engine.state, self.has_ollama, engine.address or None, models),
+            OllamaFound(engine.state, self.has_ollama, engine.address or None, models, others),
             self.preset,
             tuple(pull_command(model) for model in self.missing_models()),
             findings,
@@ -168,9 +169,9 @@ def reason_of(error: InstallError) -> str:
 def _engine(chosen: Options) -> Engine:
     if not chosen.ollama_check:
         return Engine(EngineState.UNKNOWN)
-    from immunos_mcp.engines import addresses, watch  # an event loop that nothing else here needs
+    from immunos_mcp.engines import watch  # an event loop that nothing else here needs
 
-    return watch.probe_now(addresses.address(chosen.ollama_host))
+    return watch.probe_now(chosen)
 
 
 def _settings(database: Path) -> Settings:

@@ -60,6 +60,12 @@ def _found_clients(survey: Survey) -> Iterator[tuple[str, str]]:
     if not survey.clients:
         yield "Clients", "none of Claude Code, Claude Desktop, VS Code, Cursor and Codex"
     yield "Ollama", _ollama(survey.engine, survey.has_ollama)
+    for other in survey.engine.others:
+        is_up = other.state is EngineState.UP
+        yield (
+            other.name,
+            f"running at {other.address}" if is_up else f"no answer from {other.address}",
+        )
     if survey.memory_bytes is not None:
         yield "Memory", _memory(survey)
 
@@ -82,7 +88,7 @@ def _state(client: Client) -> str:
 
 def _ollama(engine: Engine, is_installed: bool) -> str:
     if engine.state is EngineState.UP:
-        count = len(engine.models)
+        count = sum(not model.engine for model in engine.models.values())
         return f"running at {engine.address}, {count} {'model' if count == 1 else 'models'}"
     if engine.state is EngineState.UNKNOWN:
         return "not looked at (--ollama-check is off)"
@@ -155,6 +161,8 @@ def next_steps(survey: Survey) -> str:
 
 def _ollama_steps(survey: Survey) -> Iterator[str]:
     state = survey.engine.state
+    if survey.engine.others and survey.proposal.reason is PresetReason.MODELS_INSTALLED:
+        return
     if state is EngineState.DOWN and is_remote(survey.engine.address):
         yield f"Start Ollama at {survey.engine.address}, or name another address in OLLAMA_HOST."
     elif state is EngineState.DOWN and not survey.has_ollama:

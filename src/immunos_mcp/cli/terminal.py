@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from immunos_mcp.answers.history import LoggedDecision, SettingChange
-    from immunos_mcp.answers.models import ModelsAnswer
+    from immunos_mcp.answers.models import EngineLine, ModelsAnswer
     from immunos_mcp.answers.replay import ReplayAnswer
     from immunos_mcp.answers.routing import ExplainAnswer
     from immunos_mcp.answers.sessions import BindAnswer, SessionSummary
@@ -54,6 +54,9 @@ def status(answer: StatusAnswer) -> str:
     if answer.ollama is not None:
         missing = ", ".join(answer.ollama.missing or ())
         rows.append(("Ollama", answer.ollama.state + (f", missing {missing}" if missing else "")))
+        rows += [
+            (name, state.replace("_", " ")) for name, state in (answer.ollama.others or {}).items()
+        ]
     if answer.plan:
         rows.append(("Plan limits", ", ".join(_plan(usage) for usage in answer.plan)))
     if answer.folder is not None:
@@ -298,11 +301,13 @@ def models(answer: ModelsAnswer) -> str:
         head += f" ({answer.words})"
     if answer.notice is not None:
         head += f"\n{answer.notice}"
+    for other in answer.engines or ():
+        head += f"\n{_engine(other)}"
     return f"{head}\n" + _table(
         ("model", "status", "size", "context", "task types", "fix"),
         (
             (
-                line.model,
+                line.model if line.engine is None else f"{line.model} ({line.engine})",
                 {None: "?", False: "missing", True: "loaded" if line.loaded else "installed"}[
                     line.installed
                 ],
@@ -314,6 +319,13 @@ def models(answer: ModelsAnswer) -> str:
             for line in answer.models
         ),
     )
+
+
+def _engine(line: EngineLine) -> str:
+    told = f"{line.engine} {line.version or ''} at {line.address}: {line.state.replace('_', ' ')}"
+    words = "" if line.words is None else f" ({line.words})"
+    notice = "" if line.notice is None else f"\n{line.notice}"
+    return told.replace("  ", " ") + words + notice
 
 
 def presets(known: Mapping[str, tuple[str, str, str]]) -> str:

@@ -68,8 +68,16 @@ class Answer:
         return Completion(text, final.is_complete and self._is_whole)
 
 
-def check_prompt_was_read(prompt: str, num_ctx: int, final: ChatCounts, version: str) -> None:
-    """Check by the engine's count that it read the whole prompt: old versions cut one that does not fit.
+def check_prompt_was_read(
+    prompt: str, num_ctx: int, final: ChatCounts, version: str | None
+) -> None:
+    """Check by the engine's count that it read the whole prompt: some cut one that does not fit.
+
+    Args:
+        prompt: what it was sent.
+        num_ctx: the context.
+        final: its counts.
+        version: of Ollama; ``None``: it is another engine.
 
     Raises:
         PromptCutError: it did not.
@@ -77,12 +85,19 @@ def check_prompt_was_read(prompt: str, num_ctx: int, final: ChatCounts, version:
     read = final.input_tokens
     if read == 0:
         return  # versions that cut prompts leave the count out for one that they had read before
-    can_be_cut = len(prompt.encode()) + TEMPLATE_TOKENS > num_ctx and not _never_cuts(version)
+    can_be_cut = (
+        version is not None
+        and len(prompt.encode()) + TEMPLATE_TOKENS > num_ctx
+        and not _never_cuts(version)
+    )
     is_half = can_be_cut and abs(read - (num_ctx // 2 + 2)) <= 2
     if is_half or read < _fewest_tokens(prompt):
+        who, remedy = "the engine", ""
+        if version is not None:
+            who = f"Ollama {version or 'of an unknown version'}"
+            remedy = f"update Ollama ({'.'.join(map(str, NEVER_CUTS_SINCE))} or later), "
         raise PromptCutError(
-            f"Ollama {version or 'of an unknown version'} read only {read} tokens of the prompt and cut the"
-            f" rest; update Ollama ({'.'.join(map(str, NEVER_CUTS_SINCE))} or later), use fewer or smaller"
+            f"{who} read only {read} tokens of the prompt and cut the rest; {remedy}use fewer or smaller"
             " files, or do the task yourself"
         )
 

@@ -64,18 +64,24 @@ RULES = (
 
 @dataclass(slots=True)
 class Meter:
-    """The number of pieces received so far, and the engine's token counts."""
+    """The number of pieces received so far, and the engine's token counts.
+
+    ``is_whole`` says whether the engine told all of them.
+    """
 
     pieces: int = 0
     counts: TokenCounts = field(default_factory=TokenCounts)
+    is_whole: bool = True
 
 
 async def limits_of(
     name: str, model: LocalModel, assignment: Assignment, engine: LocalEngine, largest_context: int
 ) -> ModelLimits:
     """Return the token limits of a model for a task; ``name`` is the name it was requested by."""
-    own_context = await engine.context_length(model) or UNKNOWN_CONTEXT
-    loaded_context = await engine.loaded_context(model.name) or 0
+    # What an engine does not say and nobody can set is found out by its refusal.
+    otherwise = UNKNOWN_CONTEXT if engine.sets_context else largest_context
+    own_context = await engine.context_length(model) or otherwise
+    loaded_context = await engine.loaded_context(model) or 0
     output_tokens = assignment.max_output_tokens
     if output_tokens is None:
         is_short = assignment.task_type in SHORT_TASKS
@@ -100,10 +106,10 @@ class TaskChat:
         limits: ModelLimits,
         task_type: str,
         meter: Meter,
-        version: str = "",
+        version: str | None = "",
     ) -> None:
         self._engine = engine
-        self._name = model.name
+        self._name = model.served_as or model.name
         self._limits = limits
         self._loaded_context = limits.loaded_context
         self._meter = meter
@@ -180,6 +186,7 @@ class TaskChat:
         return LOADING_SECONDS + self._engine.reading.seconds(self._name, estimated_tokens(prompt))
 
     def _count(self, final: ChatCounts) -> None:
+        self._meter.is_whole = self._meter.is_whole and final.is_reported
         self._meter.counts += TokenCounts(final.input_tokens, final.output_tokens)
         self._engine.reading.add(self._name, final.input_tokens, final.reading_seconds)
 

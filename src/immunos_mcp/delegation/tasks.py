@@ -27,7 +27,7 @@ from immunos_mcp.errors import (
     Problem,
 )
 from immunos_mcp.faults import report_bug
-from immunos_mcp.rules import engine_places, models, names, task_types
+from immunos_mcp.rules import engine_places, models, task_types
 from immunos_mcp.rules.formatting import printable
 
 if TYPE_CHECKING:
@@ -39,9 +39,10 @@ if TYPE_CHECKING:
     from immunos_mcp.delegation.chunking import OnText, Result
     from immunos_mcp.delegation.request import Assignment, DelegationRequest
     from immunos_mcp.domain import Engine
-    from immunos_mcp.engines.protocol import LocalEngine
+    from immunos_mcp.engines.several import Engines
     from immunos_mcp.engines.watch import EngineWatch
     from immunos_mcp.router import Router
+    from immunos_mcp.rules.settings import Settings
 
     Progress = Callable[[int, str], Awaitable[None]]
 
@@ -103,19 +104,19 @@ class Delegations:
     def __init__(
         self,
         router: Router,
-        engine: LocalEngine,
+        engines: Engines,
         watch: EngineWatch,
         longest_output: int | None = LONGEST_OUTPUT,
     ) -> None:
         self._longest_output = longest_output
         self._router = router
-        self._engine = engine
+        self._engines = engines
         self._watch = watch
-        self._turn = anyio.CapacityLimiter(1)
+        self._turns: dict[str, anyio.CapacityLimiter] = {}
         self._tasks: dict[str, _Task] = {}
         self._group: TaskGroup | None = None
         self._started = anyio.Event()
-        self._notice = engine_places.notice(engine.where.url)
+        self._noticed: set[str] = set()
 
     async def run(self) -> None:
         """Run tasks until cancelled."""
@@ -156,8 +157,7 @@ class Delegations:
             raise DelegationError(
                 f"{MOST_WAITING} tasks are already waiting for {model}; try again later, or do it yourself"
             )
-        task = _Task(assignment, model, decision_id, notice=self._notice)
-        self._notice = None
+        task = _Task(assignment, model, decision_id, notice=self._notice(model, engine))
         self._tasks[task.handle] = task
         self._drop_old()
         await self._started.wait()
@@ -197,9 +197,7 @@ class Delegations:
 
     async def _check(self, model: str, engine: Engine) -> Engine:
         settings = await self._router.get_config()
-        refused = engine_places.refusal(self._engine.where.url, settings)
-        if refused is not None:
-            raise DelegationError(f"{refused}; or do the task yourself")
+        self._check_place(model, engine, settings)
         found = models.availability(model, engine, settings)
         if found.can_run is not True:
             # The engine may just have been started, or the model pulled.
@@ -210,7 +208,32 @@ class Delegations:
             raise DelegationError(
                 f"{model} is unavailable{why}; run `{found.remedy}`, or do the task yourself"
             )
+        self._check_place(model, engine, settings)
         return engine
+
+    def _check_place(self, model: str, engine: Engine, settings: Settings) -> None:
+        name, url = self._place(model, engine)
+        called = "OLLAMA_HOST" if name == models.OLLAMA else name
+        refused = engine_places.refusal(url, settings, called)
+        if refused is not None:
+            raise DelegationError(f"{refused}; or do the task yourself")
+
+    def _notice(self, model: str, engine: Engine) -> str | None:
+        """Say once for each engine that tasks leave this machine."""
+        name, url = self._place(model, engine)
+        if name in self._noticed:
+            return None
+        self._noticed.add(name)
+        return engine_places.notice(url, "Ollama" if name == models.OLLAMA else name)
+
+    def _place(self, model: str, engine: Engine) -> tuple[str, str]:
+        name = models.engine_name(model, engine)
+        return name, self._engines.named(name).where.url
+
+    def _turn(self, task: _Task, engine: Engine) -> anyio.CapacityLimiter:
+        """Return whose turn it is: each engine runs one task at a time."""
+        name = models.engine_name(task.model, engine)
+        return self._turns.setdefault(name, anyio.CapacityLimiter(1))
 
     async def _wait(self, task: _Task, progress: Progress | None) -> DelegateAnswer:
         settings = await self._router.get_config()
@@ -248,7 +271,7 @@ class Delegations:
     async def _attempt(self, task: _Task, engine: Engine, on_text: OnText | None) -> None:
         """Do a task; this is where its faults become its error, whatever they are."""
         try:
-            async with self._turn:
+            async with self._turn(task, engine):
                 task.state, task.started_at = _State.RUNNING, time.monotonic()
                 if task.assignment.output is not None:
                     task.file = ResultFile(task.assignment.output)
@@ -285,14 +308,17 @@ class Delegations:
 
     async def _result(self, task: _Task, engine: Engine, on_text: OnText | None) -> Result:
         # An engine that was too slow to probe may still do the task.
-        unseen = LocalModel(task.model)
-        model = engine.models.get(names.canonical_model(task.model), unseen)
+        found = models.find_model(task.model, engine)
+        name = models.engine_name(task.model, engine)
+        model = LocalModel(task.model) if found is None else engine.models[found]
+        client = self._engines.named(name)
         settings = await self._router.get_config()
         limits = await limits_of(
-            task.model, model, task.assignment, self._engine, settings.largest_context
+            task.model, model, task.assignment, client, settings.largest_context
         )
         task_type = task.assignment.task_type
-        chat = TaskChat(self._engine, model, limits, task_type, task.meter, engine.version)
+        version = engine.version if name == models.OLLAMA else None
+        chat = TaskChat(client, model, limits, task_type, task.meter, version)
         return await chunking.completed(task.assignment, limits, chat.complete, on_text)
 
     async def _record(self, task: _Task) -> None:
@@ -353,6 +379,8 @@ def _answer(task: _Task, result: Result, longest_output: int | None) -> Delegate
     is_cut_off = not is_complete or (not is_in_file and shown != text)
     counts = task.meter.counts
     message = task.notice
+    if not task.meter.is_whole:
+        message = "The engine did not report its token counts, so they are not in the ledger."
     if task.file is not None and not is_in_file:
         message = (
             f"{_output_path(task)} was deleted or replaced meanwhile; the output is only here."

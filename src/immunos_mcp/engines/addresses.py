@@ -11,7 +11,7 @@ import httpx2
 from immunos_mcp.errors import InvalidInputError, Problem
 
 OLLAMA_PORT = 11434
-EXPECTED_ADDRESS = "an address that Ollama accepts, such as 127.0.0.1:11434 or https://host/path"
+LLAMA_CPP_PORT = 8080
 
 _SCHEME = re.compile(r"^(https?)://", re.IGNORECASE)
 
@@ -32,8 +32,12 @@ class EngineAddress(NamedTuple):
         return f"EngineAddress({self.url!r})"
 
 
-def address(text: str, field: str = "OLLAMA_HOST") -> EngineAddress:
-    """Parse an address in any form that Ollama's own client accepts; empty means the default address.
+def address(
+    text: str, field: str = "OLLAMA_HOST", default_port: int = OLLAMA_PORT
+) -> EngineAddress:
+    """Parse an address in any form that Ollama's own client accepts; empty means this machine.
+
+    A password without a user (``http://:KEY@host``) is sent as a key.
 
     Raises:
         InvalidInputError: it is not an address; ``field`` names the option.
@@ -41,7 +45,8 @@ def address(text: str, field: str = "OLLAMA_HOST") -> EngineAddress:
     given = text.strip().strip("\"'").strip()
     scheme = match.group(1).lower() if (match := _SCHEME.match(given)) else ""
     rest = given[match.end() :] if match else given
-    problem = Problem(field, _without_credentials(text), EXPECTED_ADDRESS)
+    expected = f"an address such as 127.0.0.1:{default_port} or https://host/path"
+    problem = Problem(field, _without_credentials(text), expected)
     try:
         if re.fullmatch(r"[0-9a-fA-F:]*:[0-9a-fA-F:]*:[0-9a-fA-F:]*", rest):
             rest = f"[{rest}]"
@@ -58,7 +63,7 @@ def address(text: str, field: str = "OLLAMA_HOST") -> EngineAddress:
         raise InvalidInputError(problem)
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # an address to connect to
     if port is None:
-        port = {"http": 80, "https": 443}.get(scheme, OLLAMA_PORT)
+        port = {"http": 80, "https": 443}.get(scheme, default_port)
     shown = f"[{host}]" if ":" in host else host
     url = f"{scheme or 'http'}://{shown}:{port}{parts.path.rstrip('/')}"
     try:

@@ -71,15 +71,18 @@ class EngineConnection:
     @property
     def _client(self) -> httpx2.AsyncClient:
         if self._opened is None:
+            user, password = self.where.credentials or ("", "")
+            # A password without a user is a key.
+            key = {"Authorization": f"Bearer {password}"} if password and not user else {}
             self._opened = httpx2.AsyncClient(
                 base_url=self.where.url,
-                auth=self.where.credentials,
+                auth=(user, password) if user else None,
                 # A proxy for the internet would swallow calls to this machine.
                 trust_env=False,
                 # Plain HTTP needs no certificates, and loading them takes a while.
                 verify=self.where.url.startswith("https:"),
                 # A few compressed bytes may stand for any number.
-                headers={"Accept-Encoding": "identity"},
+                headers={"Accept-Encoding": "identity", **key},
                 timeout=httpx2.Timeout(PROBE_SECONDS, connect=CONNECT_SECONDS),
             )
         return self._opened
@@ -203,6 +206,8 @@ async def _read(
     async for chunk in chunks:
         arrived += 1
         for line in lines.split(chunk):
+            if not line.strip():
+                continue
             piece = reply.take(line)
             if piece is not None:
                 patience = request.silence_seconds
@@ -213,7 +218,8 @@ async def _read(
         if arrived > READ_AT_ONCE and time.monotonic() - asked_at > LONGEST_READ:
             await anyio.sleep(GATHERING_SECONDS)
         asked_at = time.monotonic()
-    piece = reply.take(lines.rest())
-    if piece is not None:
-        on_piece(piece)
+    if rest := lines.rest().strip():
+        piece = reply.take(rest)
+        if piece is not None:
+            on_piece(piece)
     return reply.end()

@@ -39,7 +39,10 @@ class Ollama:
     Attributes:
         where: its address.
         reading: how fast it read prompts so far.
+        sets_context: a request says how large the context is to be.
     """
+
+    sets_context = True
 
     def __init__(self, where: EngineAddress) -> None:
         self.where = where
@@ -89,14 +92,14 @@ class Ollama:
             self._context_lengths[content] = ollama_responses.context_length_of(shown)
         return self._context_lengths[content]
 
-    async def loaded_context(self, model: str) -> int | None:
+    async def loaded_context(self, model: LocalModel) -> int | None:
         """Return the context that a model is loaded with; ``None``: it is not loaded, or nothing says."""
         try:
             with anyio.fail_after(connection.PROBE_SECONDS):
                 loaded = await self._connection.listing("/api/ps")
         except (TimeoutError, ValueError, httpx2.HTTPError, responses.RefusedError):
             return None
-        return ollama_responses.loaded_context_of(loaded, canonical_model(model))
+        return ollama_responses.loaded_context_of(loaded, canonical_model(model.name))
 
     async def chat(self, request: ChatRequest, on_piece: OnPiece) -> ChatCounts:
         """Have a model answer, piece by piece, and return the engine's counts; cancelling it stops the model.

@@ -79,8 +79,6 @@ class OllamaReply:
 
     def _taken(self, line: bytes) -> str | None:
         """Do the same for the last line, and for one that only a lenient parser reads."""
-        if not line.strip():
-            return None
         entry = parsed(line)
         failure = text_of(entry, "error")
         if failure:

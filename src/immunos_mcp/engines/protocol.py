@@ -58,10 +58,12 @@ class LocalEngine(Protocol):
     Attributes:
         where: its address.
         reading: how fast it read prompts so far.
+        sets_context: whether a request says how large the context is to be.
     """
 
     where: EngineAddress
     reading: ReadingSpeeds
+    sets_context: bool
 
     async def probe(self) -> Engine:
         """Return the state of the engine and its models; any failure becomes the state."""
@@ -75,7 +77,7 @@ class LocalEngine(Protocol):
         """
         ...
 
-    async def loaded_context(self, model: str) -> int | None:
+    async def loaded_context(self, model: LocalModel) -> int | None:
         """Return the context that a model is loaded with; ``None``: it is not loaded, or nothing says."""
         ...
 

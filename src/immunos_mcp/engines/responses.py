@@ -32,6 +32,7 @@ LARGEST_STREAM = 32 * 2**20
 LARGEST_FAILURE = 2**16
 """Bytes that are read of an error."""
 
+LONGEST_SECONDS = 86_400
 MOST_MODELS = 2_000
 LARGEST_MODEL = 2**62
 LONGEST_TEXT = 200
@@ -90,6 +91,7 @@ class ChatCounts(NamedTuple):
         is_complete: whether the model finished, instead of reaching the limit.
         is_thought: whether the model thought to the end, without an answer.
         reading_seconds: how long the engine read the prompt; 0: it does not say.
+        is_reported: whether the engine told its counts at all.
     """
 
     input_tokens: int
@@ -97,6 +99,7 @@ class ChatCounts(NamedTuple):
     is_complete: bool
     is_thought: bool = False
     reading_seconds: float = 0.0
+    is_reported: bool = True
 
 
 async def body_of(chunks: AsyncIterator[bytes]) -> bytes:
@@ -206,11 +209,11 @@ class Reply(Protocol):
         ...
 
 
-def number(value: Json, most: int) -> int:
-    """Return a whole number; 0 for what is none, or cannot be true."""
+def number(value: Json, most: int, *, whole: bool = True) -> int:
+    """Return a number, rounded down if it need not be whole; 0 for what is none, or cannot be true."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= most:
         return 0
-    return int(value) if value == int(value) else 0
+    return int(value) if not whole or value == int(value) else 0
 
 
 def error_of(body: bytes) -> str:

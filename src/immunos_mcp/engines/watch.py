@@ -1,4 +1,4 @@
-"""The recent state of the engine, for those who do not wait for it."""
+"""The recent state of the engines, for those who do not wait for it."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from typing import TYPE_CHECKING
 import anyio
 
 from immunos_mcp.domain import Engine, EngineState
-from immunos_mcp.engines.ollama import Ollama
+from immunos_mcp.engines.several import chosen_engines
 
 if TYPE_CHECKING:
-    from immunos_mcp.engines.addresses import EngineAddress
-    from immunos_mcp.engines.protocol import LocalEngine
+    from immunos_mcp.engines.several import Engines
+    from immunos_mcp.options import Options
 
 FRESH_SECONDS = 5.0
 """How long the result of a probe counts as current."""
 
 
 class EngineWatch:
-    """Keeps a recent state of the engine, without making its readers wait.
+    """Keeps a recent state of the engines, without making its readers wait.
 
     ``run`` probes until it is cancelled; ``current`` may be called at any time.
     """
 
-    def __init__(self, engine: LocalEngine) -> None:
-        self._engine = engine
-        self._current = Engine(EngineState.UNKNOWN, engine.where.url)
+    def __init__(self, engines: Engines) -> None:
+        self._engines = engines
+        self._current = Engine(EngineState.UNKNOWN, engines.where.url)
         self._probed_at = float("-inf")
         self._wanted = anyio.Event()
 
@@ -42,13 +42,8 @@ class EngineWatch:
         return await self.refreshed()
 
     async def refreshed(self) -> Engine:
-        """Probe now and return the state.
-
-        An engine that responded before and is slow now keeps its last known state.
-        """
-        seen = await self._engine.probe()
-        if seen.state is not EngineState.SLOW or self._current.state is not EngineState.UP:
-            self._current = seen
+        """Probe now and return the state."""
+        self._current = await self._engines.probe()
         self._probed_at = anyio.current_time()
         return self._current
 
@@ -65,14 +60,12 @@ class EngineWatch:
             await self._wanted.wait()
 
 
-def probe_now(where: EngineAddress) -> Engine:
-    """Return the state of an engine, for a command without an event loop."""
+def probe_now(options: Options) -> Engine:
+    """Return the state of the engines, for a command without an event loop."""
+    engines = chosen_engines(options)
 
     async def probe() -> Engine:
-        client = Ollama(where)
-        try:
-            return await client.probe()
-        finally:
-            await client.close()
+        async with engines:
+            return await engines.probe()
 
     return anyio.run(probe)

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from immunos_mcp.domain import Engine, EngineState, LocalModel
-from immunos_mcp.rules.models import provider_of_usage
+from immunos_mcp.rules.models import loaded_among_equals, provider_of_usage
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -24,21 +24,36 @@ def engine_text(engine: Engine) -> str:
         canonical: [model.name, model.size_bytes, _is_fit(model)]
         for canonical, model in engine.models.items()
     }
-    return json.dumps(
-        {"state": engine.state, "models": models}, sort_keys=True, separators=(",", ":")
-    )
+    encoded: dict[str, object] = {"state": engine.state, "models": models}
+    if engine.others:
+        encoded["others"] = {other.name: other.state for other in engine.others}
+        encoded["engines"] = {
+            canonical: model.engine for canonical, model in engine.models.items() if model.engine
+        }
+    loaded = loaded_among_equals(engine.models)
+    if loaded:
+        encoded["loaded"] = loaded
+    return json.dumps(encoded, sort_keys=True, separators=(",", ":"))
 
 
 def engine_of(text: str) -> Engine:
     """Decode an engine; fields that the policy does not use are missing."""
     decoded = json.loads(text)
+    engines, loaded = decoded.get("engines", {}), decoded.get("loaded", [])
     models = {
         canonical: LocalModel(
-            name, size_bytes=size_bytes, capabilities=frozenset({_FIT} if is_fit else ())
+            name,
+            size_bytes=size_bytes,
+            capabilities=frozenset({_FIT} if is_fit else ()),
+            is_loaded=canonical in loaded,
+            engine=engines.get(canonical, ""),
         )
         for canonical, (name, size_bytes, is_fit) in decoded["models"].items()
     }
-    return Engine(EngineState(decoded["state"]), models=models)
+    others = tuple(
+        Engine(EngineState(state), name=name) for name, state in decoded.get("others", {}).items()
+    )
+    return Engine(EngineState(decoded["state"]), models=models, others=others)
 
 
 def engine_id(connection: Connection, text: str) -> int:

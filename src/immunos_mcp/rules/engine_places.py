@@ -45,19 +45,19 @@ def is_unencrypted(url: str) -> bool:
     return not url.lower().startswith("https:")
 
 
-def notice(url: str) -> str | None:
+def notice(url: str, name: str = "Ollama") -> str | None:
     """Say that tasks leave this machine; ``None``: they do not."""
     if not is_remote(url):
         return None
     way = "unencrypted" if is_unencrypted(url) else "encrypted"
-    return f"Ollama is on another machine ({url}): tasks and their files are sent there {way}"
+    return f"{name} is on another machine ({url}): tasks and their files are sent there {way}"
 
 
-def refusal(url: str, settings: Settings) -> str | None:
+def refusal(url: str, settings: Settings, name: str = "OLLAMA_HOST") -> str | None:
     """Say why no task may be sent to a URL; ``None``: it may."""
     if not is_remote(url) or not is_unencrypted(url) or settings.remote_engine is Switch.ON:
         return None
     return (
-        f"OLLAMA_HOST is another machine ({url}), and plain HTTP would send the task and its files"
+        f"{name} is another machine ({url}), and plain HTTP would send the task and its files"
         " there unencrypted; use https, or allow it with `immunos-mcp config set remote_engine=on`"
     )

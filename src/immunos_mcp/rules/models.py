@@ -13,10 +13,13 @@ from immunos_mcp.rules.names import canonical_model, is_cloud_model
 from immunos_mcp.rules.obstacles import ALLOW_CLOUD, LIST_MODELS, PULL, RUN_DOCTOR, START_OLLAMA
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
-    from immunos_mcp.domain import Engine
+    from immunos_mcp.domain import Engine, LocalModel
     from immunos_mcp.rules.settings import Settings
+
+OLLAMA = "ollama"
+"""The name of the engine Ollama before a model's, as in ``ollama/tiny``."""
 
 CLAUDE_RECORD = "claude"
 """Under this name Claude's models have one record together."""
@@ -131,36 +134,96 @@ def availability(model: str, engine: Engine | None, settings: Settings) -> Avail
         return _UNKNOWN
     if _is_forbidden(model, settings):
         return Availability(can_run=False, remedy=ALLOW_CLOUD)
-    if engine.state in {EngineState.UNKNOWN, EngineState.SLOW}:
-        return _UNKNOWN
+    if find_model(model, engine) is None:
+        state = state_of(engine_name(model, engine), engine)
+        if state in {EngineState.UNKNOWN, EngineState.SLOW}:
+            return _UNKNOWN
     remedy = _remedy(model, engine)
     return Availability(can_run=remedy is None, remedy=remedy)
 
 
 def _remedy(model: str, engine: Engine) -> str | None:
     """Return the command that lets a model run; ``None``: it can."""
-    if engine.state is not EngineState.UP:
-        return START_OLLAMA if engine.state is EngineState.DOWN else RUN_DOCTOR
-    installed = engine.models.get(canonical_model(model))
-    if installed is None:
-        return f"{PULL} {model}"
-    is_fit = installed.capabilities is None or "completion" in installed.capabilities
-    return None if is_fit else LIST_MODELS
+    found = find_model(model, engine)
+    if found is not None:
+        capabilities = engine.models[found].capabilities
+        is_fit = capabilities is None or "completion" in capabilities
+        return None if is_fit else LIST_MODELS
+    name = engine_name(model, engine)
+    state = state_of(name, engine)
+    if name != OLLAMA:
+        return LIST_MODELS if state is EngineState.UP else RUN_DOCTOR
+    if state is not EngineState.UP:
+        return START_OLLAMA if state is EngineState.DOWN else RUN_DOCTOR
+    return f"{PULL} {model.removeprefix(f'{OLLAMA}/')}"
+
+
+def find_model(model: str, engine: Engine) -> str | None:
+    """Return the canonical name of an installed model; ``None``: no engine has it.
+
+    The name of its engine may stand before it, as in ``llamacpp/tiny``.
+    """
+    canonical = canonical_model(model)
+    name = _named_engine(model, engine)
+    if name is not None:
+        for candidate in (canonical, canonical_model(model.partition("/")[2])):
+            installed = engine.models.get(candidate)
+            if installed is not None and (installed.engine or OLLAMA) == name:
+                return candidate
+    return canonical if canonical in engine.models else None
+
+
+def _named_engine(model: str, engine: Engine) -> str | None:
+    name, slash, _ = model.lower().partition("/")
+    known = {OLLAMA, *(other.name for other in engine.others)} if slash else set[str]()
+    return name if name in known else None
+
+
+def engine_name(model: str, engine: Engine) -> str:
+    """Return the name of the engine that a model is on, or would be on if it were installed."""
+    found = find_model(model, engine)
+    if found is not None:
+        return engine.models[found].engine or OLLAMA
+    return _named_engine(model, engine) or OLLAMA
+
+
+def state_of(name: str, engine: Engine) -> EngineState:
+    """Return the state of one of the engines."""
+    return next((other.state for other in engine.others if other.name == name), engine.state)
+
+
+def listed_name(canonical: str, installed: LocalModel) -> str:
+    """Return the name to call an installed model by: with its engine's where another has the same name."""
+    if canonical_model(installed.name) == canonical:
+        return installed.name
+    return f"{installed.engine or OLLAMA}/{installed.name}"
 
 
 def fallback_models(model: str, engine: Engine, settings: Settings) -> list[str]:
     """Return installed models fit for a mapped one's role: other sizes of it, then what is trusted.
 
-    Of other sizes the largest comes first. Trusted is what the settings name for any task.
+    Of other sizes the largest comes first, of equal ones the one in memory. Trusted is what the settings name for any task.
     """
     family = canonical_model(model).rpartition(":")[0]
     sizes = [
-        installed
+        (name, installed)
         for name, installed in engine.models.items()
         if name.rpartition(":")[0] == family and not is_cloud_model(name)
     ]
-    sizes.sort(key=lambda installed: (-installed.size_bytes, installed.name))
-    return [*(installed.name for installed in sizes), settings.default_local_model]
+    sizes.sort(key=lambda each: (-each[1].size_bytes, not each[1].is_loaded, each[1].name))
+    return [
+        *(listed_name(name, installed) for name, installed in sizes),
+        settings.default_local_model,
+    ]
+
+
+def loaded_among_equals(models: Mapping[str, LocalModel]) -> list[str]:
+    """Return the loaded models that ``fallback_models`` prefers for that, in order of their names."""
+    equals: dict[tuple[str, int], list[str]] = {}
+    for name, installed in models.items():
+        equals.setdefault((name.rpartition(":")[0], installed.size_bytes), []).append(name)
+    rivals = (name for names in equals.values() if len(names) > 1 for name in names)
+    return sorted(name for name in rivals if models[name].is_loaded)
 
 
 def named_models(settings: Settings) -> dict[str, tuple[str, ...]]:

@@ -40,13 +40,13 @@ _OBSTACLES: Mapping[str, Obstacle] = MappingProxyType(
             "but Ollama is not running", "Ollama is not running", "Start it with", is_fixed=True
         ),
         RUN_DOCTOR: Obstacle(
-            "but Ollama does not respond as expected",
-            "Ollama does not respond as expected",
+            "but its engine does not respond as expected",
+            "Its engine does not respond as expected",
             "Find out why with",
         ),
         LIST_MODELS: Obstacle(
-            "which does not generate text",
-            "The model does not generate text",
+            "which no engine serves for text",
+            "No engine serves the model for text",
             "See which models do with",
         ),
         ALLOW_CLOUD: Obstacle(

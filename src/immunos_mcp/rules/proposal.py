@@ -6,9 +6,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from immunos_mcp.answers.setup import PresetProposal, PresetReason
-from immunos_mcp.domain import EngineState
-from immunos_mcp.rules.models import named_models
-from immunos_mcp.rules.names import canonical_model, is_cloud_model
+from immunos_mcp.rules.models import find_model, named_models
+from immunos_mcp.rules.names import is_cloud_model
 from immunos_mcp.rules.setting_changes import PRESETS
 from immunos_mcp.rules.settings import Settings
 
@@ -56,8 +55,7 @@ def _local(names: Iterable[str]) -> list[str]:
 
 
 def _missing(names: Iterable[str], engine: Engine) -> tuple[str, ...]:
-    installed = set(engine.models) if engine.state is EngineState.UP else set[str]()
-    return tuple(name for name in dict.fromkeys(names) if canonical_model(name) not in installed)
+    return tuple(name for name in dict.fromkeys(names) if find_model(name, engine) is None)
 
 
 def _are_chosen(settings: Settings) -> bool:

@@ -108,7 +108,11 @@ def engine_status(engine: Engine, settings: Settings) -> EngineStatus:
         if models.availability(model, engine, settings).can_run is False
     ]
     is_up = engine.state is EngineState.UP
-    return EngineStatus(engine.state, tuple(missing) if is_up and missing else None)
+    return EngineStatus(
+        engine.state,
+        tuple(missing) if is_up and missing else None,
+        {other.name: other.state for other in engine.others} or None,
+    )
 
 
 def session_summary(record: SessionRecord, settings: Settings) -> SessionSummary:

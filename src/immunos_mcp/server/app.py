@@ -18,8 +18,7 @@ from mcp.server.lowlevel import Server
 from immunos_mcp import __version__
 from immunos_mcp.assistants.claude_code.transcripts import transcript_follower
 from immunos_mcp.delegation.tasks import Delegations
-from immunos_mcp.engines.addresses import address as ollama_address
-from immunos_mcp.engines.ollama import Ollama
+from immunos_mcp.engines.several import chosen_engines
 from immunos_mcp.engines.watch import EngineWatch
 from immunos_mcp.faults import end_at_once, keep_running, report_bug
 from immunos_mcp.ledger.connections.threaded import ThreadedSqliteLedger
@@ -140,16 +139,15 @@ async def serve_stdio(
         output: where answers go.
         is_recorded: whether the answers to an opening are known without the SDK.
     """
-    where = ollama_address(options.ollama_host)
-    async with ThreadedSqliteLedger(options.database) as ledger, Ollama(where) as engine:
-        watch = EngineWatch(engine)
+    async with ThreadedSqliteLedger(options.database) as ledger, chosen_engines(options) as engines:
+        watch = EngineWatch(engines)
         router = Router(
             ledger,
             options.session,
             follower=transcript_follower(ledger, options),
             engine=watch.current if options.ollama_check else None,
         )
-        delegations = Delegations(router, engine, watch) if options.delegate else None
+        delegations = Delegations(router, engines, watch) if options.delegate else None
         server, run_background = build_server(
             router,
             options.session,

@@ -22,6 +22,7 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from immunos_mcp.delegation.tasks import Delegations
 from immunos_mcp.engines.addresses import address
 from immunos_mcp.engines.ollama import Ollama
+from immunos_mcp.engines.several import Engines
 from immunos_mcp.engines.watch import EngineWatch
 from immunos_mcp.ledger.connections.threaded import ThreadedSqliteLedger
 from immunos_mcp.router import Router
@@ -91,8 +92,8 @@ async def listing_server(*, delegate: bool) -> AsyncGenerator[Server[dict[str, A
     with TemporaryDirectory() as folder:
         async with ThreadedSqliteLedger(Path(folder, "ledger.db")) as ledger:
             router = Router(ledger, "default")
-            engine = Ollama(address(""))
-            delegations = Delegations(router, engine, EngineWatch(engine)) if delegate else None
+            engines = Engines(Ollama(address("")))
+            delegations = Delegations(router, engines, EngineWatch(engines)) if delegate else None
             yield build_server(router, "default", delegations).server
 
 

@@ -26,6 +26,7 @@ from immunos_mcp.engines.responses import (
     EngineError,
     ModelMissingError,
 )
+from immunos_mcp.engines.several import Engines
 from immunos_mcp.engines.watch import EngineWatch
 from immunos_mcp.errors import InvalidInputError
 from immunos_mcp.rules.names import canonical_model, is_cloud_model
@@ -354,7 +355,7 @@ async def test_a_watch_answers_at_once_and_looks_meanwhile(
     script: Script, engine: Ollama, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watch, "FRESH_SECONDS", 0.0)
-    watching = EngineWatch(engine)
+    watching = EngineWatch(Engines(engine))
     assert watching.current().state is EngineState.UNKNOWN
 
     async def until(wanted: EngineState) -> Engine:
@@ -377,7 +378,7 @@ async def test_a_watch_answers_at_once_and_looks_meanwhile(
 async def test_an_engine_that_was_up_and_is_slow_has_what_it_had(
     script: Script, engine: Ollama, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    watching = EngineWatch(engine)
+    watching = EngineWatch(Engines(engine))
     await watching.refreshed()
     monkeypatch.setattr(connection, "PROBE_SECONDS", 0.05)
     script.manner = Manner.HANGING

@@ -175,7 +175,7 @@ TRIAL = (
             Reason.TASK_OPTIMIZED,
             {**UNAVAILABLE, "remedy": "immunos-mcp doctor"},
             (
-                f"{BY_CLAUDE}code_review is mapped to {CODER}, but Ollama does not respond as expected. "
+                f"{BY_CLAUDE}code_review is mapped to {CODER}, but its engine does not respond as expected. "
                 "Find out why with `immunos-mcp doctor`."
             ),
         ),
@@ -184,7 +184,7 @@ TRIAL = (
             Reason.TASK_OPTIMIZED,
             {**UNAVAILABLE, "remedy": "immunos-mcp models"},
             (
-                f"{BY_CLAUDE}code_review is mapped to {CODER}, which does not generate text. "
+                f"{BY_CLAUDE}code_review is mapped to {CODER}, which no engine serves for text. "
                 "See which models do with `immunos-mcp models`."
             ),
         ),

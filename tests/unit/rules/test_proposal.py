@@ -49,7 +49,7 @@ def test_only_models_that_are_not_installed_are_left_to_install() -> None:
 
 
 def test_an_engine_that_is_down_has_no_models() -> None:
-    down = Engine(EngineState.DOWN, models=engine("gemma4:31b").models)
+    down = Engine(EngineState.DOWN)
     assert propose(PLENTY, down, DEFAULT).pull == ("gemma4:31b", "gemma4:e2b")
 
 
