@@ -6,9 +6,10 @@ import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from immunos_mcp.assistants import json_edit
+from immunos_mcp.assistants.documents import items, member
 from immunos_mcp.options import home_folder
 
 if TYPE_CHECKING:
@@ -57,13 +58,28 @@ class Setup:
     telemetry: bool = False
 
 
+def command_line(entry: Json) -> list[str]:
+    """Return the program that an entry starts and its arguments; none if it starts no program."""
+    command, arguments = _part(entry, "command"), _part(entry, "args")
+    if isinstance(command, str):
+        return [command, *(str(word) for word in items(arguments))]
+    return [str(word) for word in items(command)]
+
+
+def own_environment(entry: Json) -> dict[str, str]:
+    """Return the environment variables that an entry gives to its server."""
+    given = _part(entry, "env") or _part(entry, "environment")
+    return {name: str(text) for name, text in given.items()} if isinstance(given, dict) else {}
+
+
+def _part(entry: Json, name: str) -> Json:
+    """Return a part of an entry, which some assistants keep one level further down."""
+    return member(member(entry, ("transport",)) or entry, (name,))
+
+
 def is_our_server(entry: Json) -> bool:
     """Return whether an entry starts this program."""
-    if not isinstance(entry, dict) or not isinstance(entry.get("command"), str):
-        return False
-    arguments = entry.get("args")
-    words = arguments if isinstance(arguments, list) else []
-    return starts_program([cast("str", entry["command"]), *(str(word) for word in words)])
+    return starts_program(command_line(entry))
 
 
 @dataclass(frozen=True, slots=True)

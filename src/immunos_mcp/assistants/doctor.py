@@ -14,8 +14,15 @@ from typing import TYPE_CHECKING
 
 from immunos_mcp import __version__
 from immunos_mcp.assistants import json_edit, registry
-from immunos_mcp.assistants.configuration import PROGRAM, Launch, Setup, server_arguments
-from immunos_mcp.assistants.documents import DocumentError, items, member
+from immunos_mcp.assistants.configuration import (
+    PROGRAM,
+    Launch,
+    Setup,
+    command_line,
+    own_environment,
+    server_arguments,
+)
+from immunos_mcp.assistants.documents import DocumentError, member
 from immunos_mcp.assistants.findings import (
     CLOCK_REMEDY,
     CLOCK_TOLERANCE,
@@ -101,7 +108,7 @@ def _assistant(
         context=context,
     )
     if state.is_ours and isinstance(existing, dict):
-        yield from _launch(assistant.name, existing, state)
+        yield from _launch(assistant, existing, state)
     else:
         place = f"{'.'.join(server.path)} in {files[0].file}"
         yield _without_entry(assistant.name, place, state)
@@ -121,29 +128,32 @@ def _without_entry(name: str, place: str, state: AssistantState) -> Finding:
     return Finding(name, Verdict.FAIL, f"{place} belongs to another program", remedy)
 
 
-def _launch(name: str, entry: dict[str, Json], state: AssistantState) -> Iterator[Finding]:
-    context = state.context
-    command = str(entry["command"])
+def _launch(
+    assistant: Assistant, entry: dict[str, Json], state: AssistantState
+) -> Iterator[Finding]:
+    name, context = assistant.name, state.context
+    command, *given = command_line(entry)
+    if entry.get("enabled") is False or entry.get("disabled") is True:
+        yield Finding(name, Verdict.WARN, "its entry is disabled", "enable it in the client")
+        return
     if shutil.which(command) is None:
         seen = f"its entry starts {command!r}, which was not found"
         yield Finding(name, Verdict.FAIL, seen, state.install)
         return
-    given = [str(each) for each in items(entry.get("args"))]
     arguments = server_arguments([command, *given])
     if arguments is None:
         line = engine_places.without_credentials(" ".join([command, *given]))
         yield Finding(name, Verdict.OK, f"its entry starts {line}")
         return
-    own = entry.get("env")
-    own = {name: str(text) for name, text in own.items()} if isinstance(own, dict) else {}
+    own = own_environment(entry)
     try:
         chosen = context.parse_options(arguments, {**context.environment, **own})
     except InvalidInputError as error:
         remedy = f"{state.install}, or fix its args and env"
         yield Finding(name, Verdict.FAIL, f"its entry is invalid: {error}", remedy)
         return
-    patience = registry.assistant(name).patience
-    yield readiness(name, [command, *given], {**context.environment, **own}, patience)
+    environment = {**context.environment, **own}
+    yield readiness(name, [command, *given], environment, assistant.patience)
     here = context.options
     if (chosen.database, chosen.session) != (here.database, here.session):
         seen = f"uses session {chosen.session} in {chosen.database}, not the one checked here"

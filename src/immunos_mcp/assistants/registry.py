@@ -18,9 +18,11 @@ NAMES = (
     "vscode",
     "cursor",
     "codex",
+    "opencode",
     "gemini",
     "qwen",
     "copilot",
+    "cline",
 )
 """All assistants, in the order of help and the doctor; folder names have underscores for hyphens."""
 

@@ -58,7 +58,7 @@ def _found_clients(survey: Survey) -> Iterator[tuple[str, str]]:
     for client in survey.clients:
         yield client.title, _state(client)
     if not survey.clients:
-        yield "Clients", "none of Claude Code, Claude Desktop, VS Code, Cursor and Codex"
+        yield "Clients", "none that can be set up (`immunos-mcp install --help` lists them)"
     yield "Ollama", _ollama(survey.engine, survey.has_ollama)
     for other in survey.engine.others:
         is_up = other.state is EngineState.UP

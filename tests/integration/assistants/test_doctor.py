@@ -112,6 +112,21 @@ def test_an_entry_that_starts_no_program_is_a_failure(home: Path, program: Path)
     assert "immunos-mcp install claude-code" in remedies(findings, "claude-code")
 
 
+def test_entries_of_another_shape_are_checked_too(home: Path, program: Path) -> None:
+    config = home / ".config" / "opencode" / "opencode.json"
+    config.parent.mkdir(parents=True)
+    entry = {"type": "local", "command": [str(program)], "enabled": False}
+    change(config, mcp={"immunos": entry})
+    cline = home / ".cline" / "data" / "settings" / "cline_mcp_settings.json"
+    cline.parent.mkdir(parents=True)
+    transport = {"type": "stdio", "command": str(program), "env": {"IMMUNOS_TELEMETRY": "maybe"}}
+    change(cline, mcpServers={"immunos": {"transport": transport}})
+    findings = diagnose(home, code=1)
+    assert found(findings, "opencode") == [("warn", "its entry is disabled")]
+    ((verdict, seen),) = found(findings, "cline")
+    assert (verdict, seen.split(":")[0]) == ("fail", "its entry is invalid")
+
+
 def test_a_missing_always_load_and_missing_hooks_are_seen(home: Path, program: Path) -> None:
     settings = set_up(home, program, alwaysLoad=False)
     held = json.loads(settings.read_text(encoding="utf-8"))

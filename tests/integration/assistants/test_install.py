@@ -23,7 +23,7 @@ from immunos_mcp.assistants import config_files, install, registry
 from immunos_mcp.assistants.claude_code.configuration import TELEMETRY
 from immunos_mcp.assistants.claude_code.hooks import HOOK_MATCHERS, hook_group
 from immunos_mcp.assistants.config_files import FileChange, InstallError
-from immunos_mcp.assistants.configuration import Configuration, Launch, Setup
+from immunos_mcp.assistants.configuration import Configuration, Launch, Setup, command_line
 
 PLUGIN_HOOKS = Path(__file__).parents[3] / "plugin" / "hooks" / "hooks.json"
 FILES = {
@@ -32,14 +32,17 @@ FILES = {
     "vscode": (".config/Code/User/mcp.json",),
     "cursor": (".cursor/mcp.json",),
     "codex": (".codex/config.toml",),
+    "opencode": (".config/opencode/opencode.json",),
     "gemini": (".gemini/settings.json",),
     "qwen": (".qwen/settings.json",),
     "copilot": (".copilot/mcp-config.json",),
+    "cline": (".cline/data/settings/cline_mcp_settings.json",),
 }
 CLAUDE_CODE = registry.assistant("claude-code")
 CURSOR = registry.assistant("cursor")
 SETUP = Setup(Launch("/bin/immunos-mcp"), {})
 linux = pytest.mark.parametrize("client", FILES)
+shapes = pytest.mark.parametrize("client", ["claude-code", "codex", "opencode", "cline"])
 
 
 def run(home: Path, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
@@ -68,6 +71,10 @@ def entry(home: Path, client: str) -> dict[str, Any]:
     return next(iter(held.values()))["immunos"]
 
 
+def started(home: Path, client: str) -> list[str]:
+    return command_line(entry(home, client))
+
+
 def test_the_plugin_and_the_installation_have_the_same_hooks() -> None:
     plugin = json.loads(PLUGIN_HOOKS.read_text(encoding="utf-8"))["hooks"]
     assert plugin == {
@@ -82,9 +89,8 @@ def test_a_client_is_set_up_once_and_undone_to_the_last_byte(home: Path, client:
     assert all(f"+++ {home / file}" in shown for file in FILES[client])
     assert set(tree(home)) == {*FILES[client], f".immunos/installed/{client}.json"}
     set_up = tree(home)
-    started = entry(home, client)
-    assert Path(started["command"]).is_absolute()
-    assert started.get("alwaysLoad") is (True if client == "claude-code" else None)
+    assert Path(started(home, client)[0]).is_absolute()
+    assert entry(home, client).get("alwaysLoad") is (True if client == "claude-code" else None)
     assert run(home, client, "--yes").stdout == f"{client} is already set up\n"
     assert tree(home) == set_up
     assert run(home, client, "--uninstall", "--yes").stdout.endswith(
@@ -94,7 +100,7 @@ def test_a_client_is_set_up_once_and_undone_to_the_last_byte(home: Path, client:
     assert run(home, client, "--uninstall", "--yes").stdout == f"{client} is not set up\n"
 
 
-@linux
+@shapes
 def test_printing_changes_nothing(home: Path, client: str) -> None:
     assert "immunos" in run(home, client, "--print").stdout
     assert tree(home) == {}
@@ -185,25 +191,25 @@ def test_what_others_changed_since_stays_when_ours_is_taken_out(home: Path) -> N
     assert read(file) == {"hooks": {"Stop": [{"hooks": []}]}, "model": "opus"}
 
 
-@linux
+@shapes
 def test_an_older_entry_of_ours_is_brought_up_to_date_and_its_own_settings_stay(
     home: Path, client: str
 ) -> None:
     run(home, client, "--yes")
     file = home / FILES[client][0]
     text = file.read_text(encoding="utf-8")
-    command = json.dumps(entry(home, client)["command"])
+    command = json.dumps(started(home, client)[0])
     file.write_text(text.replace(command, '"/old/immunos-mcp"'), encoding="utf-8")
     run(home, client, "--yes", "--session", "work")
-    assert entry(home, client)["args"] == ["--session", "work"]
-    assert entry(home, client)["command"] != "/old/immunos-mcp"
+    assert started(home, client)[1:] == ["--session", "work"]
+    assert started(home, client)[0] != "/old/immunos-mcp"
 
 
-@linux
+@shapes
 def test_another_programs_entry_of_our_name_is_not_touched(home: Path, client: str) -> None:
     run(home, client, "--yes")
     file = home / FILES[client][0]
-    command = json.dumps(entry(home, client)["command"])
+    command = json.dumps(started(home, client)[0])
     text = file.read_text(encoding="utf-8").replace(command, '"/usr/bin/other"')
     file.write_text(text, encoding="utf-8")
     refused = run(home, client, "--yes", code=1)
@@ -252,7 +258,7 @@ def test_a_file_that_cannot_be_read_refuses_all_files_with_what_to_put_there(
     assert tree(home) == {".claude/settings.json": content}
 
 
-@linux
+@shapes
 def test_what_is_to_be_put_there_by_hand_is_what_would_have_been_written(
     home: Path, client: str
 ) -> None:
@@ -407,7 +413,7 @@ def test_each_configuration_folder_of_claude_code_is_undone_by_itself(home: Path
     assert tree(home) == before
 
 
-@linux
+@shapes
 def test_what_was_changed_between_two_installations_stays_and_all_of_ours_goes(
     home: Path, client: str
 ) -> None:
@@ -643,3 +649,17 @@ def test_codex_is_set_up_whichever_way_its_servers_are_spelled(
     assert install.plan_install(codex, files).changes == ()
     install.apply(install.plan_uninstall(codex, files))
     assert tree(home) == {".codex/config.toml": before}
+
+
+def test_opencode_is_set_up_in_the_file_whose_entries_win_and_its_comments_stay(home: Path) -> None:
+    folder = home / ".config" / "opencode"
+    folder.mkdir(parents=True)
+    (folder / "opencode.json").write_text("{}", encoding="utf-8")
+    file = folder / "opencode.jsonc"
+    before = '{\n  // mine\n  "mcp": {"other": {"type": "remote"}},\n}\n'
+    file.write_text(before, encoding="utf-8")
+    run(home, "opencode", "--yes")
+    assert "// mine" in file.read_text(encoding="utf-8")
+    assert (folder / "opencode.json").read_text(encoding="utf-8") == "{}"
+    run(home, "opencode", "--uninstall", "--yes")
+    assert file.read_text(encoding="utf-8") == before
