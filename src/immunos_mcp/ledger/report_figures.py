@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from immunos_mcp.domain import SessionRecord
     from immunos_mcp.ledger.dialect import Connection
-    from immunos_mcp.ledger.usage_groups import PricedUsage, UsageGroup
+    from immunos_mcp.ledger.usage_groups import UsageGroup
+    from immunos_mcp.rules.list_prices import PricedUsage
     from immunos_mcp.rules.settings import Settings
 
 REPORTED_SESSIONS = 20

@@ -8,10 +8,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from msgspec import Struct
-
 from immunos_mcp.domain import Provider, TokenCounts
 from immunos_mcp.ledger.dialect import IN_LIST, list_parameter
+from immunos_mcp.rules.list_prices import PricedUsage
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -87,37 +86,6 @@ _OF_SESSIONS = f"""
         WHERE provider = 'claude'
     )
 """  # noqa: S608  # constants
-
-
-class PricedUsage(Struct, frozen=True):
-    """Responses of one model that are priced alike.
-
-    Attributes:
-        model: the model.
-        at: a moment in the period that they are of, whose prices apply.
-        speed: as recorded; ``None``: not known, as with the next two.
-        service_tier: likewise.
-        region: likewise.
-        input_tokens_over: how many tokens of input each had more than, if it had more than the least
-            that makes a response long; else 0.
-        counts: their tokens.
-        cache_1h_input_tokens: how many of those written to the cache are kept for an hour.
-        web_searches: how many searches they made.
-        usage_records: how many responses they are.
-        without_lifetimes: how many of them wrote to a cache for a time that is not known.
-    """
-
-    model: str
-    at: datetime
-    speed: str | None = None
-    service_tier: str | None = None
-    region: str | None = None
-    input_tokens_over: int = 0
-    counts: TokenCounts = TokenCounts()
-    usage_records: int = 0
-    cache_1h_input_tokens: int = 0
-    web_searches: int = 0
-    without_lifetimes: int = 0
 
 
 class UsageGroup(NamedTuple):

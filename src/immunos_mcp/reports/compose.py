@@ -20,9 +20,9 @@ from immunos_mcp.answers.report import (
     UsagePeriod,
 )
 from immunos_mcp.domain import Provider, Weights
-from immunos_mcp.reports.prices import Cost
 from immunos_mcp.reports.sums import NOTHING, priced, sums_by
 from immunos_mcp.rules import policy, track_record
+from immunos_mcp.rules.list_prices import Cost
 from immunos_mcp.rules.track_record import Evidence, ModelRecord
 
 if TYPE_CHECKING:

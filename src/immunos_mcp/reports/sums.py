@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 from msgspec import Struct
 
 from immunos_mcp.domain import TokenCounts
-from immunos_mcp.reports.prices import Cost
+from immunos_mcp.rules.list_prices import Cost
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

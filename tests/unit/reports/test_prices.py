@@ -12,9 +12,8 @@ from msgspec.structs import replace
 from strategies import counts
 
 from immunos_mcp.domain import TokenCounts
-from immunos_mcp.ledger.usage_groups import PricedUsage
 from immunos_mcp.reports import prices
-from immunos_mcp.reports.prices import Cost, ListPrice
+from immunos_mcp.rules.list_prices import Cost, ListPrice, PricedUsage
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 PRICES = prices.list_prices(NOW)
