@@ -6,10 +6,12 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
+import warm_starts
 import wire
 from hypothesis import settings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 # A deadline measures how busy the machine is, and fails where nothing is wrong.
@@ -33,6 +35,15 @@ collect_ignore = (
 def no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take models for granted, unless a test has an engine of its own."""
     monkeypatch.setenv("IMMUNOS_OLLAMA_CHECK", "off")
+
+
+@pytest.fixture(scope="module")
+def programs_start_at_once() -> Iterator[None]:
+    """Fork the programs that a file's tests run, where how they start is not what is tested."""
+    with pytest.MonkeyPatch.context() as patched:
+        if hasattr(os, "pidfd_open"):  # Linux alone
+            patched.setattr(wire, "PROGRAM", warm_starts.command())
+        yield
 
 
 @pytest.fixture

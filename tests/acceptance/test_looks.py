@@ -24,6 +24,8 @@ from immunos_mcp.server.hooks import HookEvent
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+pytestmark = pytest.mark.usefixtures("programs_start_at_once")
+
 Entry: TypeAlias = Callable[[Path, "str | None"], object]
 PROCESSES = 8
 NOW = datetime.now(UTC).replace(microsecond=0)

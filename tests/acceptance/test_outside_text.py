@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
+pytestmark = pytest.mark.usefixtures("programs_start_at_once")
+
 EVIL = "\x1b[2J\x1b]52;c;aGk=\x07\x9b31m\u202egnp.exe\x7f"
 OBEYED = ("\x1b", "\x07", "\x9b", "\u202e", "\x7f", "\r")
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
 import wire
 from transcript_lines import Answer, append, transcript
 
@@ -17,6 +18,8 @@ from immunos_mcp.server.hooks import HookEvent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+pytestmark = pytest.mark.usefixtures("programs_start_at_once")
 
 PROJECT = Path(__file__).parents[2]
 PLUGIN = PROJECT / "plugin"

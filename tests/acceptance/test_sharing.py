@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from immunos_mcp.answers.sessions import ResetAnswer
 
+pytestmark = pytest.mark.usefixtures("programs_start_at_once")
+
 SERVERS = 8
 ROUNDS = 10
 TASK = {"task_type": "debug", "classification": "routine"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
@@ -31,8 +30,9 @@ ERAS = pytest.mark.parametrize("era", ["legacy", "auto"])
 @asynccontextmanager
 async def connected(home: Path, era: Era, **variables: str) -> AsyncGenerator[Client]:
     """Connect the official client to the real server, which must write nothing to its stderr."""
+    program, *arguments = wire.PROGRAM
     parameters = StdioServerParameters(
-        command=sys.executable, args=["-m", "immunos_mcp"], env=wire.environment(home, **variables)
+        command=program, args=arguments, env=wire.environment(home, **variables)
     )
     errors = home / f"stderr-{era}"
     with errors.open("w", encoding="utf-8") as log:

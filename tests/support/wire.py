@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 JsonObject = dict[str, Any]
 
 TIMEOUT_SECONDS = 60.0
-PROGRAM = (sys.executable, "-m", "immunos_mcp")
+AS_INSTALLED = (sys.executable, "-m", "immunos_mcp")
+PROGRAM: tuple[str, ...] = AS_INSTALLED
+"""What runs the program; the fixture ``programs_start_at_once`` replaces it."""
+
 HANDSHAKE_VERSION = "2025-11-25"
 CLIENT_INFO = {"name": "wire", "version": "1"}
 
@@ -46,13 +49,13 @@ def ledger_path(home: Path) -> Path:
 def run(
     home: Path,
     *arguments: str,
-    program: Sequence[str] = PROGRAM,
+    program: Sequence[str] | None = None,
     variables: Mapping[str, str] | None = None,
     stdin: str = "",
 ) -> subprocess.CompletedProcess[str]:
     """Run the command line to its end."""
     return subprocess.run(
-        [*program, *arguments],
+        [*(program or PROGRAM), *arguments],
         env=environment(home, **(variables or {})),
         cwd=home,
         input=stdin,
@@ -181,13 +184,13 @@ class ServerProcess:
         self,
         home: Path,
         *arguments: str,
-        program: Sequence[str] = PROGRAM,
+        program: Sequence[str] | None = None,
         variables: Mapping[str, str] | None = None,
         folder: str | None = None,
     ) -> None:
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  # closed by close()
         self.process = subprocess.Popen(
-            [*program, *arguments],
+            [*(program or PROGRAM), *arguments],
             env=environment(home, **(variables or {})),
             cwd=folder or home,
             stdin=subprocess.PIPE,

@@ -378,7 +378,7 @@ def test_a_second_server_takes_over_when_the_first_one_ends(tmp_path: Path) -> N
             second.initialize()
             second.answer("route_task", task_type="x", classification="creative")
             assert first.post(export()) == (200, {})
-            first.server.close()
+            assert first.server.finish() == 0
             deadline = time.monotonic() + wire.TIMEOUT_SECONDS
             while True:
                 try:

@@ -592,7 +592,7 @@ def test_a_command_waits_for_whoever_is_writing(ledger_file: Path, home: Path) -
     populate(ledger_file)
     with held(ledger_file) as other:
         process = subprocess.Popen(
-            [*wire.PROGRAM, *COMMANDS[1]], env=wire.environment(home), stdout=subprocess.PIPE
+            [*wire.AS_INSTALLED, *COMMANDS[1]], env=wire.environment(home), stdout=subprocess.PIPE
         )
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(0.5)

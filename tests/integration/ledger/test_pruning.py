@@ -303,7 +303,7 @@ def test_a_pruning_without_room_says_so_and_changes_nothing(
         "PRAGMA wal_checkpoint(TRUNCATE)",
     )
     before = totals(file)
-    little = ("sh", "-c", 'ulimit -f 2000; exec "$@"', "sh", *wire.PROGRAM)
+    little = ("sh", "-c", 'ulimit -f 2000; exec "$@"', "sh", *wire.AS_INSTALLED)
     done = wire.run(home, "prune", "--keep-days", "1", *how, program=little)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(

@@ -249,7 +249,7 @@ def start(
     home: Path, *arguments: str, stdout: IO[bytes] | int | None = None
 ) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [*wire.PROGRAM, "export", *arguments],
+        [*wire.AS_INSTALLED, "export", *arguments],
         env=wire.environment(home),
         cwd=home,
         stdout=stdout,
