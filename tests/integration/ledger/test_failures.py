@@ -13,12 +13,13 @@ import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import wire
+from ledger_operations import DECISION, NOW, OPERATIONS, TASK
 from mcp.client import Client
 from mcp.shared.exceptions import MCPError
 from transcript_lines import Answer, append, transcript
@@ -28,48 +29,15 @@ from immunos_mcp.assistants.claude_code.transcripts import FORMAT
 from immunos_mcp.assistants.follower import Follower
 from immunos_mcp.assistants.transcripts import TranscriptFolders
 from immunos_mcp.domain import (
-    Classification,
-    Decision,
-    MeasuredUsage,
-    PlanUsage,
-    Provider,
-    Reason,
-    RequestUsage,
-    Task,
     TokenCounts,
     Usage,
-    WarningLevel,
 )
 from immunos_mcp.errors import LedgerError
 from immunos_mcp.ledger import schema
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
 from immunos_mcp.ledger.connections.threaded import ThreadedSqliteLedger
-from immunos_mcp.ledger.decisions import decide, newest_decisions
-from immunos_mcp.ledger.measured_usage import (
-    forget_future,
-    ingest,
-    ingest_requests,
-    reading_state,
-    unread_lines,
-)
-from immunos_mcp.ledger.plan_limits import plan_usage, record_plan_usage
 from immunos_mcp.ledger.reported_usage import record_usage
 from immunos_mcp.ledger.session_snapshots import session_snapshot
-from immunos_mcp.ledger.session_start import open_session
-from immunos_mcp.ledger.sessions import (
-    bind_session,
-    list_bindings,
-    newest_sessions,
-    remove_bindings,
-    reset_session,
-    session_revisions,
-)
-from immunos_mcp.ledger.stored_settings import (
-    change_settings,
-    effective_settings,
-    setting_changes,
-    unset_settings,
-)
 from immunos_mcp.router import Router
 from immunos_mcp.server.app import build_server
 
@@ -82,60 +50,8 @@ if TYPE_CHECKING:
     Mend = Callable[[], None]
     Break = Callable[[Path], Mend]
 
-NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
-TASK = Task("debug", Classification.ROUTINE)
-DECISION = Decision("m:1", Provider.OLLAMA, Reason.TASK_OPTIMIZED, WarningLevel.NORMAL, 0)
 SHORT_TIMEOUT_SECONDS = 0.05
 PAGE = 4096
-
-OPERATIONS: dict[str, Callable[[SqliteLedger], Coroutine[Any, Any, object]]] = {
-    "session_snapshot": lambda ledger: ledger.read(session_snapshot, "default", NOW),
-    "decide": lambda ledger: ledger.write(
-        decide, "default", NOW, TASK, lambda _snapshot, _task: DECISION
-    ),
-    "record": lambda ledger: ledger.write(
-        record_usage, "default", NOW, Usage("claude-x", TokenCounts(1, 2, 3, 4), "new"), "reported"
-    ),
-    "reset": lambda ledger: ledger.write(reset_session, "default", NOW, None),
-    "settings": lambda ledger: ledger.read(effective_settings),
-    "change_settings": lambda ledger: ledger.write(
-        change_settings, {"session_limit": 300_000}, "t", NOW
-    ),
-    "unset_settings": lambda ledger: ledger.write(unset_settings, ("claude_model",), "t", NOW),
-    "setting_changes": lambda ledger: ledger.read(setting_changes, 10),
-    "decisions": lambda ledger: ledger.read(newest_decisions, None, 1000),
-    "sessions": lambda ledger: ledger.read(newest_sessions, None, 10),
-    "revisions": lambda ledger: ledger.read(session_revisions),
-    "open_session": lambda ledger: ledger.write(open_session, "new", NOW),
-    "reading_state": lambda ledger: ledger.read(reading_state, NOW),
-    "forget_future": lambda ledger: ledger.write(forget_future, NOW),
-    "ingest": lambda ledger: ledger.write(ingest, [MeasuredUsage("m1", NOW, "claude-x", 1)]),
-    "ingest_requests": lambda ledger: ledger.write(
-        ingest_requests, [RequestUsage("r1", NOW, "claude-x", TokenCounts(1))]
-    ),
-    "unread_lines": lambda ledger: ledger.read(unread_lines),
-    "record_plan_usage": lambda ledger: ledger.write(
-        record_plan_usage, [PlanUsage("five_hour", 50.0, NOW)], NOW
-    ),
-    "plan_usage": lambda ledger: ledger.read(plan_usage, NOW),
-    "bind": lambda ledger: ledger.write(bind_session, "default", "/code"),
-    "list_bindings": lambda ledger: ledger.read(list_bindings),
-    "remove_bindings": lambda ledger: ledger.write(remove_bindings, None),
-}
-WRITES = (
-    "decide",
-    "record",
-    "reset",
-    "change_settings",
-    "unset_settings",
-    "open_session",
-    "forget_future",
-    "ingest",
-    "ingest_requests",
-    "record_plan_usage",
-    "bind",
-    "remove_bindings",
-)
 
 COMMANDS: tuple[tuple[str, ...], ...] = (
     ("route", "--task-type", "debug", "--classification", "routine"),
@@ -259,8 +175,11 @@ def one_line(text: str, start: str) -> None:
     assert text.count("\n") <= 1
 
 
-def drive(ledger: SqliteLedger, *names: str) -> list[Coroutine[Any, Any, object]]:
-    return [OPERATIONS[name](ledger) for name in names or OPERATIONS]
+def drive(ledger: SqliteLedger) -> list[Coroutine[Any, Any, object]]:
+    """Run the operations that need no decision in the ledger, and leave none out of its totals."""
+    others = {"close_decision", "record_outcome", "logged_decision", "prune"}
+    each = [operation for name, operation in OPERATIONS.items() if name not in others]
+    return [it.on(ledger, NOW + timedelta(minutes=after)) for after, it in enumerate(each)]
 
 
 @pytest.mark.anyio
@@ -282,7 +201,7 @@ async def test_a_ledger_that_was_mended_is_used_at_the_next_call(
 ) -> None:
     _, mend, words = broken
     with pytest.raises(LedgerError) as refused:
-        await OPERATIONS["decide"](ledger)
+        await OPERATIONS["decide"].on(ledger)
     one_line(str(refused.value), words)
     mend()
     for operation in drive(ledger):
@@ -408,7 +327,7 @@ async def test_a_damaged_ledger_is_refused_in_words_by_what_meets_the_damage(
 ) -> None:
     before = snapshot(damaged_file)
     with pytest.raises(LedgerError) as refused:
-        await OPERATIONS["decisions"](ledger)
+        await OPERATIONS["newest_decisions"].on(ledger)
     one_line(str(refused.value), f"ledger {damaged_file} {DAMAGED}")
     assert snapshot(damaged_file) == before
 
@@ -417,7 +336,7 @@ def test_operations_on_a_damaged_ledger_work_or_fail_in_words(damaged_file: Path
     with InlineSqliteLedger(damaged_file) as ledger:
         for operation in OPERATIONS.values():
             try:
-                run_sync(operation(ledger))
+                run_sync(operation.on(ledger))
             except LedgerError as error:
                 one_line(str(error), f"ledger {damaged_file} {DAMAGED}")
 
@@ -449,50 +368,15 @@ async def test_a_tool_that_meets_damage_says_so_and_the_server_works_with_the_re
 
 
 @contextmanager
-def held(file: Path, *, readers_too: bool = False) -> Generator[sqlite3.Connection]:
+def held(file: Path) -> Generator[sqlite3.Connection]:
     """Hold the lock for writing, as another program would."""
     with closing(sqlite3.connect(file, isolation_level=None)) as connection:
-        if readers_too:
-            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         connection.execute("BEGIN IMMEDIATE")
         connection.execute("INSERT INTO settings VALUES ('theirs', 'x', 'now')")
         yield connection
 
 
 LOCKED = "is locked by another program; try again, or stop that program"
-
-
-@pytest.mark.anyio
-async def test_a_locked_ledger_is_read_and_every_write_says_that_it_is_locked(
-    ledger_file: Path, ledger: SqliteLedger
-) -> None:
-    populate(ledger_file)
-    before = wire.dump(ledger_file)
-    with held(ledger_file):
-        for name, operation in OPERATIONS.items():
-            if name not in WRITES:
-                await operation(ledger)
-                continue
-            with pytest.raises(LedgerError) as refused:
-                await operation(ledger)
-            one_line(str(refused.value), f"ledger {ledger_file} {LOCKED}")
-    assert wire.dump(ledger_file) == before
-    for operation in drive(ledger):
-        await operation
-
-
-@pytest.mark.anyio
-async def test_a_ledger_locked_against_readers_too_says_that_it_is_locked(
-    ledger_file: Path, ledger: SqliteLedger
-) -> None:
-    populate(ledger_file)
-    with held(ledger_file, readers_too=True):
-        for operation in drive(ledger):
-            with pytest.raises(LedgerError) as refused:
-                await operation
-            one_line(str(refused.value), f"ledger {ledger_file} {LOCKED}")
-    for operation in drive(ledger):
-        await operation
 
 
 @pytest.mark.anyio
@@ -504,9 +388,9 @@ async def test_a_ledger_locked_while_it_is_made_says_that_it_is_locked(
         other.execute("CREATE TABLE theirs (a)")
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(LedgerError) as refused:
-            await OPERATIONS["decide"](ledger)
+            await OPERATIONS["decide"].on(ledger)
         one_line(str(refused.value), f"ledger {ledger_file} {LOCKED}")
-    await OPERATIONS["decide"](ledger)
+    await OPERATIONS["decide"].on(ledger)
 
 
 @pytest.mark.anyio
@@ -534,7 +418,7 @@ def test_a_new_ledger_is_made_once_whoever_holds_its_file_lets_go(ledger_file: P
     ):
         other.execute("CREATE TABLE theirs (a)")
         other.execute("BEGIN IMMEDIATE")
-        decided = pool.submit(run_sync, OPERATIONS["decide"](ledger))
+        decided = pool.submit(run_sync, OPERATIONS["decide"].on(ledger))
         with pytest.raises(TimeoutError):
             decided.result(0.2)
         other.execute("ROLLBACK")
@@ -600,28 +484,6 @@ def test_a_command_waits_for_whoever_is_writing(ledger_file: Path, home: Path) -
         out, _ = process.communicate(timeout=wire.TIMEOUT_SECONDS)
     assert process.returncode == 0
     assert out.startswith(b"Recorded. Session 9 tokens, normal.")
-
-
-@pytest.mark.anyio
-async def test_a_ledger_that_cannot_be_written_is_read_and_every_write_says_so(
-    ledger_file: Path, ledger: SqliteLedger
-) -> None:
-    populate(ledger_file)
-    before = wire.dump(ledger_file)
-    words = f"ledger {ledger_file} cannot be written; give this user write access to it and"
-    for name, operation in OPERATIONS.items():
-        await ledger._run(  # pyright: ignore[reportPrivateUsage]  # no transaction
-            lambda connection: connection.execute("PRAGMA query_only = ON")
-        )
-        if name not in WRITES:
-            await operation(ledger)
-            continue
-        with pytest.raises(LedgerError) as refused:
-            await operation(ledger)
-        one_line(str(refused.value), words)
-    assert wire.dump(ledger_file) == before
-    for operation in drive(ledger):
-        await operation
 
 
 @pytest.fixture

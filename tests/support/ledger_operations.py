@@ -1,0 +1,202 @@
+"""Every operation that the program runs on a ledger, each with arguments that it takes.
+
+``filled`` makes the ledger that the arguments refer to.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import immunos_mcp
+from immunos_mcp.domain import (
+    Classification,
+    Decision,
+    Judge,
+    MeasuredUsage,
+    Outcome,
+    PlanUsage,
+    Provider,
+    Reason,
+    RequestUsage,
+    Task,
+    TokenCounts,
+    Usage,
+    WarningLevel,
+)
+from immunos_mcp.ledger import (
+    decisions,
+    export,
+    history,
+    measured_usage,
+    plan_limits,
+    pruning,
+    report_figures,
+    reported_usage,
+    session_snapshots,
+    session_start,
+    sessions,
+    stored_settings,
+)
+from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
+from immunos_mcp.router import Router
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from immunos_mcp.ledger.connections.sqlite import SqliteLedger
+    from immunos_mcp.ledger.dialect import Connection
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+TASK = Task("debug", Classification.ROUTINE)
+DECISION = Decision("m:1", Provider.OLLAMA, Reason.TASK_OPTIMIZED, WarningLevel.NORMAL, 0)
+COUNTS = TokenCounts(1, 2, 3, 4)
+EXPORTED = tuple(name for name in export.TABLES if name != "schema_version")
+
+
+class Operation(NamedTuple):
+    """An operation with its arguments.
+
+    Attributes:
+        run: runs it on a connection at a time; everything it returns can be compared.
+        writes: whether the program runs it with ``write``.
+    """
+
+    run: Callable[[Connection, datetime], object]
+    writes: bool = False
+
+    async def on(self, ledger: SqliteLedger, now: datetime = NOW) -> object:
+        """Run it as the program does."""
+        return await (ledger.write if self.writes else ledger.read)(self.run, now)
+
+
+def _reading(run: Callable[[Connection, datetime], object]) -> Operation:
+    return Operation(run)
+
+
+def _writing(run: Callable[[Connection, datetime], object]) -> Operation:
+    return Operation(run, writes=True)
+
+
+def _exported(connection: Connection, _now: datetime) -> list[object]:
+    batches: list[object] = []
+    export.export(connection, export.chosen_tables(EXPORTED), None, batches.append)
+    return [*map(repr, batches)]
+
+
+OPERATIONS: dict[str, Operation] = {
+    "bind_session": _writing(lambda it, _: sessions.bind_session(it, "default", "/code")),
+    "change_settings": _writing(
+        lambda it, now: stored_settings.change_settings(it, {"session_limit": 300_000}, "t", now)
+    ),
+    "close_decision": _writing(
+        lambda it, now: decisions.close_decision(it, 1, Outcome.SUCCESS, 2.5, now, Judge.USER)
+    ),
+    "decide": _writing(
+        lambda it, now: decisions.decide(
+            it, "default", now, TASK, lambda _snapshot, _task: DECISION
+        )
+    ),
+    "decision_state": _reading(lambda it, _: decisions.decision_state(it, 1)),
+    "effective_settings": _reading(lambda it, _: stored_settings.effective_settings(it)),
+    "export": _reading(_exported),
+    "forget_future": _writing(measured_usage.forget_future),
+    "ingest": _writing(
+        lambda it, now: measured_usage.ingest(it, [MeasuredUsage("m1", now, "claude-x", 1)])
+    ),
+    "ingest_requests": _writing(
+        lambda it, now: measured_usage.ingest_requests(
+            it, [RequestUsage("r1", now, "claude-x", COUNTS)]
+        )
+    ),
+    "list_bindings": _reading(lambda it, _: sessions.list_bindings(it)),
+    "logged_decision": _reading(lambda it, _: decisions.logged_decision(it, 1)),
+    "newest_decisions": _reading(lambda it, _: decisions.newest_decisions(it, None, 1000)),
+    "newest_sessions": _reading(lambda it, _: sessions.newest_sessions(it, None, 10)),
+    "open_session": _writing(lambda it, now: session_start.open_session(it, "new", now)),
+    "open_until": _reading(lambda it, now: session_start.open_until(it, "default", now)),
+    "preview_prune": _writing(lambda it, now: pruning.preview_prune(it, now + timedelta(days=1))),
+    "preview_settings": _reading(
+        lambda it, _: stored_settings.preview_settings(it, {"session_limit": 300_000})
+    ),
+    "prune": _writing(lambda it, now: pruning.prune(it, now + timedelta(days=1))),
+    "reading_state": _reading(measured_usage.reading_state),
+    "record_outcome": _writing(
+        lambda it, now: reported_usage.record_outcome(
+            it, "default", now, 1, Outcome.SUCCESS, None, Judge.ASSISTANT, None
+        )
+    ),
+    "record_plan_usage": _writing(
+        lambda it, now: plan_limits.record_plan_usage(it, [PlanUsage("five_hour", 50.0, now)], now)
+    ),
+    "record_usage": _writing(
+        lambda it, now: reported_usage.record_usage(
+            it, "default", now, Usage("claude-x", COUNTS, "new"), "reported"
+        )
+    ),
+    "remove_bindings": _writing(lambda it, _: sessions.remove_bindings(it, None)),
+    "replay": _reading(lambda it, _: history.replay(it, lambda past: len([*past.decisions()]))),
+    "report_figures": _reading(lambda it, _: report_figures.report_figures(it, None)),
+    "reset_session": _writing(lambda it, now: sessions.reset_session(it, "default", now, None)),
+    "session_revisions": _reading(lambda it, _: sessions.session_revisions(it)),
+    "session_snapshot": _reading(
+        lambda it, now: session_snapshots.session_snapshot(it, "default", now)
+    ),
+    "setting_changes": _reading(lambda it, _: stored_settings.setting_changes(it, 10)),
+    "unread_lines": _reading(lambda it, _: measured_usage.unread_lines(it)),
+    "unset_settings": _writing(
+        lambda it, now: stored_settings.unset_settings(it, ("claude_model",), "t", now)
+    ),
+}
+
+WRITES = tuple(name for name, operation in OPERATIONS.items() if operation.writes)
+
+
+def run_by_the_program() -> set[tuple[str, bool]]:
+    """Return the operations that the source runs on a ledger, each with whether it writes."""
+    found: set[tuple[str, bool]] = set()
+    for file in Path(immunos_mcp.__file__).parent.rglob("*.py"):
+        text = file.read_text(encoding="utf-8")
+        # Parsing takes long, and few modules have a ledger.
+        tree = ast.parse(text if re.search(r"ledger\.(read|write)\b", text) else "")
+        found.update(
+            (_last_name(node.args[0]), _last_name(node.func) != "read")
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Call) and _is_of_ledger(node.func)
+        )
+    return found
+
+
+def _is_of_ledger(function: ast.expr) -> bool:
+    if _last_name(function) not in {"read", "write", "write_soon"}:
+        return False
+    # A method that was given a name of its own is called by that name.
+    return isinstance(function, ast.Name) or (
+        isinstance(function, ast.Attribute) and _last_name(function.value).endswith("ledger")
+    )
+
+
+def _last_name(node: ast.expr) -> str:
+    return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
+
+
+def filled(file: Path) -> Path:
+    """Make a ledger with a session, a binding, settings, decisions and usage, all before ``NOW``."""
+    with InlineSqliteLedger(file) as ledger:
+        run_sync(_fill(ledger))
+    return file
+
+
+async def _fill(ledger: SqliteLedger) -> None:
+    hour = iter(NOW - timedelta(hours=left) for left in range(20, 0, -1))
+    router = Router(ledger, "default", lambda: next(hour))
+    await router.update_config({"claude_model": "claude-opus-4.6"}, "test")
+    await router.bindings.add("/work", "elsewhere")
+    for number in range(3):
+        await router.route_task("debug", "routine")
+        await router.record_usage("claude-x", number, 1, request_id=f"request-{number}")
+    # A clock that was ahead opened it.
+    await Router(ledger, "ahead", lambda: NOW + timedelta(hours=9)).open_session()
