@@ -89,6 +89,7 @@ def _examination(connection: sqlite3.Connection) -> Examination:
     (version,) = connection.execute(
         "SELECT coalesce(max(version), 0) FROM immunos_mcp_schema_version"
     ).fetchone()
+    damage = damage or soundness.find_version_problem(connection, version)
     if version == schema.LATEST:
         damage = damage or soundness.find_problem(connection)
     if version != schema.LATEST or damage is not None:

@@ -70,7 +70,8 @@ def repair(path: Path) -> Repaired:
         ledger = stack.enter_context(closing(_connect(path)))
         is_locked = _lock(ledger)
         with suppress(sqlite3.DatabaseError, UnicodeDecodeError):
-            refuse_newer(version_of(ledger), path)
+            if _find_version_problem(ledger) is None:
+                refuse_newer(ledger, path)
             if is_locked and _is_intact(ledger):
                 return Repaired(None)
         copy = _copied(path, stack)
@@ -113,10 +114,14 @@ def _lock(ledger: sqlite3.Connection) -> bool:
 
 
 def _is_intact(ledger: sqlite3.Connection) -> bool:
-    version = version_of(ledger)
     (found,) = ledger.execute("PRAGMA integrity_check(1)").fetchone()
-    is_ours = 0 < version == schema.LATEST
-    return found == "ok" and (not is_ours or soundness.find_problem(ledger) is None)
+    if found != "ok" or _find_version_problem(ledger) is not None:
+        return False
+    return version_of(ledger) != schema.LATEST or soundness.find_problem(ledger) is None
+
+
+def _find_version_problem(ledger: sqlite3.Connection) -> str | None:
+    return soundness.find_version_problem(ledger, version_of(ledger))
 
 
 def _copied(path: Path, stack: ExitStack) -> Path:
@@ -198,7 +203,9 @@ def _mend_schema(scratch: Path) -> int:
         version = 0
         with suppress(sqlite3.DatabaseError, UnicodeDecodeError):
             version = version_of(damaged)
-        version = version if 0 < version <= schema.LATEST else schema.LATEST
+            if version > schema.LATEST or _find_version_problem(damaged) is not None:
+                version = 0
+        version = version or schema.LATEST
         with closing(schema.empty(version)) as expected, suppress(sqlite3.DatabaseError):
             for name, sql in expected.execute(
                 "SELECT name, sql FROM sqlite_schema WHERE type = 'table'"
@@ -245,44 +252,50 @@ class _Salvage:
         """Copy all tables; return the number of rows kept, and what was lost."""
         self._new.execute("PRAGMA foreign_keys = OFF")
         self._new.execute("BEGIN")
-        ours = [
+        made = self._new.execute("SELECT type, name FROM sqlite_schema").fetchall()
+        known = {name for _, name in made}
+        ours = [name for kind, name in made if kind == "table"]
+        definitions = self._definitions()
+        others = [
             name
-            for (name,) in self._new.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
+            for kind, name, sql in definitions
+            if kind == "table" and name not in ours and self._define(kind, name, sql)
         ]
-        others = self._add_tables_of_others(ours)
         for table in (*ours, *others):
             self._copy_table(table)
         if not self._has_list:
             self._lost += ["the list of tables", *(f"all of {name}" for name in _UNRECOGNISABLE)]
         self._drop_orphans()
+        # Only now, since triggers would run while rows are copied.
+        for kind, name, sql in definitions:
+            if kind != "table" and name not in known:
+                self._define(kind, name, sql)
         self._new.execute("COMMIT")
         return self._kept, tuple(self._lost)
 
-    def _add_tables_of_others(self, ours: Sequence[str]) -> list[str]:
-        """Create the tables of other programs in the file; return their names."""
-        added: list[str] = []
+    def _definitions(self) -> list[tuple[str, str, str]]:
+        """Return the kinds, names and definitions of what is in the file."""
         try:
-            rows = self._damaged.execute(
-                "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE sql IS NOT NULL"
-                " ORDER BY type = 'table' DESC"
+            return self._damaged.execute(
+                "SELECT type, name, sql FROM sqlite_schema"
+                " WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
             ).fetchall()
         except sqlite3.DatabaseError as error:
             self._lost.append(f"the list of tables ({error})")
-            return added
-        for kind, name, table, sql in rows:
-            if table in ours or name.startswith("sqlite_"):
-                continue
-            if not sql.upper().startswith("CREATE "):
-                # Anything else could end the transaction, or write to other files.
-                self._lost.append(f"the {kind} {name} (no definition)")
-                continue
-            try:
-                self._new.execute(sql)
-            except sqlite3.DatabaseError as error:
-                self._lost.append(f"the {kind} {name} ({error})")
-            else:
-                added += [name] if kind == "table" else []
-        return added
+            return []
+
+    def _define(self, kind: str, name: str, sql: str) -> bool:
+        """Create something of another program in the new file; return whether that was possible."""
+        if not sql.upper().startswith("CREATE "):
+            # Anything else could end the transaction, or write to other files.
+            self._lost.append(f"the {kind} {name} (no definition)")
+            return False
+        try:
+            self._new.execute(sql)
+        except (sqlite3.Error, ValueError) as error:
+            self._lost.append(f"the {kind} {name} ({error})")
+            return False
+        return True
 
     def _copy_table(self, table: str) -> None:
         known = set(soundness.columns_of(self._new, table))

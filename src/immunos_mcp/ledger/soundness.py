@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -94,6 +95,34 @@ def columns_of(connection: sqlite3.Connection, table: str) -> tuple[str, ...]:
     """Return the columns of a table, in order."""
     rows = connection.execute("SELECT name FROM pragma_table_info(?)", (table,))
     return tuple(name for (name,) in rows)
+
+
+def find_version_problem(connection: sqlite3.Connection, version: int) -> str | None:
+    """Return why a ledger cannot be of the version that it is marked as; ``None``: it can be."""
+    names = _names(connection)
+    marks = (
+        connection.execute(
+            "SELECT 1 FROM immunos_mcp_schema_version WHERE version BETWEEN 1 AND ?", (version,)
+        )
+        if schema.VERSION_TABLE in names
+        else ()
+    )
+    if len([*marks]) != version:
+        return f"it is marked as version {version}, but not as each version before"
+    later = _made_by(schema.LATEST) - _made_by(version)
+    found = sorted(later & names)
+    return f"it is marked as version {version}, but has {found[0]}" if found else None
+
+
+def _made_by(version: int) -> set[str]:
+    with closing(schema.empty(version)) as connection:
+        return _names(connection)
+
+
+def _names(connection: sqlite3.Connection) -> set[str]:
+    found = connection.execute("SELECT name FROM sqlite_schema").fetchall()
+    # In a damaged list, names can be of any type.
+    return {name for (name,) in found if str(name).startswith(schema.PREFIX)}
 
 
 def find_problem(connection: sqlite3.Connection) -> str | None:

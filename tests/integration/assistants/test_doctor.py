@@ -25,6 +25,7 @@ from immunos_mcp.assistants import doctor
 from immunos_mcp.assistants.claude_code.configuration import TELEMETRY
 from immunos_mcp.assistants.findings import DoctorContext
 from immunos_mcp.assistants.readiness import readiness
+from immunos_mcp.ledger import schema
 from immunos_mcp.options import Options
 
 if TYPE_CHECKING:
@@ -209,7 +210,7 @@ def test_a_ledger_that_is_none_is_a_failure_and_an_empty_one_is_not(
     ("statement", "check", "verdict", "words"),
     [
         (
-            "INSERT INTO immunos_mcp_schema_version VALUES (99, 'x')",
+            f"INSERT INTO immunos_mcp_schema_version VALUES ({schema.LATEST + 1}, 'x')",
             "ledger",
             "fail",
             "written by a newer immunos-mcp",
@@ -357,9 +358,19 @@ def test_a_ledger_that_somebody_tampered_with_is_a_failure_and_hides_nothing(
     assert found(findings, "ledger file") == [("warn", "other users can read it")]
 
 
-def test_an_older_ledger_is_sound(home: Path) -> None:
+def test_a_ledger_with_a_damaged_mark_of_its_version_is_damaged_and_not_newer(home: Path) -> None:
     wire.run(home, "route", "--task-type", "x", "--classification", "routine")
-    wire.execute(wire.ledger_path(home), "DELETE FROM immunos_mcp_schema_version WHERE version > 1")
+    wire.execute(wire.ledger_path(home), "INSERT INTO immunos_mcp_schema_version VALUES (99, 'x')")
+    ((verdict, seen),) = found(diagnose(home, code=1), "ledger")
+    assert verdict == "fail"
+    assert "it is marked as version 99, but not as each version before" in seen
+
+
+def test_an_older_ledger_is_sound(home: Path) -> None:
+    file = wire.ledger_path(home)
+    file.parent.mkdir(parents=True)
+    with closing(schema.empty(1, str(file))) as older:
+        older.execute("INSERT INTO immunos_mcp_schema_version VALUES (1, '2026-01-01')")
     ((verdict, seen),) = found(diagnose(home), "ledger")
     assert (verdict, seen.partition(" is ")[2]) == (
         "ok",

@@ -188,6 +188,59 @@ def test_the_tables_of_other_programs_are_kept(file: Path) -> None:
     assert wire.rows(file, "SELECT sql FROM sqlite_schema WHERE name = 'theirs_a'") != []
 
 
+MARKS: dict[str, str] = {
+    "too new": "INSERT INTO immunos_mcp_schema_version VALUES (99, 'x')",
+    "another number": f"UPDATE immunos_mcp_schema_version SET version = 8192 WHERE version = {schema.LATEST}",
+    "negative": "UPDATE immunos_mcp_schema_version SET version = -1 WHERE version = 2",
+    "none": "DELETE FROM immunos_mcp_schema_version",
+    "no table": "DROP TABLE immunos_mcp_schema_version",
+    "too old": "DELETE FROM immunos_mcp_schema_version WHERE version > 1",
+}
+
+
+@pytest.mark.parametrize("name", MARKS)
+def test_damaged_marks_of_versions_cost_nothing_but_themselves(file: Path, name: str) -> None:
+    wire.execute(file, MARKS[name])
+    before = wire.dump(file)
+    if name != "negative":
+        words = "is damaged; run `immunos-mcp doctor --repair`"
+        with InlineSqliteLedger(file) as ledger, pytest.raises(LedgerError, match=words):
+            run_sync(Router(ledger, "default").get_session_status())
+        assert wire.dump(file) == before
+    assert repair(file).copy is not None
+    assert count(file, "immunos_mcp_decision") == count(file, "immunos_mcp_usage") == RECORDS
+    marks = wire.rows(file, "SELECT version FROM immunos_mcp_schema_version ORDER BY 1")
+    assert marks == [(step,) for step in range(1, schema.LATEST + 1)]
+    assert_works(file)
+
+
+def test_triggers_of_other_programs_are_kept_and_do_not_run_during_the_repair(file: Path) -> None:
+    wire.execute(
+        file,
+        "CREATE TABLE theirs (a)",
+        "CREATE TABLE log (a)",
+        "INSERT INTO theirs VALUES (1), (2)",
+        "CREATE TRIGGER noted AFTER INSERT ON theirs BEGIN"
+        " INSERT INTO log VALUES (new.a); DELETE FROM immunos_mcp_usage; END",
+        "CREATE TRIGGER emptied BEFORE INSERT ON immunos_mcp_decision BEGIN"
+        " DELETE FROM settings; END",
+        "CREATE INDEX by_model ON immunos_mcp_decision (model)",
+        "CREATE VIEW spent AS SELECT sum(input_tokens) FROM immunos_mcp_usage",
+        "UPDATE immunos_mcp_decision SET reason = 'none' WHERE decision_id = 1",
+    )
+    theirs = "SELECT name, sql FROM sqlite_schema WHERE name NOT LIKE 'immunos%' ORDER BY name"
+    before = wire.rows(file, theirs)
+    settings = wire.rows(file, "SELECT * FROM settings")
+    assert repair(file).lost == (
+        "1 unreadable rows of immunos_mcp_decision",
+        "1 references from immunos_mcp_usage to immunos_mcp_decision",
+    )
+    assert wire.rows(file, "SELECT * FROM log") == []
+    assert wire.rows(file, "SELECT * FROM settings") == settings
+    assert count(file, "immunos_mcp_usage") == RECORDS
+    assert wire.rows(file, theirs) == before
+
+
 def test_no_definition_in_a_ledger_reaches_another_file(file: Path) -> None:
     elsewhere = file.with_name("elsewhere.db")
     commands = ("COMMIT", f"ATTACH '{elsewhere}' AS other", "CREATE TABLE other.mine (x)")
@@ -220,7 +273,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "no database": (lambda file: file.write_text("Dear diary. " * 900), "is not a SQLite database"),
     "newer": (
         lambda file: wire.execute(
-            file, "INSERT INTO immunos_mcp_schema_version VALUES (99, '2030-01-01')"
+            file, f"INSERT INTO immunos_mcp_schema_version VALUES ({schema.LATEST + 1}, '2030')"
         ),
         "was written by a newer immunos-mcp",
     ),

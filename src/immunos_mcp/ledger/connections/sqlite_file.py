@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import time
 from contextlib import contextmanager, suppress
@@ -17,7 +18,7 @@ from immunos_mcp.ledger.dialect import Connection
 from immunos_mcp.ledger.moments import utc_text
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
     from pathlib import Path
 
 _RETRY_SECONDS = 0.01
@@ -48,7 +49,7 @@ def connect(path: Path, busy_timeout_seconds: float) -> Connection:
             factory=Connection,
         )
         try:
-            refuse_newer(version_of(connection), path)
+            refuse_newer(connection, path)
             _configure(connection, busy_timeout_seconds)
             _migrate(connection, path)
             _files[connection] = OpenFiles(path)
@@ -123,18 +124,31 @@ def _migrate(connection: Connection, path: Path) -> None:
         with transaction(connection, "BEGIN IMMEDIATE"):
             version = version_of(connection)
             if version < schema.LATEST:
-                for statement in schema.STEPS[version]:
-                    connection.execute(statement)
+                _apply(connection, schema.STEPS[version], path)
                 version += 1
                 connection.execute(
                     "INSERT INTO immunos_mcp_schema_version (version, applied_at) VALUES (?, ?)",
                     (version, utc_text(datetime.now(UTC))),
                 )
-    refuse_newer(version, path)
+    refuse_newer(connection, path)
+
+
+def _apply(connection: Connection, step: Sequence[str], path: Path) -> None:
+    try:
+        for statement in step:
+            connection.execute(statement)
+    except sqlite3.OperationalError as error:
+        # The step's tables are there already, or those it changes are not; otherwise it is a bug.
+        if not re.search("already exists|duplicate column|no such (table|column)", str(error)):
+            raise
+        raise LedgerError(f"ledger {path} {_REMEDIES[sqlite3.SQLITE_CORRUPT]} ({error})") from error
 
 
 def mark_versions(connection: sqlite3.Connection, version: int) -> None:
-    """Mark all steps up to a version as applied, as far as they are not."""
+    """Mark all steps up to a version as applied, as far as they are not, and no others."""
+    connection.execute(
+        "DELETE FROM immunos_mcp_schema_version WHERE version NOT BETWEEN 1 AND ?", (version,)
+    )
     now = utc_text(datetime.now(UTC))
     connection.executemany(
         "INSERT OR IGNORE INTO immunos_mcp_schema_version (version, applied_at) VALUES (?, ?)",
@@ -142,13 +156,23 @@ def mark_versions(connection: sqlite3.Connection, version: int) -> None:
     )
 
 
-def refuse_newer(version: int, path: Path) -> None:
-    """Raise ``LedgerError`` if a newer version of this program wrote a ledger."""
-    if version > schema.LATEST:
-        raise LedgerError(
-            f"ledger {path} was written by a newer immunos-mcp (ledger version {version}, this "
-            f"program supports {schema.LATEST}); upgrade immunos-mcp, and restart clients that run it"
-        )
+def refuse_newer(connection: sqlite3.Connection, path: Path) -> None:
+    """Raise ``LedgerError`` if a newer version of this program wrote a ledger.
+
+    A newer version marks every step that it applies; a mark that stands alone is a damaged row.
+    """
+    version = version_of(connection)
+    if version <= schema.LATEST:
+        return
+    from immunos_mcp.ledger import soundness  # only after a failure
+
+    found = soundness.find_version_problem(connection, version)
+    if found is not None:
+        raise LedgerError(f"ledger {path} {_REMEDIES[sqlite3.SQLITE_CORRUPT]} ({found})")
+    raise LedgerError(
+        f"ledger {path} was written by a newer immunos-mcp (ledger version {version}, this "
+        f"program supports {schema.LATEST}); upgrade immunos-mcp, and restart clients that run it"
+    )
 
 
 @contextmanager
