@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -162,3 +164,59 @@ def test_in_a_folder_that_is_gone_a_relative_ledger_is_refused(home: Path, comma
     assert "IMMUNOS_DB: must be an absolute path" in said
     assert "Traceback" not in done.stderr
     assert done.returncode == (0 if command == "statusline" else 2)
+
+
+INTERRUPTED = """
+import os, signal, sys
+
+class Interrupting:
+    def find_spec(self, name, *_):
+        if name == {name!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupting())
+signal.signal(signal.SIGINT, {handler})
+sys.argv[1:] = {arguments!r}
+from immunos_mcp.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("immunos_mcp.errors", ["status"]),
+        ("immunos_mcp.cli.main", ["status"]),
+        ("immunos_mcp.router", ["status"]),
+        ("immunos_mcp.cli.status_line", ["statusline"]),
+        ("immunos_mcp.cli.serving", []),
+        ("mcp", []),
+    ],
+)
+def test_an_interrupt_while_modules_load_ends_the_program_silently(
+    home: Path, name: str, arguments: list[str]
+) -> None:
+    code = INTERRUPTED.format(name=name, handler="signal.default_int_handler", arguments=arguments)
+    opening = (
+        '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_session_status"}}\n'
+    )
+    done = wire.run(home, program=(sys.executable, "-c", code), stdin=opening)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+
+
+def test_a_program_that_runs_in_the_background_goes_on_when_it_is_told_to_ignore_interrupts(
+    home: Path,
+) -> None:
+    code = INTERRUPTED.format(
+        name="immunos_mcp.router", handler="signal.SIG_IGN", arguments=["status"]
+    )
+    done = wire.run(home, program=(sys.executable, "-c", code))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_are_closed_from_the_start_cause_no_traceback(home: Path, closed: str) -> None:
+    program = " ".join(map(shlex.quote, wire.PROGRAM))
+    done = wire.run(home, program=("sh", "-c", f"{program} status {closed}; {program} {closed}"))
+    assert "Traceback" not in done.stderr
+    assert "Error" not in done.stderr
