@@ -246,6 +246,8 @@ class MeasuredUsage(NamedTuple):
         service_tier: such as ``standard``, ``priority`` or ``batch``.
         region: where the model ran, if that was asked for; empty: it was not.
         web_searches: how many searches it made, which are paid by number; ``None``: not known.
+        is_sidechain: whether a side conversation wrote it down, which may repeat its parent's; ``None``:
+            the assistant has none that do.
     """
 
     message_id: str
@@ -264,6 +266,7 @@ class MeasuredUsage(NamedTuple):
     service_tier: str | None = None
     region: str | None = None
     web_searches: int | None = None
+    is_sidechain: bool | None = None
 
     @property
     def counts(self) -> TokenCounts:

@@ -208,7 +208,8 @@ def _ledger(context: DoctorContext) -> Iterator[Finding]:
         yield Finding("settings", Verdict.FAIL, examined.settings_problem)
     if examined.unread_lines:
         seen = (
-            f"{examined.unread_lines} transcript lines with usage could not be read:"
+            f"{examined.unread_lines} transcript lines with usage could not be read, or repeat"
+            " the id of another response:"
             f" {_listed(examined.unread_in)}"
         )
         yield Finding("transcripts", Verdict.WARN, seen, "their usage is missing from the totals")

@@ -362,7 +362,7 @@ def read(
             context = position.context or (READ_BEFORE if transcript_format.total_mark else "")
             has_price_terms = position.has_price_terms
         reader = transcript_format.reader(transcript.path, context)
-        usage: dict[str, MeasuredUsage] = {}
+        usage: dict[tuple[str, str | None], MeasuredUsage] = {}
         totals: list[ConversationTotal] = []
         context_before: str | None = None
         lines = MarkedLines(file, offset, transcript_format.mark, transcript_format.total_mark)
@@ -394,8 +394,10 @@ def read(
                 if since is not None and found.at < since:
                     left_out_before = later_left_out(left_out_before, since)
                     continue
-                known = usage.get(found.message_id)
-                usage[found.message_id] = found if known is None else _larger(known, found)
+                # Whether other requests have the same response is decided over all files.
+                identity = (found.message_id, found.request_id)
+                known = usage.get(identity)
+                usage[identity] = found if known is None else _larger(known, found)
             if len(usage) >= BATCH_RECORDS:
                 yield Batch(tuple(usage.values()), reached(size=-1), tuple(totals))
                 usage.clear()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from immunos_mcp.domain import CLAUDE_CODE, Provider, Session, TokenCounts, TranscriptPosition
 from immunos_mcp.ledger.dialect import IN_LIST, list_parameter
 from immunos_mcp.ledger.engines import providers_of_usage
+from immunos_mcp.ledger.identities import TERMS, identified, index_requests
 from immunos_mcp.ledger.moments import as_stored, moment_of, utc_text
 from immunos_mcp.ledger.side_usage import settle, store_totals, unsettle
 from immunos_mcp.ledger.stored_settings import effective_settings
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from immunos_mcp.domain import ConversationTotal, MeasuredUsage, RequestUsage
     from immunos_mcp.ledger.dialect import Connection
+    from immunos_mcp.ledger.identities import StoredUsage
     from immunos_mcp.rules.settings import Settings
 
     _Providers = Mapping[tuple[str, str], Provider]
@@ -34,19 +36,6 @@ _MEASURED_COLUMNS = """
     message_id, measured_at, provider, folder,
     input_tokens, output_tokens, cache_creation_input_tokens, cache_read_input_tokens
 """
-
-_TERMS = (
-    "conversation",
-    "cache_1h_input_tokens",
-    "speed",
-    "service_tier",
-    "region",
-    "web_searches",
-)
-"""What a record has besides its tokens, most of which its price depends on."""
-
-_CONVERSATION = 9
-_IDENTITY_COLUMNS = f"{_MEASURED_COLUMNS}, request_id, {', '.join(_TERMS)}"
 
 CLOCK_TOLERANCE = timedelta(minutes=5)
 """How far ahead of the clock a session may begin before the clock must have been wrong."""
@@ -129,7 +118,8 @@ def ingest(
     oldest = pruned_before(connection)
     if oldest is not None:
         measured = [usage for usage in measured if usage.at >= oldest]
-    known = _measured_before(connection, measured)
+    measured, known, removed = identified(connection, measured)
+    additions = [_taken_back(each) for each in removed]
     fresh: dict[str, MeasuredUsage] = {}
     grown: dict[str, MeasuredUsage] = {}
     copied: set[tuple[str, str]] = set()
@@ -137,11 +127,20 @@ def ingest(
         found = grown if usage.message_id in known else fresh
         earlier = found.get(usage.message_id)
         first = known.get(usage.message_id)
-        has = first[_CONVERSATION] if first is not None else earlier and earlier.conversation
+        has = first.conversation if first is not None else earlier and earlier.conversation
         if usage.conversation is not None and has is not None and has != usage.conversation:
             copied.add((usage.conversation, usage.message_id))
         if earlier is None or usage.total > earlier.total:
             found[usage.message_id] = usage
+    additions += _take_back_requests(connection, fresh)
+    late = {
+        message_id: usage
+        for message_id, usage in grown.items()
+        if usage.request_id is not None and known[message_id].request_id is None
+    }
+    if late:
+        additions += _take_back_requests(connection, late)
+        grown |= late
     _complete(connection, grown.values(), known)
     growth = [
         (usage.assistant, addition)
@@ -149,8 +148,7 @@ def ingest(
         for addition in _grow(connection, known[usage.message_id], usage.counts)
     ]
     new = len(fresh) + len(growth)
-    additions = [each for assistant, each in growth if _has_totals(assistant, each.provider)]
-    additions += _take_back_requests(connection, fresh)
+    additions += [each for assistant, each in growth if _has_totals(assistant, each.provider)]
     providers = _providers(connection, fresh.values(), settings)
     _add_measured(connection, fresh.values(), providers)
     # On a first import, most history falls in no session and adds to no total.
@@ -169,7 +167,7 @@ def ingest(
     news = (*fresh.values(), *grown.values())
     unsettle(
         connection,
-        {usage.conversation for usage in news if usage.conversation}
+        {usage.conversation for usage in (*news, *removed) if usage.conversation}
         | {conversation for conversation, _ in copied},
     )
     if is_last:
@@ -191,11 +189,7 @@ def ingest_requests(connection: Connection, requests: Sequence[RequestUsage]) ->
     numbers. Any other request counts on its own until a transcript reports it, in every session that
     was open when it finished and is not bound to a folder.
     """
-    # Only this query needs the index, so it takes no space where telemetry is off.
-    connection.execute(
-        "CREATE INDEX IF NOT EXISTS immunos_mcp_measured_usage_request"
-        " ON immunos_mcp_measured_usage (request_id) WHERE request_id IS NOT NULL"
-    )
+    index_requests(connection)
     settings = effective_settings(connection)
     oldest = pruned_before(connection)
     providers = providers_of_usage(connection, {each.model for each in requests}, settings)
@@ -292,15 +286,15 @@ def unread_lines(connection: Connection) -> int:
     return int(lines)
 
 
-def _measured_before(
-    connection: Connection, measured: Sequence[MeasuredUsage]
-) -> dict[str, tuple[Any, ...]]:
-    rows = connection.execute(
-        f"SELECT {_IDENTITY_COLUMNS} FROM immunos_mcp_measured_usage"  # noqa: S608  # constants
-        f" WHERE message_id {IN_LIST}",
-        (list_parameter(usage.message_id for usage in measured),),
+def _taken_back(stored: StoredUsage) -> Addition:
+    return Addition(
+        TokenCounts() - stored.counts,
+        Provider(stored.provider),
+        datetime.fromisoformat(stored.measured_at),
+        stored.folder,
+        is_measured=True,
+        records=-1,
     )
-    return {row[0]: row for row in rows}
 
 
 def _add_measured(
@@ -310,7 +304,8 @@ def _add_measured(
         "INSERT INTO immunos_mcp_measured_usage (message_id, measured_at, model, provider,"
         " input_tokens, output_tokens, cache_creation_input_tokens, cache_read_input_tokens,"
         " folder, request_id, assistant, conversation, cache_1h_input_tokens, speed, service_tier,"
-        " region, web_searches) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " region, web_searches, is_sidechain)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
             (
                 usage.message_id,
@@ -381,14 +376,14 @@ def _addition(usage: MeasuredUsage, provider: Provider) -> Addition:
 
 
 def _complete(
-    connection: Connection, read_again: Collection[MeasuredUsage], known: dict[str, tuple[Any, ...]]
+    connection: Connection, read_again: Collection[MeasuredUsage], known: Mapping[str, StoredUsage]
 ) -> None:
     """Give known responses the terms that they lack, and those of their later lines if they grew."""
     changed: list[tuple[Any, ...]] = []
     for usage in read_again:
         before = known[usage.message_id]
-        stored, found = before[9:], tuple(getattr(usage, term) for term in _TERMS)
-        newer, older = (found, stored) if usage.total > sum(before[4:8]) else (stored, found)
+        stored, found = before[-len(TERMS) :], tuple(getattr(usage, term) for term in TERMS)
+        newer, older = (found, stored) if usage.total > before.counts.total else (stored, found)
         terms = tuple(
             other if term is None else term for term, other in zip(newer, older, strict=True)
         )
@@ -397,7 +392,7 @@ def _complete(
         if terms != stored:
             changed.append((*terms, usage.message_id))
     connection.executemany(
-        f"UPDATE immunos_mcp_measured_usage SET {', '.join(f'{term} = ?' for term in _TERMS)}"  # noqa: S608  # constants
+        f"UPDATE immunos_mcp_measured_usage SET {', '.join(f'{term} = ?' for term in TERMS)}"  # noqa: S608  # constants
         " WHERE message_id = ?",
         changed,
     )

@@ -441,6 +441,16 @@ _VERSION_10 = (
     ),
 )
 
+_VERSION_11 = (
+    # 1: a side conversation wrote it down, which may repeat its parent's; NULL: not known.
+    "ALTER TABLE immunos_mcp_measured_usage ADD COLUMN is_sidechain INTEGER",
+    # What stands for its request until a line with the response's id is read; mostly empty.
+    (
+        "CREATE INDEX immunos_mcp_measured_usage_nameless ON immunos_mcp_measured_usage"
+        " (request_id) WHERE message_id = request_id"
+    ),
+)
+
 STEPS: tuple[tuple[str, ...], ...] = (
     _VERSION_1,
     _VERSION_2,
@@ -452,6 +462,7 @@ STEPS: tuple[tuple[str, ...], ...] = (
     _VERSION_8,
     _VERSION_9,
     _VERSION_10,
+    _VERSION_11,
 )
 """The statements of each migration; number N (from 1) migrates version N - 1 to version N."""
 

@@ -225,7 +225,7 @@ def test_a_ledger_that_is_none_is_a_failure_and_an_empty_one_is_not(
             "INSERT INTO immunos_mcp_transcript VALUES ('/x', 1, 1, 1, 1, 1, 7, '', '', 1)",
             "transcripts",
             "warn",
-            "7 transcript lines with usage could not be read: /x",
+            "7 transcript lines with usage could not be read, or repeat the id of another response: /x",
         ),
         (
             "UPDATE immunos_mcp_session SET started_at = '2999-01-01T00:00:00.000Z'",

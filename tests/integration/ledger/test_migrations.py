@@ -52,6 +52,7 @@ FROZEN = (
     "6d042512b2fba4c9e2aabc91ea905645898d6f4eade4ed22967e4680c85a5568",
     "68633c6d37433d0f60e823210130081a7b68f993ef3c94b1ae415fd8fd3b6bd8",
     "039542ef4d8d0c6aaa5ca2aaf2517623dab5fe5fc0447403fdea76eda982e600",
+    "abfec68c607763f99d8a55db8d35a3d43a1c202ff281e8d4fba284310a913b7b",
 )
 """SHA-256 of each step's statements. A step that has landed never changes: ledgers have it."""
 

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from datetime import datetime  # noqa: TC003  # a field's type is looked up
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from msgspec import DecodeError, Struct
 from msgspec.json import Decoder, encode
 
 from immunos_mcp.assistants.claude_code import usage_lines
-from immunos_mcp.assistants.transcripts import READ_BEFORE
-from immunos_mcp.domain import ConversationTotal
+from immunos_mcp.assistants.transcripts import READ_BEFORE, Salvaged
+from immunos_mcp.domain import ConversationTotal, MeasuredUsage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from immunos_mcp.assistants.transcripts import Salvaged
-    from immunos_mcp.domain import MeasuredUsage
 
 _HEAD_BYTES = 2**20
 """How much of a transcript is searched for the project folder; it is in one of the first lines."""
+
+LONGEST_RESPONSE = timedelta(hours=1)
+"""How far apart the lines of a response may be."""
 
 _MOMENT = re.compile(rb'"timestamp": ?"([^"]{1,40})"')
 
@@ -33,6 +34,32 @@ class _Place(Struct):
 _decode_place = Decoder(_Place).decode
 
 
+class _Unsure(Struct, omit_defaults=True):
+    """A response without a request, or in a side conversation."""
+
+    message_id: str
+    request_id: str | None
+    prompt: int
+    output: int
+    at: datetime
+
+    def is_repeated_by(self, usage: MeasuredUsage) -> bool:
+        """Return whether the usage is another response's with the same id.
+
+        All lines of a response have the same prompt, unless only the later ones know it.
+        """
+        if usage.message_id != self.message_id:
+            return False
+        if usage.request_id is not None or self.request_id is not None:
+            return usage.request_id != self.request_id
+        prompt = _prompt(usage)
+        return (
+            (prompt != self.prompt and bool(prompt and self.prompt))
+            or (usage.output_tokens < self.output and usage.at > self.at)
+            or abs(usage.at - self.at) > LONGEST_RESPONSE
+        )
+
+
 class _Context(Struct, omit_defaults=True):
     """What later lines need of earlier ones.
 
@@ -42,6 +69,7 @@ class _Context(Struct, omit_defaults=True):
         last: the latest response.
         follows_total: whether no response came after the last total yet.
         is_blind: whether there is something before that was read without a context.
+        unsure: the latest response whose id another response may repeat without being told apart.
     """
 
     folder: str | None = None
@@ -49,9 +77,14 @@ class _Context(Struct, omit_defaults=True):
     last: datetime | None = None
     follows_total: bool = False
     is_blind: bool = False
+    unsure: _Unsure | None = None
 
 
 _decode_context = Decoder(_Context).decode
+
+
+def _prompt(usage: MeasuredUsage) -> int:
+    return usage.total - usage.output_tokens
 
 
 def last_moment(part: bytes) -> datetime | None:
@@ -82,14 +115,46 @@ class ConversationLines:
         """Return the usage in a line, which may be none.
 
         Raises:
-            ValueError: the line is not exactly as Claude Code writes it; ``salvage`` takes it.
+            ValueError: the line is not exactly as Claude Code writes it, or has a response's id that
+                another response had; ``salvage`` takes it.
         """
-        return self._in_context(usage_lines.usage_of(line, self._folder()))
+        found = usage_lines.usage_of(line, self._folder())
+        if self._is_repeated(found):
+            raise ValueError("another response has the same id")
+        return self._in_context(found)
 
     def salvage(self, line: bytes | bytearray, /) -> Salvaged:
         """Return the usage in a line that is damaged or unusual."""
         found = usage_lines.salvage(line, self._folder())
-        return found._replace(usage=tuple(self._in_context(found.usage)))
+        is_whole = found.is_whole and not self._is_repeated(found.usage)
+        self._note(found.usage)
+        return Salvaged(tuple(self._in_context(found.usage)), is_whole)
+
+    def _is_repeated(self, found: Sequence[MeasuredUsage | ConversationTotal]) -> bool:
+        """Return whether there are responses with ids of others that only one of them counts for."""
+        if not found or not isinstance(first := found[0], MeasuredUsage):
+            return False
+        if first.request_id is not None and not first.is_sidechain:
+            return False
+        unsure = self._context.unsure
+        if unsure is not None and unsure.is_repeated_by(first):
+            return True
+        self._note(found)
+        return False
+
+    def _note(self, found: Sequence[MeasuredUsage | ConversationTotal]) -> None:
+        for usage in found:
+            if isinstance(usage, MeasuredUsage) and (
+                usage.request_id is None or usage.is_sidechain
+            ):
+                self._context.unsure = _Unsure(
+                    usage.message_id,
+                    usage.request_id,
+                    _prompt(usage),
+                    usage.output_tokens,
+                    usage.at,
+                )
+                return
 
     def _folder(self) -> str | None:
         if self._context.folder is None:

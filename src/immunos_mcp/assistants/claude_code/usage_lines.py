@@ -91,6 +91,7 @@ class _Line(Struct):
     message: _Message | None = None
     cwd: str | None = None
     requestId: str | None = None  # noqa: N815  # the transcript's name
+    isSidechain: bool | None = None  # noqa: N815  # likewise
     sessionId: _Label = None  # noqa: N815  # likewise
 
 
@@ -162,6 +163,7 @@ def usage_of(
         usage.service_tier,
         usage.inference_geo,
         None if usage.server_tool_use is None else usage.server_tool_use.web_search_requests,
+        entry.isSidechain or False,
     )
     if not usage.iterations:
         return (response,)
@@ -341,6 +343,7 @@ def _response(record: dict[str, Json]) -> MeasuredUsage | None:
         _text(usage.get("service_tier")),
         _text(usage.get("inference_geo")),
         _known_count(member(usage, ("server_tool_use", "web_search_requests"))),
+        record.get("isSidechain") is True,
     )
 
 
