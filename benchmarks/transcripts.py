@@ -2,7 +2,7 @@
 
 Generates a realistic history of conversations in a temporary folder (a gigabyte by default), imports
 it with ``immunos-mcp sync --all``, and checks the ledger against its own count. With ``--ccusage
-PROGRAM``, ccusage reads the same folder in turn; it is in the npm registry.
+PROGRAM``, ccusage reads the same folder in turn, and both say what it cost; it is in the npm registry.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 NOTHING = (sys.executable, "-c", "pass")
 TURNS = 150
+MODELS = ("claude-opus-4-8", "claude-sonnet-4-5", "claude-haiku-4-5")
 STATUS_INPUT = {
     "session_id": "5e55",
     "transcript_path": "",
@@ -98,12 +99,15 @@ class History:
     def answer(self, project: str) -> list[bytes]:
         """Return the lines of one response, whose output grows from line to line."""
         message_id = f"msg_{self._chance.getrandbits(80):020x}"
+        request_id = f"req_{self._chance.getrandbits(64):016x}"
         counts = (
             self._chance.randint(1, 9),
             self._chance.randint(50, 900),
             self._chance.randint(0, 3000),
             self._chance.randint(10_000, 90_000),
         )
+        hour_long = counts[2] if self._chance.random() < 1 / 4 else 0
+        model = self._chance.choice(MODELS)
         self.largest[message_id] = counts
         lines = self._chance.randint(1, 3)
         return [
@@ -114,26 +118,33 @@ class History:
                     "id": message_id,
                     "type": "message",
                     "role": "assistant",
-                    "model": "claude-opus-4-8",
+                    "model": model,
                     "content": [{"type": "text", "text": "I look at it. " * 60}],
                     "usage": {
                         "input_tokens": counts[0],
                         "output_tokens": counts[1] if number == lines else 1,
                         "cache_creation_input_tokens": counts[2],
                         "cache_read_input_tokens": counts[3],
+                        "cache_creation": {
+                            "ephemeral_5m_input_tokens": counts[2] - hour_long,
+                            "ephemeral_1h_input_tokens": hour_long,
+                        },
                         "service_tier": "standard",
                     },
                 },
+                request_id,
             )
             for number in range(1, lines + 1)
         ]
 
-    def _line(self, project: str, kind: str, message: dict[str, object]) -> bytes:
-        entry = {
+    def _line(
+        self, project: str, kind: str, message: dict[str, object], request_id: str | None = None
+    ) -> bytes:
+        entry: dict[str, object] = {
             "parentUuid": None,
             "isSidechain": False,
             "message": message,
-            "requestId": f"req_{self._chance.getrandbits(64):016x}",
+            **({} if request_id is None else {"requestId": request_id}),
             "type": kind,
             "timestamp": self._clock.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "cwd": f"/home/dev/{project}",
@@ -208,6 +219,9 @@ def measured(
         daily = (ccusage, "daily", "--offline", "--json")
         imports, dailies = alternate(runs, first_import, lambda: seconds_to_run(daily, variables))
         figures.append(median_against("first import, against ccusage daily", imports, dailies, 1))
+        figures.append(
+            Figure("cost, apart from ccusage's", cents_apart(ccusage, variables), "cents", 1)
+        )
     history.check(ledger_path(home))
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     laters, again = alternate(runs, later_sync, lambda: min(imports))
@@ -223,6 +237,19 @@ def measured(
         # ccusage is also a child process, and uses more memory.
         notes.append(f"largest of our processes: {peak / 1024:.0f} MiB")
     return figures, notes
+
+
+def cents_apart(ccusage: str, variables: dict[str, str]) -> float:
+    """Return how far the cost of the whole history is from ccusage's."""
+    theirs = printed((ccusage, "claude", "daily", "--offline", "--json"), variables)
+    ours = printed((*immunos_command(), "report", "--json"), variables)
+    return 100 * abs(theirs["totals"]["totalCost"] - ours["prices"]["claude_cost_usd"])
+
+
+def printed(command: tuple[str, ...], variables: dict[str, str]) -> dict[str, dict[str, float]]:
+    ran = subprocess.run(command, check=True, env=variables, stdout=subprocess.PIPE)
+    found: dict[str, dict[str, float]] = json.loads(ran.stdout)
+    return found
 
 
 def status_lines(
