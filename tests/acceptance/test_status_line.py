@@ -282,6 +282,10 @@ def status(**changes: Any) -> StatusAnswer:
         ),
         ({"minutes_to_warning": 9000}, "████████░░ 160k/200k · warning · warning in 6 d"),
         ({"kept_local_tokens": 12_345}, "████████░░ 160k/200k · warning · 12k kept local"),
+        (
+            {"other_assistants": {"codex": 12_345, "gemini": 0, "opencode": 7}},
+            "████████░░ 160k/200k · warning · codex 12k · opencode 7",
+        ),
     ],
 )
 def test_the_line_says_what_there_is_to_say(changes: dict[str, Any], expected: str) -> None:

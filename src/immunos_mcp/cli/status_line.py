@@ -113,7 +113,7 @@ def _look(status_input: Json) -> Look:
 def line(
     answer: StatusAnswer, plan: tuple[PlanUsage, ...], model: str | None, *, coloured: bool
 ) -> str:
-    """Format the line: bar, budget, level, time to the next threshold, kept local, plan, model."""
+    """Format the line: bar, budget, level, time to the next threshold, kept local, others, plan, model."""
     if answer.uncounted_tokens is None:
         parts = [_budget(answer, coloured=coloured), str(answer.warning_level)]
     else:
@@ -126,6 +126,8 @@ def line(
         parts.append(f"all local in {_duration(answer.minutes_to_auto_switch)}")
     if answer.kept_local_tokens:
         parts.append(f"{_short(answer.kept_local_tokens)} kept local")
+    others = (answer.other_assistants or {}).items()
+    parts.extend(f"{name} {_short(tokens)}" for name, tokens in others if tokens)
     parts.extend(f"{_WINDOWS[usage.window]} {usage.used_percentage:.0f}%" for usage in plan)
     if model is not None:
         parts.append(model[:40])

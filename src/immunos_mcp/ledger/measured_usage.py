@@ -236,6 +236,14 @@ def pruned_before(connection: Connection) -> datetime | None:
     return None if row is None else datetime.fromisoformat(row[0])
 
 
+def index_moments(connection: Connection) -> None:
+    """Make measured usage findable by time, where that is looked for at each end of a session's window."""
+    connection.execute(
+        "CREATE INDEX IF NOT EXISTS immunos_mcp_measured_usage_moment"
+        " ON immunos_mcp_measured_usage (measured_at)"
+    )
+
+
 def measured_since(connection: Connection, since: datetime) -> Iterator[Addition]:
     """Return the stored usage from a time on that sessions have a total of."""
     rows = connection.execute(

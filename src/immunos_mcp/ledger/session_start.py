@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from immunos_mcp.ledger.measured_usage import measured_since, pruned_before
+from immunos_mcp.ledger.measured_usage import index_moments, measured_since, pruned_before
 from immunos_mcp.ledger.moments import as_stored, moment_of
 from immunos_mcp.ledger.sessions import (
     WINDOW_REASON,
@@ -97,6 +97,7 @@ def _limits(
     limits = [each for each in (moment_of(ended_at), pruned_before(connection)) if each is not None]
     if previous is not None and previous.started_at is not None:
         limits.append(previous.started_at + timedelta(minutes=settings.session_window_minutes))
+        index_moments(connection)
         counted = [addition.at for addition in measured_since(connection, previous.started_at)]
         if counted:
             limits.append(max(counted) + _MOMENT)

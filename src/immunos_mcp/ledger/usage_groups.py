@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 _KINDS = "input_tokens, output_tokens, cache_creation_input_tokens, cache_read_input_tokens"
 
+PRUNED = "pruned"
+"""The service tier of pruned usage: one whose price is not known, so that its cost is *at least* so much."""
+
 USAGE = f"""
     SELECT recorded_at AS at, provider, model, source, {_KINDS}, 1 AS usage_records,
         NULL AS assistant, NULL AS folder, NULL AS speed, NULL AS service_tier, NULL AS region,
@@ -38,13 +41,13 @@ USAGE = f"""
     FROM immunos_mcp_side_usage WHERE used_at >= :since
     UNION ALL
     SELECT day, provider, model, source, {_KINDS}, usage_records,
-        NULL, NULL, NULL, NULL, NULL, NULL, NULL
+        NULL, NULL, NULL, '{PRUNED}', NULL, NULL, NULL
     FROM immunos_mcp_pruned_usage WHERE day >= :day AND (counted OR provider = 'ollama')
 """  # noqa: S608  # constants
 """All usage from a moment (``:since``) on, and all that was pruned from its day (``:day``) on."""
 
-_SUMS = """
-    speed, service_tier, region, {length} AS length,
+_SUMS = f"""
+    speed, service_tier, region, (service_tier IS NOT '{PRUNED}') * ({{length}}) AS length,
     sum(input_tokens), sum(output_tokens), sum(cache_creation_input_tokens),
     sum(cache_read_input_tokens), sum(usage_records),
     coalesce(sum(cache_1h_input_tokens), 0), coalesce(sum(web_searches), 0),

@@ -239,16 +239,16 @@ def test_stored_text_never_becomes_part_of_the_page(home: Path, tmp_path: Path) 
 
 LINE = {
     "type": "assistant",
-    "timestamp": "2026-11-27T12:00:01.000Z",
     "cwd": "/home/dev/app",
     "sessionId": "s1",
 }
 
 
-def written(home: Path, *messages: dict[str, object]) -> None:
+def written(home: Path, *messages: dict[str, object], month: str = "2026-11") -> None:
     file = home / ".claude" / "projects" / "-home-dev-app" / "s1.jsonl"
     file.parent.mkdir(parents=True)
-    lines = [json.dumps({**LINE, "message": message}) for message in messages]
+    line = {**LINE, "timestamp": f"{month}-27T12:00:01.000Z"}
+    lines = [json.dumps({**line, "message": message}) for message in messages]
     file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
@@ -300,3 +300,12 @@ def test_responses_without_cache_lifetimes_are_counted_and_cost_at_least_so_much
     assert prices["responses_without_lifetimes"] == 1
     told = " ".join(said(home, "report").split())
     assert "1 response recorded without cache lifetimes: priced as 5-minute cache writes" in told
+
+
+def test_pruned_usage_costs_at_least_so_much_since_its_conditions_are_gone(home: Path) -> None:
+    usage = {"output_tokens": 10**6, "input_tokens": 300_000, "speed": "fast"}
+    written(home, {"id": "m1", "model": "claude-opus-4-8", "usage": usage}, month="2026-06")
+    said(home, "sync", "--all")
+    said(home, "prune", "--keep-days", "30")
+    prices = wire.run_json(home, "report")["prices"]
+    assert (prices["claude_cost_usd"], prices["claude_cost_is_at_least"]) == (26.5, True)
