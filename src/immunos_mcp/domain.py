@@ -221,6 +221,10 @@ class MeasuredAssistant(StrEnum):
     CODEX = "codex"
     GEMINI = "gemini"
     OPENCODE = "opencode"
+    QWEN = "qwen"
+    COPILOT = "copilot"
+    CLINE = "cline"
+    PI = "pi"
 
 
 CLAUDE_CODE = "claude-code"

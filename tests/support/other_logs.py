@@ -1,4 +1,4 @@
-"""What Codex, the Gemini CLI and opencode write of their usage, as far as it is read."""
+"""What assistants other than Claude Code write of their usage, as far as it is read."""
 
 from __future__ import annotations
 
@@ -116,6 +116,121 @@ def codex_rollout(home: Path, thread: str = "t1") -> Path:
     folder = home / ".codex" / "sessions" / "2026" / "01" / "15"
     folder.mkdir(parents=True, exist_ok=True)
     return folder / f"rollout-2026-01-15T12-00-00-{thread}.jsonl"
+
+
+def qwen_chat(home: Path, session: str = "q1") -> Path:
+    """Name a session's file, and make its folder."""
+    return _file(home / ".qwen" / "projects" / "-home-dev-shop" / "chats" / f"{session}.jsonl")
+
+
+def qwen_response(response: Response, session: str = "q1") -> str:
+    """Spell the two lines of one response."""
+    line = {"uuid": response.name, "sessionId": session, "timestamp": _stamp(response.at)}
+    event = {
+        "event.name": "qwen-code.api_response",
+        "event.timestamp": _stamp(response.at),
+        "response_id": response.name,
+        "model": "qwen-x",
+        "input_token_count": response.tokens_in,
+        "output_token_count": response.out,
+        "cached_content_token_count": response.cached,
+        "thoughts_token_count": response.reasoning,
+    }
+    said = {"type": "system", "cwd": FOLDER, "systemPayload": {"uiEvent": event}}
+    again = {"type": "assistant", "usageMetadata": {"promptTokenCount": response.tokens_in}}
+    return json.dumps({**line, **said}) + "\n" + json.dumps({**line, **again}) + "\n"
+
+
+def copilot_events(home: Path, session: str = "c1") -> Path:
+    """Name a session's file, and make its folder."""
+    return _file(home / ".copilot" / "session-state" / session / "events.jsonl")
+
+
+def copilot_event(kind: str, content: dict[str, Any], at: datetime = NOON) -> str:
+    """Spell an event."""
+    line = {"type": f"session.{kind}", "data": content, "id": "e1", "timestamp": _stamp(at)}
+    return json.dumps(line) + "\n"
+
+
+def copilot_start() -> str:
+    """Spell the first event of a session."""
+    return copilot_event("start", {"context": {"cwd": FOLDER}})
+
+
+def copilot_record(response: Response) -> str:
+    """Spell the record of one response."""
+    usage = {
+        "model": "copilot-x",
+        "inputTokens": response.tokens_in,
+        "outputTokens": response.out,
+        "cacheReadTokens": response.cached,
+        "cacheWriteTokens": 0,
+        "reasoningTokens": response.reasoning,
+        "apiCallId": response.name,
+    }
+    return copilot_event("usage_record", {"usage": usage}, response.at)
+
+
+def pi_session(home: Path, session: str = "p1", **header: Any) -> Path:
+    """Begin a session's file, and return it."""
+    file = _file(home / ".pi" / "agent" / "sessions" / "--home-dev-shop--" / f"{session}.jsonl")
+    first = {"type": "session", "id": session, "timestamp": _stamp(NOON), "cwd": FOLDER, **header}
+    file.write_text(json.dumps(first) + "\n", encoding="utf-8")
+    return file
+
+
+def pi_message(response: Response, line: str = "7ace39d4", **more: Any) -> str:
+    """Spell the line of one response."""
+    usage = {
+        "input": response.tokens_in - response.cached,
+        "output": response.out,
+        "cacheRead": response.cached,
+        "cacheWrite": 0,
+        "totalTokens": response.tokens_in + response.out,
+    }
+    said = {"role": "assistant", "model": "pi-x", "usage": usage, "responseId": response.name}
+    message = {**said, **more}
+    return (
+        json.dumps(
+            {"type": "message", "id": line, "timestamp": _stamp(response.at), "message": message}
+        )
+        + "\n"
+    )
+
+
+def cline_messages(home: Path, agent: str = "s1") -> Path:
+    """Name the document of a session or of one of its subagents, and make its session."""
+    file = _file(home / ".cline" / "data" / "sessions" / "s1" / f"{agent}.messages.json")
+    file.with_name("s1.json").write_text(json.dumps({"cwd": FOLDER}), encoding="utf-8")
+    return file
+
+
+def cline_message(response: Response) -> dict[str, Any]:
+    """Return a message as Cline's log has it."""
+    return {
+        "id": response.name,
+        "role": "assistant",
+        "content": [{"type": "text", "text": 'it says "metrics" and {"role": 1}'}],
+        "ts": int(response.at.timestamp() * 1000),
+        "modelInfo": {"id": "cline-x"},
+        "metrics": {
+            "inputTokens": response.tokens_in,
+            "outputTokens": response.out,
+            "cacheReadTokens": response.cached,
+            "cacheWriteTokens": 0,
+        },
+    }
+
+
+def cline_document(*messages: dict[str, Any]) -> str:
+    """Spell a document."""
+    asked: dict[str, Any] = {"id": "u1", "role": "user", "content": [], "ts": 1}
+    return json.dumps({"version": 1, "sessionId": "s1", "messages": [asked, *messages]}, indent=1)
+
+
+def _file(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 class OpencodeDatabase:

@@ -14,7 +14,15 @@ if TYPE_CHECKING:
 
     from immunos_mcp.assistants.transcripts import TranscriptSource
 
-_MODULES = {"codex": "rollouts", "gemini": "chats", "opencode": "messages"}
+_MODULES = {
+    "codex": "rollouts",
+    "gemini": "chats",
+    "opencode": "messages",
+    "qwen": "chats",
+    "copilot": "events",
+    "cline": "messages",
+    "pi": "sessions",
+}
 
 
 class OtherLogs:
@@ -45,6 +53,10 @@ def _places(environment: Mapping[str, str]) -> dict[str, str]:
         "gemini": _in(environment, "GEMINI_CLI_HOME", ".gemini/tmp"),
         "opencode": environment.get("OPENCODE_DB")
         or _in(environment, "XDG_DATA_HOME", "opencode/opencode.db", ".local/share"),
+        "qwen": _in(environment, "QWEN_HOME", "projects", ".qwen"),
+        "copilot": _in(environment, "COPILOT_HOME", "session-state", ".copilot"),
+        "cline": _in(environment, "CLINE_DATA_DIR", "sessions", ".cline/data"),
+        "pi": _in(environment, "PI_CODING_AGENT_DIR", "sessions", ".pi/agent"),
     }
     return {name: place for name, place in places.items() if place is not None}
 

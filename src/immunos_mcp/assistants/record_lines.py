@@ -64,7 +64,7 @@ class RecordLines(ABC):
         if json_objects.levels(line) > json_objects.MOST_LEVELS:
             raise ValueError("nested too deeply")
         found = [self.take(piece) for piece in self.pieces(record)]
-        return [usage for usage in found if usage is not None]
+        return [usage for usage in found if usage is not None and usage.total]
 
     def salvage(self, line: bytes | bytearray) -> Salvaged:
         """Return the usage in a line that is damaged, or glued to another."""
@@ -78,6 +78,6 @@ class RecordLines(ABC):
             except ValueError:
                 is_lost = True
                 continue
-            if response is not None:
+            if response is not None and response.total:
                 usage.append(response)
         return Salvaged(tuple(usage), is_whole=not is_lost)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 
 LONGEST_NAME = 200
 LONGEST_FOLDER = 2**15
+
+_NUMBERED = re.compile(r"(?:chatcmpl-|resp_|msg_)\d{1,6}")
+"""The id of a response from an engine that draws a few digits, so that ids soon repeat."""
 
 
 def count(value: Json) -> int:
@@ -52,6 +56,16 @@ def name(value: Json) -> str:
     if found is None:
         raise ValueError("a name is missing")
     return found
+
+
+def response_name(value: Json, written_at: Json) -> str:
+    """Return a response's id; one that other responses may have too is completed by its time.
+
+    Raises:
+        ValueError: it is missing.
+    """
+    found = name(value)
+    return f"{found} {text(written_at)}" if _NUMBERED.fullmatch(found) else found
 
 
 def moment(value: Json) -> datetime:

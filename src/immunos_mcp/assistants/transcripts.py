@@ -91,6 +91,7 @@ class TranscriptFormat(Struct, frozen=True):
         reader: returns a reader for the file at a path, with the context of an earlier reading of it.
         total_mark: bytes that every line with a conversation's total contains; empty: there is none.
         last_moment: returns the last time written down in a part of a transcript.
+        ending: of the names of its files.
     """
 
     client: str
@@ -98,21 +99,24 @@ class TranscriptFormat(Struct, frozen=True):
     reader: Callable[[str, str], LineReader]
     total_mark: bytes = b""
     last_moment: Callable[[bytes], datetime | None] = _no_moment
+    ending: str = ".jsonl"
 
 
-class DatabaseFormat(Struct, frozen=True):
+class DocumentFormat(Struct, frozen=True):
     """The format of an assistant's log that is no file of lines.
 
     Attributes:
         client: the beginning of the name that the assistant gives itself as an MCP client.
         read: reads the new part, like ``read`` for transcripts.
+        ending: of the names of its files.
     """
 
     client: str
     read: Callable[[Transcript, TranscriptPosition | None, datetime | None], Iterator[Batch]]
+    ending: str = ""
 
 
-LogFormat: TypeAlias = TranscriptFormat | DatabaseFormat
+LogFormat: TypeAlias = TranscriptFormat | DocumentFormat
 
 
 class TranscriptSource(Protocol):
@@ -179,7 +183,7 @@ class TranscriptFolders:
             what was left out behind others for its number.
     """
 
-    def __init__(self, roots: tuple[Path, ...], transcript_format: TranscriptFormat) -> None:
+    def __init__(self, roots: tuple[Path, ...], transcript_format: LogFormat) -> None:
         self.format = transcript_format
         self.unreachable: set[str] = set()
         self.unfollowed: set[str] = set()
@@ -267,7 +271,7 @@ class TranscriptFolders:
     def _listing(self, folder: str, times: tuple[int, int]) -> _Listing:
         listing = self._listings.get(folder)
         if listing is None or listing.times != times:
-            listing = _list(folder, times, self._roots)
+            listing = _list(folder, times, self._roots, self.format.ending)
         is_settled = max(times) < time.time_ns() - SETTLING_NS
         # Another file may still come at the same time.
         self._listings[folder] = listing if is_settled else listing._replace(times=(0, 0))
@@ -294,7 +298,7 @@ class _Listing(NamedTuple):
     unfollowed: tuple[str, ...]
 
 
-def _list(folder: str, times: tuple[int, int], roots: Sequence[str]) -> _Listing:
+def _list(folder: str, times: tuple[int, int], roots: Sequence[str], ending: str) -> _Listing:
     transcripts: list[str] = []
     folders: list[str] = []
     links: list[str] = []
@@ -302,7 +306,7 @@ def _list(folder: str, times: tuple[int, int], roots: Sequence[str]) -> _Listing
     unfollowed: list[str] = []
     with os.scandir(folder) as entries:
         for entry in entries:
-            is_named_so = entry.name.endswith(".jsonl")
+            is_named_so = entry.name.endswith(ending)
             if not entry.is_symlink():
                 if is_named_so:
                     transcripts.append(entry.path)
@@ -351,7 +355,7 @@ def read(
     Raises:
         OSError: the file cannot be read.
     """
-    if isinstance(transcript_format, DatabaseFormat):
+    if isinstance(transcript_format, DocumentFormat):
         yield from transcript_format.read(transcript, position, since)
         return
     with open(transcript.path, "rb", buffering=0) as file:  # noqa: PTH123  # a thousand a call

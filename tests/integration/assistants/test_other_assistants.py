@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import tempfile
 from contextlib import closing
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from examples import on_ledgers
-from hypothesis import given
-from hypothesis import strategies as st
+from other_homes import Home
 from other_logs import (
     FOLDER,
     OpencodeDatabase,
@@ -25,68 +21,19 @@ from other_logs import (
     gemini_chat,
     gemini_message,
 )
-from transcript_desks import AFTER, BEFORE
 from transcript_lines import NOON
 
-from immunos_mcp.archive import Archive
-from immunos_mcp.assistants.claude_code.transcripts import FORMAT
-from immunos_mcp.assistants.follower import Follower
 from immunos_mcp.assistants.opencode import messages
-from immunos_mcp.assistants.other_logs import OtherLogs
-from immunos_mcp.assistants.transcripts import TranscriptFolders
-from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
-from immunos_mcp.router import Router
+from immunos_mcp.ledger.connections.inline import run_sync
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
+    from pathlib import Path
 
-    from immunos_mcp.answers.status import StatusAnswer
-    from immunos_mcp.answers.usage import SyncAnswer
 
 ONE = Response("r1", 100, 40, 9, 4)
 TWO = Response("r2", 220, 100, 15, 0, NOON + timedelta(minutes=1))
 THREE = Response("r3", 330, 200, 21, 8, NOON + timedelta(minutes=2))
-
-
-class Home:
-    """A home with other assistants' logs, and a ledger."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.now = BEFORE
-        self.ledger = InlineSqliteLedger(folder / "ledger.db")
-        self.router = self.another_router()
-
-    def another_router(self) -> Router:
-        return Router(self.ledger, "default", lambda: self.now, self._follower())
-
-    def _follower(self) -> Follower:
-        others = {
-            "CODEX_HOME": str(self.folder / ".codex"),
-            "GEMINI_CLI_HOME": str(self.folder),
-            "XDG_DATA_HOME": str(self.folder / ".local" / "share"),
-        }
-        claude = TranscriptFolders((self.folder / "projects",), FORMAT)
-        return Follower(self.ledger, claude, OtherLogs(others))
-
-    def begin(self) -> None:
-        run_sync(self.router.open_session(None))
-        self.now = AFTER
-
-    def status(self) -> StatusAnswer:
-        return run_sync(self.router.get_session_status())
-
-    def sync(self) -> SyncAnswer:
-        archive = Archive(self.ledger, lambda: self.now, self._follower())
-        return run_sync(archive.sync(None, lambda _read, _total: None))
-
-    def stored(self) -> list[tuple[Any, ...]]:
-        self.ledger.close()
-        with closing(sqlite3.connect(self.folder / "ledger.db")) as connection:
-            return connection.execute(
-                "SELECT assistant, input_tokens, output_tokens, cache_creation_input_tokens,"
-                " cache_read_input_tokens FROM immunos_mcp_measured_usage ORDER BY measured_at"
-            ).fetchall()
 
 
 @pytest.fixture
@@ -330,41 +277,3 @@ def test_a_session_bound_to_a_folder_shows_others_usage_there_only(place: Home) 
     run_sync(place.router.bindings.add("/home/dev/other"))
     place.begin()
     assert place.status().other_assistants is None
-
-
-@pytest.mark.parametrize("is_counted", [False, True])
-@on_ledgers
-@given(
-    order=st.lists(st.integers(0, 4), min_size=1, max_size=12),
-    cuts=st.lists(st.integers(0, 4000), max_size=6),
-)
-def test_each_response_counts_once_however_its_log_arrives(
-    *, is_counted: bool, order: Sequence[int], cuts: Sequence[int]
-) -> None:
-    made = [
-        Response(f"r{n}", 100 + 13 * n, 10 * n, 8 + n, n, NOON + timedelta(seconds=n))
-        for n in range(5)
-    ]
-    written = [made[n] for n in order]
-    logs = {
-        "codex": "".join([*codex_head(), *map(codex_record, written)]).encode(),
-        "gemini": "".join(json.dumps(gemini_message(each)) + "\n" for each in written).encode(),
-    }
-    expected = sum(sum(each.kinds[:3]) for each in {each.name: each for each in written}.values())
-    with tempfile.TemporaryDirectory() as folder:
-        place = Home(Path(folder))
-        if is_counted:
-            changes = {"counted_assistants": "claude-code,codex,gemini"}
-            run_sync(place.router.update_config(changes, "test"))
-        place.begin()
-        files = {"codex": codex_rollout(place.folder), "gemini": gemini_chat(place.folder)}
-        for start, end in zip([0, *sorted(cuts)], [*sorted(cuts), 10**9], strict=True):
-            for name, file in files.items():
-                with file.open("ab") as opened:
-                    opened.write(logs[name][start:end])
-            run_sync(place.another_router().get_session_status())
-        status = place.status()
-        place.ledger.close()
-    assert status.other_assistants == {"codex": expected, "gemini": expected}
-    assert status.session_tokens == (2 * expected if is_counted else 0)
-    assert status.unread_lines is None

@@ -10,7 +10,13 @@ from msgspec.json import Decoder, Encoder
 
 from immunos_mcp.assistants.documents import member
 from immunos_mcp.assistants.record_lines import RecordLines
-from immunos_mcp.assistants.recorded_values import LONGEST_FOLDER, count, moment, name, text
+from immunos_mcp.assistants.recorded_values import (
+    LONGEST_FOLDER,
+    count,
+    moment,
+    response_name,
+    text,
+)
 from immunos_mcp.assistants.transcripts import TranscriptFolders, TranscriptFormat
 from immunos_mcp.domain import MeasuredAssistant, MeasuredUsage
 
@@ -117,7 +123,7 @@ class Rollout(RecordLines):
     def _recorded(self, record: dict[str, Json], payload: dict[str, Json]) -> MeasuredUsage:
         self._thread.has_records = True
         conversation = text(payload.get("session_id")) or text(payload.get("thread_id"))
-        response_id = name(payload.get("response_id"))
+        response_id = response_name(payload.get("response_id"), record.get("timestamp"))
         return self._usage(record, response_id, _kinds(payload.get("usage")), conversation)
 
     def _step(self, record: dict[str, Json], payload: dict[str, Json]) -> MeasuredUsage | None:

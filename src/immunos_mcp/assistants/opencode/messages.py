@@ -20,7 +20,7 @@ from immunos_mcp.assistants.transcripts import (
     BATCH_RECORDS,
     SETTLING_NS,
     Batch,
-    DatabaseFormat,
+    DocumentFormat,
     Transcript,
     later_left_out,
     shown_path,
@@ -196,7 +196,7 @@ def _usage(session: str, data: str) -> MeasuredUsage | None:
     )
 
 
-FORMAT = DatabaseFormat(client="opencode", read=read)
+FORMAT = DocumentFormat(client="opencode", read=read)
 
 
 def source(place: str) -> DatabaseFile:

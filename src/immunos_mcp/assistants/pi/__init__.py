@@ -1,0 +1,1 @@
+"""The pi coding agent, which is no MCP client."""
