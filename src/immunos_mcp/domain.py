@@ -353,7 +353,8 @@ class PlanUsage(Struct, frozen=True):
     """How much of the subscription's own limit is used, as the API reported it to the client.
 
     Attributes:
-        window: ``five_hour`` or ``seven_day``.
+        window: ``five_hour`` or ``seven_day``; another assistant's begins with its name, as in
+            ``codex_five_hour``.
         used_percentage: of the plan's limit.
         resets_at: when the window ends.
     """
@@ -361,6 +362,17 @@ class PlanUsage(Struct, frozen=True):
     window: str
     used_percentage: float
     resets_at: datetime
+
+    def is_of(self, assistant: str) -> bool:
+        """Return whether it is the limit of this assistant's subscription."""
+        return self.window.startswith(f"{assistant}_")
+
+
+class PlanReport(NamedTuple):
+    """What an assistant wrote down of a limit of its subscription, and when."""
+
+    at: datetime
+    usage: PlanUsage
 
 
 class TranscriptPosition(NamedTuple):

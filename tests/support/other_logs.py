@@ -74,13 +74,28 @@ def codex_record(response: Response, thread: str = "t1", session: str = "t1") ->
     return _codex("token_usage_record", payload, response.at)
 
 
-def codex_total(*responses: Response) -> str:
+def codex_total(*responses: Response, **more: Any) -> str:
     """Spell the total of a thread after its last response."""
     info = {
         "total_token_usage": _codex_usage(*responses),
         "last_token_usage": _codex_usage(responses[-1]),
     }
-    return _codex("event_msg", {"type": "token_count", "info": info}, responses[-1].at)
+    return _codex("event_msg", {"type": "token_count", "info": info, **more}, responses[-1].at)
+
+
+def codex_limits(
+    five_hour: float | None, seven_day: float | None = None, **more: Any
+) -> dict[str, Any]:
+    """Return a plan's limits as Codex notes them; ``None``: the reply did not say."""
+    used = {"primary": (five_hour, 300), "secondary": (seven_day, 10_080)}
+    resets_at = int((NOON + timedelta(hours=4)).timestamp())
+    limits = {
+        name: None
+        if percent is None
+        else {"used_percent": percent, "window_minutes": minutes, "resets_at": resets_at}
+        for name, (percent, minutes) in used.items()
+    }
+    return {"rate_limits": {"limit_id": "codex", **limits, **more}}
 
 
 def gemini_message(response: Response) -> dict[str, Any]:

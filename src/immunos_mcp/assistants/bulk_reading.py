@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 
 from immunos_mcp.assistants import transcripts
 from immunos_mcp.assistants.transcripts import Transcript
-from immunos_mcp.domain import ConversationTotal, MeasuredUsage, TranscriptPosition
+from immunos_mcp.domain import ConversationTotal, MeasuredUsage, PlanReport, TranscriptPosition
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -51,6 +51,7 @@ class Portion:
         unreadable: the paths of transcripts that could not be read.
         size: bytes of the transcripts finished with this portion.
         totals: the conversations' own totals.
+        reports: of subscriptions' limits.
     """
 
     usage: tuple[MeasuredUsage, ...]
@@ -58,6 +59,7 @@ class Portion:
     unreadable: tuple[str, ...]
     size: int
     totals: tuple[ConversationTotal, ...] = ()
+    reports: tuple[PlanReport, ...] = ()
 
 
 def read_portions(
@@ -95,6 +97,7 @@ def _joined(portions: Sequence[Portion]) -> Portion:
         tuple(path for portion in portions for path in portion.unreadable),
         sum(portion.size for portion in portions),
         tuple(total for portion in portions for total in portion.totals),
+        tuple(report for portion in portions for report in portion.reports),
     )
 
 
@@ -121,6 +124,7 @@ def _read_task(
 ) -> Iterator[Portion]:
     usage: list[MeasuredUsage] = []
     totals: list[ConversationTotal] = []
+    reports: list[PlanReport] = []
     positions: list[TranscriptPosition] = []
     unreadable: list[str] = []
     size = 0
@@ -129,6 +133,7 @@ def _read_task(
             for batch in transcripts.read(transcript, transcript_format, position, since):
                 usage += batch.usage
                 totals += batch.totals
+                reports += batch.reports
                 positions.append(batch.position)
                 if len(usage) >= transcripts.BATCH_RECORDS:
                     yield Portion(tuple(usage), tuple(positions), (), size, tuple(totals))
@@ -136,7 +141,9 @@ def _read_task(
         except OSError:
             unreadable.append(transcript.name)
         size += transcript.size
-    yield Portion(tuple(usage), tuple(positions), tuple(unreadable), size, tuple(totals))
+    yield Portion(
+        tuple(usage), tuple(positions), tuple(unreadable), size, tuple(totals), tuple(reports)
+    )
 
 
 def _read_in_processes(

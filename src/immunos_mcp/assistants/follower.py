@@ -161,7 +161,12 @@ class Follower:
             for transcript_format, found in readings.items()
         ):
             added += await self._ledger.write(
-                ingest, portion.usage, portion.positions, portion.totals, is_last=False
+                ingest,
+                portion.usage,
+                portion.positions,
+                portion.totals,
+                reports=portion.reports,
+                is_last=False,
             )
             positions.update((position.path, position) for position in portion.positions)
             self._unreadable.difference_update(position.path for position in portion.positions)
@@ -199,7 +204,8 @@ class Follower:
         try:
             for batch in transcripts.read(transcript, transcript_format, position, since):
                 if batch.usage or batch.totals or batch.position != position:
-                    await write(ingest, batch.usage, (batch.position,), batch.totals)
+                    positions = (batch.position,)
+                    await write(ingest, batch.usage, positions, batch.totals, reports=batch.reports)
                 self._read_so_far.positions[transcript.name] = batch.position
         except OSError:
             self._unreadable.add(transcript.name)

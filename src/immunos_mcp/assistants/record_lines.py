@@ -9,7 +9,7 @@ from msgspec import DecodeError
 from msgspec.json import Decoder
 
 from immunos_mcp.assistants import json_objects
-from immunos_mcp.assistants.transcripts import Salvaged
+from immunos_mcp.assistants.transcripts import Logged, Salvaged
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,7 +53,7 @@ class RecordLines(ABC):
             ValueError: it should have usage, which cannot be read.
         """
 
-    def usage_of(self, line: bytes | bytearray) -> Sequence[MeasuredUsage]:
+    def usage_of(self, line: bytes | bytearray) -> Sequence[Logged]:
         """Return the usage in a line, which may be none."""
         if not any(word in line for word in self.wanted):
             return ()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 from msgspec import Struct
 
 from immunos_mcp.assistants.marked_lines import MarkedLines
-from immunos_mcp.domain import ConversationTotal, MeasuredUsage, TranscriptPosition
+from immunos_mcp.domain import ConversationTotal, MeasuredUsage, PlanReport, TranscriptPosition
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -45,15 +45,19 @@ _SIGNED = 2**63 - 1
 """The largest number that the ledger stores; some file systems have larger inodes and times."""
 
 
+Logged: TypeAlias = MeasuredUsage | ConversationTotal | PlanReport
+"""What a line may have."""
+
+
 class Salvaged(NamedTuple):
     """The usage in a line that is damaged or unusual.
 
     Attributes:
-        usage: the responses and totals that can be read.
+        usage: the responses, totals and reports that can be read.
         is_whole: whether these are all of them in the line.
     """
 
-    usage: tuple[MeasuredUsage | ConversationTotal, ...]
+    usage: tuple[Logged, ...]
     is_whole: bool
 
 
@@ -65,7 +69,7 @@ class LineReader(Protocol):
         """What a later reading of this transcript needs of the lines so far, as text; or empty."""
         ...
 
-    def usage_of(self, line: bytes | bytearray, /) -> Sequence[MeasuredUsage | ConversationTotal]:
+    def usage_of(self, line: bytes | bytearray, /) -> Sequence[Logged]:
         """Return the usage in a line, which may be none.
 
         Raises:
@@ -332,11 +336,19 @@ def _leads_below(link: str, roots: Sequence[str]) -> bool:
 
 
 class Batch(NamedTuple):
-    """Responses and conversations' totals read from one transcript, and the position reached."""
+    """What was read from one transcript, and the position reached.
+
+    Attributes:
+        usage: the responses.
+        position: the position.
+        totals: the conversations' totals.
+        reports: the last one of each of the subscription's limits.
+    """
 
     usage: tuple[MeasuredUsage, ...]
     position: TranscriptPosition
     totals: tuple[ConversationTotal, ...] = ()
+    reports: tuple[PlanReport, ...] = ()
 
 
 def read(
@@ -360,14 +372,13 @@ def read(
         return
     with open(transcript.path, "rb", buffering=0) as file:  # noqa: PTH123  # a thousand a call
         offset = _start(file, transcript, position)
-        unread_lines, left_out_before, context, has_price_terms = 0, "", "", 1
-        if position is not None and offset:
-            unread_lines, left_out_before = position.unread_lines, position.left_out_before
-            context = position.context or (READ_BEFORE if transcript_format.total_mark else "")
-            has_price_terms = position.has_price_terms
+        unread_lines, left_out_before, context, has_price_terms = _resumed(
+            position if offset else None, transcript_format
+        )
         reader = transcript_format.reader(transcript.path, context)
         usage: dict[tuple[str, str | None], MeasuredUsage] = {}
         totals: list[ConversationTotal] = []
+        reports: dict[str, PlanReport] = {}
         context_before: str | None = None
         lines = MarkedLines(file, offset, transcript_format.mark, transcript_format.total_mark)
 
@@ -392,6 +403,9 @@ def read(
             responses, is_whole = _responses(reader, line)
             unread_lines += not (is_whole or lines.is_unfinished)
             for found in responses:
+                if isinstance(found, PlanReport):
+                    reports[found.usage.window] = found
+                    continue
                 if isinstance(found, ConversationTotal):
                     totals.append(_dated(found, lines, transcript_format, since))
                     continue
@@ -400,20 +414,27 @@ def read(
                     continue
                 # Whether other requests have the same response is decided over all files.
                 identity = (found.message_id, found.request_id)
-                known = usage.get(identity)
-                usage[identity] = found if known is None else _larger(known, found)
+                usage[identity] = _larger(usage.get(identity, found), found)
             if len(usage) >= BATCH_RECORDS:
                 yield Batch(tuple(usage.values()), reached(size=-1), tuple(totals))
                 usage.clear()
                 totals.clear()
         # What has not settled is read again later, whatever its time says then.
         size = transcript.size if transcript.is_settled else unsettled(transcript.size)
-        yield Batch(tuple(usage.values()), reached(size), tuple(totals))
+        yield Batch(tuple(usage.values()), reached(size), tuple(totals), (*reports.values(),))
 
 
-def _responses(
-    reader: LineReader, line: bytearray
-) -> tuple[Sequence[MeasuredUsage | ConversationTotal], bool]:
+def _resumed(
+    position: TranscriptPosition | None, transcript_format: TranscriptFormat
+) -> tuple[int, str, str, int]:
+    """Return what an earlier reading found that this one goes on with."""
+    if position is None:
+        return 0, "", "", 1
+    context = position.context or (READ_BEFORE if transcript_format.total_mark else "")
+    return position.unread_lines, position.left_out_before, context, position.has_price_terms
+
+
+def _responses(reader: LineReader, line: bytearray) -> tuple[Sequence[Logged], bool]:
     """Return what a line has, and whether that is all of it."""
     try:
         return reader.usage_of(line), True

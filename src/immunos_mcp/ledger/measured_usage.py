@@ -13,6 +13,7 @@ from immunos_mcp.ledger.dialect import IN_LIST, list_parameter
 from immunos_mcp.ledger.engines import providers_of_usage
 from immunos_mcp.ledger.identities import TERMS, identified, index_requests
 from immunos_mcp.ledger.moments import as_stored, moment_of, utc_text
+from immunos_mcp.ledger.plan_limits import record_plan_usage
 from immunos_mcp.ledger.side_usage import settle, store_totals, unsettle
 from immunos_mcp.ledger.stored_settings import effective_settings
 from immunos_mcp.ledger.totals import Addition, by_kind, distribute, sessions_between
@@ -20,7 +21,7 @@ from immunos_mcp.ledger.totals import Addition, by_kind, distribute, sessions_be
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from immunos_mcp.domain import ConversationTotal, MeasuredUsage, RequestUsage
+    from immunos_mcp.domain import ConversationTotal, MeasuredUsage, PlanReport, RequestUsage
     from immunos_mcp.ledger.dialect import Connection
     from immunos_mcp.ledger.identities import StoredUsage
     from immunos_mcp.rules.settings import Settings
@@ -105,6 +106,7 @@ def ingest(
     positions: Sequence[TranscriptPosition] = (),
     totals: Sequence[ConversationTotal] = (),
     *,
+    reports: Sequence[PlanReport] = (),
     is_last: bool = True,
 ) -> int:
     """Store measured usage and the transcript positions; return the number of new or grown responses.
@@ -114,6 +116,8 @@ def ingest(
     the totals grow by the difference. What a conversation's own total has beyond them is booked once
     all is read (``is_last``).
     """
+    for report in reports:
+        record_plan_usage(connection, (report.usage,), report.at)
     settings = effective_settings(connection)
     oldest = pruned_before(connection)
     if oldest is not None:

@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 
 
 def record_plan_usage(connection: Connection, plan: Sequence[PlanUsage], now: datetime) -> None:
-    """Store the subscription's limits as reported; a repeated report writes nothing."""
+    """Store the subscription's limits as reported; one that is older or repeated writes nothing."""
     connection.executemany(
         "INSERT INTO immunos_mcp_plan_usage (plan_window, used_percentage, resets_at, reported_at)"
         " VALUES (?, ?, ?, ?) ON CONFLICT (plan_window) DO UPDATE SET"
         " used_percentage = excluded.used_percentage, resets_at = excluded.resets_at,"
         " reported_at = excluded.reported_at"
-        " WHERE used_percentage <> excluded.used_percentage OR resets_at <> excluded.resets_at",
+        " WHERE (used_percentage <> excluded.used_percentage OR resets_at <> excluded.resets_at)"
+        "  AND immunos_mcp_plan_usage.reported_at <= excluded.reported_at",
         [
             (usage.window, usage.used_percentage, utc_text(usage.resets_at), utc_text(now))
             for usage in plan

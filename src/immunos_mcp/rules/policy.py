@@ -15,6 +15,7 @@ from immunos_mcp.domain import (
     Classification,
     Consultation,
     Decision,
+    MeasuredAssistant,
     Provider,
     Reason,
     WarningLevel,
@@ -84,11 +85,17 @@ def warning_level(session_tokens: int, settings: Settings) -> WarningLevel:
 def plan_used_percent(plan: Iterable[PlanUsage], settings: Settings) -> float | None:
     """Return how much of the fullest of the subscription's limits is used, in percent.
 
-    ``None`` where nothing was reported, or no setting uses it.
+    ``None`` where nothing was reported, or no setting uses it. Other assistants' subscriptions matter
+    where their tokens count.
     """
     if not settings.plan_warning_percent and not settings.plan_auto_switch_percent:
         return None
-    return max((usage.used_percentage for usage in plan), default=None)
+    counted = settings.counted_assistants.split(",")
+    uncounted = [each for each in MeasuredAssistant if each not in counted]
+    return max(
+        (each.used_percentage for each in plan if not any(map(each.is_of, uncounted))),
+        default=None,
+    )
 
 
 def plan_level(used_percent: float | None, settings: Settings) -> WarningLevel:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from msgspec import DecodeError, Struct
 from msgspec.json import Decoder, Encoder
 
+from immunos_mcp.assistants.codex import plan_limits
 from immunos_mcp.assistants.documents import member
 from immunos_mcp.assistants.record_lines import RecordLines
 from immunos_mcp.assistants.recorded_values import (
@@ -21,8 +22,12 @@ from immunos_mcp.assistants.transcripts import TranscriptFolders, TranscriptForm
 from immunos_mcp.domain import MeasuredAssistant, MeasuredUsage
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from immunos_mcp.answers.encoding import Json
     from immunos_mcp.assistants.json_objects import Outline
+    from immunos_mcp.assistants.transcripts import Logged, Salvaged
+    from immunos_mcp.domain import PlanReport
 
 UNKNOWN_MODEL = "codex-unknown"
 """Stands for the model of a response before the first turn that names one."""
@@ -85,6 +90,7 @@ class Rollout(RecordLines):
             self._thread = _decode(context) if context else _Thread()
         except DecodeError:
             self._thread = _Thread()
+        self._reports: tuple[PlanReport, ...] = ()
 
     @property
     def context(self) -> str:
@@ -95,6 +101,19 @@ class Rollout(RecordLines):
         """Return whether an object is a line of its own."""
         return "payload" in outline.keys and "type" in outline.keys
 
+    def usage_of(self, line: bytes | bytearray) -> Sequence[Logged]:
+        """Return the usage in a line, and what it says of the plan's limits."""
+        return (*super().usage_of(line), *self._noted())
+
+    def salvage(self, line: bytes | bytearray) -> Salvaged:
+        """Return the same of a line that is damaged, or glued to another."""
+        found = super().salvage(line)
+        return found._replace(usage=(*found.usage, *self._noted()))
+
+    def _noted(self) -> tuple[PlanReport, ...]:
+        reports, self._reports = self._reports, ()
+        return reports
+
     def take(self, piece: dict[str, Json]) -> MeasuredUsage | None:
         """Return the usage in a record, or note what it says of the thread."""
         kind, payload = piece.get("type"), piece.get("payload")
@@ -103,6 +122,7 @@ class Rollout(RecordLines):
         if kind == "token_usage_record":
             return self._recorded(piece, payload)
         if kind == "event_msg" and payload.get("type") == "token_count":
+            self._reports = plan_limits.reports(piece.get("timestamp"), payload.get("rate_limits"))
             return self._step(piece, payload)
         if kind == "turn_context":
             self._thread.model = text(payload.get("model")) or self._thread.model
