@@ -467,6 +467,39 @@ class Engine(Struct, frozen=True):
     others: tuple[Engine, ...] = ()
 
 
+class TaskState(StrEnum):
+    """How a delegated task stands; ``lost``: the process that ran it ended before the task did."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    FINISHED = "finished"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    LOST = "lost"
+
+
+class DelegatedTask(Struct, frozen=True):
+    """A delegated task as the process that runs it last described it.
+
+    Attributes:
+        decision_id: the decision that it is done for.
+        model: the model that does it.
+        state: how it stood.
+        process: the process that runs it.
+        begun_at: when it was delegated.
+        seen_at: when that was last said.
+        tokens: tokens generated until then.
+    """
+
+    decision_id: int
+    model: str
+    state: TaskState
+    process: str
+    begun_at: datetime
+    seen_at: datetime
+    tokens: int = 0
+
+
 class ChangedBy(StrEnum):
     """The step after the table that changed its choice."""
 

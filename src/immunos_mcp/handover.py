@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from immunos_mcp.domain import Judge, Outcome, TokenCounts, Usage
 from immunos_mcp.errors import InvalidInputError, Problem
 from immunos_mcp.ledger.decisions import decision_state
+from immunos_mcp.ledger.delegated_tasks import find_task, newest_tasks, note_task
 from immunos_mcp.ledger.reported_usage import DELEGATED, record_usage
 from immunos_mcp.rules import inputs, names
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from immunos_mcp.domain import DelegatedTask
     from immunos_mcp.ledger.connections.sqlite import SqliteLedger
     from immunos_mcp.ledger.decisions import DecisionState
 
@@ -62,6 +64,18 @@ class Handover:
         if not inputs.is_id(decision_id):
             return None
         return await self._ledger.read(decision_state, decision_id)
+
+    async def note_task(self, task: DelegatedTask) -> None:
+        """Store how a delegated task stands, for other processes."""
+        await self._ledger.write(note_task, task)
+
+    async def find_task(self, decision_id: int) -> DelegatedTask | None:
+        """Return the task that was delegated by a decision, whatever process runs it."""
+        return await self._ledger.read(find_task, decision_id)
+
+    async def newest_tasks(self, most: int) -> tuple[DelegatedTask, ...]:
+        """Return the newest delegated tasks, newest first."""
+        return await self._ledger.read(newest_tasks, most)
 
     async def record(
         self,

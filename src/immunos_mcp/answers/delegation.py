@@ -1,11 +1,13 @@
-"""The answer of ``delegate_task``."""
+"""The answer of ``delegate_task``, and the list of its tasks."""
 
 from __future__ import annotations
+
+from datetime import datetime
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from immunos_mcp.domain import Provider
+from immunos_mcp.domain import Provider, TaskState
 
 
 class DelegateAnswer(Struct, frozen=True):
@@ -46,3 +48,23 @@ class DelegateAnswer(Struct, frozen=True):
     def with_kept_local(self, tokens: int) -> DelegateAnswer:
         """Return the answer with the session's tokens that were kept local."""
         return replace(self, kept_local_tokens=tokens)
+
+
+class TaskLine(Struct, frozen=True):
+    """A delegated task as it is shown.
+
+    Attributes:
+        handle: to ask ``delegate_task`` with.
+        model: the model that does it.
+        state: how it stands.
+        tokens: tokens generated so far.
+        begun_at: when it was delegated.
+        seen_at: when its process last gave a sign of life.
+    """
+
+    handle: str
+    model: str
+    state: TaskState
+    tokens: int
+    begun_at: datetime
+    seen_at: datetime

@@ -32,6 +32,7 @@ MODULES = {
     "statusline": "session",
     "bind": "session",
     "delegate": "delegation",
+    "tasks": "tasks",
     "setup": "setup",
     "install": "clients",
     "report": "reporting",

@@ -12,6 +12,7 @@ from immunos_mcp.rules.obstacles import obstacle
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from immunos_mcp.answers.delegation import TaskLine
     from immunos_mcp.answers.history import LoggedDecision, SettingChange
     from immunos_mcp.answers.models import EngineLine, ModelsAnswer
     from immunos_mcp.answers.replay import ReplayAnswer
@@ -326,6 +327,26 @@ def _engine(line: EngineLine) -> str:
     words = "" if line.words is None else f" ({line.words})"
     notice = "" if line.notice is None else f"\n{line.notice}"
     return told.replace("  ", " ") + words + notice
+
+
+def tasks(lines: Sequence[TaskLine]) -> str:
+    """Format delegated tasks as a table."""
+    if not lines:
+        return "No task was delegated yet."
+    return _table(
+        ("task", "model", "state", "tokens", "begun (UTC)", "last seen (UTC)"),
+        (
+            (
+                line.handle,
+                line.model,
+                line.state,
+                f"{line.tokens:,}",
+                second(line.begun_at),
+                second(line.seen_at),
+            )
+            for line in lines
+        ),
+    )
 
 
 def presets(known: Mapping[str, tuple[str, str, str]]) -> str:

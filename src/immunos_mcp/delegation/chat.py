@@ -66,12 +66,19 @@ RULES = (
 class Meter:
     """The number of pieces received so far, and the engine's token counts.
 
-    ``is_whole`` says whether the engine told all of them.
+    ``unfinished`` are those of an answer whose counts are not known yet; ``is_whole`` says whether the
+    engine told the counts of all others.
     """
 
     pieces: int = 0
+    unfinished: int = 0
     counts: TokenCounts = field(default_factory=TokenCounts)
     is_whole: bool = True
+
+    @property
+    def used(self) -> TokenCounts:
+        """The tokens used so far; of an answer that was broken off, one for each piece."""
+        return self.counts + TokenCounts(output_tokens=self.unfinished)
 
 
 async def limits_of(
@@ -174,6 +181,7 @@ class TaskChat:
 
         def add(piece: str) -> None:
             self._meter.pieces += 1
+            self._meter.unfinished += 1
             answer.add(piece)
 
         final = await self._engine.chat(request, add)
@@ -186,6 +194,7 @@ class TaskChat:
         return LOADING_SECONDS + self._engine.reading.seconds(self._name, estimated_tokens(prompt))
 
     def _count(self, final: ChatCounts) -> None:
+        self._meter.unfinished = 0
         self._meter.is_whole = self._meter.is_whole and final.is_reported
         self._meter.counts += TokenCounts(final.input_tokens, final.output_tokens)
         self._engine.reading.add(self._name, final.input_tokens, final.reading_seconds)

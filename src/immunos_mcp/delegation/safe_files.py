@@ -149,6 +149,61 @@ def create(place: Place) -> int:
         return os.open(name, _NEW_FILE, 0o666, dir_fd=folder)
 
 
+def is_there(place: Place) -> bool:
+    """Return whether there is anything at a path."""
+    *folders, name = place.parts
+    try:
+        with opened_folder(place.root, folders) as folder:
+            os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except OSError:
+        return False
+    return True
+
+
+def create_draft(place: Place) -> int:
+    """Create a file and lock it; one that nobody has locked is a draft whose writer has ended, and replaced.
+
+    Raises:
+        OSError: it cannot be created, or its writer still writes it.
+    """
+    import fcntl
+
+    *folders, name = place.parts
+    with opened_folder(place.root, folders) as folder:
+        try:
+            abandoned = os.open(name, os.O_WRONLY | _NO_LINK, dir_fd=folder)
+        except FileNotFoundError:
+            abandoned = None
+        if abandoned is not None:
+            try:
+                fcntl.flock(abandoned, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.unlink(name, dir_fd=folder)
+            finally:
+                os.close(abandoned)
+    descriptor = create(place)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return descriptor
+
+
+def rename(place: Place, new: Place) -> bool:
+    """Give a file another name in its folder; return whether that name was free."""
+    *folders, old_name = place.parts
+    new_name = new.parts[-1]
+    try:
+        with opened_folder(place.root, folders) as folder:
+            os.link(old_name, new_name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+            os.unlink(old_name, dir_fd=folder)
+    except FileExistsError:
+        return False
+    except OSError:
+        # Some file systems have no links.
+        if is_there(new):
+            return False
+        with opened_folder(place.root, folders) as folder:
+            os.rename(old_name, new_name, src_dir_fd=folder, dst_dir_fd=folder)
+    return True
+
+
 def is_still(place: Place, descriptor: int) -> bool:
     """Return whether a path still names the file that is open."""
     *folders, name = place.parts

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from enum import StrEnum
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
@@ -16,9 +16,18 @@ from msgspec.structs import replace
 from immunos_mcp.answers.delegation import DelegateAnswer
 from immunos_mcp.delegation import chunking
 from immunos_mcp.delegation.chat import Meter, TaskChat, limits_of
+from immunos_mcp.delegation.processes import is_going_on, state_of, this_process
 from immunos_mcp.delegation.request import checked
 from immunos_mcp.delegation.result_file import ResultFile
-from immunos_mcp.domain import EngineState, Judge, LocalModel, Outcome, Provider
+from immunos_mcp.domain import (
+    DelegatedTask,
+    EngineState,
+    Judge,
+    LocalModel,
+    Outcome,
+    Provider,
+    TaskState,
+)
 from immunos_mcp.errors import (
     BadAnswerError,
     DelegationError,
@@ -56,12 +65,8 @@ MOST_WAITING = 8
 RESULTS_KEPT = 32
 SUMMARY_CHARACTERS = 500
 PROGRESS_SECONDS = 1.0
-
-
-class _State(StrEnum):
-    WAITING = "waiting"
-    RUNNING = "running"
-    DONE = "done"
+SIGN_SECONDS = 5.0
+"""How often a process tells the others that it still works on a task."""
 
 
 class _Route(NamedTuple):
@@ -83,7 +88,9 @@ class _Task:
     done: anyio.Event = field(default_factory=anyio.Event)
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     meter: Meter = field(default_factory=Meter)
-    state: _State = _State.WAITING
+    state: TaskState = TaskState.WAITING
+    waiters: int = 0
+    begun_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     started_at: float = 0.0
     file: ResultFile | None = None
     outcome: Outcome | None = None
@@ -93,6 +100,25 @@ class _Task:
     @property
     def handle(self) -> str:
         return f"d{self.decision_id}"
+
+    @property
+    def end(self) -> TaskState:
+        """How the task has ended."""
+        if self.scope.cancelled_caught:
+            return TaskState.CANCELLED
+        return TaskState.FAILED if self.answer is None else TaskState.FINISHED
+
+    def described(self) -> DelegatedTask:
+        """Describe the task to other processes."""
+        return DelegatedTask(
+            self.decision_id,
+            self.model,
+            self.state,
+            this_process(),
+            self.begun_at,
+            datetime.now(UTC),
+            self.meter.pieces,
+        )
 
 
 class Delegations:
@@ -153,7 +179,7 @@ class Delegations:
         if provider is Provider.CLAUDE:
             return DelegateAnswer(model, provider, decision_id, message="Do this task yourself.")
         engine = await self._check(model, engine)
-        if sum(task.state is not _State.DONE for task in self._tasks.values()) > MOST_WAITING:
+        if sum(is_going_on(task.state) for task in self._tasks.values()) > MOST_WAITING:
             raise DelegationError(
                 f"{MOST_WAITING} tasks are already waiting for {model}; try again later, or do it yourself"
             )
@@ -177,14 +203,48 @@ class Delegations:
             return await self._wait(task, progress)
         number = handle.removeprefix("d")
         if handle.startswith("d") and number.isascii() and number.isdigit() and len(number) < 19:
-            outcome = await self._router.handover.outcome(int(number))
-            ended = "was lost" if outcome is None else f"ended ({outcome})"
-            raise DelegationError(
-                f"task {handle} {ended} and its text is no longer available: the server was restarted"
-                " or the task is too old. An output_path has what was written; otherwise delegate the"
-                " task again"
-            )
+            return await self._collected_elsewhere(int(number), progress)
         raise InvalidInputError(Problem("handle", handle, "the handle of a delegate_task answer"))
+
+    async def _collected_elsewhere(
+        self, decision_id: int, progress: Progress | None
+    ) -> DelegateAnswer:
+        """Wait for a task of another process, and say how it stands.
+
+        Raises:
+            InvalidInputError: there is no such task.
+            DelegationError: it is over; its text went to that process.
+        """
+        handle = f"d{decision_id}"
+        outcome = await self._router.handover.outcome(decision_id)
+        settings = await self._router.get_config()
+        task, state = None, TaskState.LOST
+        with anyio.move_on_after(settings.delegate_wait_seconds):
+            while True:
+                task = await self._router.handover.find_task(decision_id)
+                state = TaskState.LOST if task is None else state_of(task, datetime.now(UTC))
+                if task is None or not is_going_on(state):
+                    break
+                if progress is not None:
+                    told = f"{task.model}: {task.tokens} tokens, {state} in another process"
+                    await progress(task.tokens, told)
+                await anyio.sleep(PROGRESS_SECONDS)
+        if task is not None and is_going_on(state):
+            message = (
+                f"{state} in another process: {task.tokens} tokens so far. Its text goes to that process;"
+                " call delegate_task with this handle to wait for its end."
+            )
+            return DelegateAnswer(
+                task.model, Provider.OLLAMA, decision_id, handle=handle, message=message
+            )
+        ended = f"was {state}" if state in {TaskState.LOST, TaskState.CANCELLED} else str(state)
+        if task is None and outcome is not None:
+            ended = f"ended ({outcome})"
+        raise DelegationError(
+            f"task {handle} {ended} and its text is not available here: another process ran it, the server"
+            " was restarted, or the task is too old. An output_path has the text; otherwise delegate the"
+            " task again"
+        )
 
     async def _route(self, request: DelegationRequest, session: str | None) -> _Route:
         if request.decision_id is not None:
@@ -237,12 +297,16 @@ class Delegations:
 
     async def _wait(self, task: _Task, progress: Progress | None) -> DelegateAnswer:
         settings = await self._router.get_config()
+        task.waiters += 1
         try:
             with anyio.move_on_after(settings.delegate_wait_seconds):
                 await _until_done(task, progress)
         except anyio.get_cancelled_exc_class():
-            task.scope.cancel()
+            if task.waiters == 1:
+                task.scope.cancel()
             raise
+        finally:
+            task.waiters -= 1
         if task.error is not None:
             raise DelegationError(str(task.error)) from task.error
         if task.answer is not None:
@@ -255,24 +319,42 @@ class Delegations:
         )
 
     def _drop_old(self) -> None:
-        done = [handle for handle, task in self._tasks.items() if task.state is _State.DONE]
+        done = [handle for handle, task in self._tasks.items() if not is_going_on(task.state)]
         for handle in done[: max(0, len(done) - RESULTS_KEPT)]:
             del self._tasks[handle]
 
     async def _work(self, task: _Task, engine: Engine, on_text: OnText | None) -> None:
-        with task.scope:
-            await self._attempt(task, engine, on_text)
+        async with anyio.create_task_group() as signs:
+            signs.start_soon(self._give_signs_of_life, task)
+            with task.scope:
+                await self._attempt(task, engine, on_text)
+            signs.cancel_scope.cancel()
         if task.scope.cancelled_caught:
             task.outcome = None
             task.error = DelegationError("the task was cancelled")
         with anyio.CancelScope(shield=True):
             await self._end(task)
 
+    async def _give_signs_of_life(self, task: _Task) -> None:
+        while True:
+            await self._note(task)
+            await anyio.sleep(SIGN_SECONDS)
+
+    async def _note(self, task: _Task) -> None:
+        # Other processes do not learn of it then; the task itself goes on.
+        try:
+            await self._router.handover.note_task(task.described())
+        except ImmunosError:
+            pass
+        except Exception as error:  # noqa: BLE001  # nor does a bug end it
+            report_bug(f"task {task.handle}", error)
+
     async def _attempt(self, task: _Task, engine: Engine, on_text: OnText | None) -> None:
         """Do a task; this is where its faults become its error, whatever they are."""
         try:
             async with self._turn(task, engine):
-                task.state, task.started_at = _State.RUNNING, time.monotonic()
+                task.state, task.started_at = TaskState.RUNNING, time.monotonic()
+                await self._note(task)
                 if task.assignment.output is not None:
                     task.file = ResultFile(task.assignment.output)
                     on_text = _both(on_text, task.file.add)
@@ -303,7 +385,8 @@ class Delegations:
         except Exception as error:  # noqa: BLE001  # the boundary of delegated tasks
             task.error = task.error or DelegationError(report_bug(f"task {task.handle}", error))
         finally:
-            task.state = _State.DONE
+            task.state = task.end
+            await self._note(task)
             task.done.set()
 
     async def _result(self, task: _Task, engine: Engine, on_text: OnText | None) -> Result:
@@ -325,7 +408,7 @@ class Delegations:
         try:
             kept_local = await self._router.handover.record(
                 task.model,
-                task.meter.counts,
+                task.meter.used,
                 task.decision_id,
                 task.outcome,
                 task.assignment.session,
@@ -361,7 +444,7 @@ def _both(on_text: OnText | None, add: OnText) -> OnText:
 def _abandon(file: ResultFile, task: _Task) -> None:
     is_left = file.abandon(keep=not task.scope.cancelled_caught)
     if is_left:
-        path = _output_path(task)
+        path = printable(str(file.path))
         task.error = DelegationError(f"{task.error}; the text up to then is in {path}")
 
 

@@ -158,6 +158,12 @@ _TABLES = {
         ),
         "outcome_id",
     ),
+    "delegated_task": _Table(
+        "immunos_mcp_delegated_task",
+        ("decision_id", "model", "state", "begun_at", "seen_at", "tokens"),
+        "decision_id",
+        "begun_at >= :since",
+    ),
     "policy": _Table("immunos_mcp_policy", ("policy_id", "settings", "first_used_at"), "policy_id"),
     "engine": _Table("immunos_mcp_engine", ("engine_id", "engine"), "engine_id"),
     "usage": _Table(

@@ -178,6 +178,10 @@ def _prune_decisions(connection: Connection, first: int) -> int:
     ).rowcount
     connection.execute("DROP INDEX immunos_mcp_pruning_usage")
     connection.execute(
+        "DELETE FROM immunos_mcp_delegated_task WHERE decision_id NOT IN"
+        " (SELECT decision_id FROM immunos_mcp_decision)"
+    )
+    connection.execute(
         "DELETE FROM immunos_mcp_outcome WHERE after_decision_id < ?1",
         (first,),
     )

@@ -451,6 +451,21 @@ _VERSION_11 = (
     ),
 )
 
+_VERSION_12 = (
+    """
+    CREATE TABLE immunos_mcp_delegated_task (
+        -- Delegated tasks, as the process that runs each last described it.
+        decision_id INTEGER PRIMARY KEY,
+        model TEXT NOT NULL,
+        state TEXT NOT NULL,     -- waiting, running, finished, failed, cancelled
+        process TEXT NOT NULL,   -- host and process id
+        begun_at TEXT NOT NULL,  -- UTC, ISO 8601
+        seen_at TEXT NOT NULL,   -- UTC, ISO 8601: the last sign of life
+        tokens INTEGER NOT NULL  -- generated until then
+    ) STRICT
+    """,
+)
+
 STEPS: tuple[tuple[str, ...], ...] = (
     _VERSION_1,
     _VERSION_2,
@@ -463,6 +478,7 @@ STEPS: tuple[tuple[str, ...], ...] = (
     _VERSION_9,
     _VERSION_10,
     _VERSION_11,
+    _VERSION_12,
 )
 """The statements of each migration; number N (from 1) migrates version N - 1 to version N."""
 

@@ -13,6 +13,7 @@ from immunos_mcp.domain import (
     Outcome,
     Provider,
     Reason,
+    TaskState,
     WarningLevel,
 )
 from immunos_mcp.errors import shown
@@ -56,6 +57,7 @@ _CHECKS: dict[str, Callable[[str], object]] = {
     "warning_level": WarningLevel,
     "changed_by": _changed_by,
     "engine": _object_with("state"),
+    "state": TaskState,
     "settings": _object_with("session_limit"),
 }
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
+import sys
 import threading
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -18,7 +21,8 @@ from ollama_server import Manner, Script, scripted_ollama
 from immunos_mcp.answers.delegation import DelegateAnswer
 from immunos_mcp.delegation import chat, chunking, material, tasks
 from immunos_mcp.delegation.material import Material
-from immunos_mcp.domain import Engine, EngineState, Outcome, Provider
+from immunos_mcp.delegation.processes import SILENCE, state_of, this_process
+from immunos_mcp.domain import DelegatedTask, Engine, EngineState, Outcome, Provider, TaskState
 from immunos_mcp.engines import ollama
 from immunos_mcp.errors import DelegationError, InvalidInputError
 
@@ -259,7 +263,7 @@ async def test_a_file_grows_with_the_result_and_is_gone_when_the_call_is_cancell
     desk: Desk, script: Script
 ) -> None:
     script.gate = threading.Event()
-    file = desk.folder / "result.md"
+    file = desk.folder / "result.md.unfinished"
 
     async def delegate() -> None:
         await desk.delegate(output_path="result.md")
@@ -272,18 +276,21 @@ async def test_a_file_grows_with_the_result_and_is_gone_when_the_call_is_cancell
         tasks.cancel_scope.cancel()
     with pytest.raises(DelegationError, match=r"cancelled$"):
         await desk.delegations.collect("d1")
-    assert not file.exists()
+    assert list(desk.folder.iterdir()) == []
 
 
 @pytest.mark.anyio
-async def test_of_a_task_that_fails_in_the_middle_the_file_keeps_what_came(
+async def test_of_a_task_that_fails_in_the_middle_a_marked_file_keeps_what_came_until_the_next_attempt(
     desk: Desk, script: Script
 ) -> None:
     script.manner = Manner.DYING
-    file = desk.folder / "result.md"
+    file = desk.folder / "result.md.unfinished"
     with pytest.raises(DelegationError, match=f"; the text up to then is in {file}$"):
         await desk.delegate(output_path="result.md")
     assert file.read_text(encoding="utf-8").startswith("word0 ")
+    script.manner = Manner.WELL
+    await desk.delegate(output_path="result.md")
+    assert [each.name for each in desk.folder.iterdir()] == ["result.md"]
     with pytest.raises(InvalidInputError, match="must be a new file; this one exists"):
         await desk.delegate(output_path="result.md")
 
@@ -320,7 +327,7 @@ async def test_a_file_that_appears_meanwhile_is_left_alone(desk: Desk, script: S
 async def test_a_file_that_is_deleted_or_replaced_meanwhile_costs_that_file_only(
     desk: Desk, script: Script, replacement: str | None, manner: Manner
 ) -> None:
-    file = desk.folder / "result.md"
+    file = desk.folder / "result.md.unfinished"
 
     def replace_file(_text: str) -> None:
         file.unlink(missing_ok=True)
@@ -353,7 +360,8 @@ async def test_a_bug_in_a_task_is_that_tasks_error(
     ):
         await desk.delegate(output_path="result.md", on_text=fails)
     assert await outcomes(desk) == [None]
-    assert (desk.folder / "result.md").read_text(encoding="utf-8") == "word0 "
+    unfinished = desk.folder / "result.md.unfinished"
+    assert unfinished.read_text(encoding="utf-8") == "word0 "
     assert [each.exc_info is not None for each in caplog.records] == [True]
     assert (await desk.delegate()).decision_id == 2
     assert script.finished
@@ -465,14 +473,74 @@ async def test_a_call_that_is_cancelled_stops_the_model_and_blames_nobody(
     desk: Desk, script: Script
 ) -> None:
     script.gate = threading.Event()
+    heard = anyio.Event()
+
+    async def delegate() -> None:
+        await desk.delegate(on_text=lambda _text: heard.set())
+
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(desk.delegate)
-        await wait_until_running(script)
+        tasks.start_soon(delegate)
+        await heard.wait()
         tasks.cancel_scope.cancel()
     assert await anyio.to_thread.run_sync(lambda: script.stopped.acquire(timeout=20))
     with pytest.raises(DelegationError, match="cancelled"):
         await desk.delegations.collect("d1")
     assert (script.finished, await outcomes(desk)) == ([], [None])
+    assert (await desk.router.get_session_status()).kept_local_tokens == 1
+
+
+@pytest.mark.anyio
+async def test_a_waiter_that_is_cancelled_does_not_cancel_the_task_of_another(
+    desk: Desk, script: Script
+) -> None:
+    script.gate = threading.Event()
+    answers: list[DelegateAnswer] = []
+
+    async def delegate() -> None:
+        answers.append(await desk.delegate())
+
+    async with anyio.create_task_group() as owner:
+        owner.start_soon(delegate)
+        await wait_until_running(script)
+        async with anyio.create_task_group() as waiter:
+            waiter.start_soon(desk.delegations.collect, "d1")
+            await anyio.wait_all_tasks_blocked()
+            waiter.cancel_scope.cancel()
+        script.gate.set()
+    assert [answer.local_output for answer in answers] == ["word0 word1 word2 word3 word4"]
+
+
+@pytest.mark.anyio
+async def test_another_process_is_told_how_a_task_stands(
+    tmp_path: Path, where: str, script: Script
+) -> None:
+    script.gate = threading.Event()
+    async with desk_at(tmp_path, where) as owner, desk_at(tmp_path, where) as other:
+        await owner.router.update_config({"delegate_wait_seconds": 1}, "test")
+        await owner.delegate()
+        told = await other.delegations.collect("d1")
+        assert (told.handle, told.model) == ("d1", CODER)
+        assert "running in another process: " in (told.message or "")
+        script.gate.set()
+        await owner.delegations.collect("d1")
+        with pytest.raises(DelegationError, match="d1 finished and its text is not available here"):
+            await other.delegations.collect("d1")
+        task = await other.router.handover.find_task(1)
+        assert task is not None
+        assert (task.state, task.tokens) == (TaskState.FINISHED, 6)
+
+
+def test_a_task_whose_process_has_ended_or_is_silent_is_lost() -> None:
+    now = datetime.now(UTC)
+    task = DelegatedTask(1, CODER, TaskState.RUNNING, this_process(), now, now)
+    assert state_of(task, now) is TaskState.RUNNING
+    assert state_of(task, now + 2 * SILENCE) is TaskState.LOST
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    gone = replace(task, process=f"{this_process().rpartition(':')[0]}:{ended.pid}")
+    assert state_of(gone, now) is TaskState.LOST
+    assert state_of(replace(gone, process=f"elsewhere:{ended.pid}"), now) is TaskState.RUNNING
+    assert state_of(replace(gone, state=TaskState.FINISHED), now) is TaskState.FINISHED
 
 
 @pytest.mark.anyio
@@ -500,9 +568,7 @@ async def test_after_a_restart_a_handle_tells_what_became_of_its_task(
         await before.delegate()
         await before.router.route_task("code_review", "routine")
     async with desk_at(tmp_path, where) as desk:
-        with pytest.raises(
-            DelegationError, match=r"d1 ended \(success\) and its text is no longer"
-        ):
+        with pytest.raises(DelegationError, match=r"d1 finished and its text is not available"):
             await desk.delegations.collect("d1")
         with pytest.raises(DelegationError, match="d2 was lost"):
             await desk.delegations.collect("d2")

@@ -53,6 +53,7 @@ FROZEN = (
     "68633c6d37433d0f60e823210130081a7b68f993ef3c94b1ae415fd8fd3b6bd8",
     "039542ef4d8d0c6aaa5ca2aaf2517623dab5fe5fc0447403fdea76eda982e600",
     "abfec68c607763f99d8a55db8d35a3d43a1c202ff281e8d4fba284310a913b7b",
+    "de7af8cc99d0a1bc233639a5a2d181239af58f84d7ef2c6a30ee90355f7ef6ac",
 )
 """SHA-256 of each step's statements. A step that has landed never changes: ledgers have it."""
 
