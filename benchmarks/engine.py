@@ -2,7 +2,8 @@
 
 Measures ``route_task`` on three servers whose engines are up, down, and accepting without ever
 answering, each against a no-op tool; then ``delegate_task`` against the same request sent directly to
-the engine, which is llama.cpp with a tiny model behind the tests' Ollama-like server.
+the engine, which is llama.cpp with a tiny model behind the tests' Ollama-like server. At last it measures both, and
+the processor time of the client, beside an engine that makes 100 tokens a second.
 """
 
 from __future__ import annotations
@@ -33,8 +34,14 @@ from side_by_side import (
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "support"))
 
+import anyio
+import httpx2
 from llama_engine import TRAINED_CONTEXT, LlamaEngine, make_tiny_model
 from ollama_server import Manner, Script, scripted_ollama
+
+from immunos_mcp.engines.addresses import address
+from immunos_mcp.engines.ollama import Ollama
+from immunos_mcp.engines.protocol import ChatRequest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,6 +50,8 @@ TASK = {"task_type": "code_review", "classification": "routine"}
 MODEL = "qwen2.5-coder:7b"
 MOST_TOKENS = 400
 WARM_UP_CALLS = 200
+PACE = 0.01
+"""Seconds for a token of the paced engine."""
 
 
 def routed(home: Path, host: str, calls: int) -> tuple[list[float], list[float]]:
@@ -76,9 +85,16 @@ def main() -> None:
     parser = argument_parser(__doc__)
     parser.add_argument("--calls", type=int, default=2000, help="decisions with each engine")
     parser.add_argument("--tasks", type=int, default=15, help="delegated tasks")
+    parser.add_argument(
+        "--paced-tasks", type=int, default=5, help="tasks of 4 s with the paced engine"
+    )
     given = parser.parse_args()
     with temporary_home() as home:
-        figures = [*decisions(home, given.calls), *handovers(home, given.tasks)]
+        figures = [
+            *decisions(home, given.calls),
+            *handovers(home, given.tasks),
+            *paced(home, given.paced_tasks),
+        ]
     notes = ["references: the engine being up; a no-op tool; the same request sent to the engine"]
     report(figures, given.json, notes)
 
@@ -167,6 +183,66 @@ def handovers(home: Path, tasks: int) -> list[Figure]:
             goal=15,
         ),
     ]
+
+
+def paced(home: Path, tasks: int) -> list[Figure]:
+    words = tuple(f"word{number} " for number in range(MOST_TOKENS))
+    script = Script(models={MODEL: TRAINED_CONTEXT}, words=words, pace=PACE)
+    given = {"prompt": "Review this", "task_type": "code_review", "max_output_tokens": MOST_TOKENS}
+    with scripted_ollama(script) as host:
+        os.environ["OLLAMA_HOST"] = host
+        folder = home / "paced"
+        folder.mkdir()
+        with ServerProcess((*immunos_command(), "--ollama-check", "on"), folder) as server:
+            server.timed_call("delegate_task", given)
+            request = script.requests[-1]
+            handed, direct = alternate(
+                tasks,
+                lambda: server.timed_call("delegate_task", given)[0],
+                lambda: straight(host, request),
+            )
+        ours, piece_by_piece = anyio.run(processor_seconds, host, tasks)
+    return [
+        Figure(
+            f"delegate_task of {MOST_TOKENS} tokens at 100 tokens a second, against the engine itself",
+            statistics.median(handed) * 1000,
+            "ms",
+            goal=1.01,
+            reference=statistics.median(direct) * 1000,
+        ),
+        Figure(
+            "processor time of the client for a token, against reading piece by piece",
+            ours / MOST_TOKENS * 1e6,
+            "us",
+            goal=0.6,
+            reference=piece_by_piece / MOST_TOKENS * 1e6,
+        ),
+    ]
+
+
+async def processor_seconds(host: str, times: int) -> tuple[float, float]:
+    """Return the processor time of a chat with the paced engine, by our client and piece by piece."""
+    request = ChatRequest(
+        model=MODEL,
+        messages=({"role": "user", "content": "Review this"},),
+        num_ctx=TRAINED_CONTEXT,
+        num_predict=MOST_TOKENS,
+        silence_seconds=60,
+    )
+    body = {"model": MODEL, "messages": list(request.messages), "stream": True}
+    ours: list[float] = []
+    others: list[float] = []
+    async with Ollama(address(host)) as engine, httpx2.AsyncClient(trust_env=False) as plain:
+        for _ in range(times):
+            start = time.process_time()
+            await engine.chat(request, lambda _piece: None)
+            ours.append(time.process_time() - start)
+            start = time.process_time()
+            async with plain.stream("POST", f"http://{host}/api/chat", json=body) as response:
+                async for line in response.aiter_lines():
+                    json.loads(line)
+            others.append(time.process_time() - start)
+    return statistics.median(ours), statistics.median(others)
 
 
 if __name__ == "__main__":

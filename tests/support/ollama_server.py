@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import select
 import threading
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -70,6 +71,7 @@ class Script:
         contexts: the context that each model is loaded with, after its first chat.
         loads: contexts that models were loaded with, in order.
         reason: why chats end, if not by the words and the limit.
+        pace: seconds from one word to the next.
         llama: a real engine that counts and speaks in the script's place.
     """
 
@@ -87,6 +89,7 @@ class Script:
     contexts: dict[str, int] = field(default_factory=dict[str, int])
     loads: list[int] = field(default_factory=list[int])
     reason: str | None = None
+    pace: float = 0.0
     llama: LlamaEngine | None = None
 
 
@@ -308,6 +311,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self._chunk(
                     {"model": model, "created_at": STAMP, "message": message, "done": False}
                 )
+                if script.pace:
+                    time.sleep(script.pace)
                 if script.manner is Manner.DYING:
                     self.close_connection = True
                     self.connection.close()

@@ -36,6 +36,8 @@ ADVANCED: wire.JsonObject = {
     "task_synonyms": "off",
     "remote_engine": "off",
     "largest_context": 32_768,
+    "mains_power_required": "off",
+    "free_memory_required": 0,
     "record_gain": 0.3,
     "record_half_life_days": 180.0,
     "record_local_rate": 0.75,

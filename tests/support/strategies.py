@@ -109,6 +109,8 @@ def settings(draw: st.DrawFn) -> Settings:
         claude_classifications=draw(st.sampled_from(["critical", "creative,critical"])),
         task_synonyms=draw(st.sampled_from(["off", "on", "on,translate=summarize"])),
         largest_context=draw(st.integers(4096, 4_194_304)),
+        mains_power_required=draw(st.sampled_from(Switch)),
+        free_memory_required=draw(st.integers(0, 4_194_304)),
         cloud_models=draw(st.sampled_from(Switch)),
         remote_engine=draw(st.sampled_from(Switch)),
         deny_agent_tool=draw(st.sampled_from(Switch)),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
@@ -16,7 +17,9 @@ from msgspec.structs import replace
 from immunos_mcp.answers.delegation import DelegateAnswer
 from immunos_mcp.delegation import chunking
 from immunos_mcp.delegation.chat import Meter, TaskChat, limits_of
-from immunos_mcp.delegation.processes import is_going_on, state_of, this_process
+from immunos_mcp.delegation.elsewhere import collected_elsewhere
+from immunos_mcp.delegation.machine import check_machine
+from immunos_mcp.delegation.processes import is_going_on, this_process
 from immunos_mcp.delegation.request import checked
 from immunos_mcp.delegation.result_file import ResultFile
 from immunos_mcp.domain import (
@@ -40,12 +43,13 @@ from immunos_mcp.rules import engine_places, models, task_types
 from immunos_mcp.rules.formatting import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from anyio.abc import TaskGroup
 
     from immunos_mcp.delegation.chunking import OnText, Result
+    from immunos_mcp.delegation.elsewhere import Progress
     from immunos_mcp.delegation.request import Assignment, DelegationRequest
     from immunos_mcp.domain import Engine
     from immunos_mcp.engines.several import Engines
@@ -53,7 +57,6 @@ if TYPE_CHECKING:
     from immunos_mcp.router import Router
     from immunos_mcp.rules.settings import Settings
 
-    Progress = Callable[[int, str], Awaitable[None]]
 
 LONGEST_OUTPUT = 30_000
 """Characters of a result that are returned; a longer one is cut off and marked so."""
@@ -183,7 +186,9 @@ class Delegations:
             raise DelegationError(
                 f"{MOST_WAITING} tasks are already waiting for {model}; try again later, or do it yourself"
             )
-        task = _Task(assignment, model, decision_id, notice=self._notice(model, engine))
+        notices = (await self._machine_notice(model, engine), self._notice(model, engine))
+        notice = " ".join(filter(None, notices)) or None
+        task = _Task(assignment, model, decision_id, notice=notice)
         self._tasks[task.handle] = task
         self._drop_old()
         await self._started.wait()
@@ -203,48 +208,8 @@ class Delegations:
             return await self._wait(task, progress)
         number = handle.removeprefix("d")
         if handle.startswith("d") and number.isascii() and number.isdigit() and len(number) < 19:
-            return await self._collected_elsewhere(int(number), progress)
+            return await collected_elsewhere(self._router, int(number), progress)
         raise InvalidInputError(Problem("handle", handle, "the handle of a delegate_task answer"))
-
-    async def _collected_elsewhere(
-        self, decision_id: int, progress: Progress | None
-    ) -> DelegateAnswer:
-        """Wait for a task of another process, and say how it stands.
-
-        Raises:
-            InvalidInputError: there is no such task.
-            DelegationError: it is over; its text went to that process.
-        """
-        handle = f"d{decision_id}"
-        outcome = await self._router.handover.outcome(decision_id)
-        settings = await self._router.get_config()
-        task, state = None, TaskState.LOST
-        with anyio.move_on_after(settings.delegate_wait_seconds):
-            while True:
-                task = await self._router.handover.find_task(decision_id)
-                state = TaskState.LOST if task is None else state_of(task, datetime.now(UTC))
-                if task is None or not is_going_on(state):
-                    break
-                if progress is not None:
-                    told = f"{task.model}: {task.tokens} tokens, {state} in another process"
-                    await progress(task.tokens, told)
-                await anyio.sleep(PROGRESS_SECONDS)
-        if task is not None and is_going_on(state):
-            message = (
-                f"{state} in another process: {task.tokens} tokens so far. Its text goes to that process;"
-                " call delegate_task with this handle to wait for its end."
-            )
-            return DelegateAnswer(
-                task.model, Provider.OLLAMA, decision_id, handle=handle, message=message
-            )
-        ended = f"was {state}" if state in {TaskState.LOST, TaskState.CANCELLED} else str(state)
-        if task is None and outcome is not None:
-            ended = f"ended ({outcome})"
-        raise DelegationError(
-            f"task {handle} {ended} and its text is not available here: another process ran it, the server"
-            " was restarted, or the task is too old. An output_path has the text; otherwise delegate the"
-            " task again"
-        )
 
     async def _route(self, request: DelegationRequest, session: str | None) -> _Route:
         if request.decision_id is not None:
@@ -277,6 +242,16 @@ class Delegations:
         refused = engine_places.refusal(url, settings, called)
         if refused is not None:
             raise DelegationError(f"{refused}; or do the task yourself")
+
+    async def _machine_notice(self, model: str, engine: Engine) -> str | None:
+        """Check the machine for an engine on it, and say what cannot be told of it."""
+        if engine_places.is_remote(self._place(model, engine)[1]):
+            return None
+        found = models.find_model(model, engine)
+        is_loaded = found is not None and engine.models[found].is_loaded
+        settings = await self._router.get_config()
+        check = partial(check_machine, settings, is_loaded=is_loaded)
+        return await anyio.to_thread.run_sync(check)
 
     def _notice(self, model: str, engine: Engine) -> str | None:
         """Say once for each engine that tasks leave this machine."""

@@ -188,6 +188,22 @@ class Settings(Struct, frozen=True, kw_only=True):
             is_advanced=True,
         ),
     ] = 32_768
+    mains_power_required: Annotated[
+        Switch,
+        Row(
+            Choice(Switch),
+            "whether tasks are only delegated while this machine is not on battery",
+            is_advanced=True,
+        ),
+    ] = Switch.OFF
+    free_memory_required: Annotated[
+        int,
+        Row(
+            WholeNumber(0, 4_194_304, "megabytes", off=True),
+            "free memory without which no model is loaded for a delegated task",
+            is_advanced=True,
+        ),
+    ] = 0
     track_record: Annotated[
         Consultation,
         Row(

@@ -705,3 +705,17 @@ def test_the_command_reads_standard_input_as_a_file(home: Path, where: str, scri
         assert (ran.returncode, ran.stdout) == (2, "")
         assert ran.stderr == f"immunos-mcp: --path: standard input must be {expected}\n"
     assert len(script.requests) == 1
+
+
+@pytest.mark.anyio
+async def test_a_model_that_is_not_in_memory_is_loaded_only_where_enough_is_free(
+    desk: Desk, script: Script
+) -> None:
+    await desk.router.update_config({"free_memory_required": 4_194_304}, "test")
+    script.loaded = ()
+    with pytest.raises(DelegationError, match="free_memory_required is 4,194,304 MB"):
+        await desk.delegate()
+    assert script.requests == []
+    script.loaded = (CODER,)
+    await desk.delegations._watch.refreshed()
+    assert (await desk.delegate()).local_output

@@ -14,7 +14,13 @@ from immunos_mcp.engines.openai_compatible import OpenAICompatible
 from immunos_mcp.engines.several import Engines, merged
 from immunos_mcp.ledger.engines import engine_of, engine_text
 from immunos_mcp.rules.local_models import local_models
-from immunos_mcp.rules.models import Availability, availability, engine_name, find_model
+from immunos_mcp.rules.models import (
+    Availability,
+    availability,
+    engine_name,
+    fallback_models,
+    find_model,
+)
 from immunos_mcp.rules.names import canonical_model
 from immunos_mcp.rules.settings import Settings
 from immunos_mcp.rules.status import engine_status
@@ -123,3 +129,11 @@ def test_an_address_may_hold_a_key_which_is_never_shown() -> None:
     assert "SECRET" not in repr(where)
     assert OpenAICompatible("x", where).where.url == "http://127.0.0.1:1"
     assert address("127.0.0.1", "--engine", LLAMA_CPP_PORT).url == "http://127.0.0.1:8080"
+
+
+def test_of_equal_sizes_the_one_in_memory_comes_first_also_when_it_is_replayed() -> None:
+    sizes = [LocalModel("m:a", size_bytes=7), LocalModel("m:b", size_bytes=7, is_loaded=True)]
+    seen = engine("", [*sizes, LocalModel("m:c", size_bytes=9), LocalModel("n", is_loaded=True)])
+    expected = ["m:c", "m:b", "m:a", Settings().default_local_model]
+    assert fallback_models("m:d", seen, Settings()) == expected
+    assert fallback_models("m:d", engine_of(engine_text(seen)), Settings()) == expected

@@ -316,6 +316,8 @@ def test_settings_are_listed_one_a_line() -> None:
         "deny_agent_tool = off",
         "delegate_wait_seconds = 45",
         "largest_context = 32768",
+        "mains_power_required = off",
+        "free_memory_required = 0",
         "track_record = on",
         "record_gain = 0.3",
         "record_half_life_days = 180",

@@ -236,6 +236,8 @@ NAMES = (
     "deny_agent_tool",
     "delegate_wait_seconds",
     "largest_context",
+    "mains_power_required",
+    "free_memory_required",
     "track_record",
     "record_gain",
     "record_half_life_days",
