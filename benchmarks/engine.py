@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import http.client
 import json
+import multiprocessing
 import os
 import socket
 import statistics
 import sys
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,7 +45,8 @@ from immunos_mcp.engines.ollama import Ollama
 from immunos_mcp.engines.protocol import ChatRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
+    from multiprocessing.connection import Connection
 
 TASK = {"task_type": "code_review", "classification": "routine"}
 MODEL = "qwen2.5-coder:7b"
@@ -185,17 +187,39 @@ def handovers(home: Path, tasks: int) -> list[Figure]:
     ]
 
 
-def paced(home: Path, tasks: int) -> list[Figure]:
+def serve_paced(channel: Connection) -> None:
+    """Run the paced engine until the other side of the channel says something."""
     words = tuple(f"word{number} " for number in range(MOST_TOKENS))
-    script = Script(models={MODEL: TRAINED_CONTEXT}, words=words, pace=PACE)
+    with scripted_ollama(Script(models={MODEL: TRAINED_CONTEXT}, words=words, pace=PACE)) as host:
+        channel.send(host)
+        channel.recv()
+
+
+@contextmanager
+def paced_engine() -> Generator[str]:
+    """Run the paced engine in a process of its own."""
+    here, there = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=serve_paced, args=(there,))
+    process.start()
+    try:
+        yield here.recv()
+    finally:
+        here.send(None)
+        process.join()
+
+
+def paced(home: Path, tasks: int) -> list[Figure]:
+    request: dict[str, object] = {
+        "model": MODEL,
+        "messages": [{"role": "user", "content": "Review this"}],
+    }
     given = {"prompt": "Review this", "task_type": "code_review", "max_output_tokens": MOST_TOKENS}
-    with scripted_ollama(script) as host:
+    with paced_engine() as host:
         os.environ["OLLAMA_HOST"] = host
         folder = home / "paced"
         folder.mkdir()
         with ServerProcess((*immunos_command(), "--ollama-check", "on"), folder) as server:
             server.timed_call("delegate_task", given)
-            request = script.requests[-1]
             handed, direct = alternate(
                 tasks,
                 lambda: server.timed_call("delegate_task", given)[0],

@@ -361,7 +361,8 @@ def _ollama(context: DoctorContext) -> Iterator[Finding]:
 def _other_engine(engine: Engine, settings: Settings) -> Iterator[Finding]:
     yield from _engine_place(engine.name, engine.address, settings)
     if engine.state is EngineState.UP:
-        seen = f"{engine.version or 'running'} at {engine.address}, {len(engine.models)} models"
+        count = f"{len(engine.models)} {'model' if len(engine.models) == 1 else 'models'}"
+        seen = f"{engine.version or 'running'} at {engine.address}, {count}"
         yield Finding(engine.name, Verdict.OK, seen)
         return
     seen = f"{_OTHER_PROBLEMS[engine.state]} ({engine.address}: {engine.words})"

@@ -166,7 +166,10 @@ def _ollama_steps(survey: Survey) -> Iterator[str]:
     if state is EngineState.DOWN and is_remote(survey.engine.address):
         yield f"Start Ollama at {survey.engine.address}, or name another address in OLLAMA_HOST."
     elif state is EngineState.DOWN and not survey.has_ollama:
-        yield f"Install Ollama from {OLLAMA_DOWNLOAD}; until then every task stays with Claude."
+        until = "; until then every task stays with Claude"
+        if survey.engine.others:
+            until = ", or use the models of your other engines"
+        yield f"Install Ollama from {OLLAMA_DOWNLOAD}{until}."
     elif state is EngineState.DOWN:
         yield "Start Ollama: ollama serve"
     elif state not in {EngineState.UP, EngineState.UNKNOWN}:
