@@ -24,6 +24,7 @@ class DelegateAnswer(Struct, frozen=True):
         seconds: how long the model worked.
         parts: how many parts the material was split into, if several.
         cut_off: true if the output is incomplete.
+        passed_checks: what the output passed.
         left_out_files: files left out because they are binary or may hold secrets.
         output_path: the file with the full output.
         handle: to ask again with, while the model is still working.
@@ -40,6 +41,7 @@ class DelegateAnswer(Struct, frozen=True):
     seconds: float | None = None
     parts: int | None = None
     cut_off: bool | None = None
+    passed_checks: str | None = None
     left_out_files: int | None = None
     output_path: str | None = None
     handle: str | None = None

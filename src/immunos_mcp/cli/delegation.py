@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, TextIO, cast
 
 from immunos_mcp.answers.encoding import to_json
 from immunos_mcp.assistants.claude_code.transcripts import transcript_follower
-from immunos_mcp.cli.command import Command
+from immunos_mcp.cli.command import BadArgument, Command
 from immunos_mcp.cli.console import EXIT_FAILED, EXIT_FINE, chosen_options, print_text, whole_number
 from immunos_mcp.domain import Classification, Provider
 from immunos_mcp.errors import ImmunosError, InvalidInputError, Problem
@@ -20,8 +20,10 @@ from immunos_mcp.server import text
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
+    from collections.abc import Mapping
 
     from immunos_mcp.answers.delegation import DelegateAnswer
+    from immunos_mcp.answers.encoding import Json
     from immunos_mcp.delegation.material import Document
     from immunos_mcp.delegation.tasks import Delegations
     from immunos_mcp.options import Options
@@ -145,6 +147,8 @@ async def _begun(delegations: Delegations, given: Namespace) -> DelegateAnswer:
         decision_id=given.decision_id,
         max_output_tokens=given.max_output_tokens,
         output_path=given.output,
+        schema=given.schema,
+        checks=given.check,
     )
     # A path that the user types is allowed.
     typed = [*given.path, *([] if given.output is None else [given.output])]
@@ -156,6 +160,21 @@ def _show(part: str) -> None:
     # A failed write does not end the task; it is reported when the program ends.
     with suppress(OSError):
         print(part, end="", flush=True)
+
+
+def _schema(path: str) -> Mapping[str, Json]:
+    """Read a JSON schema from a file."""
+    import json
+
+    try:
+        schema: object = json.loads(expanded(path, "--schema").read_bytes())
+    except OSError as error:
+        raise BadArgument(path, f"a readable file ({error.strerror})") from None
+    except (ValueError, RecursionError):
+        raise BadArgument(path, "a file with a JSON schema") from None
+    if not isinstance(schema, dict):
+        raise BadArgument(path, "a file with a JSON schema")
+    return cast("Mapping[str, Json]", schema)
 
 
 def _add_arguments(parser: ArgumentParser) -> None:
@@ -175,6 +194,16 @@ def _add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--decision-id", type=whole_number, metavar="ID")
     parser.add_argument("--max-output-tokens", type=whole_number, metavar="N")
     parser.add_argument("--output", metavar="FILE", help="new file for the result")
+    parser.add_argument(
+        "--schema", type=_schema, metavar="FILE", help="JSON schema that the result must have"
+    )
+    parser.add_argument(
+        "--check",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="check of the result, such as code, patch or citations; may be repeated",
+    )
 
 
 COMMANDS = (

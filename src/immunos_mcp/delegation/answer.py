@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from immunos_mcp.delegation.checks.repetition import ends_in_loop
 from immunos_mcp.delegation.chunking import TEMPLATE_TOKENS, Completion
-from immunos_mcp.delegation.repetition import ends_in_loop
 from immunos_mcp.engines.responses import PromptCutError
 from immunos_mcp.engines.thoughts import without_opened_thought
 from immunos_mcp.errors import BadAnswerError

@@ -25,6 +25,9 @@ from immunos_mcp.engines.responses import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from immunos_mcp.answers.encoding import Json
     from immunos_mcp.delegation.chunking import Completion, OnText
     from immunos_mcp.delegation.request import Assignment
     from immunos_mcp.domain import LocalModel
@@ -114,6 +117,7 @@ class TaskChat:
         task_type: str,
         meter: Meter,
         version: str | None = "",
+        answer_schema: Mapping[str, Json] | None = None,
     ) -> None:
         self._engine = engine
         self._name = model.served_as or model.name
@@ -121,6 +125,7 @@ class TaskChat:
         self._loaded_context = limits.loaded_context
         self._meter = meter
         self._version = version
+        self._answer_schema = answer_schema
         self._think = False if task_type in SHORT_TASKS and _thinks(model) else None
 
     async def complete(self, prompt: str, on_text: OnText | None) -> Completion:
@@ -176,6 +181,7 @@ class TaskChat:
             first_seconds=self._first_seconds(prompt),
             silence_seconds=SILENCE_SECONDS,
             think=self._think,
+            answer_schema=self._answer_schema,
         )
         answer = Answer(self._limits.output_tokens - self._limits.thinking_tokens, on_text)
 

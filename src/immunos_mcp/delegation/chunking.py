@@ -5,6 +5,7 @@ The model is a function here, so that all of this can be tested without one.
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, NamedTuple
 
 from immunos_mcp.delegation.material import numbered
@@ -96,6 +97,8 @@ def prompt_text(assignment: Assignment, lines: Sequence[str], note: str = "") ->
     parts = [assignment.prompt]
     if assignment.instructions:
         parts.append(assignment.instructions)
+    if assignment.schema is not None:
+        parts.append(f"Answer with JSON of this schema alone: {json.dumps(assignment.schema)}")
     if note:
         parts.append(note)
     if lines:

@@ -9,14 +9,17 @@ import anyio
 import msgspec
 
 from immunos_mcp.delegation import destination, material
-from immunos_mcp.errors import InvalidInputError, Problem
+from immunos_mcp.delegation.checks import answer_json, registry
+from immunos_mcp.delegation.checks.subject import Subject
+from immunos_mcp.errors import InvalidInputError, Problem, unknown
 from immunos_mcp.rules import names
 from immunos_mcp.rules.formatting import encodable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from immunos_mcp.answers.encoding import Json
     from immunos_mcp.delegation.material import Document, Material
     from immunos_mcp.delegation.safe_files import Place
 
@@ -38,6 +41,8 @@ class DelegationRequest(msgspec.Struct, frozen=True, kw_only=True):
         max_output_tokens: limit of the answer; ``None``: by task type.
         output_path: a new file for the whole result, which grows as text arrives; the answer then has
             only the beginning.
+        schema: the JSON schema that the answer must have; ``None``: any text.
+        checks: names of checks of the answer, in addition to those of the task type.
         session: the budget session; ``None``: the default one.
     """
 
@@ -50,6 +55,8 @@ class DelegationRequest(msgspec.Struct, frozen=True, kw_only=True):
     decision_id: int | None = None
     max_output_tokens: int | None = None
     output_path: str | None = None
+    schema: Mapping[str, Json] | None = None
+    checks: Sequence[str] = ()
     session: str | None = None
 
 
@@ -63,6 +70,8 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
         instructions: how to do it; ``None``: nothing beyond the prompt.
         max_output_tokens: limit of the answer; ``None``: by task type.
         output: the place of a new file for the whole result, if requested.
+        schema: the JSON schema that the answer must have, if requested.
+        checks: names of checks of the answer, in addition to those of the task type.
         session: the budget session, validated.
     """
 
@@ -73,6 +82,19 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     max_output_tokens: int | None
     output: Place | None
     session: str | None
+    schema: Mapping[str, Json] | None = None
+    checks: tuple[str, ...] = ()
+
+    def subject(self, text: str) -> Subject:
+        """Return an answer with what it is checked against."""
+        return Subject(
+            text,
+            self.task_type,
+            f"{self.prompt}\n{self.instructions or ''}",
+            self.material.documents,
+            self.schema,
+            "" if self.output is None else self.output.path.name,
+        )
 
 
 async def checked(request: DelegationRequest, allowed: Sequence[Path]) -> Assignment:
@@ -91,6 +113,9 @@ async def checked(request: DelegationRequest, allowed: Sequence[Path]) -> Assign
     if bound is not None and not 1 <= bound <= MOST_OUTPUT_TOKENS:
         expected = f"a whole number from 1 to {MOST_OUTPUT_TOKENS}"
         raise InvalidInputError(Problem("max_output_tokens", bound, expected))
+    if request.schema is not None:
+        answer_json.check_schema(request.schema)
+    _check_names(request.checks)
     task_type = names.normalise_task_type(request.task_type)
     path = request.output_path
     output = None
@@ -104,6 +129,8 @@ async def checked(request: DelegationRequest, allowed: Sequence[Path]) -> Assign
         instructions=None if instructions is None else encodable(instructions),
         max_output_tokens=bound,
         output=output,
+        schema=request.schema,
+        checks=tuple(request.checks),
         session=session,
     )
 
@@ -127,3 +154,9 @@ def _check_texts(request: DelegationRequest) -> None:
     if instructions is not None and len(instructions) > LONGEST_PROMPT:
         expected = f"at most {LONGEST_PROMPT} characters long"
         raise InvalidInputError(Problem("instructions", instructions[:60], expected))
+
+
+def _check_names(checks: Sequence[str]) -> None:
+    for number, name in enumerate(checks):
+        if name not in registry.NAMES:
+            raise InvalidInputError(unknown(f"checks[{number}]", "check", name, registry.NAMES))

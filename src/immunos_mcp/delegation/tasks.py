@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from immunos_mcp.answers.delegation import DelegateAnswer
 from immunos_mcp.delegation import chunking
 from immunos_mcp.delegation.chat import Meter, TaskChat, limits_of
+from immunos_mcp.delegation.checks import registry
 from immunos_mcp.delegation.elsewhere import collected_elsewhere
 from immunos_mcp.delegation.machine import check_machine
 from immunos_mcp.delegation.processes import is_going_on, this_process
@@ -335,7 +336,8 @@ class Delegations:
                     on_text = _both(on_text, task.file.add)
                 with anyio.fail_after(LONGEST_SECONDS):
                     result = await self._result(task, engine, on_text)
-            task.answer = _answer(task, result, self._longest_output)
+            result, passed = await self._checked(task, result)
+            task.answer = _answer(task, result, passed, self._longest_output)
             # Of an answer that was cut off nobody knows yet whether it does.
             task.outcome = Outcome.SUCCESS if result.is_complete else None
         except TimeoutError:
@@ -376,8 +378,19 @@ class Delegations:
         )
         task_type = task.assignment.task_type
         version = engine.version if name == models.OLLAMA else None
-        chat = TaskChat(client, model, limits, task_type, task.meter, version)
+        schema = task.assignment.schema
+        chat = TaskChat(client, model, limits, task_type, task.meter, version, schema)
         return await chunking.completed(task.assignment, limits, chat.complete, on_text)
+
+    async def _checked(self, task: _Task, result: Result) -> tuple[Result, tuple[str, ...]]:
+        """Check a whole result; return it as it is delivered, with the names of the checks it passed."""
+        if not result.is_complete or not result.text:
+            return result, ()
+        subject = task.assignment.subject(result.text)
+        passed = await anyio.to_thread.run_sync(
+            registry.run, subject, task.assignment.checks, task.model
+        )
+        return result._replace(text=subject.delivered), passed
 
     async def _record(self, task: _Task) -> None:
         try:
@@ -428,7 +441,9 @@ def _output_path(task: _Task) -> str:
     return "" if output is None else printable(str(output.path))
 
 
-def _answer(task: _Task, result: Result, longest_output: int | None) -> DelegateAnswer:
+def _answer(
+    task: _Task, result: Result, passed: Sequence[str], longest_output: int | None
+) -> DelegateAnswer:
     text, is_complete, parts = result
     if not text:
         raise BadAnswerError(f"{task.model} returned an empty answer; raise max_output_tokens")
@@ -453,6 +468,7 @@ def _answer(task: _Task, result: Result, longest_output: int | None) -> Delegate
         seconds=round(time.monotonic() - task.started_at, 1),
         parts=parts if parts > 1 else None,
         cut_off=True if is_cut_off else None,
+        passed_checks=", ".join(passed) or None,
         left_out_files=task.assignment.material.left_out or None,
         output_path=_output_path(task) if is_in_file else None,
         message=message,

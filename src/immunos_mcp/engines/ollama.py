@@ -149,7 +149,7 @@ def _body(request: ChatRequest) -> dict[str, Json]:
     if request.think is not None:
         body["think"] = request.think
     if request.answer_schema is not None:
-        body["format"] = request.answer_schema
+        body["format"] = dict(request.answer_schema)
     return body
 
 

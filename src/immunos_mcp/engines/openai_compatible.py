@@ -123,6 +123,10 @@ def _body(request: ChatRequest) -> dict[str, Json]:
     if request.answer_schema is not None:
         body["response_format"] = {
             "type": "json_schema",
-            "json_schema": {"name": "answer", "strict": True, "schema": request.answer_schema},
+            "json_schema": {
+                "name": "answer",
+                "strict": True,
+                "schema": dict(request.answer_schema),
+            },
         }
     return body

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from immunos_mcp.engines.reading_speeds import ReadingSpeeds
     from immunos_mcp.engines.responses import ChatCounts
 
-JsonObject: TypeAlias = "dict[str, Json]"
-
 OnPiece: TypeAlias = Callable[[str], None]
 """Receives each piece of an answer as it arrives: its text, which is empty while the model thinks."""
 
@@ -44,7 +42,7 @@ class ChatRequest(Struct, frozen=True, kw_only=True):
     silence_seconds: float
     first_seconds: float | None = None
     think: bool | None = None
-    answer_schema: JsonObject | None = None
+    answer_schema: Mapping[str, Json] | None = None
 
     @property
     def patience(self) -> float:

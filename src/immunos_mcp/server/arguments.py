@@ -130,6 +130,15 @@ class DelegateTaskArguments(Arguments):
     decision_id: Annotated[int | Nothing, Field(description="From route_task")] = None
     max_output_tokens: int | Nothing = None
     output_path: Annotated[str | Nothing, Field(description="New file for the result")] = None
+    # Pydantic's own models have a method of the name.
+    answer_schema: Annotated[
+        dict[str, Any] | Nothing,
+        Field(alias="schema", description="JSON schema of the answer"),
+    ] = None
+    checks: Annotated[
+        list[str] | Nothing,
+        Field(description="code, patch, citations, quotes or the user's own"),
+    ] = None
     handle: Annotated[str | Nothing, Field(description="Alone: wait for an earlier task")] = None
     session: Session = None
 
@@ -197,6 +206,9 @@ class UpdateConfigArguments(_settings_arguments()):
         return {name: value for name, value in given.items() if value is not None}
 
 
+_FIELDS = {**SHORT_NAMES, "schema": "answer_schema"}
+"""The fields of arguments that may be given, or have to be, under another name."""
+
 _COUNT = f"a whole number from 0 to {MAXIMUM_TOKENS}"
 _TEXT = "text"
 _EXPECTED: Mapping[str, str] = {
@@ -214,6 +226,8 @@ _EXPECTED: Mapping[str, str] = {
     "explain": "true or false",
     "paths": "a list of files or patterns",
     "max_output_tokens": "a whole number",
+    "answer_schema": "a JSON schema",
+    "checks": "a list of checks",
     "event": "UserPromptSubmit, PreToolUse, PostToolBatch, SubagentStop or Stop",
     **{
         name: "a model name" if isinstance(row.kind, ModelName) else row.kind.expected
@@ -249,7 +263,7 @@ _NULL = object()
 
 
 def _read(model: type[BaseModel], name: str, value: object) -> object:
-    field = model.model_fields.get(SHORT_NAMES.get(name, name))
+    field = model.model_fields.get(_FIELDS.get(name, name))
     if field is None:
         return value
     return _NULL if value is None else read_as(type_named_by(field.annotation), value)
@@ -275,7 +289,7 @@ def _problems(
 
 
 def _problem(field: str, given: Mapping[str, object], model: type[BaseModel]) -> Problem:
-    name = SHORT_NAMES.get(field, field)
+    name = _FIELDS.get(field, field)
     expected = _EXPECTED.get(name, _TEXT)
     argument = model.model_fields[name]
     if field in given and given[field] is None:
@@ -295,8 +309,13 @@ def _literals(annotation: object) -> Iterator[str]:
             yield from _literals(each)
 
 
+def argument_names(model: type[BaseModel]) -> list[str]:
+    """Return the names of a model's arguments as its schema lists them."""
+    return ["schema" if name == _FIELDS["schema"] else name for name in model.model_fields]
+
+
 def _no_such(field: str, got: object, model: type[BaseModel]) -> Problem:
-    known = [*model.model_fields]
+    known = argument_names(model)
     close = nearest(field, known)
     hint = f"the arguments are {', '.join(known)}" if close is None else f"did you mean {close}?"
     shown_name = _short(field)
@@ -309,12 +328,12 @@ def _short(field: str) -> str:
 
 
 def _trimmed(schema: JsonObject) -> JsonObject:
-    """Drop generated titles, null defaults and the upper bound of counts, at every depth."""
+    """Drop generated titles, what holds anyway and the upper bound of counts, at every depth."""
     trimmed: JsonObject = {}
     for key, value in schema.items():
         if key == "title" or (key == "default" and value is None):
             continue
-        if key == "maximum" and value == MAXIMUM_TOKENS:
+        if (key, value) in (("maximum", MAXIMUM_TOKENS), ("additionalProperties", True)):
             continue
         if key in {"properties", "$defs"}:
             trimmed[key] = {name: _trimmed(node) for name, node in value.items()}
@@ -327,6 +346,6 @@ def _trimmed(schema: JsonObject) -> JsonObject:
 
 def input_schema(model: type[BaseModel]) -> JsonObject:
     """Return the JSON schema of a tool's arguments without what a model need not read."""
-    schema = _trimmed(model.model_json_schema(by_alias=False))
+    schema = _trimmed(model.model_json_schema())
     schema.pop("description", None)
     return schema

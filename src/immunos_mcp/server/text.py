@@ -79,6 +79,8 @@ def delegated(answer: DelegateAnswer) -> str:
         facts.append(f"in {answer.parts} parts")
     if answer.cut_off:
         facts.append("cut off")
+    if answer.passed_checks is not None:
+        facts.append(f"checked: {answer.passed_checks}")
     if answer.left_out_files is not None:
         facts.append(f"{answer.left_out_files} files left out")
     if answer.output_path is not None:

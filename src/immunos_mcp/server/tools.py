@@ -149,6 +149,8 @@ async def delegate_task(call: ToolCall, given: DelegateTaskArguments) -> Reply:
         decision_id=given.decision_id,
         max_output_tokens=given.max_output_tokens,
         output_path=given.output_path,
+        schema=given.answer_schema,
+        checks=given.checks or (),
         session=given.session,
     )
     allowed = await call.allowed_paths()

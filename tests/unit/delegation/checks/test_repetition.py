@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from immunos_mcp.delegation.repetition import ends_in_loop
+from immunos_mcp.delegation.checks.repetition import ends_in_loop
 
 LOOPS = {
     "a word": "The answer is " + "no " * 200,
