@@ -152,7 +152,7 @@ async def _begun(delegations: Delegations, given: Namespace) -> DelegateAnswer:
     )
     # A path that the user types is allowed.
     typed = [*given.path, *([] if given.output is None else [given.output])]
-    allowed = (Path("/"), *map(Path, typed))
+    allowed = (Path("/"), *map(Path, typed), Path.cwd())
     return await delegations.delegate(request, allowed, on_text=_show if given.is_shown else None)
 
 

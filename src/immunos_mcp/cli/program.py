@@ -33,6 +33,7 @@ MODULES = {
     "bind": "session",
     "delegate": "delegation",
     "tasks": "tasks",
+    "checks": "checks",
     "setup": "setup",
     "install": "clients",
     "report": "reporting",

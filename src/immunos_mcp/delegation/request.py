@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from threading import Event
 from typing import TYPE_CHECKING
 
@@ -9,17 +10,20 @@ import anyio
 import msgspec
 
 from immunos_mcp.delegation import destination, material
+from immunos_mcp.delegation.checks import allowed as allowed_commands
 from immunos_mcp.delegation.checks import answer_json, registry
 from immunos_mcp.delegation.checks.subject import Subject
+from immunos_mcp.delegation.safe_files import resolved
 from immunos_mcp.errors import InvalidInputError, Problem, unknown
 from immunos_mcp.rules import names
-from immunos_mcp.rules.formatting import encodable
+from immunos_mcp.rules.formatting import encodable, printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from immunos_mcp.answers.encoding import Json
+    from immunos_mcp.delegation.checks.allowed import Allowed
     from immunos_mcp.delegation.material import Document, Material
     from immunos_mcp.delegation.safe_files import Place
 
@@ -72,6 +76,7 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
         output: the place of a new file for the whole result, if requested.
         schema: the JSON schema that the answer must have, if requested.
         checks: names of checks of the answer, in addition to those of the task type.
+        commands: those of them that the user allowed, all of one project.
         session: the budget session, validated.
     """
 
@@ -84,6 +89,14 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     session: str | None
     schema: Mapping[str, Json] | None = None
     checks: tuple[str, ...] = ()
+    commands: tuple[Allowed, ...] = ()
+
+    @property
+    def output_in_project(self) -> PurePosixPath | None:
+        """The file for the result, relative to the project of the commands; ``None``: there is none."""
+        if self.output is None or not self.commands:
+            return None
+        return PurePosixPath(self.output.path.relative_to(self.commands[0].project))
 
     def subject(self, text: str) -> Subject:
         """Return an answer with what it is checked against."""
@@ -115,12 +128,13 @@ async def checked(request: DelegationRequest, allowed: Sequence[Path]) -> Assign
         raise InvalidInputError(Problem("max_output_tokens", bound, expected))
     if request.schema is not None:
         answer_json.check_schema(request.schema)
-    _check_names(request.checks)
+    commands = await anyio.to_thread.run_sync(_commands, request.checks, allowed)
     task_type = names.normalise_task_type(request.task_type)
     path = request.output_path
     output = None
     if path is not None:
         output = await anyio.to_thread.run_sync(destination.check_output, path, allowed)
+    _check_place(commands, output)
     instructions = request.instructions
     return Assignment(
         prompt=encodable(request.prompt),
@@ -131,6 +145,7 @@ async def checked(request: DelegationRequest, allowed: Sequence[Path]) -> Assign
         output=output,
         schema=request.schema,
         checks=tuple(request.checks),
+        commands=commands,
         session=session,
     )
 
@@ -156,7 +171,25 @@ def _check_texts(request: DelegationRequest) -> None:
         raise InvalidInputError(Problem("instructions", instructions[:60], expected))
 
 
-def _check_names(checks: Sequence[str]) -> None:
+def _commands(checks: Sequence[str], allowed: Sequence[Path]) -> tuple[Allowed, ...]:
+    """Return the commands among the checks, of the first allowed folder that has any.
+
+    Raises:
+        InvalidInputError: a name is neither a check's nor a command's.
+    """
+    if all(name in registry.NAMES for name in checks):
+        return ()
+    commands: Mapping[str, Allowed] = {}
+    for folder in allowed:
+        commands = commands or allowed_commands.commands(resolved(folder))
+    known = [*registry.NAMES, *commands]
     for number, name in enumerate(checks):
-        if name not in registry.NAMES:
-            raise InvalidInputError(unknown(f"checks[{number}]", "check", name, registry.NAMES))
+        if name not in known:
+            raise InvalidInputError(unknown(f"checks[{number}]", "check", name, known))
+    return tuple(commands[name] for name in dict.fromkeys(checks) if name in commands)
+
+
+def _check_place(commands: Sequence[Allowed], output: Place | None) -> None:
+    if commands and output is not None and not output.path.is_relative_to(commands[0].project):
+        expected = f"a file inside {printable(str(commands[0].project))}, the project of the checks"
+        raise InvalidInputError(Problem("output_path", str(output.path), expected))

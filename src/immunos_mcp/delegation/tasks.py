@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from threading import Event
 from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
@@ -17,7 +18,7 @@ from msgspec.structs import replace
 from immunos_mcp.answers.delegation import DelegateAnswer
 from immunos_mcp.delegation import chunking
 from immunos_mcp.delegation.chat import Meter, TaskChat, limits_of
-from immunos_mcp.delegation.checks import registry
+from immunos_mcp.delegation.checks import registry, trial
 from immunos_mcp.delegation.elsewhere import collected_elsewhere
 from immunos_mcp.delegation.machine import check_machine
 from immunos_mcp.delegation.processes import is_going_on, this_process
@@ -98,6 +99,7 @@ class _Task:
     started_at: float = 0.0
     file: ResultFile | None = None
     outcome: Outcome | None = None
+    is_judged: bool = False
     answer: DelegateAnswer | None = None
     error: ImmunosError | None = None
 
@@ -340,10 +342,12 @@ class Delegations:
             task.answer = _answer(task, result, passed, self._longest_output)
             # Of an answer that was cut off nobody knows yet whether it does.
             task.outcome = Outcome.SUCCESS if result.is_complete else None
+            # Commands of the user judge an answer; that it looks right judges nothing.
+            task.is_judged = bool({each.name for each in task.assignment.commands} & {*passed})
         except TimeoutError:
             task.error = DelegationError(f"{task.model} took longer than {LONGEST_SECONDS:g} s")
         except BadAnswerError as error:
-            task.outcome, task.error = Outcome.FAILURE, error
+            task.outcome, task.error, task.is_judged = Outcome.FAILURE, error, True
         except ImmunosError as error:
             # The engine or the task is to blame, not the model.
             task.error = error
@@ -390,7 +394,24 @@ class Delegations:
         passed = await anyio.to_thread.run_sync(
             registry.run, subject, task.assignment.checks, task.model
         )
-        return result._replace(text=subject.delivered), passed
+        result = result._replace(text=subject.delivered)
+        if task.assignment.commands:
+            passed = (*passed, *await self._tried(task, result.text))
+        return result, passed
+
+    async def _tried(self, task: _Task, text: str) -> tuple[str, ...]:
+        """Run the user's commands on a result; return the names of those that it passed."""
+        commands = task.assignment.commands
+        what = trial.Trial(text, task.model, commands, task.assignment.output_in_project)
+        stop = Event()
+        try:
+            await anyio.to_thread.run_sync(trial.run, what, stop, abandon_on_cancel=True)
+        except trial.TrialError as error:
+            task.notice = " ".join(filter(None, (task.notice, f"Not checked: {error}.")))
+            return ()
+        finally:
+            stop.set()
+        return tuple(each.name for each in commands)
 
     async def _record(self, task: _Task) -> None:
         try:
@@ -401,8 +422,7 @@ class Delegations:
                 task.outcome,
                 task.assignment.session,
                 None if task.answer is None else task.answer.seconds,
-                # That it answered is no judgement, but that its answer is no good is one.
-                Judge.CHECK if task.outcome is Outcome.FAILURE else None,
+                Judge.CHECK if task.is_judged else None,
             )
         except ImmunosError as error:
             task.error = task.error or error
