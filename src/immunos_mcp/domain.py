@@ -43,8 +43,10 @@ class Reason(StrEnum):
 
     TOKEN_BUDGET_EXCEEDED = "token_budget_exceeded"
     PLAN_LIMIT_EXCEEDED = "plan_limit_exceeded"
+    SPEND_LIMIT_EXCEEDED = "spend_limit_exceeded"
     TOKEN_BUDGET_WARNING = "token_budget_warning"
     PLAN_LIMIT_WARNING = "plan_limit_warning"
+    SPEND_LIMIT_WARNING = "spend_limit_warning"
     TASK_CRITICAL = "task_critical"
     TASK_RESERVED = "task_reserved"
     TASK_OPTIMIZED = "task_optimized"
@@ -527,6 +529,8 @@ class Decision(Struct, frozen=True):
         remedy: the command that lets the table's choice run, where it cannot.
         trial: true where the task is given to the model to learn more of it, against its record.
         advised_model: where the track record would send the task, when it only advises and differs.
+        budget: the tightest of the budgets beside the session's own.
+        budget_used_percent: how much of what that budget allows was used.
     """
 
     model: str
@@ -544,6 +548,8 @@ class Decision(Struct, frozen=True):
     remedy: str | None = None
     trial: bool | None = None
     advised_model: str | None = None
+    budget: str | None = None
+    budget_used_percent: float | None = None
 
 
 class SessionRecord(Struct, frozen=True):

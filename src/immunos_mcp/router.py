@@ -28,6 +28,7 @@ from immunos_mcp.domain import (
 )
 from immunos_mcp.errors import LedgerBusyError
 from immunos_mcp.handover import Handover
+from immunos_mcp.ledger.budget_uses import Caller, first_told, forget_told
 from immunos_mcp.ledger.decisions import close_decision, decide
 from immunos_mcp.ledger.engines import engine_text
 from immunos_mcp.ledger.measured_usage import ingest_requests, unread_lines
@@ -44,6 +45,7 @@ from immunos_mcp.ledger.stored_settings import (
     unset_settings,
 )
 from immunos_mcp.rules import explanation, inputs, names, policy
+from immunos_mcp.rules.budgets import assistant_named
 from immunos_mcp.rules.circumstances import Circumstances
 from immunos_mcp.rules.setting_changes import differences, notable_values
 from immunos_mcp.rules.status import (
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
+    from immunos_mcp.answers.budgets import CheckedBudget
     from immunos_mcp.answers.models import ModelsAnswer
     from immunos_mcp.answers.routing import Explanation, RouteAnswer
     from immunos_mcp.answers.status import StatusAnswer
@@ -100,6 +103,7 @@ class Router:
         follower: Follower | None = None,
         engine: Callable[[], Engine] | None = None,
         opened_by_looks: str | None = None,
+        folder: str | None = None,
     ) -> None:
         """Create the use cases of a ledger.
 
@@ -111,6 +115,7 @@ class Router:
             engine: returns the last known state of the local engine, without waiting; ``None``:
                 models are assumed to be available.
             opened_by_looks: the session that a status opens; ``None``: the default session.
+            folder: the project folder that calls come from; ``None``: not known.
         """
         self._ledger = ledger
         self._default_session = default_session
@@ -121,6 +126,7 @@ class Router:
             else Looks(ledger, opened_by_looks or default_session, follower)
         )
         self._clock = clock
+        self._folder = folder
         self._engine = engine
         self._engine_as_text: tuple[Engine, str] | None = None
         self.handover = Handover(ledger, default_session, clock)
@@ -149,6 +155,7 @@ class Router:
         session: str | None = None,
         *,
         explain: bool = False,
+        client: str = "",
     ) -> RoutedTask:
         """Do what ``route_task`` does, and return the logged decision beside its answer."""
         name = self._session_name(session)
@@ -169,6 +176,7 @@ class Router:
                 policy.plan_used_percent(snapshot.plan, settings),
                 engine,
                 snapshot.record,
+                snapshot.budgets,
             )
             if explain:
                 explanations.append(explanation.explain(settings, circumstances, task))
@@ -176,7 +184,13 @@ class Router:
 
         await self._begin(name)
         logged = await self._ledger.write(
-            decide, name, self._clock(), task, rule, self._engine_text(engine)
+            decide,
+            name,
+            self._clock(),
+            task,
+            rule,
+            self._engine_text(engine),
+            Caller(assistant_named(client), self._folder),
         )
         return RoutedTask(answered(logged, explanations[0] if explanations else None), logged)
 
@@ -370,6 +384,24 @@ class Router:
             newest=DRY_RUN_DECISIONS,
         )
         return replace(_config(would), dry_run=True, rehearsal=effect)
+
+    async def announce(
+        self, found: CheckedBudget, tell: Callable[[CheckedBudget], str | None]
+    ) -> str | None:
+        """Tell somebody that a budget has reached a threshold, once in its window.
+
+        Args:
+            found: the budget.
+            tell: tells it, and returns what went wrong, if anything did; then a later call tries again.
+        """
+        now = self._clock()
+        told = (found.name, found.starts_at or now, found.warning_level.value)
+        if not await self._ledger.write(first_told, *told, now):
+            return None
+        problem = tell(found)
+        if problem is not None:
+            await self._ledger.write(forget_told, *told)
+        return problem
 
     async def unset_config(self, settings: tuple[str, ...], client: str) -> ConfigAnswer:
         """Return settings to their defaults, all or none."""

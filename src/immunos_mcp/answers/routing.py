@@ -11,6 +11,7 @@ from immunos_mcp.answers.history import LoggedDecision
 from immunos_mcp.domain import Classification, Decision, Reason
 
 PLAN_REASONS = frozenset({Reason.PLAN_LIMIT_EXCEEDED, Reason.PLAN_LIMIT_WARNING})
+SPEND_REASONS = frozenset({Reason.SPEND_LIMIT_EXCEEDED, Reason.SPEND_LIMIT_WARNING})
 
 
 class RowExplanation(Struct, frozen=True):
@@ -54,7 +55,7 @@ class RouteAnswer(Decision, frozen=True):
 
     Every field costs its reader tokens, so ``projected_level`` is there only where the task would
     bring the session to another level than it is at, and ``plan_used_percent`` only where the
-    subscription's limit decided. ``available`` is absent where nothing is known of the model, and
+    subscription's limit decided, and ``budget`` only where it decided. ``available`` is absent where nothing is known of the model, and
     ``table_model`` always. ``task_type`` is there only where the given word means another one.
     """
 
@@ -74,6 +75,8 @@ def answered(logged: LoggedDecision, explanation: Explanation | None = None) -> 
         fields["projected_level"] = None
     if decision.reason not in PLAN_REASONS:
         fields["plan_used_percent"] = None
+    if decision.reason not in SPEND_REASONS:
+        fields["budget"] = fields["budget_used_percent"] = None
     task_type = None if logged.task.given_task_type is None else logged.task.task_type
     return RouteAnswer(**fields, task_type=task_type, explanation=explanation)
 

@@ -24,6 +24,32 @@ class EngineStatus(Struct, frozen=True):
     others: Mapping[str, EngineState] | None = None
 
 
+class BudgetStatus(Struct, frozen=True):
+    """A budget beside the session's own, as a status shows it.
+
+    Attributes:
+        name: what decisions call it.
+        budget: its limit and window as written.
+        used: in its unit; absent: not known.
+        percent_used: of what is allowed by now.
+        warning_level: its level.
+        at_least: true where something used has no known price.
+        starts_at: when its window began.
+        ends_at: when its window ends, where that is fixed.
+        gone_at: when it will be used up at this rate, if before that.
+    """
+
+    name: str
+    budget: str
+    warning_level: WarningLevel
+    used: float | None = None
+    percent_used: float | None = None
+    at_least: bool | None = None
+    starts_at: datetime | None = None
+    ends_at: datetime | None = None
+    gone_at: datetime | None = None
+
+
 class StatusAnswer(Struct, frozen=True):
     """The status of a session.
 
@@ -53,6 +79,7 @@ class StatusAnswer(Struct, frozen=True):
         minutes_to_warning: until the warning threshold at that pace.
         minutes_to_auto_switch: until the auto-switch threshold at that pace.
         plan: how much of the subscription's own limits is used, where a status line reported it.
+        budgets: the budgets beside the session's own, where any are set.
         ollama: the local engine when it was last checked, and which mapped models it lacks.
         folder: the only project folder whose measured usage counts, if the session is bound to one.
         unread_lines: lines of transcripts that should carry usage and could not be read.
@@ -84,6 +111,7 @@ class StatusAnswer(Struct, frozen=True):
     side_request_tokens: int | None = None
     other_assistants: Mapping[str, int] | None = None
     plan: tuple[PlanUsage, ...] | None = None
+    budgets: tuple[BudgetStatus, ...] | None = None
     ollama: EngineStatus | None = None
     folder: str | None = None
     unread_lines: int | None = None

@@ -32,10 +32,11 @@ EXIT_FINE, EXIT_FAILED = 0, 1
 
 
 class Answered(NamedTuple):
-    """An answer, and its text for a person."""
+    """An answer, its text for a person, and the exit code."""
 
     answer: object
     text: str
+    exit_code: int = EXIT_FINE
 
 
 UseCase: TypeAlias = "Callable[[Router, Namespace], Coroutine[Any, Any, Answered]]"
@@ -105,7 +106,7 @@ def _ledger(chosen: options.Options) -> InlineSqliteLedger:
 
 def _show(answered: Answered, given: Namespace) -> int:
     print_text(to_json(answered.answer) if given.json else answered.text)
-    return EXIT_FINE
+    return answered.exit_code
 
 
 def chosen_options(given: Namespace) -> options.Options:
@@ -178,6 +179,14 @@ def whole_number(text: str) -> int:
     if re.fullmatch(r"[+-]?[0-9]{1,100}", text):
         return int(text)
     raise BadArgument(text, "a whole number")
+
+
+def percent(text: str) -> int:
+    """Parse a whole percentage."""
+    number = whole_number(text.removesuffix("%"))
+    if 0 <= number <= 100:
+        return number
+    raise BadArgument(text, "a whole percentage from 0 to 100")
 
 
 def seconds(text: str) -> float:

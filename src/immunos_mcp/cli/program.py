@@ -24,6 +24,8 @@ MODULES = {
     "status": "session",
     "models": "models",
     "config": "settings",
+    "budget": "budgets",
+    "check": "budgets",
     "reset": "session",
     "history": "session",
     "replay": "replay",
@@ -53,7 +55,7 @@ examples:
   immunos-mcp config set task_mappings.translate=qwen2.5:7b
   immunos-mcp reset --reason "new working day"
 
-exit codes: 0 fine, 1 failed, 2 wrong usage
+exit codes: 0 fine, 1 failed, 2 wrong usage; `check` has 3 for a threshold that is reached
 """
 
 

@@ -28,7 +28,7 @@ from immunos_mcp.router import Router
 from immunos_mcp.rules.formatting import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from typing import TextIO
 
     from immunos_mcp.answers.encoding import Json
@@ -124,6 +124,7 @@ def line(
         parts.append(f"warning in {_duration(answer.minutes_to_warning)}")
     elif answer.minutes_to_auto_switch is not None:
         parts.append(f"all local in {_duration(answer.minutes_to_auto_switch)}")
+    parts.extend(_tightest(answer))
     if answer.kept_local_tokens:
         parts.append(f"{_short(answer.kept_local_tokens)} kept local")
     others = (answer.other_assistants or {}).items()
@@ -132,6 +133,16 @@ def line(
     if model is not None:
         parts.append(model[:40])
     return " · ".join(parts)
+
+
+def _tightest(answer: StatusAnswer) -> Iterator[str]:
+    """Yield the fullest of the budgets beside the session's own, if any is known."""
+    known = [each for each in answer.budgets or () if each.percent_used is not None]
+    if known:
+        fullest = max(known, key=lambda each: each.percent_used or 0)
+        least = ">" if fullest.at_least else ""
+        gone = "" if fullest.gone_at is None else f", gone {fullest.gone_at.astimezone():%a %H:%M}"
+        yield f"{fullest.name} {least}{fullest.percent_used:.0f}%{gone}"
 
 
 def _budget(answer: StatusAnswer, *, coloured: bool) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from immunos_mcp.answers.routing import SPEND_REASONS
 from immunos_mcp.domain import ChangedBy, Provider, Reason
 from immunos_mcp.rules.formatting import minute, second
 from immunos_mcp.rules.obstacles import obstacle
+from immunos_mcp.server.text import budget_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from immunos_mcp.answers.replay import ReplayAnswer
     from immunos_mcp.answers.routing import ExplainAnswer
     from immunos_mcp.answers.sessions import BindAnswer, SessionSummary
-    from immunos_mcp.answers.status import StatusAnswer
+    from immunos_mcp.answers.status import BudgetStatus, StatusAnswer
     from immunos_mcp.domain import Decision, PlanUsage, Task
     from immunos_mcp.rules.setting_kinds import SettingValue
     from immunos_mcp.rules.settings import Settings
@@ -58,6 +60,7 @@ def status(answer: StatusAnswer) -> str:
         rows += [
             (name, state.replace("_", " ")) for name, state in (answer.ollama.others or {}).items()
         ]
+    rows += [("Budget", budget_line(each)) for each in answer.budgets or ()]
     if answer.plan:
         rows.append(("Plan limits", ", ".join(_plan(usage) for usage in answer.plan)))
     if answer.folder is not None:
@@ -108,6 +111,29 @@ def _plan(usage: PlanUsage) -> str:
     return f"{window} {usage.used_percentage:g}% used (resets {minute(usage.resets_at)} UTC)"
 
 
+def budgets(found: Sequence[BudgetStatus]) -> str:
+    """List budgets with how far they are used."""
+    if not found:
+        return "No budget is set beside the session's own; add one with `immunos-mcp budget add`"
+    return _table(
+        ("budget", "limit", "used", "of it", "level", "ends", "at this rate"),
+        (
+            (
+                each.name,
+                each.budget,
+                "unknown"
+                if each.used is None
+                else f"{'>' if each.at_least else ''}{each.used:,.10g}",
+                "-" if each.percent_used is None else f"{each.percent_used:g}%",
+                each.warning_level,
+                "-" if each.ends_at is None else f"{each.ends_at.astimezone():%a %d %b %H:%M}",
+                "-" if each.gone_at is None else f"gone {each.gone_at.astimezone():%a %d %b %H:%M}",
+            )
+            for each in found
+        ),
+    )
+
+
 def bindings(bound: Sequence[BindAnswer]) -> str:
     """List which sessions count one project only."""
     if not bound:
@@ -153,8 +179,8 @@ def _reason(decision: Decision, task: Task, settings: Settings) -> str:
             return f"{_both_words(task)} is not mapped to a local model"
         case Reason.TOKEN_BUDGET_EXCEEDED | Reason.TOKEN_BUDGET_WARNING:
             return _budget_reason(decision, settings)
-        case Reason.PLAN_LIMIT_EXCEEDED | Reason.PLAN_LIMIT_WARNING:
-            return _plan_reason(decision, settings)
+        case _:
+            return _limit_reason(decision, settings)
 
 
 def _both_words(task: Task | ExplainAnswer) -> str:
@@ -176,11 +202,19 @@ def _budget_reason(decision: Decision, settings: Settings) -> str:
     )
 
 
-def _plan_reason(decision: Decision, settings: Settings) -> str:
+def _limit_reason(decision: Decision, settings: Settings) -> str:
+    if decision.reason in SPEND_REASONS:
+        return _spend_reason(decision)
     used = f"{decision.plan_used_percent or 0:g}% of your plan's limit is used"
     if decision.reason is Reason.PLAN_LIMIT_EXCEEDED:
         return f"{used}, and from {settings.plan_auto_switch_percent}% all tasks stay local"
     return f"{used}, and from {settings.plan_warning_percent}% routine tasks stay local"
+
+
+def _spend_reason(decision: Decision) -> str:
+    used = f"{decision.budget_used_percent or 0:g}% of the budget {decision.budget} is used"
+    which = "all" if decision.reason is Reason.SPEND_LIMIT_EXCEEDED else "routine"
+    return f"{used}, and from its threshold {which} tasks stay local"
 
 
 def _mapped(decision: Decision) -> str:

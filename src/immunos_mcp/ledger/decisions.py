@@ -22,11 +22,13 @@ from immunos_mcp.domain import (
 )
 from immunos_mcp.errors import InvalidInputError, Problem
 from immunos_mcp.ledger import engines, records
+from immunos_mcp.ledger.budget_uses import ANYBODY, Caller, budget_uses
 from immunos_mcp.ledger.moments import as_stored, moment_of, utc_text
 from immunos_mcp.ledger.plan_limits import plan_usage
 from immunos_mcp.ledger.sessions import opened_session
 from immunos_mcp.ledger.stored_settings import effective_settings, policy_id, settings_in_force
 from immunos_mcp.ledger.totals import by_kind
+from immunos_mcp.rules.budgets import uses_text
 from immunos_mcp.rules.circumstances import SessionSnapshot
 from immunos_mcp.rules.models import record_key
 from immunos_mcp.rules.task_types import as_meant
@@ -55,6 +57,7 @@ _INSERT_COLUMNS = (
     "claude_output_tokens",
     "claude_cache_creation_input_tokens",
     "claude_cache_read_input_tokens",
+    "budget_uses",
     *DECISION_COLUMNS,
 )
 _INSERT = (
@@ -74,11 +77,13 @@ def decide(
     task: Task,
     rule: Callable[[SessionSnapshot, Task], Decision],
     engine: str | None = None,
+    caller: Caller = ANYBODY,
 ) -> LoggedDecision:
     """Apply a pure rule to a task and the current session, and log the decision with its inputs.
 
     The rule gets the task with the task type that its word means under the current settings.
-    ``engine`` is the engine that the rule uses, encoded by ``engines.engine_text``.
+    ``engine`` is the engine that the rule uses, encoded by ``engines.engine_text``; ``caller`` is who
+    asks, since some budgets are for one assistant or project.
     """
     # At the stored precision, so that a replay decides with the same time.
     now = as_stored(now)
@@ -91,7 +96,8 @@ def decide(
         settings.track_record is not Consultation.OFF and task.task_type in settings.task_mappings
     )
     record = records.task_record(connection, task.task_type, now) if uses_record else None
-    decision = rule(SessionSnapshot(settings, session, plan, record=record), task)
+    uses = budget_uses(connection, settings, session, now, caller) if settings.budgets else ()
+    decision = rule(SessionSnapshot(settings, session, plan, record=record, budgets=uses), task)
     decision_id = connection.execute(
         _INSERT,
         (
@@ -104,6 +110,7 @@ def decide(
             task.given_task_type,
             None if engine is None else engines.engine_id(connection, engine),
             *by_kind(session.claude),
+            uses_text(uses),
             *(getattr(decision, column) for column in DECISION_COLUMNS),
         ),
     ).lastrowid

@@ -134,6 +134,13 @@ _TABLES = {
             "changed_by",
             "trial",
             "advised_model",
+            "budget",
+            "budget_used_percent",
+            "budget_uses",
+            "held_tokens",
+            "reserved_tokens",
+            "reserved_until",
+            "reserved_for",
             "outcome",
             "closed_at",
             "is_provisional",
@@ -345,6 +352,28 @@ _TABLES = {
     ),
     "pruning": _Table(
         "immunos_mcp_pruning", ("pruning_id", "before", "first_decision_id"), "pruning_id"
+    ),
+    "spend": _Table(
+        "immunos_mcp_spend",
+        ("quarter_at", "assistant", "folder", *_KINDS, "nanodollars", "unpriced"),
+        "quarter_at, assistant, folder",
+        "quarter_at >= :since",
+    ),
+    "spend_stale": _Table("immunos_mcp_spend_stale", ("quarter_at",), "quarter_at"),
+    "spend_total": _Table(
+        "immunos_mcp_spend_total",
+        ("starts_at", "ends_at", "assistant", "folder", *_KINDS, "nanodollars", "unpriced"),
+        "starts_at, ends_at, assistant, folder",
+    ),
+    "budget_crossing": _Table(
+        "immunos_mcp_budget_crossing",
+        ("budget", "starts_at", "warning_level", "told_at"),
+        "budget, starts_at, warning_level",
+    ),
+    "reservation": _Table(
+        "immunos_mcp_reservation",
+        ("decision_id", "session_id", "tokens", "reserved_at", "expires_at", "reserved_for"),
+        "decision_id",
     ),
     "schema_version": _Table("immunos_mcp_schema_version", ("version", "applied_at"), "version"),
 }

@@ -466,6 +466,78 @@ _VERSION_12 = (
     """,
 )
 
+_VERSION_13 = (
+    # The tightest budget, how much of what it allows was used, and the use of each as JSON:
+    # {name: [used, share of the window's days begun]}; NULL: none was set.
+    "ALTER TABLE immunos_mcp_decision ADD COLUMN budget TEXT",
+    "ALTER TABLE immunos_mcp_decision ADD COLUMN budget_used_percent REAL",
+    "ALTER TABLE immunos_mcp_decision ADD COLUMN budget_uses TEXT",
+    # Tokens that open reservations held back, and those of the decision's own, until when, for which
+    # piece of work; NULL: reservations were off, or none was made.
+    "ALTER TABLE immunos_mcp_decision ADD COLUMN held_tokens INTEGER",
+    "ALTER TABLE immunos_mcp_decision ADD COLUMN reserved_tokens INTEGER",
+    "ALTER TABLE immunos_mcp_decision ADD COLUMN reserved_until TEXT",
+    "ALTER TABLE immunos_mcp_decision ADD COLUMN reserved_for TEXT",
+    """
+    CREATE TABLE immunos_mcp_reservation (
+        -- Tokens that decisions hold back and whose usage has not arrived.
+        decision_id INTEGER PRIMARY KEY,
+        session_id INTEGER NOT NULL,
+        tokens INTEGER NOT NULL,   -- budget tokens
+        reserved_at TEXT NOT NULL, -- UTC, ISO 8601
+        expires_at TEXT NOT NULL,  -- UTC, ISO 8601
+        reserved_for TEXT          -- the conversation or agent whose usage releases it; NULL: none can
+    ) STRICT
+    """,
+    """
+    CREATE TABLE immunos_mcp_spend (
+        -- What was used in each quarter of an hour; derived from usage, kept only where budgets are set.
+        quarter_at TEXT NOT NULL,     -- UTC, ISO 8601
+        assistant TEXT NOT NULL,      -- empty: reported, by whom is not known
+        folder TEXT NOT NULL,         -- project folder; empty: not known
+        input_tokens INTEGER NOT NULL,
+        output_tokens INTEGER NOT NULL,
+        cache_creation_input_tokens INTEGER NOT NULL,
+        cache_read_input_tokens INTEGER NOT NULL,
+        nanodollars INTEGER NOT NULL, -- at list price
+        unpriced INTEGER NOT NULL,    -- groups of responses without a price, or not with all of it
+        PRIMARY KEY (quarter_at, assistant, folder)
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE immunos_mcp_spend_stale (
+        -- Quarters of an hour whose usage changed since they were summed up.
+        quarter_at TEXT PRIMARY KEY   -- UTC, ISO 8601
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE immunos_mcp_spend_total (
+        -- Sums of the windows of budgets.
+        starts_at TEXT NOT NULL,      -- UTC, ISO 8601
+        ends_at TEXT NOT NULL,        -- UTC, ISO 8601; the year 9999: it has no end
+        assistant TEXT NOT NULL,      -- empty: every assistant
+        folder TEXT NOT NULL,         -- empty: every folder
+        input_tokens INTEGER NOT NULL,
+        output_tokens INTEGER NOT NULL,
+        cache_creation_input_tokens INTEGER NOT NULL,
+        cache_read_input_tokens INTEGER NOT NULL,
+        nanodollars INTEGER NOT NULL,
+        unpriced INTEGER NOT NULL,
+        PRIMARY KEY (starts_at, ends_at, assistant, folder)
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE immunos_mcp_budget_crossing (
+        -- Thresholds of budgets that somebody was told of, each once in its window.
+        budget TEXT NOT NULL,
+        starts_at TEXT NOT NULL,      -- UTC, ISO 8601: the window's start
+        warning_level TEXT NOT NULL,  -- warning, critical
+        told_at TEXT NOT NULL,        -- UTC, ISO 8601
+        PRIMARY KEY (budget, starts_at, warning_level)
+    ) STRICT, WITHOUT ROWID
+    """,
+)
+
 STEPS: tuple[tuple[str, ...], ...] = (
     _VERSION_1,
     _VERSION_2,
@@ -479,6 +551,7 @@ STEPS: tuple[tuple[str, ...], ...] = (
     _VERSION_10,
     _VERSION_11,
     _VERSION_12,
+    _VERSION_13,
 )
 """The statements of each migration; number N (from 1) migrates version N - 1 to version N."""
 

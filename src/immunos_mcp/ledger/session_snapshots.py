@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from immunos_mcp.ledger.budget_uses import read_budget_uses
 from immunos_mcp.ledger.measured_usage import side_request_tokens, tokens_of_others
 from immunos_mcp.ledger.plan_limits import plan_usage
 from immunos_mcp.ledger.sessions import current_session, decisions_by_reason
@@ -30,4 +31,5 @@ def session_snapshot(connection: Connection, name: str, now: datetime) -> Sessio
         side_requests=side_request_tokens(connection, session),
         others=tokens_of_others(connection, session),
         decisions=decisions_by_reason(connection, session.session_id),
+        budgets=read_budget_uses(connection, settings, session, now) if settings.budgets else (),
     )

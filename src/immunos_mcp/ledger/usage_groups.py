@@ -121,7 +121,7 @@ def usage_groups(
     """
     rows = connection.execute(
         "SELECT substr(at, 1, :characters), provider, source, assistant, folder, model,"  # noqa: S608  # constants
-        f" {_sums(lengths)} FROM ({USAGE}) GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10",
+        f" {sums(lengths)} FROM ({USAGE}) GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10",
         {**span, "characters": characters},
     )
     return tuple(
@@ -131,7 +131,7 @@ def usage_groups(
             source,
             assistant,
             project,
-            _priced(model, moment, lengths, *measures),
+            priced(model, moment, lengths, *measures),
         )
         for start, provider, source, assistant, project, model, *measures in rows
     )
@@ -143,21 +143,22 @@ def usage_of_sessions(
     """Return Claude's usage that counts in some sessions and was not pruned, by session."""
     found: dict[int, list[PricedUsage]] = {}
     for session_id, day, model, *measures in connection.execute(
-        f"{_OF_SESSIONS} SELECT session_id, substr(at, 1, 10), model, {_sums(lengths)} FROM used"  # noqa: S608  # constants and numbers
+        f"{_OF_SESSIONS} SELECT session_id, substr(at, 1, 10), model, {sums(lengths)} FROM used"  # noqa: S608  # constants and numbers
         " GROUP BY 1, 2, 3, 4, 5, 6, 7",
         (list_parameter(session_ids),),
     ):
         at = datetime.fromisoformat(day).replace(tzinfo=UTC)
-        found.setdefault(session_id, []).append(_priced(model, at, lengths, *measures))
+        found.setdefault(session_id, []).append(priced(model, at, lengths, *measures))
     return found
 
 
-def _sums(lengths: Sequence[int]) -> str:
+def sums(lengths: Sequence[int]) -> str:
+    """Return the columns that ``priced`` takes, of responses that are grouped by the first four."""
     given = "input_tokens + cache_creation_input_tokens + cache_read_input_tokens"
     return _SUMS.format(length=" + ".join(["0", *(f"({given} > {least:d})" for least in lengths)]))
 
 
-def _priced(
+def priced(
     model: str,
     at: datetime,
     lengths: Sequence[int],
@@ -165,8 +166,9 @@ def _priced(
     service_tier: str | None,
     region: str | None,
     length: int,
-    *sums: Any,
+    *summed: Any,
 ) -> PricedUsage:
+    """Return responses from a row of ``sums``."""
     over = sorted(lengths)[length - 1] if length else 0
-    counts, others = TokenCounts(*sums[:4]), sums[4:]
+    counts, others = TokenCounts(*summed[:4]), summed[4:]
     return PricedUsage(model, at, speed, service_tier, region, over, counts, *others)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from immunos_mcp.domain import Classification, Task, TokenCounts
 from immunos_mcp.replay.records import RecordsSoFar
 from immunos_mcp.rules import policy
+from immunos_mcp.rules.budgets import states, tightest, uses_of
 from immunos_mcp.rules.circumstances import Circumstances
 from immunos_mcp.rules.models import record_key
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from immunos_mcp.domain import Engine
     from immunos_mcp.replay.history import History, PastDecision
     from immunos_mcp.replay.shifts import Shifts
+    from immunos_mcp.rules.budgets import BudgetState
     from immunos_mcp.rules.policy import Case, Choice
     from immunos_mcp.rules.settings import Settings
     from immunos_mcp.rules.track_record import Evidence
@@ -80,7 +82,9 @@ def replay(
             total = max(0, total + shifts.totals.get(past.session_id, 0))
         level = policy.warning_level(total, settings)
         plan_level = policy.plan_level(past.plan_used_percent, settings)
-        key = (policy_id, past.engine_id, level, plan_level, past.classification, task_type)
+        budget = _budget_of(past, settings)
+        spend = None if budget is None else (budget.budget.name, budget.level)
+        key = (policy_id, past.engine_id, level, plan_level, spend, past.classification, task_type)
         found = known.get(key)
         if found is None:
             found = known[key] = _first_choice(past, total, settings, history.engines)
@@ -107,7 +111,13 @@ def inputs_of(history: History) -> DecisionInputs | None:
         record = records.at(past.task_type, datetime.fromisoformat(past.decided_at))
         return DecisionInputs(
             history.policies[past.policy_id],
-            Circumstances(past.session_tokens, past.plan_used_percent, engine, record),
+            Circumstances(
+                past.session_tokens,
+                past.plan_used_percent,
+                engine,
+                record,
+                uses_of(past.budget_uses),
+            ),
             _task_of(past),
         )
     return None
@@ -134,7 +144,8 @@ def _learning(
 def _first_choice(
     past: PastDecision, total: int, settings: Settings, engines: Mapping[int, Engine]
 ) -> _FirstChoice:
-    circumstances = Circumstances(total, past.plan_used_percent)
+    uses = uses_of(past.budget_uses)
+    circumstances = Circumstances(total, past.plan_used_percent, budgets=uses)
     case = policy.examine(settings, circumstances, _task_of(past))
     choice = policy.choose(case, _engine_of(past, engines), None)
     return _FirstChoice(case, choice, policy.consults_record(case, choice))
@@ -156,6 +167,12 @@ def _with_record(
 
 def _task_of(past: PastDecision) -> Task:
     return Task(past.task_type, Classification(past.classification), past.estimated_tokens)
+
+
+def _budget_of(past: PastDecision, settings: Settings) -> BudgetState | None:
+    if past.budget_uses is None or not settings.budgets:
+        return None
+    return tightest(states(settings.budgets, uses_of(past.budget_uses)))
 
 
 def _engine_of(past: PastDecision, engines: Mapping[int, Engine]) -> Engine | None:

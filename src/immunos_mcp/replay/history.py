@@ -23,6 +23,7 @@ class PastDecision(NamedTuple):
         decided_at: UTC, ISO 8601.
         session_tokens: budget tokens of the session.
         input_tokens: Claude tokens of the session, as are the next three; ``None``: unknown.
+        budget_uses: how far budgets were used, as JSON; ``None``: none was set.
     """
 
     is_replayed: int
@@ -44,6 +45,7 @@ class PastDecision(NamedTuple):
     output_tokens: int | None
     cache_creation_input_tokens: int | None
     cache_read_input_tokens: int | None
+    budget_uses: str | None = None
 
 
 class PastOutcome(NamedTuple):

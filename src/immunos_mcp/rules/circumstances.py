@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from immunos_mcp.domain import Engine, PlanUsage, Reason, Session
+    from immunos_mcp.rules.budgets import BudgetUse
     from immunos_mcp.rules.settings import Settings
     from immunos_mcp.rules.track_record import TaskRecord
 
@@ -26,6 +27,7 @@ class SessionSnapshot(Struct, frozen=True):
         others: tokens that other assistants used meanwhile, by assistant; a status alone sees them.
         record: what is known of the models at a task's type, where the settings let a decision ask.
         decisions: the session's decisions by reason; a status alone sees them.
+        budgets: how far the budgets beside the session's own are used.
     """
 
     settings: Settings
@@ -35,6 +37,7 @@ class SessionSnapshot(Struct, frozen=True):
     others: Mapping[str, TokenCounts] = MappingProxyType({})
     record: TaskRecord | None = None
     decisions: Mapping[Reason, int] = MappingProxyType({})
+    budgets: tuple[BudgetUse, ...] = ()
 
 
 class Circumstances(Struct, frozen=True):
@@ -46,9 +49,11 @@ class Circumstances(Struct, frozen=True):
             use it and it was reported.
         engine: the local engine as it lately was; ``None``: every model is assumed to be available.
         record: what is known of the models at the task's type; ``None``: it is not asked.
+        budgets: how far the budgets that concern the task are used.
     """
 
     session_tokens: int
     plan_used_percent: float | None = None
     engine: Engine | None = None
     record: TaskRecord | None = None
+    budgets: tuple[BudgetUse, ...] = ()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from immunos_mcp.answers.routing import Alternative, Explanation, RowExplanation
+from immunos_mcp.answers.routing import SPEND_REASONS, Alternative, Explanation, RowExplanation
 from immunos_mcp.domain import Classification, Consultation, Reason
 from immunos_mcp.rules.policy import ROWS, choose, examine, warning_level
 
@@ -32,6 +32,8 @@ def explain(settings: Settings, circumstances: Circumstances, task: Task) -> Exp
 
 def _rows(case: Case, choice: Choice) -> Iterator[RowExplanation]:
     for row in ROWS:
+        if case.budget is None and row.reason in SPEND_REASONS:
+            continue
         yield RowExplanation(row.reason, row.applies(case), row.why(case))
         if row.reason is choice.reason:
             return
@@ -59,6 +61,8 @@ def _changes(
         if other is not task.classification:
             changed = replace(task, classification=other)
             yield f"the task were {other}", settings, circumstances, changed
+    if case.budget is not None:
+        yield "no budget were set", replace(settings, budgets=""), circumstances, task
     for total in (0, settings.token_warning_threshold, settings.token_auto_switch_threshold):
         if warning_level(total, settings) is not case.level:
             elsewhere = replace(circumstances, session_tokens=total)

@@ -20,6 +20,7 @@ from immunos_mcp.domain import (
     Reason,
     WarningLevel,
 )
+from immunos_mcp.rules.budgets import states, tightest
 from immunos_mcp.rules.models import (
     CLAUDE_RECORD,
     Availability,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from immunos_mcp.domain import Engine, PlanUsage, Task, TokenCounts
+    from immunos_mcp.rules.budgets import BudgetState
     from immunos_mcp.rules.circumstances import Circumstances
     from immunos_mcp.rules.settings import Settings
     from immunos_mcp.rules.track_record import TaskRecord, Verdict
@@ -119,6 +121,7 @@ class Case(Struct, frozen=True):
         plan_level: the level of the subscription's own limit.
         task: what is to be done.
         settings: the settings in force.
+        budget: the tightest of the budgets beside the session's own; ``None``: there is none.
     """
 
     session_tokens: int
@@ -127,6 +130,12 @@ class Case(Struct, frozen=True):
     plan_level: WarningLevel
     task: Task
     settings: Settings
+    budget: BudgetState | None = None
+
+    @property
+    def budget_level(self) -> WarningLevel:
+        """The level of the tightest budget."""
+        return WarningLevel.NORMAL if self.budget is None else self.budget.level
 
 
 class Row(Struct, frozen=True):
@@ -171,6 +180,17 @@ def _plan_against(name: str, threshold: int, case: Case) -> str:
     return f"{case.plan_used_percent:g}% of the plan {sign} {name} {threshold}"
 
 
+def _budget_against(name: str, case: Case) -> str:
+    found = case.budget
+    if found is None:
+        return "no budget is set, or none is known"
+    budget = found.budget
+    warning, switch = budget.warning_percent, budget.switch_percent
+    threshold = switch if name == "auto-switch" else warning
+    sign = ">=" if (found.percent or 0) >= threshold else "<"
+    return f"budget {budget.name} ({budget.text}) at {found.percent:g}% {sign} {name} {threshold}"
+
+
 def _classed(case: Case) -> str:
     return f"the task is {case.task.classification}"
 
@@ -198,6 +218,12 @@ ROWS: tuple[Row, ...] = (
         lambda case: _plan_against("auto-switch", case.settings.plan_auto_switch_percent, case),
     ),
     Row(
+        Reason.SPEND_LIMIT_EXCEEDED,
+        lambda case: case.budget_level is WarningLevel.CRITICAL,
+        _local,
+        lambda case: _budget_against("auto-switch", case),
+    ),
+    Row(
         Reason.TOKEN_BUDGET_WARNING,
         lambda case: case.level is WarningLevel.WARNING and _is_routine(case),
         _local,
@@ -212,6 +238,12 @@ ROWS: tuple[Row, ...] = (
         lambda case: (
             f"{_plan_against('warning', case.settings.plan_warning_percent, case)}, {_classed(case)}"
         ),
+    ),
+    Row(
+        Reason.SPEND_LIMIT_WARNING,
+        lambda case: case.budget_level is WarningLevel.WARNING and _is_routine(case),
+        _local,
+        lambda case: f"{_budget_against('warning', case)}, {_classed(case)}",
     ),
     Row(
         Reason.TASK_CRITICAL,
@@ -306,6 +338,8 @@ def _chosen(case: Case, reason: Reason, model: str) -> Choice:
         projected_tokens=projected_tokens,
         projected_level=projected_level,
         plan_used_percent=case.plan_used_percent,
+        budget=None if case.budget is None else case.budget.budget.name,
+        budget_used_percent=None if case.budget is None else case.budget.percent,
     )
 
 
@@ -379,6 +413,7 @@ def examine(settings: Settings, circumstances: Circumstances, task: Task) -> Cas
         plan_level(used_percent, settings),
         task,
         settings,
+        tightest(states(settings.budgets, circumstances.budgets)),
     )
 
 
@@ -395,18 +430,26 @@ class Recommendation(Struct, frozen=True):
 
 
 def recommend(
-    level: WarningLevel, settings: Settings, plan: WarningLevel = WarningLevel.NORMAL
+    level: WarningLevel,
+    settings: Settings,
+    plan: WarningLevel = WarningLevel.NORMAL,
+    budget: BudgetState | None = None,
 ) -> Recommendation:
-    """Return the model that the levels of the budget and the plan recommend."""
-    local = settings.default_local_model
-    if level is WarningLevel.CRITICAL:
-        return Recommendation(local, "Budget used up: all tasks go to Ollama.")
-    if plan is WarningLevel.CRITICAL:
-        return Recommendation(local, "Plan limit is almost reached: all tasks go to Ollama.")
-    if level is WarningLevel.WARNING:
-        return Recommendation("mixed", "Budget is running low: routine tasks go to Ollama.")
-    if plan is WarningLevel.WARNING:
-        return Recommendation("mixed", "Plan limit is getting close: routine tasks go to Ollama.")
+    """Return the model that the levels of the session, the plan and the tightest budget recommend."""
+    spend = WarningLevel.NORMAL if budget is None else budget.level
+    name = "" if budget is None else budget.budget.name
+    found = (
+        (level, "Budget used up", "Budget is running low"),
+        (plan, "Plan limit is almost reached", "Plan limit is getting close"),
+        (spend, f"Budget {name} is used up", f"Budget {name} is running low"),
+    )
+    for each, used_up, _ in found:
+        if each is WarningLevel.CRITICAL:
+            local = settings.default_local_model
+            return Recommendation(local, f"{used_up}: all tasks go to Ollama.")
+    for each, _, low in found:
+        if each is WarningLevel.WARNING:
+            return Recommendation("mixed", f"{low}: routine tasks go to Ollama.")
     return Recommendation(
         settings.claude_model, "Budget is fine: tasks go where they are done best."
     )

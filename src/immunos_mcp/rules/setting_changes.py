@@ -21,7 +21,7 @@ from immunos_mcp.errors import (
     unknown,
 )
 from immunos_mcp.rules.models import provider_of
-from immunos_mcp.rules.setting_kinds import TaskMappings
+from immunos_mcp.rules.setting_kinds import Budgets, TaskMappings
 from immunos_mcp.rules.settings import (
     DEFAULT_TASK_MAPPINGS,
     MAPPINGS,
@@ -80,12 +80,12 @@ def preset(name: str) -> dict[str, SettingChangeValue]:
 
 
 def notable_values(settings: Settings) -> dict[str, SettingValue]:
-    """Return the values of settings, without advanced ones that have their defaults."""
+    """Return the values of settings, without advanced ones that have their defaults, and empty ones."""
     defaults = values(Settings())
     return {
         name: value
         for name, value in values(settings).items()
-        if not ROWS[name].is_advanced or value != defaults[name]
+        if value != "" and (not ROWS[name].is_advanced or value != defaults[name])
     }
 
 
@@ -135,6 +135,8 @@ def _checked(settings: Settings, name: str, value: object) -> SettingValue:
     if isinstance(kind, TaskMappings):
         merged = kind.merge(name, settings.task_mappings, kind.check(name, value))
         return MappingProxyType(merged)
+    if isinstance(kind, Budgets):
+        return kind.merge(name, settings.budgets, kind.check(name, value))
     return kind.check(name, value)
 
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 from msgspec import Struct
 
 from immunos_mcp.errors import InvalidInputError, Problem, any_of, nearest
+from immunos_mcp.rules import budgets
+from immunos_mcp.rules.budget_windows import zone_named
 from immunos_mcp.rules.names import (
     LONGEST_TASK_TYPE,
     MODEL_NAME,
@@ -209,6 +211,57 @@ class TaskSynonyms(Struct, frozen=True):
         return text
 
 
+class Budgets(Struct, frozen=True):
+    """Budgets beside the session's own; a change merges into them."""
+
+    @property
+    def expected(self) -> str:
+        """What is accepted, as the end of "must be ..."."""
+        return budgets.EXPECTED
+
+    def check(self, name: str, value: object) -> str:
+        """Accept texts that ``budgets.changes`` reads."""
+        if not isinstance(value, str):
+            raise InvalidInputError(Problem(name, value, self.expected))
+        budgets.changes(value, name)
+        return value
+
+    def merge(self, name: str, before: str, change: str) -> str:
+        """Return budgets with a change."""
+        return budgets.merged(before, change, name)
+
+    def parse(self, text: str) -> str:
+        """Return the text as it is."""
+        return text
+
+
+class TimeZone(Struct, frozen=True):
+    """A time zone, or the machine's own."""
+
+    @property
+    def expected(self) -> str:
+        """What is accepted, as the end of "must be ..."."""
+        return "system, or a time zone such as Europe/Berlin"
+
+    def check(self, name: str, value: object) -> str:
+        """Accept time zones that this machine knows."""
+        if isinstance(value, str) and _is_zone(value):
+            return value
+        raise InvalidInputError(Problem(name, value, self.expected))
+
+    def parse(self, text: str) -> str:
+        """Return the text as it is."""
+        return text
+
+
+def _is_zone(name: str) -> bool:
+    try:
+        zone_named(name)
+    except (ValueError, OSError, KeyError):
+        return False
+    return True
+
+
 class TaskMappings(Struct, frozen=True):
     """Models by task type; a change merges into them, and ``None`` removes an entry.
 
@@ -288,7 +341,17 @@ def _check_models(model: object, field: str) -> str | None:
     return ",".join(check_model_name(str(each).strip(), field) for each in models)
 
 
-Kind: TypeAlias = WholeNumber | Number | Choice | Words | ModelName | TaskMappings | TaskSynonyms
+Kind: TypeAlias = (
+    WholeNumber
+    | Number
+    | Choice
+    | Words
+    | ModelName
+    | TaskMappings
+    | TaskSynonyms
+    | Budgets
+    | TimeZone
+)
 """What the values of a setting have in common.
 
 Each kind describes what is ``expected``; its ``check`` raises ``InvalidInputError``, under the name it

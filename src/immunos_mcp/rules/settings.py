@@ -18,6 +18,7 @@ from immunos_mcp.domain import (
     Switch,
 )
 from immunos_mcp.rules.setting_kinds import (
+    Budgets,
     Choice,
     Kind,
     ModelName,
@@ -25,6 +26,7 @@ from immunos_mcp.rules.setting_kinds import (
     SettingValue,
     TaskMappings,
     TaskSynonyms,
+    TimeZone,
     WholeNumber,
     Words,
 )
@@ -132,6 +134,24 @@ class Settings(Struct, frozen=True, kw_only=True):
     plan_auto_switch_percent: Annotated[
         int, Row(_PERCENT, "use of the subscription's own limit from which every task stays local")
     ] = 0
+    budgets: Annotated[
+        str,
+        Row(
+            Budgets(),
+            "budgets beside the session's own, such as `daily=20 usd/day; app=2M tokens/week in /home/me/app`;"
+            " changes merge",
+            argument_description='"daily=20 usd/day; app=80 percent/7d warn 50 switch 90"; merged, NAME=off'
+            " removes one",
+        ),
+    ] = ""
+    time_zone: Annotated[
+        str,
+        Row(
+            TimeZone(),
+            "time zone whose days, weeks and months budgets are for; `system` is the machine's own",
+            is_advanced=True,
+        ),
+    ] = "system"
     claude_classifications: Annotated[
         str,
         Row(

@@ -5,16 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from immunos_mcp.answers.sessions import SessionSummary
-from immunos_mcp.answers.status import EngineStatus, StatusAnswer
+from immunos_mcp.answers.status import BudgetStatus, EngineStatus, StatusAnswer
 from immunos_mcp.answers.usage import RecordAnswer
 from immunos_mcp.domain import EngineState, Provider, TokenCounts
-from immunos_mcp.rules import models, pace, policy
+from immunos_mcp.rules import budget_windows, budgets, models, pace, policy
+from immunos_mcp.rules.budget_windows import Span
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
     from immunos_mcp.domain import Engine, MeasuredUsage, Session, SessionRecord
+    from immunos_mcp.rules.budgets import BudgetState
     from immunos_mcp.rules.circumstances import SessionSnapshot
     from immunos_mcp.rules.settings import Settings
 
@@ -30,7 +32,9 @@ def session_status(
     level = policy.warning_level(tokens, settings)
     plan_used_percent = policy.plan_used_percent(snapshot.plan, settings)
     plan_level = policy.plan_level(plan_used_percent, settings)
-    recommended = policy.recommend(level, settings, plan_level)
+    states = budgets.states(settings.budgets, snapshot.budgets)
+    tightest = budgets.tightest(states)
+    recommended = policy.recommend(level, settings, plan_level, tightest)
     per_minute = None
     if session.started_at is not None:
         per_minute = pace.tokens_per_minute(session.pace, session.started_at, now)
@@ -67,9 +71,30 @@ def session_status(
         }
         or None,
         plan=snapshot.plan or None,
+        budgets=tuple(budget_status(state, now) for state in states) or None,
         folder=session.folder,
         unread_lines=unread_lines or None,
         unread_files=unread_files or None,
+    )
+
+
+def budget_status(state: BudgetState, now: datetime) -> BudgetStatus:
+    """Return how far a budget is used, and when it will be used up at this rate."""
+    budget, use = state.budget, state.use
+    gone_at = None
+    if use.used is not None and use.starts_at is not None:
+        span = Span(use.starts_at, use.ends_at)
+        gone_at = budget_windows.gone_at(use.used, budgets.full_limit(budget), span, now)
+    return BudgetStatus(
+        name=budget.name,
+        budget=budget.text,
+        warning_level=state.level,
+        used=None if use.used is None else budgets.in_unit(budget, use.used),
+        percent_used=state.percent,
+        at_least=use.is_at_least or None,
+        starts_at=use.starts_at,
+        ends_at=use.ends_at,
+        gone_at=gone_at,
     )
 
 

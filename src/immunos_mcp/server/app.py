@@ -146,6 +146,7 @@ async def serve_stdio(
             options.session,
             follower=transcript_follower(ledger, options),
             engine=watch.current if options.ollama_check else None,
+            folder=next(map(str, project_folders(os.environ)), None),
         )
         delegations = Delegations(router, engines, watch) if options.delegate else None
         server, run_background = build_server(

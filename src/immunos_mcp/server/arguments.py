@@ -27,11 +27,13 @@ from immunos_mcp.domain import MAXIMUM_TOKENS
 from immunos_mcp.errors import InvalidInputError, Problem, nearest
 from immunos_mcp.rules import names
 from immunos_mcp.rules.setting_kinds import (
+    Budgets,
     Choice,
     ModelName,
     Number,
     TaskMappings,
     TaskSynonyms,
+    TimeZone,
     WholeNumber,
     Words,
 )
@@ -53,7 +55,7 @@ ArgumentsModel = TypeVar("ArgumentsModel", bound=BaseModel)
 
 
 def _check_of(
-    name: str, kind: Number | ModelName | Words | TaskMappings | TaskSynonyms
+    name: str, kind: Number | ModelName | Words | TaskMappings | TaskSynonyms | Budgets | TimeZone
 ) -> Callable[[object], object]:
     """Return the kind's check for pydantic, which collects the problems of all arguments."""
 
@@ -186,7 +188,7 @@ def _type(name: str, kind: Kind) -> Any:
             return Annotated[float, AfterValidator(_check_of(name, kind))]
         case Choice():
             return Literal[tuple(choice.value for choice in kind.choices)]
-        case ModelName() | Words() | TaskSynonyms():
+        case ModelName() | Words() | TaskSynonyms() | Budgets() | TimeZone():
             return Annotated[str, AfterValidator(_check_of(name, kind))]
         case TaskMappings():
             entry = WithJsonSchema({"type": ["string", "array", "null"]})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from immunos_mcp.domain import ChangedBy, Provider
+from immunos_mcp.domain import ChangedBy, Provider, WarningLevel
 from immunos_mcp.rules.obstacles import obstacle
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from immunos_mcp.answers.routing import Explanation, RoutedTask
     from immunos_mcp.answers.sessions import ResetAnswer
     from immunos_mcp.answers.settings import ConfigAnswer
-    from immunos_mcp.answers.status import StatusAnswer
+    from immunos_mcp.answers.status import BudgetStatus, StatusAnswer
     from immunos_mcp.answers.usage import OutcomeAnswer, RecordAnswer
 
 
@@ -35,6 +35,8 @@ def routed(task: RoutedTask) -> str:
         line += ". A trial: report its outcome"
     if answer.advised_model is not None:
         line += f". The track record advises {answer.advised_model}"
+    if answer.budget is not None:
+        line += f". Budget {answer.budget} {answer.budget_used_percent:g}% used"
     if answer.plan_used_percent is not None:
         line += f". Plan limit {answer.plan_used_percent:g}% used"
     if answer.projected_tokens is not None:
@@ -120,6 +122,8 @@ def status(answer: StatusAnswer) -> str:
         f"Recommended: {answer.recommended_model}. Kept local {answer.kept_local_tokens}. "
         f"Thresholds {answer.token_warning_threshold}, {answer.token_auto_switch_threshold}"
     )
+    if answer.budgets:
+        line += f". Budgets: {'; '.join(budget_line(each) for each in answer.budgets)}"
     if answer.other_assistants:
         others = (f"{name} {tokens}" for name, tokens in answer.other_assistants.items())
         line += f". Other assistants: {', '.join(others)}"
@@ -134,6 +138,19 @@ def status(answer: StatusAnswer) -> str:
         f"{line}: warning in {answer.minutes_to_warning} min, "
         f"auto-switch in {answer.minutes_to_auto_switch} min"
     )
+
+
+def budget_line(found: BudgetStatus) -> str:
+    """Return how far a budget is used, in a few words."""
+    if found.percent_used is None:
+        return f"{found.name} ({found.budget}) unknown"
+    least = "at least " if found.at_least else ""
+    line = f"{found.name} {least}{found.percent_used:g}% of {found.budget}"
+    if found.warning_level is not WarningLevel.NORMAL:
+        line += f", {found.warning_level}"
+    if found.gone_at is not None:
+        line += f", at this rate gone on {found.gone_at.astimezone():%A %H:%M}"
+    return line
 
 
 def _used(answer: StatusAnswer) -> str:
@@ -187,6 +204,6 @@ def configured(answer: ConfigAnswer) -> str:
 
 
 def _value(value: float | str | None) -> str:
-    if value is None:
+    if value is None or value == "":
         return "none"
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -86,6 +86,7 @@ async def route_task(call: ToolCall, given: RouteTaskArguments) -> Reply:
         given.estimated_tokens,
         given.session,
         explain=given.explain or False,
+        client=call.client,
     )
     return Reply(text.routed(routed), routed.answer)
 

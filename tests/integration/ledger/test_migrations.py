@@ -54,6 +54,7 @@ FROZEN = (
     "039542ef4d8d0c6aaa5ca2aaf2517623dab5fe5fc0447403fdea76eda982e600",
     "abfec68c607763f99d8a55db8d35a3d43a1c202ff281e8d4fba284310a913b7b",
     "de7af8cc99d0a1bc233639a5a2d181239af58f84d7ef2c6a30ee90355f7ef6ac",
+    "3dbc1316e7f2db696265a895c2a3de80741741ad37d0801cc56e958716da82bb",
 )
 """SHA-256 of each step's statements. A step that has landed never changes: ledgers have it."""
 
@@ -455,7 +456,7 @@ def test_a_ledger_holds_what_it_was_given_in_the_columns_that_say_so(file: Path)
         (
             1, 1, 1, moment, "debug", "routine", 5, 0, "qwen2.5-coder:7b", "ollama",
             "task_optimized", "normal", None, None, None, None, None, None,
-            None, None, None, None, 0, 0, 0, 0, None, None,
+            None, None, None, None, 0, 0, 0, 0, None, None, None, None, None, None, None, None, None,
         )
     ]  # fmt: skip
     assert wire.rows(file, "SELECT * FROM immunos_mcp_usage") == [

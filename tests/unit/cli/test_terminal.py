@@ -308,6 +308,8 @@ def test_settings_are_listed_one_a_line() -> None:
         "session_window_minutes = 0",
         "plan_warning_percent = 0",
         "plan_auto_switch_percent = 0",
+        "budgets = ",
+        "time_zone = system",
         "claude_classifications = critical",
         "counted_assistants = claude-code",
         "task_synonyms = off",

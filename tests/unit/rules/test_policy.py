@@ -280,8 +280,10 @@ def test_the_order_of_the_rows_and_their_words_are_the_contract() -> None:
     assert [row.reason.value for row in ROWS] == [
         "token_budget_exceeded",
         "plan_limit_exceeded",
+        "spend_limit_exceeded",
         "token_budget_warning",
         "plan_limit_warning",
+        "spend_limit_warning",
         "task_critical",
         "task_reserved",
         "task_optimized",

@@ -14,6 +14,7 @@ from immunos_mcp.domain import Switch
 from immunos_mcp.errors import InvalidInputError, Problem
 from immunos_mcp.rules import setting_changes
 from immunos_mcp.rules.setting_kinds import (
+    Budgets,
     Choice,
     Kind,
     ModelName,
@@ -22,6 +23,7 @@ from immunos_mcp.rules.setting_kinds import (
     SettingValue,
     TaskMappings,
     TaskSynonyms,
+    TimeZone,
     WholeNumber,
     Words,
 )
@@ -53,6 +55,10 @@ def accepted(kind: Kind) -> st.SearchStrategy[SettingValue]:  # noqa: PLR0911  #
             return st.sampled_from(["llama3:8b", "x", "hf.co/org/model:Q4"])
         case TaskMappings():
             return strategies.mappings
+        case Budgets():
+            return st.sampled_from(["", "a=1 usd/day", "a=5 percent/7d; b=9 tokens/week spread"])
+        case TimeZone():
+            return st.sampled_from(["system", "UTC", "Europe/Berlin"])
 
 
 def refused(kind: Kind) -> list[object]:  # noqa: PLR0911  # a case for each kind
@@ -73,6 +79,10 @@ def refused(kind: Kind) -> list[object]:  # noqa: PLR0911  # a case for each kin
             return [5, True, None, ["x"]]
         case TaskMappings():
             return ["x", 5, [1], None]
+        case Budgets():
+            return ["a", True, 1, None]
+        case TimeZone():
+            return ["", "Mars/Olympus", "../etc/passwd", True, 1, None]
 
 
 @st.composite
@@ -133,7 +143,8 @@ def test_the_schema_of_update_config_has_every_row_that_is_not_advanced() -> Non
 
 
 def test_advanced_settings_are_shown_where_they_differ_from_their_defaults() -> None:
-    assert list(setting_changes.notable_values(Settings())) == EVERYDAY
+    shown_by_default = [name for name in EVERYDAY if name != "budgets"]
+    assert list(setting_changes.notable_values(Settings())) == shown_by_default
     assert ADVANCED
     for name in ADVANCED:
         kind = ROWS[name].kind
@@ -142,9 +153,11 @@ def test_advanced_settings_are_shown_where_they_differ_from_their_defaults() -> 
             other = kind.highest
         if isinstance(kind, Words):
             other = ",".join(kind.choices)
+        if isinstance(kind, TimeZone):
+            other = "UTC"
         change: dict[str, SettingChangeValue] = {name: other}
         shown = setting_changes.notable_values(setting_changes.apply(Settings(), change))
-        assert set(shown) == {*EVERYDAY, name}
+        assert set(shown) == {*shown_by_default, name}
 
 
 @pytest.mark.parametrize("name", ROWS)

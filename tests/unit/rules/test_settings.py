@@ -228,6 +228,8 @@ NAMES = (
     "session_window_minutes",
     "plan_warning_percent",
     "plan_auto_switch_percent",
+    "budgets",
+    "time_zone",
     "claude_classifications",
     "counted_assistants",
     "task_synonyms",

@@ -387,6 +387,7 @@ GOOD: dict[type[arguments.Arguments], dict[str, Any]] = {
         "session_window_minutes": 300,
         "plan_warning_percent": 80,
         "plan_auto_switch_percent": 95,
+        "budgets": "daily=20 usd/day",
         "cloud_models": "off",
         "delegate_wait_seconds": 30,
         "deny_agent_tool": "on",

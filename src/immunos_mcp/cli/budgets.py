@@ -1,0 +1,162 @@
+"""The commands about budgets beside the session's own: ``budget``, ``check`` and ``blocks``."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from immunos_mcp.answers.budgets import CheckState
+from immunos_mcp.cli import terminal
+from immunos_mcp.cli.command import Command
+from immunos_mcp.cli.console import CLIENT, Answered, folder, on_ledger, percent
+from immunos_mcp.domain import MeasuredAssistant
+from immunos_mcp.rules import budgets
+from immunos_mcp.rules.budget_check import Threshold, check, sentence
+from immunos_mcp.server import text
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+    from immunos_mcp.answers.budgets import CheckAnswer
+    from immunos_mcp.router import Router
+
+
+async def _list(router: Router, _given: Namespace) -> Answered:
+    found = (await router.get_session_status()).budgets or ()
+    return Answered(found, terminal.budgets(found))
+
+
+async def _add(router: Router, given: Namespace) -> Answered:
+    words = [" ".join(given.budget)]
+    words += [f"warn {given.warn}"] if given.warn is not None else []
+    words += [f"switch {given.switch}"] if given.switch is not None else []
+    words += ["spread"] if given.spread else []
+    words += [f"by {given.assistant}"] if given.assistant is not None else []
+    words += [f"in {given.folder}"] if given.folder is not None else []
+    change = f"{given.name}={' '.join(words)}"
+    answer = await router.update_config({"budgets": change}, CLIENT, given.dry_run)
+    return Answered(answer, text.changed(answer))
+
+
+def _add_add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME")
+    parser.add_argument(
+        "budget",
+        nargs="+",
+        metavar="BUDGET",
+        help="a number of usd, tokens or percent (of the plan's own limit), a slash, and one of "
+        f"{', '.join(budgets.Window)}",
+    )
+    parser.add_argument(
+        "--warn", type=percent, metavar="N", help="percent from which routine tasks stay local (75)"
+    )
+    parser.add_argument(
+        "--switch", type=percent, metavar="N", help="percent from which every task stays local (90)"
+    )
+    parser.add_argument(
+        "--spread", action="store_true", help="allow each day of the window its share only"
+    )
+    parser.add_argument(
+        "--assistant",
+        choices=[*map(str, MeasuredAssistant)],
+        help="count the usage of one assistant only",
+    )
+    parser.add_argument(
+        "--folder", type=folder, metavar="PATH", help="count the usage of one project only"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="show the effect without changing anything"
+    )
+
+
+async def _remove(router: Router, given: Namespace) -> Answered:
+    settings = await router.get_config()
+    budgets.named(settings.budgets, given.name)
+    answer = await router.update_config({"budgets": f"{given.name}={budgets.OFF}"}, CLIENT)
+    return Answered(answer, text.changed(answer))
+
+
+def _add_remove_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME")
+
+
+_ACTIONS = (
+    Command(
+        "add",
+        "add a budget, or replace the one of that name",
+        "budget add daily 20 usd/day --warn 50",
+        on_ledger(_add),
+        _add_add_arguments,
+    ),
+    Command("list", "show how far the budgets are used", "budget list", on_ledger(_list)),
+    Command(
+        "remove",
+        "remove a budget",
+        "budget remove daily",
+        on_ledger(_remove),
+        _add_remove_arguments,
+    ),
+)
+
+
+async def _check(router: Router, given: Namespace) -> Answered:
+    threshold = Threshold(given.at)
+    status = await router.get_session_status()
+    answer = check(status, given.budget, threshold)
+    if given.run is not None or given.webhook is not None:
+        await _announce(router, answer, given)
+    line = sentence(answer.budgets[0], threshold)
+    return Answered(answer, line, EXIT_CODES[answer.state])
+
+
+async def _announce(router: Router, answer: CheckAnswer, given: Namespace) -> None:
+    from immunos_mcp.cli.announcing import announce, check_url
+
+    url = check_url(given.webhook)
+    for each in answer.budgets:
+        if each.state is not CheckState.REACHED:
+            continue
+        problem = await router.announce(each, lambda found: announce(found, given.run, url))
+        if problem is not None:
+            print(
+                f"immunos-mcp: could not tell that {each.name} was reached: {problem}",
+                file=sys.stderr,
+            )
+
+
+def _add_check_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--budget", metavar="NAME", help="check this one only; `session` is the session's own"
+    )
+    parser.add_argument(
+        "--at",
+        choices=[*map(str, Threshold)],
+        default=Threshold.AUTO_SWITCH.value,
+        help="the threshold; auto-switch unless given",
+    )
+    parser.add_argument(
+        "--run", metavar="COMMAND", help="run this once when a threshold is found to be reached"
+    )
+    parser.add_argument(
+        "--webhook", metavar="URL", help="send the budget to this address once, likewise"
+    )
+
+
+EXIT_CODES = {CheckState.BELOW: 0, CheckState.UNKNOWN: 1, CheckState.REACHED: 3}
+
+COMMANDS = (
+    Command(
+        "check",
+        "tell by the exit code whether budgets are used up (0 below, 3 reached, 1 cannot tell)",
+        "check --at warning",
+        on_ledger(_check),
+        _add_check_arguments,
+    ),
+    Command(
+        "budget",
+        "set budgets in tokens, dollars or percent of the plan, by day, week, month or project",
+        "budget add daily 20 usd/day",
+        on_ledger(_list),
+        actions=_ACTIONS,
+    ),
+)

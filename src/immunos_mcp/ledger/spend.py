@@ -1,0 +1,370 @@
+"""What budgets' windows sum up to, without reading the log.
+
+Where budgets are set, triggers note the quarters of an hour whose usage changed, whoever changed it. These
+are summed up again before a window is looked at, and the windows' totals follow by the difference. Where
+no budget was ever set there are no triggers, and nothing of this costs anything.
+
+Each function runs inside its caller's transaction and does not end it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, NamedTuple
+
+from immunos_mcp.ledger.moments import utc_text
+from immunos_mcp.ledger.usage_groups import priced, sums
+from immunos_mcp.rules import derived_prices
+from immunos_mcp.rules.budgets import NANODOLLARS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from immunos_mcp.ledger.dialect import Connection
+    from immunos_mcp.rules.budget_windows import Span
+
+QUARTER = timedelta(minutes=15)
+NO_END = "9999-12-31T23:59:59.999Z"
+
+_LOGS = (
+    ("immunos_mcp_usage", "recorded_at"),
+    ("immunos_mcp_measured_usage", "measured_at"),
+    ("immunos_mcp_request_usage", "finished_at"),
+    ("immunos_mcp_side_usage", "used_at"),
+)
+_FIRST_TRIGGER = "immunos_mcp_usage_insert"
+_KINDS = "input_tokens, output_tokens, cache_creation_input_tokens, cache_read_input_tokens"
+_COLUMNS = f"{_KINDS}, nanodollars, unpriced"
+_QUARTER_OF = "substr({0}, 1, 14) || printf('%02d', substr({0}, 15, 2) / 15 * 15) || ':00.000Z'"
+_GROWTH = ", ".join(f"{name} = {name} + ?" for name in _COLUMNS.split(", "))
+
+_USED = f"""
+    SELECT recorded_at AS at, model, {_KINDS}, 1 AS usage_records, '' AS assistant, '' AS folder,
+        NULL AS speed, NULL AS service_tier, NULL AS region, NULL AS web_searches,
+        NULL AS cache_1h_input_tokens
+    FROM immunos_mcp_usage
+    WHERE recorded_at >= :since AND recorded_at < :before AND counted AND provider <> 'ollama'
+    UNION ALL
+    SELECT measured_at, model, {_KINDS}, 1, assistant, coalesce(folder, ''),
+        speed, service_tier, region, web_searches, cache_1h_input_tokens
+    FROM immunos_mcp_measured_usage
+    WHERE measured_at >= :since AND measured_at < :before AND provider <> 'ollama'
+    UNION ALL
+    SELECT finished_at, model, {_KINDS}, 1, 'claude-code', '', NULL, NULL, NULL, NULL, NULL
+    FROM immunos_mcp_request_usage
+    WHERE finished_at >= :since AND finished_at < :before AND provider <> 'ollama'
+    UNION ALL
+    SELECT used_at, model, {_KINDS}, is_first, 'claude-code', coalesce(folder, ''),
+        NULL, NULL, NULL, web_searches, cache_1h_input_tokens
+    FROM immunos_mcp_side_usage
+    WHERE used_at >= :since AND used_at < :before AND provider <> 'ollama'
+"""  # noqa: S608  # constants
+
+
+class Place(NamedTuple):
+    """When and where something was used.
+
+    Attributes:
+        quarter_at: the quarter of an hour, as stored.
+    """
+
+    quarter_at: str
+    assistant: str
+    folder: str
+
+
+class Spent(NamedTuple):
+    """A sum of usage, in the order of the columns."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_creation_input_tokens: int = 0
+    cache_read_input_tokens: int = 0
+    nanodollars: int = 0
+    unpriced: int = 0
+
+    def plus(self, other: Spent, sign: int = 1) -> Spent:
+        """Return the sum with another one, or the difference."""
+        return Spent._make(one + sign * each for one, each in zip(self, other, strict=True))
+
+
+_NOTHING = Spent()
+
+
+class Scope(NamedTuple):
+    """Whose usage a window sums up; empty: everybody's, everywhere."""
+
+    starts_at: str
+    ends_at: str
+    assistant: str = ""
+    folder: str = ""
+
+    def holds(self, place: Place) -> bool:
+        """Return whether a place is in it as a whole."""
+        return (
+            self.starts_at <= place.quarter_at
+            and _after(place.quarter_at) <= self.ends_at
+            and self.counts(place)
+        )
+
+    def counts(self, place: Place) -> bool:
+        """Return whether it counts this assistant and folder."""
+        return self.assistant in {"", place.assistant} and (
+            not self.folder or f"{place.folder}/".startswith(f"{self.folder.rstrip('/')}/")
+        )
+
+
+def scope_of(span: Span, assistant: str | None, folder: str | None) -> Scope:
+    """Return a window as it is stored."""
+    end = NO_END if span.end is None else utc_text(span.end)
+    return Scope(utc_text(span.start), end, assistant or "", folder or "")
+
+
+def refresh(connection: Connection) -> None:
+    """Bring the stored sums up to date; begins counting where that has not begun."""
+    if not _is_counting(connection):
+        _begin(connection)
+    stale = stale_quarters(connection)
+    if not stale:
+        return
+    before, now = _stored(connection, stale), _counted(connection, stale)
+    for quarter in stale:
+        connection.execute("DELETE FROM immunos_mcp_spend WHERE quarter_at = ?", (quarter,))
+    connection.executemany(
+        f"INSERT INTO immunos_mcp_spend (quarter_at, assistant, folder, {_COLUMNS})"  # noqa: S608  # constants
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [(*place, *spent) for place, spent in now.items()],
+    )
+    _move_totals(connection, before, now)
+    connection.execute("DELETE FROM immunos_mcp_spend_stale")
+
+
+def _is_counting(connection: Connection) -> bool:
+    found = connection.execute(
+        "SELECT 1 FROM sqlite_schema WHERE type = 'trigger' AND name = ?", (_FIRST_TRIGGER,)
+    ).fetchone()
+    return found is not None
+
+
+def _begin(connection: Connection) -> None:
+    """Note changes of usage from now on, and all quarters that have usage."""
+    for table in ("spend", "spend_stale", "spend_total"):
+        connection.execute(f"DELETE FROM immunos_mcp_{table}")  # noqa: S608  # constants
+    for table, column in _LOGS:
+        connection.execute(f"CREATE INDEX IF NOT EXISTS {table}_at ON {table} ({column})")
+        changes = [("insert", "new"), ("update", "new")]
+        # Only requests are taken back; other rows are deleted when they are pruned, and keep counting.
+        changes += [("delete", "old")] if table == "immunos_mcp_request_usage" else []
+        for event, row in changes:
+            quarter = _QUARTER_OF.format(f"{row}.{column}")
+            connection.execute(
+                f"CREATE TRIGGER IF NOT EXISTS {table}_{event} AFTER {event} ON {table} BEGIN"  # noqa: S608  # constants
+                f" INSERT INTO immunos_mcp_spend_stale SELECT {quarter} WHERE NOT EXISTS"
+                f" (SELECT 1 FROM immunos_mcp_spend_stale WHERE quarter_at = {quarter}); END"
+            )
+        connection.execute(
+            "INSERT INTO immunos_mcp_spend_stale"  # noqa: S608  # constants
+            f" SELECT DISTINCT {_QUARTER_OF.format(column)} FROM {table} WHERE true"
+            " ON CONFLICT DO NOTHING"
+        )
+
+
+def stale_quarters(connection: Connection) -> tuple[str, ...]:
+    """Return the quarters of an hour whose sums are out of date, without those that were pruned."""
+    rows = connection.execute(
+        "SELECT quarter_at FROM immunos_mcp_spend_stale WHERE quarter_at >="
+        " coalesce((SELECT before FROM immunos_mcp_pruning), '') ORDER BY quarter_at"
+    )
+    return tuple(quarter for (quarter,) in rows)
+
+
+def _stored(connection: Connection, quarters: Iterable[str]) -> dict[Place, Spent]:
+    return {
+        Place(*row[:3]): Spent(*row[3:])
+        for quarter in quarters
+        for row in connection.execute(
+            f"SELECT quarter_at, assistant, folder, {_COLUMNS} FROM immunos_mcp_spend"  # noqa: S608  # constants
+            " WHERE quarter_at = ?",
+            (quarter,),
+        )
+    }
+
+
+def _counted(connection: Connection, quarters: tuple[str, ...]) -> dict[Place, Spent]:
+    """Return what the log has for quarters of an hour, in ascending order."""
+    if len(quarters) > 100:  # one pass over the log is faster than that many parts of it
+        wanted = set(quarters)
+        found = _summed(connection, quarters[0], _after(quarters[-1]))
+        return {place: spent for place, spent in found.items() if place.quarter_at in wanted}
+    return {
+        place: spent
+        for quarter in quarters
+        for place, spent in _summed(connection, quarter, _after(quarter)).items()
+    }
+
+
+def _summed(connection: Connection, since: str, before: str) -> dict[Place, Spent]:
+    """Return what the log has from one stored time up to another."""
+    found: defaultdict[Place, Spent] = defaultdict(Spent)
+    quarter = _QUARTER_OF.format("at")
+    rows = connection.execute(
+        f"SELECT {quarter}, assistant, folder, model, {sums(derived_prices.long_inputs())}"  # noqa: S608  # constants and numbers
+        f" FROM ({_USED}) GROUP BY 1, 2, 3, 4, 5, 6, 7, 8",
+        {"since": since, "before": before},
+    ).fetchall()
+    for quarter_at, assistant, folder, model, *measures in rows:
+        at = datetime.fromisoformat(quarter_at)
+        usage = priced(model, at, derived_prices.long_inputs(), *measures)
+        cost = derived_prices.cost(usage)
+        spent = Spent(
+            usage.counts.input_tokens,
+            usage.counts.output_tokens,
+            usage.counts.cache_creation_input_tokens,
+            usage.counts.cache_read_input_tokens,
+            round(cost.usd * NANODOLLARS),
+            int(cost.is_at_least),
+        )
+        place = Place(quarter_at, assistant, folder)
+        found[place] = found[place].plus(spent)
+    return found
+
+
+def _move_totals(
+    connection: Connection, before: Mapping[Place, Spent], now: Mapping[Place, Spent]
+) -> None:
+    """Let the totals of windows follow changed quarters; those that a window's edge cuts are dropped."""
+    changes = {
+        place: now.get(place, _NOTHING).plus(before.get(place, _NOTHING), -1)
+        for place in {*before, *now}
+    }
+    if not changes:
+        return
+    quarters = [place.quarter_at for place in changes]
+    rows = connection.execute(
+        "SELECT starts_at, ends_at, assistant, folder FROM immunos_mcp_spend_total"
+        " WHERE starts_at < ? AND ends_at > ?",
+        (_after(max(quarters)), min(quarters)),
+    ).fetchall()
+    where = "WHERE starts_at = ? AND ends_at = ? AND assistant = ? AND folder = ?"
+    for scope in map(Scope._make, rows):
+        theirs = [(place, change) for place, change in changes.items() if _touches(scope, place)]
+        if any(not scope.holds(place) for place, _ in theirs):
+            connection.execute(f"DELETE FROM immunos_mcp_spend_total {where}", scope)  # noqa: S608  # a constant
+            continue
+        change = _NOTHING
+        for _, each in theirs:
+            change = change.plus(each)
+        if any(change):
+            connection.execute(
+                f"UPDATE immunos_mcp_spend_total SET {_GROWTH} {where}",  # noqa: S608  # constants
+                (*change, *scope),
+            )
+
+
+def _touches(scope: Scope, place: Place) -> bool:
+    is_apart = _after(place.quarter_at) <= scope.starts_at or place.quarter_at >= scope.ends_at
+    return not is_apart and scope.counts(place)
+
+
+def spent_in(connection: Connection, scope: Scope) -> Spent:
+    """Return a window's sum, which ``refresh`` has brought up to date, and store it."""
+    row = connection.execute(
+        f"SELECT {_COLUMNS} FROM immunos_mcp_spend_total"  # noqa: S608  # constants
+        " WHERE starts_at = ? AND ends_at = ? AND assistant = ? AND folder = ?",
+        scope,
+    ).fetchone()
+    if row is not None:
+        return Spent(*row)
+    spent = spent_by_quarters(connection, scope, {}, ())
+    connection.execute(
+        "INSERT INTO immunos_mcp_spend_total (starts_at, ends_at, assistant, folder,"  # noqa: S608  # constants
+        f" {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (*scope, *spent),
+    )
+    return spent
+
+
+def read_spent(connection: Connection, scopes: Iterable[Scope]) -> dict[Scope, Spent]:
+    """Return windows' sums without writing anything."""
+    if not _is_counting(connection):
+        return {scope: _by_log(connection, scope) for scope in scopes}
+    stale = stale_quarters(connection)
+    fresh = _counted(connection, stale)
+    found: dict[Scope, Spent] = {}
+    for scope in scopes:
+        row = None
+        if not stale:
+            row = connection.execute(
+                f"SELECT {_COLUMNS} FROM immunos_mcp_spend_total"  # noqa: S608  # constants
+                " WHERE starts_at = ? AND ends_at = ? AND assistant = ? AND folder = ?",
+                scope,
+            ).fetchone()
+        found[scope] = (
+            spent_by_quarters(connection, scope, fresh, stale) if row is None else Spent(*row)
+        )
+    return found
+
+
+def _by_log(connection: Connection, scope: Scope) -> Spent:
+    """Return a window's sum where nothing is counted yet."""
+    spent = _NOTHING
+    for place, each in _summed(connection, scope.starts_at, scope.ends_at).items():
+        if scope.counts(place):
+            spent = spent.plus(each)
+    return spent
+
+
+def spent_by_quarters(
+    connection: Connection,
+    scope: Scope,
+    fresh: Mapping[Place, Spent],
+    stale: tuple[str, ...],
+) -> Spent:
+    """Return a window's sum from quarters of an hour, and from the log where its edges cut one.
+
+    Args:
+        connection: in a transaction.
+        scope: the window.
+        fresh: what stale quarters have.
+        stale: the quarters whose stored sums are out of date.
+    """
+    first, last = _quarter_from(scope.starts_at), _quarter_until(scope.ends_at)
+    outdated = set(stale)
+    rows = connection.execute(
+        f"SELECT quarter_at, assistant, folder, {_COLUMNS} FROM immunos_mcp_spend"  # noqa: S608  # constants
+        " WHERE quarter_at >= ? AND quarter_at < ? AND (?3 = '' OR assistant = ?3)",
+        (first, last, scope.assistant),
+    )
+    whole = [
+        spent
+        for place, spent in ((Place(*row[:3]), Spent(*row[3:])) for row in rows)
+        if place.quarter_at not in outdated and scope.counts(place)
+    ]
+    whole += [spent for place, spent in fresh.items() if scope.holds(place)]
+    for since, before in (
+        (scope.starts_at, min(first, scope.ends_at)),
+        (max(last, first), scope.ends_at),
+    ):
+        if since < before and before != NO_END:
+            found = _summed(connection, since, before)
+            whole += [spent for place, spent in found.items() if scope.counts(place)]
+    return Spent._make(map(sum, zip(*whole, strict=True))) if whole else _NOTHING
+
+
+def _after(quarter_at: str) -> str:
+    return utc_text(datetime.fromisoformat(quarter_at) + QUARTER)
+
+
+def _quarter_until(at: str) -> str:
+    """Return the last edge of a quarter of an hour that is not after a time."""
+    if at == NO_END:
+        return at
+    moment = datetime.fromisoformat(at)
+    return utc_text(moment.replace(minute=moment.minute // 15 * 15, second=0, microsecond=0))
+
+
+def _quarter_from(at: str) -> str:
+    """Return the first edge of a quarter of an hour that is not before a time."""
+    edge = _quarter_until(at)
+    return edge if edge == at else _after(edge)

@@ -1,0 +1,153 @@
+"""The sums of budgets' windows are those of the log, however it came about."""
+
+from __future__ import annotations
+
+import tempfile
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from examples import on_ledgers
+from hypothesis import given
+from hypothesis import strategies as st
+
+from immunos_mcp.domain import MeasuredUsage, RequestUsage, TokenCounts, Usage
+from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
+from immunos_mcp.ledger.measured_usage import ingest, ingest_requests
+from immunos_mcp.ledger.pruning import prune
+from immunos_mcp.ledger.reported_usage import record_usage
+from immunos_mcp.ledger.spend import NO_END, Scope, Spent, read_spent, refresh, spent_in
+
+if TYPE_CHECKING:
+    from immunos_mcp.ledger.dialect import Connection
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+FOLDERS = (None, "/a", "/a/b", "/ab")
+ASSISTANTS = ("claude-code", "codex")
+MODELS = ("claude-sonnet-4-5", "gpt-5.6", "a-model-nobody-knows")
+
+minutes = st.integers(0, 600)
+numbers = st.integers(0, 30)
+measured = st.builds(
+    lambda number, minute, model, tokens, folder, assistant, speed: MeasuredUsage(
+        f"m{number}",
+        NOON + timedelta(minutes=minute),
+        model,
+        tokens,
+        folder=folder,
+        request_id=f"r{number}",
+        assistant=assistant,
+        speed=speed,
+    ),
+    numbers,
+    minutes,
+    st.sampled_from(MODELS),
+    st.integers(0, 400_000),
+    st.sampled_from(FOLDERS),
+    st.sampled_from(ASSISTANTS),
+    st.sampled_from([None, "fast"]),
+)
+requests = st.builds(
+    lambda number, minute, tokens: RequestUsage(
+        f"r{number}", NOON + timedelta(minutes=minute), MODELS[0], TokenCounts(tokens)
+    ),
+    numbers,
+    minutes,
+    st.integers(1, 1000),
+)
+edges = st.integers(0, 700).map(
+    lambda minute: (NOON + timedelta(minutes=minute - 30)).isoformat()[:19] + ".000Z"
+)
+scopes = st.builds(
+    lambda ends, assistant, folder: Scope(min(ends), max(ends), assistant, folder),
+    st.lists(edges, min_size=2, max_size=2, unique=True),
+    st.sampled_from(["", *ASSISTANTS]),
+    st.sampled_from(["", "/a"]),
+) | st.builds(lambda start: Scope(start, NO_END), edges)
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("measure"), st.lists(measured, min_size=1, max_size=4)),
+        st.tuples(st.just("request"), st.lists(requests, min_size=1, max_size=2)),
+        st.tuples(st.just("record"), minutes),
+        st.tuples(st.just("look"), st.none()),
+    ),
+    max_size=10,
+)
+
+
+def step(connection: Connection, kind: str, what: object, known: list[Scope]) -> None:
+    if kind == "measure":
+        ingest(connection, what)
+    elif kind == "request":
+        ingest_requests(connection, what)
+    elif kind == "record":
+        usage = Usage(MODELS[0], TokenCounts(7, 8, 9, 10))
+        record_usage(connection, "default", NOON + timedelta(minutes=what), usage, "reported")
+    else:
+        refresh(connection)
+        for scope in known:
+            spent_in(connection, scope)
+
+
+def anew(connection: Connection, known: list[Scope]) -> list[Spent]:
+    """Return the sums of a ledger that begins to count only now."""
+    for name in connection.execute(
+        "SELECT name FROM sqlite_schema WHERE type = 'trigger'"
+    ).fetchall():
+        connection.execute(f"DROP TRIGGER {name[0]}")
+    found = read_spent(connection, known)
+    return [found[scope] for scope in known]
+
+
+@on_ledgers
+@given(steps, st.lists(scopes, min_size=1, max_size=4))
+def test_sums_that_follow_changes_are_the_sums_of_the_log(
+    done: list[tuple[str, object]], known: list[Scope]
+) -> None:
+    def work(connection: Connection) -> None:
+        refresh(connection)
+        for kind, what in done:
+            step(connection, kind, what, known)
+        seen = read_spent(connection, known)
+        assert read_spent(connection, known) == seen
+        refresh(connection)
+        kept = [spent_in(connection, scope) for scope in known]
+        assert kept == [spent_in(connection, scope) for scope in known]
+        assert [seen[scope] for scope in known] == kept
+        from_log = anew(connection, known)
+        # Groups without a price are counted by quarter of an hour, so an edge may count one twice.
+        assert [each[:5] for each in kept] == [each[:5] for each in from_log]
+        assert [each[5] > 0 for each in kept] == [each[5] > 0 for each in from_log]
+
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        InlineSqliteLedger(Path(folder, "l.db")) as ledger,
+    ):
+        run_sync(ledger.write(work))
+
+
+def test_what_is_pruned_still_counts(tmp_path: Path) -> None:
+    usage = MeasuredUsage("m", NOON, MODELS[0], 1000)
+    scope = Scope("2026-03-01T00:00:00.000Z", "2026-04-01T00:00:00.000Z")
+    with InlineSqliteLedger(tmp_path / "l.db") as ledger:
+        run_sync(ledger.write(refresh))
+        run_sync(ledger.write(ingest, [usage]))
+        run_sync(ledger.write(refresh))
+        before = run_sync(ledger.write(spent_in, scope))
+        run_sync(ledger.write(prune, NOON + timedelta(days=10)))
+        run_sync(ledger.write(refresh))
+        assert run_sync(ledger.write(spent_in, scope)) == before
+        assert before == Spent(1000, nanodollars=3_000_000)
+
+
+def test_nothing_is_noted_where_no_budget_is_set(tmp_path: Path) -> None:
+    with InlineSqliteLedger(tmp_path / "l.db") as ledger:
+        run_sync(ledger.write(ingest, [MeasuredUsage("m", NOON, MODELS[0], 1000)]))
+
+        def noted(connection: Connection) -> int:
+            return connection.execute(
+                "SELECT (SELECT count(*) FROM sqlite_schema WHERE type = 'trigger')"
+                " + (SELECT count(*) FROM immunos_mcp_spend_stale)"
+            ).fetchone()[0]
+
+        assert run_sync(ledger.read(noted)) == 0

@@ -1,0 +1,127 @@
+"""Budgets as text, their levels, and which of several decides."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from immunos_mcp.domain import Classification, Reason, Task, WarningLevel
+from immunos_mcp.errors import InvalidInputError
+from immunos_mcp.rules import budgets
+from immunos_mcp.rules.budgets import Budget, BudgetUse, Unit, Window
+from immunos_mcp.rules.circumstances import Circumstances
+from immunos_mcp.rules.policy import decide
+from immunos_mcp.rules.setting_changes import apply
+from immunos_mcp.rules.settings import Settings
+
+thresholds = st.lists(st.integers(1, 100), min_size=2, max_size=2).map(sorted)
+
+
+@st.composite
+def any_budget(draw: st.DrawFn) -> Budget:
+    unit = draw(st.sampled_from(Unit))
+    of_plan = [Window.FIVE_HOURS, Window.SEVEN_DAYS]
+    window = draw(st.sampled_from(of_plan if unit is Unit.PERCENT else list(Window)))
+    warning, switch = draw(thresholds)
+    limit = draw(st.integers(1, 10**9))
+    spreads = {Window.WEEK, Window.MONTH, Window.SEVEN_DAYS}
+    is_scoped = unit is not Unit.PERCENT
+    return Budget(
+        draw(st.sampled_from(["a", "daily", "plan-7d", "my_app", "0"])),
+        limit / 100 if unit is Unit.USD else float(limit),
+        unit,
+        window,
+        warning,
+        switch,
+        window in spreads and draw(st.booleans()),
+        draw(st.sampled_from([None, "codex", "claude-code"])) if is_scoped else None,
+        draw(st.sampled_from([None, "/home/me/a", "/srv/two words"])) if is_scoped else None,
+    )
+
+
+@given(st.lists(any_budget(), max_size=3, unique_by=lambda each: each.name))
+def test_what_is_written_is_what_is_read(some: list[Budget]) -> None:
+    text = "; ".join(f"{each.name}={each.text}" for each in some)
+    merged = budgets.merged("", text)
+    assert budgets.parsed(merged) == tuple(sorted(some, key=lambda each: each.name))
+    assert budgets.merged(merged, "") == merged
+    removed = "; ".join(f"{each.name}=off" for each in some)
+    assert budgets.merged(merged, removed) == ""
+
+
+@pytest.mark.parametrize(
+    ("written", "canonical"),
+    [
+        ("20 usd/day", "20 usd/day"),
+        ("$=", None),
+        ("20 dollars a day", "20 usd/day"),
+        ("2M tokens per week spread", "2000000 tokens/week spread"),
+        ("80%/7d warn 50%", "80 percent/7d warn 50"),
+        ("500k tokens/session", "500000 tokens/session"),
+        ("1.50 usd/month in /a b by codex", "1.5 usd/month in /a b by codex"),
+        ("1.50 usd/month by codex in /home/me/a b", "1.5 usd/month by codex in /home/me/a b"),
+        ("0 usd/day", None),
+        ("0.5 tokens/day", None),
+        ("50 percent/day", None),
+        ("50 percent/5h by codex", None),
+        ("5 usd/day spread", None),
+        ("5 usd/day warn 95", None),
+        ("5 usd/day switch 0", None),
+        ("5 usd/day by nobody", None),
+        ("5 usd/day in relative", None),
+        ("5 usd/fortnight", None),
+        ("5 usd/day\x1b[2J", None),
+        ("many usd/day", None),
+    ],
+)
+def test_budgets_are_written_in_one_way(written: str, canonical: str | None) -> None:
+    if canonical is not None:
+        assert budgets.budget("x", written).text == canonical
+        return
+    with pytest.raises(InvalidInputError, match="budgets"):
+        budgets.budget("x", written)
+
+
+def test_too_many_budgets_are_refused() -> None:
+    many = "; ".join(f"b{number}=1 usd/day" for number in range(21))
+    with pytest.raises(InvalidInputError, match="at most 20"):
+        apply(Settings(), {"budgets": many})
+
+
+def reason(text: str, classification: Classification, *uses: BudgetUse) -> tuple[str, str | None]:
+    settings = apply(Settings(), {"budgets": text})
+    decision = decide(settings, Circumstances(0, budgets=uses), Task("essay", classification))
+    return decision.reason, decision.budget
+
+
+def test_the_rows_for_spend_are_like_those_for_tokens() -> None:
+    text, creative, routine = "d=100 tokens/day", Classification.CREATIVE, Classification.ROUTINE
+    for used, expected in ((74, None), (75, None), (89, None), (90, "spend_limit_exceeded")):
+        assert reason(text, creative, BudgetUse("d", used)) == (expected or "default_complex", "d")
+    assert reason(text, routine, BudgetUse("d", 75)) == (Reason.SPEND_LIMIT_WARNING, "d")
+    assert reason(text, routine, BudgetUse("d", None)) == (Reason.DEFAULT_COMPLEX, None)
+    assert reason("", routine) == (Reason.DEFAULT_COMPLEX, None)
+
+
+def test_the_tightest_of_several_decides() -> None:
+    text = "a=100 tokens/day; b=1 usd/week; c=100 percent/5h"
+    uses = (BudgetUse("a", 80), BudgetUse("b", 0.95e9), BudgetUse("c", 85))
+    assert reason(text, Classification.CRITICAL, *uses) == (Reason.SPEND_LIMIT_EXCEEDED, "b")
+    assert reason(text, Classification.ROUTINE, *uses[::2]) == (Reason.SPEND_LIMIT_WARNING, "c")
+
+
+def test_a_spread_budget_allows_each_day_its_share() -> None:
+    use = BudgetUse("w", 60, begun=3 / 7)
+    spread, whole = (budgets.budget("w", f"140 tokens/week{more}") for more in (" spread", ""))
+    assert budgets.state(spread, use).level is WarningLevel.CRITICAL
+    assert budgets.state(spread, use).percent == 100
+    assert budgets.state(whole, use).level is WarningLevel.NORMAL
+
+
+def test_a_budget_is_the_business_of_its_assistant_and_project() -> None:
+    budget = budgets.budget("x", "1 usd/day by codex in /home/me/app")
+    assert budget.concerns("codex", "/home/me/app/src")
+    assert budget.concerns(None, None)
+    assert not budget.concerns("claude-code", "/home/me/app")
+    assert not budget.concerns("codex", "/home/me/apple")
