@@ -6,7 +6,8 @@ Each function runs inside its caller's transaction and does not end it.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, NamedTuple
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from immunos_mcp.domain import TokenCounts
 from immunos_mcp.ledger.moments import utc_text
@@ -22,7 +23,7 @@ from immunos_mcp.rules.budgets import PLAN_WINDOWS, Budget, BudgetUse, Unit, Win
 from immunos_mcp.rules.policy import budget_tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from immunos_mcp.domain import Session
     from immunos_mcp.ledger.dialect import Connection
@@ -45,86 +46,119 @@ class _PlanReport(NamedTuple):
 
 
 class _Look(NamedTuple):
-    """A budget, and the window that a moment belongs to; ``None``: it is not known."""
+    """A budget, and the window that a moment belongs to; ``None``: it is not known.
+
+    Attributes:
+        begun: how much of the window's days had begun.
+        scope: what is summed up; ``None``: nothing is.
+        plan_percent: how much of the plan's own limit is used; ``None``: it was reset since that was reported.
+    """
 
     budget: Budget
-    span: Span | None
-    scope: Scope | None
+    span: Span | None = None
+    begun: float = 1.0
+    scope: Scope | None = None
+    plan_percent: float | None = None
 
 
 def budget_uses(
     connection: Connection, settings: Settings, session: Session, now: datetime, caller: Caller
 ) -> tuple[BudgetUse, ...]:
     """Return how far the budgets that concern a caller are used; needs a transaction that may write."""
-    looks = list(_looks(connection, settings, session, now, caller))
-    refresh(connection)
-    return _uses(connection, settings, now, looks, lambda scope: spent_in(connection, scope))
+    revision = refresh(connection)
+    looks = _looks(connection, settings, session, now, caller)
+    made_from = (revision, settings, looks)
+    if connection.last_uses is None or connection.last_uses[0] != made_from:
+        connection.last_uses = made_from, _uses(connection, settings, looks, spent_in)
+    return cast("tuple[BudgetUse, ...]", connection.last_uses[1])
 
 
 def read_budget_uses(
     connection: Connection, settings: Settings, session: Session, now: datetime
 ) -> tuple[BudgetUse, ...]:
     """Return how far all budgets are used, without writing anything."""
-    looks = list(_looks(connection, settings, session, now, ANYBODY))
-    found = read_spent(connection, {look.scope for look in looks if look.scope is not None})
-    return _uses(connection, settings, now, looks, found.__getitem__)
+    looks = _looks(connection, settings, session, now, ANYBODY)
+    return _uses(connection, settings, looks, read_spent)
 
 
 def _looks(
     connection: Connection, settings: Settings, session: Session, now: datetime, caller: Caller
-) -> Iterator[_Look]:
-    reports: Mapping[str, _PlanReport] | None = None
-    for budget in parsed(settings.budgets):
+) -> list[_Look]:
+    # No day, week or month begins within a quarter of an hour.
+    quarter = now.replace(minute=now.minute // 15 * 15, second=0, microsecond=0)
+    found: list[_Look] = []
+    for look in _calendar_looks(settings.budgets, settings.time_zone, quarter, caller):
+        window = look.budget.window
+        if window is Window.SESSION:
+            span = Span(session.started_at or now, None)
+            scope = scope_of(span, look.budget.assistant, look.budget.folder or session.folder)
+            found.append(_Look(look.budget, span, 1.0, scope))
+        elif window in PLAN_WINDOWS:
+            found.append(_plan_look(connection, look.budget, now))
+        else:
+            found.append(look)
+    return found
+
+
+@lru_cache(maxsize=64)
+def _calendar_looks(
+    text: str, time_zone: str, moment: datetime, caller: Caller
+) -> tuple[_Look, ...]:
+    """Return the budgets that concern a caller, with their windows where the calendar has them."""
+    found: list[_Look] = []
+    for budget in parsed(text):
         if not budget.concerns(*caller):
             continue
-        span, folder = None, budget.folder
-        if budget.window is Window.SESSION:
-            span = Span(session.started_at or now, None)
-            folder = folder or session.folder
-        elif budget.window in PLAN_WINDOWS:
-            reports = _plan_reports(connection) if reports is None else reports
-            report = reports.get(PLAN_WINDOWS[budget.window])
-            if report is not None:
-                span = plan_span(budget.window, now, report.resets_at)
-        else:
-            span = calendar_span(budget.window, now, zone_named(settings.time_zone))
-        needs_sum = span is not None and budget.unit is not Unit.PERCENT
-        scope = scope_of(span, budget.assistant, folder) if span and needs_sum else None
-        yield _Look(budget, span, scope)
+        if budget.window is Window.SESSION or budget.window in PLAN_WINDOWS:
+            found.append(_Look(budget))
+            continue
+        zone = zone_named(time_zone)
+        span = calendar_span(budget.window, moment, zone)
+        begun = share_begun(budget.window, span, moment, zone)
+        found.append(_Look(budget, span, begun, scope_of(span, budget.assistant, budget.folder)))
+    return tuple(found)
 
 
-def _plan_reports(connection: Connection) -> dict[str, _PlanReport]:
-    rows = connection.execute(
-        "SELECT plan_window, used_percentage, resets_at FROM immunos_mcp_plan_usage"
-    )
-    return {
-        window: _PlanReport(used, datetime.fromisoformat(resets_at))
-        for window, used, resets_at in rows
-    }
+def _plan_look(connection: Connection, budget: Budget, now: datetime) -> _Look:
+    report = _plan_report(connection, budget)
+    if report is None:
+        return _Look(budget)
+    span = plan_span(budget.window, now, report.resets_at)
+    begun = share_begun(budget.window, span, now, None)
+    if budget.unit is Unit.PERCENT:
+        used = report.used_percentage if now < report.resets_at else None
+        return _Look(budget, span, begun, None, used)
+    return _Look(budget, span, begun, scope_of(span, budget.assistant, budget.folder))
+
+
+def _plan_report(connection: Connection, budget: Budget) -> _PlanReport | None:
+    row = connection.execute(
+        "SELECT used_percentage, resets_at FROM immunos_mcp_plan_usage WHERE plan_window = ?",
+        (PLAN_WINDOWS[budget.window],),
+    ).fetchone()
+    return None if row is None else _PlanReport(row[0], datetime.fromisoformat(row[1]))
 
 
 def _uses(
     connection: Connection,
     settings: Settings,
-    now: datetime,
     looks: Iterable[_Look],
-    spent_by: Callable[[Scope], Spent],
+    summed: Callable[[Connection, Collection[Scope]], Mapping[Scope, Spent]],
 ) -> tuple[BudgetUse, ...]:
+    scopes = {look.scope for look in looks if look.scope is not None}
+    spent_by: Mapping[Scope, Spent] = summed(connection, scopes) if scopes else {}
     found: list[BudgetUse] = []
-    for budget, span, scope in looks:
+    for budget, span, begun, scope, plan_percent in looks:
         if span is None:
             found.append(BudgetUse(budget.name, None))
             continue
-        begun = share_begun(budget.window, span, now, zone_named(settings.time_zone))
         is_at_least = False
         if scope is None:
-            used = _plan_percent(connection, budget, now)
+            used = plan_percent
+        elif budget.unit is Unit.TOKENS:
+            used = budget_tokens(TokenCounts(*spent_by[scope][:4]), settings)
         else:
-            spent = spent_by(scope)
-            is_tokens = budget.unit is Unit.TOKENS
-            counts = TokenCounts(*spent[:4])
-            used = budget_tokens(counts, settings) if is_tokens else spent.nanodollars
-            is_at_least = not is_tokens and spent.unpriced > 0
+            used, is_at_least = spent_by[scope].nanodollars, spent_by[scope].unpriced > 0
         found.append(BudgetUse(budget.name, used, begun, is_at_least, span.start, span.end))
     return tuple(found)
 
@@ -148,9 +182,3 @@ def forget_told(connection: Connection, budget: str, starts_at: datetime, level:
         " WHERE budget = ? AND starts_at = ? AND warning_level = ?",
         (budget, utc_text(starts_at), level),
     )
-
-
-def _plan_percent(connection: Connection, budget: Budget, now: datetime) -> float | None:
-    """Return how much of the plan's own limit is used; ``None``: it was reset since it was reported."""
-    report = _plan_reports(connection)[PLAN_WINDOWS[budget.window]]
-    return report.used_percentage if now < report.resets_at else None

@@ -17,7 +17,12 @@ class Connection(sqlite3.Connection):
     """A connection inside the transaction that the ledger began for an operation.
 
     A subclass because ``sqlite3.Connection`` does not support weak references.
+
+    Attributes:
+        last_uses: what the budgets' use was found to be, with all that it follows from.
     """
+
+    last_uses: tuple[object, object] | None = None
 
 
 IN_LIST = "IN (SELECT value FROM json_each(?))"

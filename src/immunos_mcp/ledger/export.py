@@ -365,6 +365,9 @@ _TABLES = {
         ("starts_at", "ends_at", "assistant", "folder", *_KINDS, "nanodollars", "unpriced"),
         "starts_at, ends_at, assistant, folder",
     ),
+    "spend_revision": _Table(
+        "immunos_mcp_spend_revision", ("revision_id", "revision"), "revision_id"
+    ),
     "budget_crossing": _Table(
         "immunos_mcp_budget_crossing",
         ("budget", "starts_at", "warning_level", "told_at"),

@@ -262,7 +262,8 @@ class _Salvage:
             if kind == "table" and name not in ours and self._define(kind, name, sql)
         ]
         for table in (*ours, *others):
-            self._copy_table(table)
+            if table not in schema.DERIVED:
+                self._copy_table(table)
         if not self._has_list:
             self._lost += ["the list of tables", *(f"all of {name}" for name in _UNRECOGNISABLE)]
         self._drop_orphans()

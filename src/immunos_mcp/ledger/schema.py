@@ -527,6 +527,13 @@ _VERSION_13 = (
     ) STRICT, WITHOUT ROWID
     """,
     """
+    CREATE TABLE immunos_mcp_spend_revision (
+        -- Another number whenever the sums changed; no row: nothing is summed up yet.
+        revision_id INTEGER PRIMARY KEY CHECK (revision_id = 1),
+        revision INTEGER NOT NULL
+    ) STRICT
+    """,
+    """
     CREATE TABLE immunos_mcp_budget_crossing (
         -- Thresholds of budgets that somebody was told of, each once in its window.
         budget TEXT NOT NULL,
@@ -554,6 +561,11 @@ STEPS: tuple[tuple[str, ...], ...] = (
     _VERSION_13,
 )
 """The statements of each migration; number N (from 1) migrates version N - 1 to version N."""
+
+DERIVED = frozenset(
+    f"{PREFIX}{name}" for name in ("spend", "spend_stale", "spend_total", "spend_revision")
+)
+"""Tables that are made again from others, together with the triggers that keep them."""
 
 LATEST = len(STEPS)
 """The ledger version that this program writes."""

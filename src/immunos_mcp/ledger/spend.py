@@ -13,13 +13,14 @@ from collections import defaultdict
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
+from immunos_mcp.ledger import schema
 from immunos_mcp.ledger.moments import utc_text
 from immunos_mcp.ledger.usage_groups import priced, sums
 from immunos_mcp.rules import derived_prices
 from immunos_mcp.rules.budgets import NANODOLLARS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from immunos_mcp.ledger.dialect import Connection
     from immunos_mcp.rules.budget_windows import Span
@@ -33,7 +34,12 @@ _LOGS = (
     ("immunos_mcp_request_usage", "finished_at"),
     ("immunos_mcp_side_usage", "used_at"),
 )
-_FIRST_TRIGGER = "immunos_mcp_usage_insert"
+_STATE = (
+    "SELECT revision, EXISTS (SELECT 1 FROM immunos_mcp_spend_stale)"
+    " FROM immunos_mcp_spend_revision"
+)
+"""Which sums there are, and whether usage has changed since; no row: nothing is summed up yet."""
+
 _KINDS = "input_tokens, output_tokens, cache_creation_input_tokens, cache_read_input_tokens"
 _COLUMNS = f"{_KINDS}, nanodollars, unpriced"
 _QUARTER_OF = "substr({0}, 1, 14) || printf('%02d', substr({0}, 15, 2) / 15 * 15) || ':00.000Z'"
@@ -121,16 +127,18 @@ def scope_of(span: Span, assistant: str | None, folder: str | None) -> Scope:
     return Scope(utc_text(span.start), end, assistant or "", folder or "")
 
 
-def refresh(connection: Connection) -> None:
-    """Bring the stored sums up to date; begins counting where that has not begun."""
-    if not _is_counting(connection):
+def refresh(connection: Connection) -> int:
+    """Bring the stored sums up to date, and return their revision; begins counting if necessary."""
+    state = connection.execute(_STATE).fetchone()
+    if state is not None and not state[1]:
+        return int(state[0])
+    if state is None:
         _begin(connection)
     stale = stale_quarters(connection)
-    if not stale:
-        return
     before, now = _stored(connection, stale), _counted(connection, stale)
-    for quarter in stale:
-        connection.execute("DELETE FROM immunos_mcp_spend WHERE quarter_at = ?", (quarter,))
+    connection.executemany(
+        "DELETE FROM immunos_mcp_spend WHERE quarter_at = ?", [(quarter,) for quarter in stale]
+    )
     connection.executemany(
         f"INSERT INTO immunos_mcp_spend (quarter_at, assistant, folder, {_COLUMNS})"  # noqa: S608  # constants
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -138,19 +146,17 @@ def refresh(connection: Connection) -> None:
     )
     _move_totals(connection, before, now)
     connection.execute("DELETE FROM immunos_mcp_spend_stale")
-
-
-def _is_counting(connection: Connection) -> bool:
-    found = connection.execute(
-        "SELECT 1 FROM sqlite_schema WHERE type = 'trigger' AND name = ?", (_FIRST_TRIGGER,)
+    (revision,) = connection.execute(
+        "INSERT INTO immunos_mcp_spend_revision (revision_id, revision) VALUES (1, random())"
+        " ON CONFLICT DO UPDATE SET revision = excluded.revision RETURNING revision"
     ).fetchone()
-    return found is not None
+    return int(revision)
 
 
 def _begin(connection: Connection) -> None:
     """Note changes of usage from now on, and all quarters that have usage."""
-    for table in ("spend", "spend_stale", "spend_total"):
-        connection.execute(f"DELETE FROM immunos_mcp_{table}")  # noqa: S608  # constants
+    for table in schema.DERIVED:
+        connection.execute(f"DELETE FROM {table}")  # noqa: S608  # constants
     for table, column in _LOGS:
         connection.execute(f"CREATE INDEX IF NOT EXISTS {table}_at ON {table} ({column})")
         changes = [("insert", "new"), ("update", "new")]
@@ -267,43 +273,48 @@ def _touches(scope: Scope, place: Place) -> bool:
     return not is_apart and scope.counts(place)
 
 
-def spent_in(connection: Connection, scope: Scope) -> Spent:
-    """Return a window's sum, which ``refresh`` has brought up to date, and store it."""
-    row = connection.execute(
-        f"SELECT {_COLUMNS} FROM immunos_mcp_spend_total"  # noqa: S608  # constants
-        " WHERE starts_at = ? AND ends_at = ? AND assistant = ? AND folder = ?",
-        scope,
-    ).fetchone()
-    if row is not None:
-        return Spent(*row)
-    spent = spent_by_quarters(connection, scope, {}, ())
-    connection.execute(
-        "INSERT INTO immunos_mcp_spend_total (starts_at, ends_at, assistant, folder,"  # noqa: S608  # constants
-        f" {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (*scope, *spent),
-    )
-    return spent
-
-
-def read_spent(connection: Connection, scopes: Iterable[Scope]) -> dict[Scope, Spent]:
-    """Return windows' sums without writing anything."""
-    if not _is_counting(connection):
-        return {scope: _by_log(connection, scope) for scope in scopes}
-    stale = stale_quarters(connection)
-    fresh = _counted(connection, stale)
-    found: dict[Scope, Spent] = {}
-    for scope in scopes:
-        row = None
-        if not stale:
-            row = connection.execute(
-                f"SELECT {_COLUMNS} FROM immunos_mcp_spend_total"  # noqa: S608  # constants
-                " WHERE starts_at = ? AND ends_at = ? AND assistant = ? AND folder = ?",
-                scope,
-            ).fetchone()
-        found[scope] = (
-            spent_by_quarters(connection, scope, fresh, stale) if row is None else Spent(*row)
+def spent_in(connection: Connection, scopes: Collection[Scope]) -> dict[Scope, Spent]:
+    """Return windows' sums, which ``refresh`` has brought up to date, and store them."""
+    found = _totals(connection, scopes)
+    for scope in set(scopes) - found.keys():
+        found[scope] = _by_quarters(connection, scope, {}, ())
+        # Windows that had ended when this one began are not looked at again.
+        connection.execute(
+            "DELETE FROM immunos_mcp_spend_total WHERE ends_at < ?", (scope.starts_at,)
+        )
+        connection.execute(
+            "INSERT INTO immunos_mcp_spend_total (starts_at, ends_at, assistant, folder,"  # noqa: S608  # constants
+            f" {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (*scope, *found[scope]),
         )
     return found
+
+
+def _totals(connection: Connection, scopes: Collection[Scope]) -> dict[Scope, Spent]:
+    found: dict[Scope, Spent] = {}
+    for scope in scopes:
+        row = connection.execute(
+            f"SELECT {_COLUMNS} FROM immunos_mcp_spend_total"  # noqa: S608  # constants
+            " WHERE starts_at = ? AND ends_at = ? AND assistant = ? AND folder = ?",
+            scope,
+        ).fetchone()
+        if row is not None:
+            found[scope] = Spent(*row)
+    return found
+
+
+def read_spent(connection: Connection, scopes: Collection[Scope]) -> dict[Scope, Spent]:
+    """Return windows' sums without writing anything."""
+    state = connection.execute(_STATE).fetchone()
+    if state is None:
+        return {scope: _by_log(connection, scope) for scope in scopes}
+    if not state[1]:
+        found = _totals(connection, scopes)
+        missing = set(scopes) - found.keys()
+        return found | {scope: _by_quarters(connection, scope, {}, ()) for scope in missing}
+    stale = stale_quarters(connection)
+    fresh = _counted(connection, stale)
+    return {scope: _by_quarters(connection, scope, fresh, stale) for scope in scopes}
 
 
 def _by_log(connection: Connection, scope: Scope) -> Spent:
@@ -315,7 +326,7 @@ def _by_log(connection: Connection, scope: Scope) -> Spent:
     return spent
 
 
-def spent_by_quarters(
+def _by_quarters(
     connection: Connection,
     scope: Scope,
     fresh: Mapping[Place, Spent],

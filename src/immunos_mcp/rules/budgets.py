@@ -19,7 +19,6 @@ from immunos_mcp.errors import InvalidInputError, Problem, shown, unknown
 from immunos_mcp.rules.names import is_printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from datetime import datetime
 
 MOST_BUDGETS = 20
@@ -337,26 +336,28 @@ def amount(of: Budget, used: float) -> str:
 _RANK = {WarningLevel.NORMAL: 0, WarningLevel.WARNING: 1, WarningLevel.CRITICAL: 2}
 
 
-def states(text: str, uses: Iterable[BudgetUse]) -> tuple[BudgetState, ...]:
+@lru_cache(maxsize=64)
+def states(text: str, uses: tuple[BudgetUse, ...]) -> tuple[BudgetState, ...]:
     """Return the state of each budget whose use was looked at."""
-    if not text:
-        return ()
     by_name = {use.name: use for use in uses}
     return tuple(state(each, by_name[each.name]) for each in parsed(text) if each.name in by_name)
 
 
-def tightest(found: Iterable[BudgetState]) -> BudgetState | None:
+@lru_cache(maxsize=64)
+def tightest(found: tuple[BudgetState, ...]) -> BudgetState | None:
     """Return the budget with the worst level, of several the fullest; ``None``: there is none."""
     known = (each for each in found if each.percent is not None)
     return max(known, key=lambda each: (_RANK[each.level], each.percent), default=None)
 
 
-def uses_text(uses: Iterable[BudgetUse]) -> str | None:
+@lru_cache(maxsize=64)
+def uses_text(uses: tuple[BudgetUse, ...]) -> str | None:
     """Encode the use of budgets as a decision stores it; ``None``: there are none."""
     found = {use.name: [use.used, use.begun] for use in uses}
     return json.dumps(found, separators=(",", ":")) if found else None
 
 
+@lru_cache(maxsize=64)
 def uses_of(text: str | None) -> tuple[BudgetUse, ...]:
     """Decode the use of budgets that a decision was made at."""
     if text is None:

@@ -413,7 +413,7 @@ def examine(settings: Settings, circumstances: Circumstances, task: Task) -> Cas
         plan_level(used_percent, settings),
         task,
         settings,
-        tightest(states(settings.budgets, circumstances.budgets)),
+        tightest(states(settings.budgets, circumstances.budgets)) if settings.budgets else None,
     )
 
 

@@ -54,7 +54,7 @@ FROZEN = (
     "039542ef4d8d0c6aaa5ca2aaf2517623dab5fe5fc0447403fdea76eda982e600",
     "abfec68c607763f99d8a55db8d35a3d43a1c202ff281e8d4fba284310a913b7b",
     "de7af8cc99d0a1bc233639a5a2d181239af58f84d7ef2c6a30ee90355f7ef6ac",
-    "3dbc1316e7f2db696265a895c2a3de80741741ad37d0801cc56e958716da82bb",
+    "9a52c2ae1a2765716fdaaf2545f008752ed4377e0663e7e85cafaa9a82cffef0",
 )
 """SHA-256 of each step's statements. A step that has landed never changes: ledgers have it."""
 

@@ -85,16 +85,12 @@ def step(connection: Connection, kind: str, what: object, known: list[Scope]) ->
         record_usage(connection, "default", NOON + timedelta(minutes=what), usage, "reported")
     else:
         refresh(connection)
-        for scope in known:
-            spent_in(connection, scope)
+        spent_in(connection, known)
 
 
 def anew(connection: Connection, known: list[Scope]) -> list[Spent]:
     """Return the sums of a ledger that begins to count only now."""
-    for name in connection.execute(
-        "SELECT name FROM sqlite_schema WHERE type = 'trigger'"
-    ).fetchall():
-        connection.execute(f"DROP TRIGGER {name[0]}")
+    connection.execute("DELETE FROM immunos_mcp_spend_revision")
     found = read_spent(connection, known)
     return [found[scope] for scope in known]
 
@@ -111,9 +107,9 @@ def test_sums_that_follow_changes_are_the_sums_of_the_log(
         seen = read_spent(connection, known)
         assert read_spent(connection, known) == seen
         refresh(connection)
-        kept = [spent_in(connection, scope) for scope in known]
-        assert kept == [spent_in(connection, scope) for scope in known]
-        assert [seen[scope] for scope in known] == kept
+        found = spent_in(connection, known)
+        assert found == seen == spent_in(connection, known)
+        kept = [found[scope] for scope in known]
         from_log = anew(connection, known)
         # Groups without a price are counted by quarter of an hour, so an edge may count one twice.
         assert [each[:5] for each in kept] == [each[:5] for each in from_log]
@@ -133,11 +129,11 @@ def test_what_is_pruned_still_counts(tmp_path: Path) -> None:
         run_sync(ledger.write(refresh))
         run_sync(ledger.write(ingest, [usage]))
         run_sync(ledger.write(refresh))
-        before = run_sync(ledger.write(spent_in, scope))
+        before = run_sync(ledger.write(spent_in, [scope]))
         run_sync(ledger.write(prune, NOON + timedelta(days=10)))
         run_sync(ledger.write(refresh))
-        assert run_sync(ledger.write(spent_in, scope)) == before
-        assert before == Spent(1000, nanodollars=3_000_000)
+        assert run_sync(ledger.write(spent_in, [scope])) == before
+        assert before == {scope: Spent(1000, nanodollars=3_000_000)}
 
 
 def test_nothing_is_noted_where_no_budget_is_set(tmp_path: Path) -> None:
