@@ -531,6 +531,8 @@ class Decision(Struct, frozen=True):
         advised_model: where the track record would send the task, when it only advises and differs.
         budget: the tightest of the budgets beside the session's own.
         budget_used_percent: how much of what that budget allows was used.
+        held_tokens: tokens that open reservations of the session held back, where reservations are on.
+        reserved_tokens: tokens that this decision holds back until its outcome or expiry.
     """
 
     model: str
@@ -550,6 +552,8 @@ class Decision(Struct, frozen=True):
     advised_model: str | None = None
     budget: str | None = None
     budget_used_percent: float | None = None
+    held_tokens: int | None = None
+    reserved_tokens: int | None = None
 
 
 class SessionRecord(Struct, frozen=True):

@@ -177,6 +177,7 @@ class Router:
                 engine,
                 snapshot.record,
                 snapshot.budgets,
+                snapshot.held_tokens,
             )
             if explain:
                 explanations.append(explanation.explain(settings, circumstances, task))

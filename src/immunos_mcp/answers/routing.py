@@ -75,6 +75,8 @@ def answered(logged: LoggedDecision, explanation: Explanation | None = None) -> 
         fields["projected_level"] = None
     if decision.reason not in PLAN_REASONS:
         fields["plan_used_percent"] = None
+    if not decision.held_tokens or decision.reserved_tokens is not None:
+        fields["held_tokens"] = None
     if decision.reason not in SPEND_REASONS:
         fields["budget"] = fields["budget_used_percent"] = None
     task_type = None if logged.task.given_task_type is None else logged.task.task_type

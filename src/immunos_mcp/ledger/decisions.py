@@ -18,10 +18,11 @@ from immunos_mcp.domain import (
     Judge,
     Outcome,
     Provider,
+    Switch,
     Task,
 )
 from immunos_mcp.errors import InvalidInputError, Problem
-from immunos_mcp.ledger import engines, records
+from immunos_mcp.ledger import engines, records, reservations
 from immunos_mcp.ledger.budget_uses import ANYBODY, Caller, budget_uses
 from immunos_mcp.ledger.moments import as_stored, moment_of, utc_text
 from immunos_mcp.ledger.plan_limits import plan_usage
@@ -58,6 +59,7 @@ _INSERT_COLUMNS = (
     "claude_cache_creation_input_tokens",
     "claude_cache_read_input_tokens",
     "budget_uses",
+    "reserved_until",
     *DECISION_COLUMNS,
 )
 _INSERT = (
@@ -97,7 +99,16 @@ def decide(
     )
     record = records.task_record(connection, task.task_type, now) if uses_record else None
     uses = budget_uses(connection, settings, session, now, caller) if settings.budgets else ()
-    decision = rule(SessionSnapshot(settings, session, plan, record=record, budgets=uses), task)
+    held_tokens = None
+    if settings.reservations is Switch.ON:
+        held_tokens, uses = reservations.held(connection, settings, session, task, uses, now)
+    snapshot = SessionSnapshot(
+        settings, session, plan, record=record, budgets=uses, held_tokens=held_tokens
+    )
+    decision = rule(snapshot, task)
+    reserved_until = None
+    if decision.reserved_tokens is not None:
+        reserved_until = reservations.expiry(settings, now)
     decision_id = connection.execute(
         _INSERT,
         (
@@ -111,10 +122,13 @@ def decide(
             None if engine is None else engines.engine_id(connection, engine),
             *by_kind(session.claude),
             uses_text(uses),
+            reserved_until,
             *(getattr(decision, column) for column in DECISION_COLUMNS),
         ),
     ).lastrowid
     assert decision_id is not None
+    if reserved_until is not None:
+        reservations.reserve(connection, decision_id, session, decision, now, reserved_until)
     if decision.trial:
         tried_model = record_key(decision.model, settings)
         records.remember_trial(connection, task.task_type, tried_model, now)
@@ -357,6 +371,7 @@ def _close(
         " outcome_source = ? WHERE decision_id = ?",
         (outcome, closed_at, 1 if judge is None else None, judge, decided.decision_id),
     )
+    reservations.release(connection, decided.decision_id)
 
 
 def _is_taught(connection: Connection, decided: Decided) -> bool:

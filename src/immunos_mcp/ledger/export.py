@@ -140,7 +140,6 @@ _TABLES = {
             "held_tokens",
             "reserved_tokens",
             "reserved_until",
-            "reserved_for",
             "outcome",
             "closed_at",
             "is_provisional",
@@ -375,7 +374,7 @@ _TABLES = {
     ),
     "reservation": _Table(
         "immunos_mcp_reservation",
-        ("decision_id", "session_id", "tokens", "reserved_at", "expires_at", "reserved_for"),
+        ("decision_id", "session_id", "tokens", "reserved_at", "expires_at"),
         "decision_id",
     ),
     "schema_version": _Table("immunos_mcp_schema_version", ("version", "applied_at"), "version"),

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from immunos_mcp.domain import Provider, Session, TokenCounts
+from immunos_mcp.domain import Provider, Session, Switch, TokenCounts
 from immunos_mcp.errors import InvalidInputError, Problem, shown
-from immunos_mcp.ledger import records
+from immunos_mcp.ledger import records, reservations
 from immunos_mcp.ledger.decisions import (
     close_as,
     close_decision,
@@ -24,6 +24,7 @@ from immunos_mcp.ledger.sessions import current_session, find_open, opened_sessi
 from immunos_mcp.ledger.stored_settings import effective_settings
 from immunos_mcp.ledger.totals import Addition, add_to_totals
 from immunos_mcp.rules.models import record_key
+from immunos_mcp.rules.policy import budget_tokens
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -169,5 +170,8 @@ def _attribute(connection: Connection, usage: Usage, now: datetime) -> None:
         # The outcome belongs to the model that did the task, even if the decision chose another.
         close_as(connection, decided, usage.model, usage.outcome, now, usage.judge)
     key = record_key(usage.model, effective_settings(connection))
+    settings = effective_settings(connection)
+    if settings.reservations is Switch.ON:
+        reservations.release(connection, usage.decision_id, budget_tokens(usage.counts, settings))
     seconds = usage.seconds or 0.0
     records.add_work(connection, decided.task_type, key, usage.counts.total, seconds)

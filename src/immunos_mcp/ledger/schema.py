@@ -468,16 +468,16 @@ _VERSION_12 = (
 
 _VERSION_13 = (
     # The tightest budget, how much of what it allows was used, and the use of each as JSON:
-    # {name: [used, share of the window's days begun]}; NULL: none was set.
+    # {name: [used, share of the window's days begun, what the task and open reservations want]}; NULL:
+    # none was set.
     "ALTER TABLE immunos_mcp_decision ADD COLUMN budget TEXT",
     "ALTER TABLE immunos_mcp_decision ADD COLUMN budget_used_percent REAL",
     "ALTER TABLE immunos_mcp_decision ADD COLUMN budget_uses TEXT",
-    # Tokens that open reservations held back, and those of the decision's own, until when, for which
-    # piece of work; NULL: reservations were off, or none was made.
+    # Tokens that open reservations of the session held back, and the decision's own reservation, with
+    # its end; NULL: reservations were off, or none was made.
     "ALTER TABLE immunos_mcp_decision ADD COLUMN held_tokens INTEGER",
     "ALTER TABLE immunos_mcp_decision ADD COLUMN reserved_tokens INTEGER",
     "ALTER TABLE immunos_mcp_decision ADD COLUMN reserved_until TEXT",
-    "ALTER TABLE immunos_mcp_decision ADD COLUMN reserved_for TEXT",
     """
     CREATE TABLE immunos_mcp_reservation (
         -- Tokens that decisions hold back and whose usage has not arrived.
@@ -485,8 +485,7 @@ _VERSION_13 = (
         session_id INTEGER NOT NULL,
         tokens INTEGER NOT NULL,   -- budget tokens
         reserved_at TEXT NOT NULL, -- UTC, ISO 8601
-        expires_at TEXT NOT NULL,  -- UTC, ISO 8601
-        reserved_for TEXT          -- the conversation or agent whose usage releases it; NULL: none can
+        expires_at TEXT NOT NULL   -- UTC, ISO 8601
     ) STRICT
     """,
     """

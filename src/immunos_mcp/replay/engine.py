@@ -84,7 +84,20 @@ def replay(
         plan_level = policy.plan_level(past.plan_used_percent, settings)
         budget = _budget_of(past, settings)
         spend = None if budget is None else (budget.budget.name, budget.level)
-        key = (policy_id, past.engine_id, level, plan_level, spend, past.classification, task_type)
+        # What fits beside reservations follows from every figure of the case.
+        figures = None
+        if past.held_tokens is not None:
+            figures = (total, past.held_tokens, past.estimated_tokens, past.budget_uses)
+        key = (
+            figures,
+            policy_id,
+            past.engine_id,
+            level,
+            plan_level,
+            spend,
+            past.classification,
+            task_type,
+        )
         found = known.get(key)
         if found is None:
             found = known[key] = _first_choice(past, total, settings, history.engines)
@@ -117,6 +130,7 @@ def inputs_of(history: History) -> DecisionInputs | None:
                 engine,
                 record,
                 uses_of(past.budget_uses),
+                past.held_tokens,
             ),
             _task_of(past),
         )
@@ -145,7 +159,9 @@ def _first_choice(
     past: PastDecision, total: int, settings: Settings, engines: Mapping[int, Engine]
 ) -> _FirstChoice:
     uses = uses_of(past.budget_uses)
-    circumstances = Circumstances(total, past.plan_used_percent, budgets=uses)
+    circumstances = Circumstances(
+        total, past.plan_used_percent, budgets=uses, held_tokens=past.held_tokens
+    )
     case = policy.examine(settings, circumstances, _task_of(past))
     choice = policy.choose(case, _engine_of(past, engines), None)
     return _FirstChoice(case, choice, policy.consults_record(case, choice))

@@ -24,6 +24,7 @@ class PastDecision(NamedTuple):
         session_tokens: budget tokens of the session.
         input_tokens: Claude tokens of the session, as are the next three; ``None``: unknown.
         budget_uses: how far budgets were used, as JSON; ``None``: none was set.
+        held_tokens: what open reservations held back; ``None``: reservations were off.
     """
 
     is_replayed: int
@@ -46,6 +47,7 @@ class PastDecision(NamedTuple):
     cache_creation_input_tokens: int | None
     cache_read_input_tokens: int | None
     budget_uses: str | None = None
+    held_tokens: int | None = None
 
 
 class PastOutcome(NamedTuple):

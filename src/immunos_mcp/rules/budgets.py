@@ -126,6 +126,8 @@ class BudgetUse(Struct, frozen=True):
         is_at_least: whether there is usage without a price.
         starts_at: when its window began; only where somebody looks at it now.
         ends_at: when its window ends; ``None``: that is not fixed.
+        wanted: what a task and open reservations want of it, in the unit of ``used``; ``None``: that is
+            not asked, or not known.
     """
 
     name: str
@@ -134,6 +136,7 @@ class BudgetUse(Struct, frozen=True):
     is_at_least: bool = False
     starts_at: datetime | None = None
     ends_at: datetime | None = None
+    wanted: float | None = None
 
 
 class BudgetState(Struct, frozen=True):
@@ -211,8 +214,7 @@ def changes(text: str, field: str = "budgets") -> list[tuple[str, Budget | None]
         name, equals, written = entry.partition("=")
         name = name.strip().lower()
         if not equals or not _NAME.fullmatch(name) or name == Window.SESSION:
-            expected = "NAME=BUDGET, such as daily=20 usd/day; the name session is taken"
-            raise InvalidInputError(Problem(field, entry, expected))
+            raise InvalidInputError(Problem(field, entry, EXPECTED))
         written = written.strip()
         found.append((name, None if written == OFF else budget(name, written, field)))
     return found
@@ -333,6 +335,17 @@ def amount(of: Budget, used: float) -> str:
             return f"{used:g}%"
 
 
+def without_room(found: tuple[BudgetState, ...]) -> BudgetState | None:
+    """Return the first budget that a task does not fit in beside open reservations."""
+    for each in found:
+        use = each.use
+        if use.wanted is None or use.used is None:
+            continue
+        if use.used + use.wanted > allowance(each.budget, use):
+            return each
+    return None
+
+
 _RANK = {WarningLevel.NORMAL: 0, WarningLevel.WARNING: 1, WarningLevel.CRITICAL: 2}
 
 
@@ -353,7 +366,10 @@ def tightest(found: tuple[BudgetState, ...]) -> BudgetState | None:
 @lru_cache(maxsize=64)
 def uses_text(uses: tuple[BudgetUse, ...]) -> str | None:
     """Encode the use of budgets as a decision stores it; ``None``: there are none."""
-    found = {use.name: [use.used, use.begun] for use in uses}
+    found = {
+        use.name: [use.used, use.begun, *([] if use.wanted is None else [use.wanted])]
+        for use in uses
+    }
     return json.dumps(found, separators=(",", ":")) if found else None
 
 
@@ -362,4 +378,7 @@ def uses_of(text: str | None) -> tuple[BudgetUse, ...]:
     """Decode the use of budgets that a decision was made at."""
     if text is None:
         return ()
-    return tuple(BudgetUse(name, used, begun) for name, (used, begun) in json.loads(text).items())
+    return tuple(
+        BudgetUse(name, used, begun, wanted=wanted[0] if wanted else None)
+        for name, (used, begun, *wanted) in json.loads(text).items()
+    )

@@ -28,6 +28,7 @@ class SessionSnapshot(Struct, frozen=True):
         record: what is known of the models at a task's type, where the settings let a decision ask.
         decisions: the session's decisions by reason; a status alone sees them.
         budgets: how far the budgets beside the session's own are used.
+        held_tokens: what open reservations of the session hold back; ``None``: reservations are off.
     """
 
     settings: Settings
@@ -38,6 +39,7 @@ class SessionSnapshot(Struct, frozen=True):
     record: TaskRecord | None = None
     decisions: Mapping[Reason, int] = MappingProxyType({})
     budgets: tuple[BudgetUse, ...] = ()
+    held_tokens: int | None = None
 
 
 class Circumstances(Struct, frozen=True):
@@ -50,6 +52,7 @@ class Circumstances(Struct, frozen=True):
         engine: the local engine as it lately was; ``None``: every model is assumed to be available.
         record: what is known of the models at the task's type; ``None``: it is not asked.
         budgets: how far the budgets that concern the task are used.
+        held_tokens: what open reservations of the session hold back; ``None``: reservations are off.
     """
 
     session_tokens: int
@@ -57,3 +60,4 @@ class Circumstances(Struct, frozen=True):
     engine: Engine | None = None
     record: TaskRecord | None = None
     budgets: tuple[BudgetUse, ...] = ()
+    held_tokens: int | None = None

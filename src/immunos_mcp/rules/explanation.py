@@ -79,6 +79,9 @@ def _changes(
 
 def _steps(case: Case, choice: Choice) -> Iterator[str]:
     """Yield what happened after the table, model by model."""
+    if not case.fits:
+        estimate, held = case.task.estimated_tokens, case.held_tokens
+        yield f"{estimate} tokens do not fit beside {held} reserved ones"
     for considered in choice.considered:
         if considered.availability.can_run is False:
             hard = "" if choice.reason is Reason.TASK_OPTIMIZED else "; the budget is hard"

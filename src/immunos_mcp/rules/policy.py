@@ -18,9 +18,10 @@ from immunos_mcp.domain import (
     MeasuredAssistant,
     Provider,
     Reason,
+    Switch,
     WarningLevel,
 )
-from immunos_mcp.rules.budgets import states, tightest
+from immunos_mcp.rules.budgets import states, tightest, without_room
 from immunos_mcp.rules.models import (
     CLAUDE_RECORD,
     Availability,
@@ -122,6 +123,8 @@ class Case(Struct, frozen=True):
         task: what is to be done.
         settings: the settings in force.
         budget: the tightest of the budgets beside the session's own; ``None``: there is none.
+        held_tokens: what open reservations of the session hold back; ``None``: reservations are off.
+        full_budget: a budget that the task does not fit in beside open reservations.
     """
 
     session_tokens: int
@@ -131,11 +134,21 @@ class Case(Struct, frozen=True):
     task: Task
     settings: Settings
     budget: BudgetState | None = None
+    held_tokens: int | None = None
+    full_budget: BudgetState | None = None
 
     @property
     def budget_level(self) -> WarningLevel:
         """The level of the tightest budget."""
         return WarningLevel.NORMAL if self.budget is None else self.budget.level
+
+    @property
+    def fits(self) -> bool:
+        """Whether the task and all open reservations fit the session's limit and every budget."""
+        if self.held_tokens is None or self.task.estimated_tokens is None:
+            return True
+        wanted = self.session_tokens + self.held_tokens + self.task.estimated_tokens
+        return wanted <= self.settings.session_limit and self.full_budget is None
 
 
 class Row(Struct, frozen=True):
@@ -300,7 +313,31 @@ def decide(settings: Settings, circumstances: Circumstances, task: Task) -> Deci
 
 
 def choose(case: Case, engine: Engine | None, record: TaskRecord | None) -> Choice:
-    """Find the first row that applies, and take the steps after the table."""
+    """Find the first row that applies, and take the steps after the table.
+
+    What would go to Claude and does not fit beside open reservations is decided as if the auto-switch
+    threshold were reached; its level stays as it is.
+    """
+    choice = _choose(case, engine, record)
+    if choice.provider is not Provider.CLAUDE or case.fits:
+        return choice
+    if case.full_budget is None:
+        refused = replace(case, level=WarningLevel.CRITICAL)
+    else:
+        full = replace(case.full_budget, level=WarningLevel.CRITICAL)
+        refused = replace(case, budget=full)
+    refusal = _choose(refused, engine, record)
+    return replace(
+        refusal, warning_level=case.level, projected_level=_projected_level(refusal, case)
+    )
+
+
+def _projected_level(refusal: Choice, case: Case) -> WarningLevel | None:
+    tokens = refusal.projected_tokens
+    return None if tokens is None else warning_level(tokens, case.settings)
+
+
+def _choose(case: Case, engine: Engine | None, record: TaskRecord | None) -> Choice:
     row = next(row for row in ROWS if row.applies(case))
     settings = case.settings
     chosen = _chosen(case, row.reason, row.model(case))
@@ -340,6 +377,12 @@ def _chosen(case: Case, reason: Reason, model: str) -> Choice:
         plan_used_percent=case.plan_used_percent,
         budget=None if case.budget is None else case.budget.budget.name,
         budget_used_percent=None if case.budget is None else case.budget.percent,
+        held_tokens=case.held_tokens,
+        reserved_tokens=(
+            case.task.estimated_tokens or None
+            if case.held_tokens is not None and provider is Provider.CLAUDE
+            else None
+        ),
     )
 
 
@@ -406,6 +449,8 @@ def _judge(model: str, record: TaskRecord, settings: Settings) -> Verdict:
 def examine(settings: Settings, circumstances: Circumstances, task: Task) -> Case:
     """Return what the rows of the table check."""
     session_tokens, used_percent = circumstances.session_tokens, circumstances.plan_used_percent
+    found = states(settings.budgets, circumstances.budgets) if settings.budgets else ()
+    held_tokens = circumstances.held_tokens if settings.reservations is Switch.ON else None
     return Case(
         session_tokens,
         used_percent,
@@ -413,7 +458,9 @@ def examine(settings: Settings, circumstances: Circumstances, task: Task) -> Cas
         plan_level(used_percent, settings),
         task,
         settings,
-        tightest(states(settings.budgets, circumstances.budgets)) if settings.budgets else None,
+        tightest(found) if found else None,
+        held_tokens,
+        without_room(found) if held_tokens is not None else None,
     )
 
 

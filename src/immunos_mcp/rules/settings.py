@@ -144,6 +144,23 @@ class Settings(Struct, frozen=True, kw_only=True):
             " removes one",
         ),
     ] = ""
+    reservations: Annotated[
+        Switch,
+        Row(
+            Choice(Switch),
+            "whether a decision for Claude with `estimated_tokens` holds them back from budgets until its outcome,"
+            " so that parallel tasks keep a limit together",
+            is_advanced=True,
+        ),
+    ] = Switch.OFF
+    reservation_minutes: Annotated[
+        int,
+        Row(
+            WholeNumber(1, 1440, "minutes"),
+            "how long a reservation holds where no outcome or usage releases it",
+            is_advanced=True,
+        ),
+    ] = 30
     time_zone: Annotated[
         str,
         Row(

