@@ -66,7 +66,7 @@ class RecordLines(ABC):
         found = [self.take(piece) for piece in self.pieces(record)]
         return [usage for usage in found if usage is not None and usage.total]
 
-    def salvage(self, line: bytes | bytearray) -> Salvaged:
+    def salvage(self, line: bytes | bytearray) -> Salvaged[Logged]:
         """Return the usage in a line that is damaged, or glued to another."""
         found = json_objects.find_objects(json_objects.decoded(line), self.is_record)
         is_lost = any(word in piece for piece in found.rest for word in self.costly)

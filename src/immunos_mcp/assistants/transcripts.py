@@ -12,7 +12,7 @@ import time
 import zlib
 from datetime import UTC, datetime, timedelta
 from stat import S_ISREG
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from msgspec import Struct
 
@@ -48,8 +48,10 @@ _SIGNED = 2**63 - 1
 Logged: TypeAlias = MeasuredUsage | ConversationTotal | PlanReport
 """What a line may have."""
 
+Found_co = TypeVar("Found_co", bound=Logged, covariant=True)
 
-class Salvaged(NamedTuple):
+
+class Salvaged(NamedTuple, Generic[Found_co]):
     """The usage in a line that is damaged or unusual.
 
     Attributes:
@@ -57,7 +59,7 @@ class Salvaged(NamedTuple):
         is_whole: whether these are all of them in the line.
     """
 
-    usage: tuple[Logged, ...]
+    usage: tuple[Found_co, ...]
     is_whole: bool
 
 
@@ -77,7 +79,7 @@ class LineReader(Protocol):
         """
         ...
 
-    def salvage(self, line: bytes | bytearray, /) -> Salvaged:
+    def salvage(self, line: bytes | bytearray, /) -> Salvaged[Logged]:
         """Return the usage in a line that is damaged or unusual."""
         ...
 

@@ -475,8 +475,11 @@ async def test_a_call_that_is_cancelled_stops_the_model_and_blames_nobody(
     script.gate = threading.Event()
     heard = anyio.Event()
 
+    def hear(_text: str) -> None:
+        heard.set()
+
     async def delegate() -> None:
-        await desk.delegate(on_text=lambda _text: heard.set())
+        await desk.delegate(on_text=hear)
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(delegate)
@@ -717,5 +720,5 @@ async def test_a_model_that_is_not_in_memory_is_loaded_only_where_enough_is_free
         await desk.delegate()
     assert script.requests == []
     script.loaded = (CODER,)
-    await desk.delegations._watch.refreshed()
+    await desk.watch.refreshed()
     assert (await desk.delegate()).local_output

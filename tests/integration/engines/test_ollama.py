@@ -32,9 +32,9 @@ from immunos_mcp.errors import InvalidInputError
 from immunos_mcp.rules.names import canonical_model, is_cloud_model
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Generator
+    from collections.abc import AsyncIterator, Generator, Mapping
 
-    from immunos_mcp.engines.protocol import JsonObject
+    from immunos_mcp.answers.encoding import Json
 
 MODEL = "qwen2.5-coder:7b"
 
@@ -227,7 +227,7 @@ async def said(
     num_predict: int = 10,
     silence_seconds: float = 10.0,
     think: bool | None = None,
-    answer_schema: JsonObject | None = None,
+    answer_schema: Mapping[str, Json] | None = None,
 ) -> tuple[str, ChatCounts]:
     request = ChatRequest(
         model=model,
@@ -276,7 +276,7 @@ async def test_a_model_that_cannot_think_is_asked_again_without(
 
 @pytest.mark.anyio
 async def test_the_schema_of_an_answer_is_passed_on(script: Script, engine: Ollama) -> None:
-    schema: JsonObject = {"type": "object"}
+    schema: dict[str, Json] = {"type": "object"}
     await said(engine, answer_schema=schema)
     await said(engine)
     assert [request.get("format") for request in script.requests] == [schema, None]

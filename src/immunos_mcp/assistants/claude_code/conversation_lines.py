@@ -123,7 +123,7 @@ class ConversationLines:
             raise ValueError("another response has the same id")
         return self._in_context(found)
 
-    def salvage(self, line: bytes | bytearray, /) -> Salvaged:
+    def salvage(self, line: bytes | bytearray, /) -> Salvaged[MeasuredUsage | ConversationTotal]:
         """Return the usage in a line that is damaged or unusual."""
         found = usage_lines.salvage(line, self._folder())
         is_whole = found.is_whole and not self._is_repeated(found.usage)

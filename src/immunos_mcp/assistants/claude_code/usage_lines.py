@@ -235,7 +235,9 @@ def _total(conversation: str, start_ms: int, models: tuple[ModelTotal, ...]) -> 
     return ConversationTotal(conversation, start_ms, at, models)
 
 
-def salvage(line: bytes | bytearray, folder: str | None = None) -> Salvaged:
+def salvage(
+    line: bytes | bytearray, folder: str | None = None
+) -> Salvaged[MeasuredUsage | ConversationTotal]:
     """Return the usage in a line that is damaged, glued to another, or spelled in another way."""
     found = json_objects.find_objects(json_objects.decoded(line), _is_wanted)
     is_lost = any('"assistant"' in piece or f'"{TOTAL}"' in piece for piece in found.rest)

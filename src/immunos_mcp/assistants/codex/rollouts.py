@@ -105,7 +105,7 @@ class Rollout(RecordLines):
         """Return the usage in a line, and what it says of the plan's limits."""
         return (*super().usage_of(line), *self._noted())
 
-    def salvage(self, line: bytes | bytearray) -> Salvaged:
+    def salvage(self, line: bytes | bytearray) -> Salvaged[Logged]:
         """Return the same of a line that is damaged, or glued to another."""
         found = super().salvage(line)
         return found._replace(usage=(*found.usage, *self._noted()))
