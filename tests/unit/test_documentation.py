@@ -14,13 +14,17 @@ from immunos_mcp.domain import Reason
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-def written_pages() -> Any:
-    found = importlib.util.spec_from_file_location("reference", DOCS / "reference.py")
+def script(name: str) -> Any:
+    found = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
     assert found is not None
     assert found.loader is not None
     module = importlib.util.module_from_spec(found)
     found.loader.exec_module(module)
-    return module.PAGES
+    return module
+
+
+def written_pages() -> Any:
+    return script("reference").PAGES
 
 
 @pytest.mark.parametrize("name", ["commands.md", "options.md", "settings.md", "tools.md"])
@@ -31,6 +35,14 @@ def test_a_reference_page_is_what_the_tables_say(name: str) -> None:
 
 def test_every_page_that_is_written_is_compared() -> None:
     assert set(written_pages()) == {"commands.md", "options.md", "settings.md", "tools.md"}
+
+
+def test_the_table_of_faults_counts_what_the_tests_try() -> None:
+    faults = script("faults")
+    page = faults.PAGE.read_text(encoding="utf-8")
+    assert page == faults.written(page), "run: python docs/faults.py"
+    for row in faults.ROWS:
+        assert sum(faults.tried(row)) > 0
 
 
 @pytest.mark.parametrize("reason", Reason)

@@ -264,3 +264,14 @@ def upgrade(file: Path) -> None:
         f" VALUES ({schema.LATEST + 1}, '2030-01-01')",
         "COMMIT",
     )
+
+
+def inputs_of(test: Callable[..., None]) -> int:
+    """Return how many operations one case of a test tries, for the documentation's table of faults."""
+    if test is test_a_killed_operation_is_stored_whole_or_not_at_all_and_works_afterwards:
+        return len(WRITES) * len(killed_operations.MOMENTS)
+    tries_all = (
+        test_a_fault_is_reported_by_the_operations_it_concerns_and_they_work_afterwards,
+        test_operations_go_on_with_a_ledger_that_a_newer_version_has_upgraded_meanwhile,
+    )
+    return len(OPERATIONS) if test in tries_all else 1
