@@ -21,10 +21,14 @@ EXAMPLES = frozenset(
 NAMES = (
     # environments
     ".env", ".env.*", ".env-*", ".env_*", "*.env", ".envrc", ".envrc.*", ".dev.vars",
+    ".flaskenv", ".env~", "*.env.txt", "*.env.bak", "local.settings.json", "appsettings.production.json",
+    "appsettings.development.json", "application-prod.properties", "application-prod.y*ml",
     # keys and certificates with keys
     "*.pem", "*.key", "*.p8", "*.p12", "*.pfx", "*.pkcs12", "*.ppk", "*.jks", "*.bks", "*.keystore",
     "*.keytab", "*.jwk", "*.jwks", "*.snk", "*.ovpn", "*.gpg", "*.kbx", "id_rsa*", "id_dsa*",
-    "id_ecdsa*", "id_ed25519*", "ssh_host_*_key", "wallet.dat", "*.wallet",
+    "id_ecdsa*", "id_ed25519*", "ssh_host_*_key", "wallet.dat", "*.wallet", "deploy_key", "secring.*",
+    "private.asc", "*private_key", "*private-key", "*_key.txt", "key.txt", "keys.txt", "wg[0-9].conf",
+    "krb5cc_*", ".xauthority", ".iceauthority", "*.tox",
     # password databases
     "*.kdb", "*.kdbx", "*.psafe3", "*.opvault", "*.agilekeychain", "*.1pux", "*.1pif", "*.keychain",
     "*.keychain-db", "*.kwallet", "*.enpassdb", "passwords", "passwords.txt", "passwords.csv",
@@ -43,7 +47,12 @@ NAMES = (
     ".vault-password*", ".terraformrc", "terraform.rc", "rclone.conf", "kaggle.json", ".rediscli_auth",
     ".msmtprc", ".fetchmailrc", ".muttrc", ".esmtprc", ".ftpconfig", "sftp-config.json", "sftp.json",
     "sitemanager.xml", "recentservers.xml", "filezilla.xml", "winscp.ini", "wp-config.php",
-    ".claude.json", ".claude.json.*", "claude_desktop_config.json", ".cloudflared.json",
+    ".claude.json", ".claude.json.*", "claude_desktop_config.json", ".cloudflared.json", ".yarnrc.yml",
+    ".condarc", "pip.conf", "pip.ini", "nuget.config", "gcp-key*.json", "google-services.json",
+    "googleservice-info.plist", ".sentryclirc", ".ossutilconfig", ".transifexrc", ".rclone.conf",
+    ".offlineimaprc", ".lftprc", ".wgetrc", ".curlrc", ".hgrc", ".twurlrc", ".htdigest", ".consul-token",
+    ".nomad-token", ".infisical.json", ".doppler.yaml", ".civo.json", ".vultr-cli.y*ml", ".linode-cli",
+    ".aider.conf.yml", "dump.rdb", "tailscaled.state", "accounts.xml", ".fdb.cluster",
     # clusters and state
     "kubeconfig", "kubeconfig.*", "*.kubeconfig", "*.tfstate", "*.tfstate.*", "*.tfvars",
     "*.tfvars.json", "*.tfplan",
@@ -63,6 +72,9 @@ FOLDERS = frozenset({
     ".terraform.d", ".pulumi", ".chef", ".fly", ".snowsql", ".databricks", ".supabase", ".railway",
     ".password-store", ".lpass", ".putty", ".pki", ".mozilla", ".thunderbird", ".electrum", ".bitcoin",
     ".ethereum", ".kaggle", ".huggingface", ".openai", ".anthropic", ".gem", ".sqlcl", "keyrings",
+    ".vagrant", ".step", ".tsh", ".doppler", ".ngrok", ".ngrok2", ".wrangler", ".netlify", ".snowflake",
+    ".dbt", ".heroku", ".ibmcloud", ".scw", ".circleci", ".rancher", ".argocd", ".influxdbv2", ".purple",
+    ".irssi", ".tailscale", ".dropbox", ".jira.d", ".akeyless", ".boundary", ".grok", ".factory", ".copilot",
     "keychains", "google-chrome", "bravesoftware", "microsoft-edge", "tcloud",
 })  # fmt: skip
 """Folders that hold little else, wherever they are."""
@@ -76,6 +88,13 @@ PLACES = (
     "*/.config/git/credentials", "*/.config/containers/auth.json", "*/.config/helm/*",
     "*/.config/anthropic/*", "*/.config/openai/*", "*/.config/linode-cli", "*/.config/hcloud/*",
     "*/.local/share/com.vercel.cli/*", "*/.local/share/opencode/*", "*/.local/share/uv/credentials/*",
+    "*/.config/solana/*", "*/.config/sops/*", "*/.config/age/*", "*/.config/ngrok/*", "*/.config/slack*",
+    "*/.config/argocd/*", "*/.config/jira/*", "*/.config/scw/*", "*/.config/exoscale/*", "*/.config/lftp/*",
+    "*/.config/.wrangler/*", "*/.config/teleport/*", "*/.config/atuin/*", "*/.local/share/atuin/key",
+    "*/.config/amp/*", "*/.config/crush/*", "*/.config/goose/secrets*", "*/.config/zed/settings.json",
+    "*/.config/pulse/cookie", "*/.config/mc/hotlist", "*/.config/nix/netrc", "*/.helm/repository.y*ml",
+    "*/.local/share/jupyter/runtime/*", "*/.ipython/*/history.sqlite", "*/.subversion/auth/*",
+    "*/.ansible/vault*", "*/.cisco/*", "*/etc/wireguard/*", "*/.opvault/*", "*.opvault/*",
     "*/.cache/huggingface/token", "*/.cache/huggingface/stored_tokens", "*/.codex/config.toml",
     "*/.gemini/*.json", "*/.qwen/*.json", "*/.continue/config.*", "*/.claude/projects/*",
     "*/.m2/settings*.xml", "*/.gradle/gradle.properties", "*/.nuget/nuget.config",

@@ -32,12 +32,18 @@ deploy.pem server.KEY cert.p12 cert.pfx app.jks debug.keystore AuthKey_X.p8 krb5
 .gem/credentials .m2/settings.xml .gradle/gradle.properties .nuget/NuGet.Config .composer/auth.json
 .config/rclone/rclone.conf .kaggle/kaggle.json .cache/huggingface/token .config/op/config wallet.dat
 .config/filezilla/sitemanager.xml wp-config.php .databrickscfg .config/doctl/config.yaml .fly/config.yml
+.flaskenv .env~ backup.env.txt .yarnrc.yml deploy_key gcp-key.json .wrangler/config/default.toml .netlify/config.json
+.snowflake/config.toml .dbt/profiles.yml .condarc NuGet.Config .config/solana/id.json .config/sops/age/keys.txt key.txt
+tailscaled.state wg0.conf .vagrant/machines/default/virtualbox/private_key .config/ngrok/ngrok.yml .argocd/config
+google-services.json GoogleService-Info.plist local.settings.json appsettings.Production.json .copilot/config.json
+.config/crush/crush.json .local/share/atuin/key .rclone.conf secring.asc .Xauthority .sentryclirc .pip/pip.conf
+.subversion/auth/svn.simple/x .curlrc krb5cc_1000 .tsh/keys/x .doppler/.doppler.yaml .scw/config.yaml .civo.json
 .config/heroku/x .config/stripe/config.toml .supabase/access-token claude_desktop_config.json .git/config
 """.split()  # noqa: SIM905  # a list of so many quotes is hard to read
 
 HARMLESS = """
 .env.example .env.sample .env.template README.md src/keys.py src/tokens.py environment.yml package.json
-docs/cookies.md history.md src/authentication.py settings.json .gitignore tsconfig.json Dockerfile passwd.py
+docs/cookies.md history.md src/authentication.py settings.json accounts.py keys.md appsettings.json docs/private_keys.md curl.md .gitignore tsconfig.json Dockerfile passwd.py
 """.split()  # noqa: SIM905  # a list of so many quotes is hard to read
 
 KEY_BLOCKS = (
