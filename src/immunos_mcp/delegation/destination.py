@@ -21,6 +21,7 @@ OBEYED_FILES = (
     "claude*.md", "agents*.md", "agent.md", "gemini.md", "qwen.md", "warp.md", "crush.md", "skill.md",
     "copilot-instructions.md", "*.instructions.md", "*.prompt.md", "*.mdc", "mcp.json", "mcp_config.json",
     "mcp_settings.json", "claude_desktop_config.json", "opencode.json*",
+    "crush.json", "llxprt.md", "conventions.md",
     # build files, which builds and editors run
     "makefile*", "gnumakefile", "*.mk", "*.mak", "justfile", "taskfile*.y*ml", "rakefile", "gemfile*",
     "*.gemspec", "gulpfile*", "gruntfile*", "jakefile*", "package.json", "*.gradle", "*.gradle.kts",
@@ -32,7 +33,14 @@ OBEYED_FILES = (
     "*.config.js", "*.config.?js", "*.config.ts", "*.config.?ts", "*.conf.js", "composer.json",
     "deno.json*", "bunfig.toml", "*.sln", "*.?sproj", "*.vbproj", "*.vcxproj", "*.props", "*.targets",
     "*.nix", "tiltfile", "earthfile", "lefthook.y*ml", "lint-staged*", "mix.exs", "rebar.config",
-    # containers and CI
+    "podfile", "package.swift", "build.sbt", "project.clj", "stack.yaml", "berksfile", "metadata.rb",
+    "brewfile", "dune", "dune-project", "ivy.xml", "phpunit.xml*", "artisan", "manage.py", "pavement.py",
+    "premake?.lua", "xmake.lua", "go.mod", "go.work", "tsconfig*.json", "pnpm-workspace.yaml",
+    "lerna.json", "nx.json", "turbo.json", "bun.lockb", "gatsby-*.js", "renovate.json*",
+    "requirements*.txt",
+    # containers, clouds and CI
+    "*.tf", "*.tf.json", "terragrunt.hcl", "ansible.cfg", "chart.yaml", "wrangler.toml", "firebase.json",
+    "render.yaml", "app.yaml",
     "dockerfile*", "*.dockerfile", "containerfile*", "docker-compose*", "compose*.y*ml", "vagrantfile",
     "procfile*", "jenkinsfile*", "azure-pipelines*", "bitbucket-pipelines*", "appveyor.y*ml",
     "cloudbuild.y*ml", "buildspec.y*ml", "circle.y*ml", "wercker.y*ml", "codemagic.y*ml",
@@ -42,7 +50,7 @@ OBEYED_FILES = (
     "*.sublime-settings", "*.desktop", "*.service", "*.timer", "*.socket", "*.plist", "*.lnk", "*.url",
     "*.scpt", "*.command", "*.workflow", "autorun.inf", "desktop.ini", "web.config", "crontab",
     "authorized_keys*", "known_hosts", "sshd_config", "ssh_config", "config.fish", "*profile.ps1",
-    "sudoers",
+    "sudoers", "session.vim", "*.reg", "*.hta", "*.vbs", "*.scr",
 )  # fmt: skip
 """Patterns of the names of files that programs run or follow when they find them."""
 

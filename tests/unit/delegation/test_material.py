@@ -272,6 +272,8 @@ def test_what_is_swapped_for_a_link_while_it_is_read_leads_nowhere(
 
 
 OBEYED = """
+podfile Package.swift build.sbt Berksfile manage.py go.mod tsconfig.json pnpm-workspace.yaml nx.json main.tf
+Chart.yaml wrangler.toml ansible.cfg renovate.json requirements-dev.txt Session.vim x.reg crush.json premake5.lua
 .git/hooks/pre-commit .git/config src/.git/hooks/x .claude/settings.json .claude/commands/x.md .mcp.json
 .cursor/rules/x.mdc .cursor/mcp.json .vscode/tasks.json .vscode/settings.json .idea/workspace.xml
 .github/workflows/x.yml .github/copilot-instructions.md .gitlab-ci.yml .circleci/config.yml CLAUDE.md
