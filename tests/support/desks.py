@@ -35,7 +35,6 @@ class Desk:
     router: Router
     archive: Archive
     delegations: Delegations
-    watch: EngineWatch
     folder: Path
 
     async def delegate(self, task_type: str = "code_review", **more: Any) -> DelegateAnswer:
@@ -65,6 +64,6 @@ async def desk_at(
             project = folder / "project"
             project.mkdir(exist_ok=True)
             try:
-                yield Desk(router, Archive(ledger), delegations, watch, project)
+                yield Desk(router, Archive(ledger), delegations, project)
             finally:
                 tasks.cancel_scope.cancel()

@@ -72,6 +72,7 @@ class Script:
         loads: contexts that models were loaded with, in order.
         reason: why chats end, if not by the words and the limit.
         pace: seconds from one word to the next.
+        seconds: how long each chat took from its request to its end.
         llama: a real engine that counts and speaks in the script's place.
     """
 
@@ -90,6 +91,7 @@ class Script:
     loads: list[int] = field(default_factory=list[int])
     reason: str | None = None
     pace: float = 0.0
+    seconds: list[float] = field(default_factory=list[float])
     llama: LlamaEngine | None = None
 
 
@@ -135,6 +137,7 @@ class _Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     script: Script
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base's names
         pass
@@ -220,7 +223,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer_with(shown)
 
     def _chat(self, request: dict[str, Any]) -> None:
-        script = self.script
+        script, asked_at = self.script, time.perf_counter()
         options: dict[str, Any] = request.get("options") or {}
         script.requests.append(request)
         model = str(request.get("model", ""))
@@ -242,6 +245,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer_with({"error": "server busy, please try again."}, 503)
         else:
             self._speak(model, request, options)
+            script.seconds.append(time.perf_counter() - asked_at)
 
     def _speak(self, model: str, request: dict[str, Any], options: dict[str, Any]) -> None:
         script = self.script

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
+from contextlib import suppress
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from immunos_mcp.domain import TaskState
@@ -48,4 +50,7 @@ def _has_ended(process: str) -> bool:
         return True
     except (OSError, ValueError):
         return False
+    # In a container nobody may ask what became of a process.
+    with suppress(OSError):
+        return b") Z " in Path("/proc", number, "stat").read_bytes()
     return False

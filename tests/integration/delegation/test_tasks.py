@@ -23,7 +23,7 @@ from immunos_mcp.delegation import chat, chunking, material, tasks
 from immunos_mcp.delegation.material import Material
 from immunos_mcp.delegation.processes import SILENCE, state_of, this_process
 from immunos_mcp.domain import DelegatedTask, Engine, EngineState, Outcome, Provider, TaskState
-from immunos_mcp.engines import ollama
+from immunos_mcp.engines import ollama, watch
 from immunos_mcp.errors import DelegationError, InvalidInputError
 
 if TYPE_CHECKING:
@@ -712,13 +712,13 @@ def test_the_command_reads_standard_input_as_a_file(home: Path, where: str, scri
 
 @pytest.mark.anyio
 async def test_a_model_that_is_not_in_memory_is_loaded_only_where_enough_is_free(
-    desk: Desk, script: Script
+    desk: Desk, script: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(watch, "FRESH_SECONDS", 0.0)
     await desk.router.update_config({"free_memory_required": 4_194_304}, "test")
     script.loaded = ()
     with pytest.raises(DelegationError, match="free_memory_required is 4,194,304 MB"):
         await desk.delegate()
     assert script.requests == []
     script.loaded = (CODER,)
-    await desk.watch.refreshed()
     assert (await desk.delegate()).local_output
