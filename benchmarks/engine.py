@@ -52,6 +52,9 @@ TASK = {"task_type": "code_review", "classification": "routine"}
 MODEL = "qwen2.5-coder:7b"
 MOST_TOKENS = 400
 WARM_UP_CALLS = 200
+PACED_TOKENS = 1_024
+"""As many as an answer may have unless somebody says otherwise."""
+
 PACE = 0.01
 """Seconds for a token of the paced engine."""
 
@@ -88,7 +91,7 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=2000, help="decisions with each engine")
     parser.add_argument("--tasks", type=int, default=15, help="delegated tasks")
     parser.add_argument(
-        "--paced-tasks", type=int, default=5, help="tasks of 4 s with the paced engine"
+        "--paced-tasks", type=int, default=3, help="tasks of 10 s with the paced engine"
     )
     given = parser.parse_args()
     with temporary_home() as home:
@@ -189,7 +192,7 @@ def handovers(home: Path, tasks: int) -> list[Figure]:
 
 def serve_paced(channel: Connection) -> None:
     """Run the paced engine and tell how long its chats took, until the other side of the channel wants no more."""
-    words = tuple(f"word{number} " for number in range(MOST_TOKENS))
+    words = tuple(f"word{number} " for number in range(PACED_TOKENS))
     script = Script(models={MODEL: TRAINED_CONTEXT}, words=words, pace=PACE)
     with scripted_ollama(script) as host:
         channel.send(host)
@@ -211,7 +214,7 @@ def paced_engine() -> Generator[tuple[str, Connection]]:
 
 
 def paced(home: Path, tasks: int) -> list[Figure]:
-    given = {"prompt": "Review this", "task_type": "code_review", "max_output_tokens": MOST_TOKENS}
+    given = {"prompt": "Review this", "task_type": "code_review", "max_output_tokens": PACED_TOKENS}
     with paced_engine() as (host, channel):
         os.environ["OLLAMA_HOST"] = host
         folder = home / "paced"
@@ -223,7 +226,7 @@ def paced(home: Path, tasks: int) -> list[Figure]:
         ours, piece_by_piece = anyio.run(processor_seconds, host, tasks)
     return [
         Figure(
-            f"delegate_task of {MOST_TOKENS} tokens at 100 tokens a second, against the engine's own time",
+            f"delegate_task of {PACED_TOKENS:,} tokens at 100 tokens a second, against the engine's own time",
             statistics.median(handed) * 1000,
             "ms",
             goal=1.01,
@@ -231,10 +234,10 @@ def paced(home: Path, tasks: int) -> list[Figure]:
         ),
         Figure(
             "processor time of the client for a token, against reading piece by piece",
-            ours / MOST_TOKENS * 1e6,
+            ours / PACED_TOKENS * 1e6,
             "us",
             goal=0.6,
-            reference=piece_by_piece / MOST_TOKENS * 1e6,
+            reference=piece_by_piece / PACED_TOKENS * 1e6,
         ),
     ]
 
@@ -245,7 +248,7 @@ async def processor_seconds(host: str, times: int) -> tuple[float, float]:
         model=MODEL,
         messages=({"role": "user", "content": "Review this"},),
         num_ctx=TRAINED_CONTEXT,
-        num_predict=MOST_TOKENS,
+        num_predict=PACED_TOKENS,
         silence_seconds=60,
     )
     body = {"model": MODEL, "messages": list(request.messages), "stream": True}
