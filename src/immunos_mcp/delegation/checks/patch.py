@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 NOTHING = "/dev/null"
 """The name that stands for a file that is not there."""
 
-MOST_COMPARISONS = 20_000_000
+MOST_COMPARISONS = 2_000_000
 """Lines that are compared to find where the changes of one file belong."""
 
 _HEADER = re.compile(r"@@ -(\d{1,9})(?:,(\d{1,9}))? \+(\d{1,9})(?:,(\d{1,9}))? @@")

@@ -17,10 +17,7 @@ PASSED = ""
 _PROSE = (".md", ".markdown", ".txt", ".rst")
 """Files in which a fence is part of the text."""
 
-_FENCED = re.compile(
-    r"^([ \t]*)(`{3,}|~{3,})[ \t]*([\w+#.-]*)[^\n]*\n(.*?)^[ \t]*\2[ \t]*$",
-    re.MULTILINE | re.DOTALL,
-)
+_OPENING = re.compile(r"[ \t]*(`{3,}|~{3,})[ \t]*([\w+#.-]*)[^`\n]*")
 
 
 class Subject(NamedTuple):
@@ -65,12 +62,33 @@ class Block(NamedTuple):
 
 
 def fenced(text: str) -> Iterator[Block]:
-    """Yield the fenced blocks of an answer."""
-    for found in _FENCED.finditer(text):
-        yield Block(found[3].lower(), found[4])
+    """Yield the fenced blocks of an answer; one that is not closed goes to the end."""
+    opening: re.Match[str] | None = None
+    inside: list[str] = []
+    for line in text.split("\n"):
+        if opening is None:
+            opening = _OPENING.fullmatch(line.rstrip("\r"))
+        elif _closes(line, opening[1]):
+            yield Block(opening[2].lower(), "\n".join(inside))
+            opening, inside = None, []
+        else:
+            inside.append(line)
+    if opening is not None:
+        yield Block(opening[2].lower(), "\n".join(inside))
 
 
 def unfenced(text: str) -> str:
     """Return an answer that is one fenced block without its fence, and any other as it is."""
-    found = _FENCED.fullmatch(text.strip())
-    return text if found is None else found[4].rstrip("\n")
+    lines = text.strip().split("\n")
+    first, inside, last = lines[0], lines[1:-1], lines[-1]
+    opening = _OPENING.fullmatch(first.rstrip("\r"))
+    if len(lines) < 2 or opening is None or not _closes(last, opening[1]):
+        return text
+    is_one_block = not any(_closes(line, opening[1]) for line in inside)
+    return "\n".join(inside) if is_one_block else text
+
+
+def _closes(line: str, fence: str) -> bool:
+    """Return whether a line ends a block: the same character, at least as often."""
+    line = line.strip()
+    return len(line) >= len(fence) and line == fence[0] * len(line)

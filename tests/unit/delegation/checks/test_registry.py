@@ -232,3 +232,26 @@ def test_any_text_passes_or_fails(text: str, task_type: str) -> None:
     subject = Subject(text, task_type, documents=FILES)
     for check in registry.CHECKS:
         assert "\n" not in (check.find(subject) or "")
+
+
+@pytest.mark.parametrize(
+    ("text", "whole"),
+    [
+        ("```python\nx = 1\n```", "x = 1"),
+        ("~~~~\n```\nx\n```\n~~~~\n", "```\nx\n```"),
+        ("```\na\n```\nand\n```\nb\n```", None),
+        ("Look:\n```\na\n```", None),
+        ("```", None),
+        ("```\na\n``", None),
+    ],
+)
+def test_only_an_answer_that_is_one_fenced_block_loses_its_fence(
+    text: str, whole: str | None
+) -> None:
+    assert unfenced(text) == (text if whole is None else whole)
+
+
+def test_many_fences_are_read_in_one_pass() -> None:
+    text = "\n".join("`" * length for length in range(3, 500))
+    assert passed(text, task_type="code_generation") == ()
+    assert unfenced(text) == text
