@@ -9,6 +9,7 @@ from contextlib import suppress
 from datetime import UTC, timedelta
 from typing import TYPE_CHECKING
 
+from immunos_mcp.domain import CLAUDE_CODE, TokenCounts
 from immunos_mcp.errors import InvalidInputError, LedgerError, Problem
 from immunos_mcp.ledger.decisions import logged_decision, newest_decisions
 from immunos_mcp.ledger.moments import utc_now
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
+    from immunos_mcp.answers.budgets import Block
     from immunos_mcp.answers.history import LoggedDecision, SettingChange
     from immunos_mcp.answers.pruning import Pruned
     from immunos_mcp.answers.replay import ReplayAnswer
@@ -137,6 +139,29 @@ class Archive:
             name,
             since,
         )
+
+    async def blocks(self, days: int) -> tuple[Block, ...]:
+        """Return the plan's five-hour blocks of the last days, oldest first.
+
+        Raises:
+            InvalidInputError: the days are not from 1 to ``inputs.MOST_DAYS``.
+        """
+        from immunos_mcp.ledger.spend import used_by_quarter
+        from immunos_mcp.ledger.stored_settings import effective_settings
+        from immunos_mcp.rules.blocks import blocks
+
+        span = timedelta(days=inputs.days("days", days))
+        await self._catch_up()
+        now = self._clock()
+        settings = await self._ledger.read(effective_settings)
+        used = await self._ledger.read(
+            used_by_quarter, now - span, now + timedelta(days=1), CLAUDE_CODE
+        )
+        portions = (
+            (at, TokenCounts(*spent[:4]), spent.nanodollars, spent.unpriced > 0)
+            for at, spent in used
+        )
+        return tuple(blocks(portions, settings, now))
 
     async def report(self, since: datetime | None, prices: Prices) -> ReportAnswer:
         """Report tokens, decisions and models since a moment, or (``None``) of all time.

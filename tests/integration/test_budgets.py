@@ -236,3 +236,20 @@ def test_the_command_sets_shows_and_checks_budgets(home: Path) -> None:
     )
     assert marker.read_text(encoding="utf-8").count('"name":"daily"') == 1
     assert wire.run(home, "check", "--budget", "nothing").returncode == 2
+
+
+def test_blocks_begin_with_the_hour_of_their_first_response(desk: Desk) -> None:
+    desk.now = datetime(2026, 11, 22, 9, 50, tzinfo=UTC)
+    for minutes, tokens in ((0, 100), (250, 200), (1, 300), (600, 1000), (60, 1000)):
+        desk.now += timedelta(minutes=minutes)
+        desk.use(tokens, assistant="claude-code")
+        desk.use(7)
+    found = run_sync(desk.archive.blocks(3))
+    assert [(each.starts_at.hour, each.budget_tokens, each.current) for each in found] == [
+        (9, 100, None),
+        (14, 500, None),
+        (0, 2000, True),
+    ]
+    assert found[-1].ends_at == datetime(2026, 11, 23, 5, tzinfo=UTC)
+    assert found[-1].projected_budget_tokens == round(2000 / (61 / 300))
+    assert found[-1].usd == 0.006

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from immunos_mcp.domain import WarningLevel
+from immunos_mcp.domain import TokenCounts, WarningLevel
 
 
 class CheckState(StrEnum):
@@ -53,3 +53,27 @@ class CheckAnswer(Struct, frozen=True):
     state: CheckState
     threshold: str
     budgets: tuple[CheckedBudget, ...]
+
+
+class Block(Struct, frozen=True):
+    """Five hours of a plan.
+
+    Attributes:
+        starts_at: the hour of its first response.
+        ends_at: five hours later.
+        tokens: Claude Code's tokens in it by kind.
+        budget_tokens: what they add to the budget.
+        usd: what they cost at list price.
+        at_least: true where something has no known price.
+        current: true for the block that has not ended.
+        projected_budget_tokens: at its end, at the rate so far; for the current block only.
+    """
+
+    starts_at: datetime
+    ends_at: datetime
+    tokens: TokenCounts
+    budget_tokens: int
+    usd: float
+    at_least: bool | None = None
+    current: bool | None = None
+    projected_budget_tokens: int | None = None

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 from immunos_mcp.answers.budgets import CheckState
 from immunos_mcp.cli import terminal
 from immunos_mcp.cli.command import Command
-from immunos_mcp.cli.console import CLIENT, Answered, folder, on_ledger, percent
+from immunos_mcp.cli.console import (
+    CLIENT,
+    Answered,
+    folder,
+    on_archive,
+    on_ledger,
+    percent,
+    whole_number,
+)
 from immunos_mcp.domain import MeasuredAssistant
 from immunos_mcp.rules import budgets
 from immunos_mcp.rules.budget_check import Threshold, check, sentence
@@ -18,6 +26,7 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
     from immunos_mcp.answers.budgets import CheckAnswer
+    from immunos_mcp.archive import Archive
     from immunos_mcp.router import Router
 
 
@@ -142,9 +151,27 @@ def _add_check_arguments(parser: ArgumentParser) -> None:
     )
 
 
+async def _blocks(archive: Archive, given: Namespace) -> Answered:
+    found = await archive.blocks(given.days)
+    return Answered(found, terminal.blocks(found))
+
+
+def _add_blocks_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--days", type=whole_number, default=3, metavar="N", help="how far back; 3 unless given"
+    )
+
+
 EXIT_CODES = {CheckState.BELOW: 0, CheckState.UNKNOWN: 1, CheckState.REACHED: 3}
 
 COMMANDS = (
+    Command(
+        "blocks",
+        "show the plan's five-hour blocks, past and current",
+        "blocks --days 7",
+        on_archive(_blocks, covers_all_sessions=True),
+        _add_blocks_arguments,
+    ),
     Command(
         "check",
         "tell by the exit code whether budgets are used up (0 below, 3 reached, 1 cannot tell)",

@@ -26,6 +26,7 @@ MODULES = {
     "config": "settings",
     "budget": "budgets",
     "check": "budgets",
+    "blocks": "budgets",
     "reset": "session",
     "history": "session",
     "replay": "replay",

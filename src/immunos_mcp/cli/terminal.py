@@ -14,6 +14,7 @@ from immunos_mcp.server.text import budget_line
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from immunos_mcp.answers.budgets import Block
     from immunos_mcp.answers.delegation import TaskLine
     from immunos_mcp.answers.history import LoggedDecision, SettingChange
     from immunos_mcp.answers.models import EngineLine, ModelsAnswer
@@ -128,6 +129,30 @@ def budgets(found: Sequence[BudgetStatus]) -> str:
                 each.warning_level,
                 "-" if each.ends_at is None else f"{each.ends_at.astimezone():%a %d %b %H:%M}",
                 "-" if each.gone_at is None else f"gone {each.gone_at.astimezone():%a %d %b %H:%M}",
+            )
+            for each in found
+        ),
+    )
+
+
+def blocks(found: Sequence[Block]) -> str:
+    """List the plan's five-hour blocks."""
+    if not found:
+        return "Claude Code has logged no usage in these days"
+    return _table(
+        ("block", "input", "output", "cache creation", "cache reads", "budget tokens", "usd", ""),
+        (
+            (
+                f"{each.starts_at.astimezone():%a %d %b %H:%M} - {each.ends_at.astimezone():%H:%M}",
+                f"{each.tokens.input_tokens:,}",
+                f"{each.tokens.output_tokens:,}",
+                f"{each.tokens.cache_creation_input_tokens:,}",
+                f"{each.tokens.cache_read_input_tokens:,}",
+                f"{each.budget_tokens:,}",
+                f"{'>' if each.at_least else ''}{each.usd:,.2f}",
+                ""
+                if each.projected_budget_tokens is None
+                else f"current, {each.projected_budget_tokens:,} at its end at this rate",
             )
             for each in found
         ),

@@ -210,6 +210,17 @@ def _counted(connection: Connection, quarters: tuple[str, ...]) -> dict[Place, S
     }
 
 
+def used_by_quarter(
+    connection: Connection, since: datetime, before: datetime, assistant: str
+) -> list[tuple[datetime, Spent]]:
+    """Return what an assistant used in each quarter of an hour that has any, by time, from the log."""
+    found: defaultdict[str, Spent] = defaultdict(Spent)
+    for place, spent in _summed(connection, utc_text(since), utc_text(before)).items():
+        if place.assistant == assistant:
+            found[place.quarter_at] = found[place.quarter_at].plus(spent)
+    return [(datetime.fromisoformat(quarter), found[quarter]) for quarter in sorted(found)]
+
+
 def _summed(connection: Connection, since: str, before: str) -> dict[Place, Spent]:
     """Return what the log has from one stored time up to another."""
     found: defaultdict[Place, Spent] = defaultdict(Spent)
