@@ -19,7 +19,11 @@ from immunos_mcp.ledger.reported_usage import record_usage
 from immunos_mcp.ledger.spend import NO_END, Scope, Spent, read_spent, refresh, spent_in
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from immunos_mcp.ledger.dialect import Connection
+
+    Step = Callable[[Connection, list[Scope]], object]
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 FOLDERS = (None, "/a", "/a/b", "/ab")
@@ -28,64 +32,92 @@ MODELS = ("claude-sonnet-4-5", "gpt-5.6", "a-model-nobody-knows")
 
 minutes = st.integers(0, 600)
 numbers = st.integers(0, 30)
-measured = st.builds(
-    lambda number, minute, model, tokens, folder, assistant, speed: MeasuredUsage(
+tokens = st.integers(0, 400_000)
+
+
+def response(
+    number: int,
+    minute: int,
+    model: str,
+    used: int,
+    folder: str | None,
+    assistant: str,
+    speed: str | None,
+) -> MeasuredUsage:
+    at = NOON + timedelta(minutes=minute)
+    return MeasuredUsage(
         f"m{number}",
-        NOON + timedelta(minutes=minute),
+        at,
         model,
-        tokens,
+        used,
         folder=folder,
         request_id=f"r{number}",
         assistant=assistant,
         speed=speed,
-    ),
+    )
+
+
+def request(number: int, minute: int, used: int) -> RequestUsage:
+    at = NOON + timedelta(minutes=minute)
+    return RequestUsage(f"r{number}", at, MODELS[0], TokenCounts(used))
+
+
+def scope(ends: list[str], assistant: str, folder: str) -> Scope:
+    return Scope(min(ends), max(ends), assistant, folder)
+
+
+def open_scope(start: str) -> Scope:
+    return Scope(start, NO_END)
+
+
+responses = st.builds(
+    response,
     numbers,
     minutes,
     st.sampled_from(MODELS),
-    st.integers(0, 400_000),
+    tokens,
     st.sampled_from(FOLDERS),
     st.sampled_from(ASSISTANTS),
     st.sampled_from([None, "fast"]),
-)
-requests = st.builds(
-    lambda number, minute, tokens: RequestUsage(
-        f"r{number}", NOON + timedelta(minutes=minute), MODELS[0], TokenCounts(tokens)
-    ),
-    numbers,
-    minutes,
-    st.integers(1, 1000),
 )
 edges = st.integers(0, 700).map(
     lambda minute: (NOON + timedelta(minutes=minute - 30)).isoformat()[:19] + ".000Z"
 )
 scopes = st.builds(
-    lambda ends, assistant, folder: Scope(min(ends), max(ends), assistant, folder),
+    scope,
     st.lists(edges, min_size=2, max_size=2, unique=True),
     st.sampled_from(["", *ASSISTANTS]),
     st.sampled_from(["", "/a"]),
-) | st.builds(lambda start: Scope(start, NO_END), edges)
+) | st.builds(open_scope, edges)
+
+
+def measure(some: list[MeasuredUsage]) -> Step:
+    return lambda connection, _: ingest(connection, some)
+
+
+def ask(some: list[RequestUsage]) -> Step:
+    return lambda connection, _: ingest_requests(connection, some)
+
+
+def record(minute: int) -> Step:
+    usage, at = Usage(MODELS[0], TokenCounts(7, 8, 9, 10)), NOON + timedelta(minutes=minute)
+    return lambda connection, _: record_usage(connection, "default", at, usage, "reported")
+
+
+def look(connection: Connection, known: list[Scope]) -> None:
+    refresh(connection)
+    spent_in(connection, known)
+
+
 steps = st.lists(
     st.one_of(
-        st.tuples(st.just("measure"), st.lists(measured, min_size=1, max_size=4)),
-        st.tuples(st.just("request"), st.lists(requests, min_size=1, max_size=2)),
-        st.tuples(st.just("record"), minutes),
-        st.tuples(st.just("look"), st.none()),
+        st.lists(responses, min_size=1, max_size=4).map(measure),
+        st.lists(st.builds(request, numbers, minutes, tokens), min_size=1, max_size=2).map(ask),
+        minutes.map(record),
+        st.just(look),
     ),
     max_size=10,
 )
-
-
-def step(connection: Connection, kind: str, what: object, known: list[Scope]) -> None:
-    if kind == "measure":
-        ingest(connection, what)
-    elif kind == "request":
-        ingest_requests(connection, what)
-    elif kind == "record":
-        usage = Usage(MODELS[0], TokenCounts(7, 8, 9, 10))
-        record_usage(connection, "default", NOON + timedelta(minutes=what), usage, "reported")
-    else:
-        refresh(connection)
-        spent_in(connection, known)
 
 
 def anew(connection: Connection, known: list[Scope]) -> list[Spent]:
@@ -98,12 +130,12 @@ def anew(connection: Connection, known: list[Scope]) -> list[Spent]:
 @on_ledgers
 @given(steps, st.lists(scopes, min_size=1, max_size=4))
 def test_sums_that_follow_changes_are_the_sums_of_the_log(
-    done: list[tuple[str, object]], known: list[Scope]
+    done: list[Step], known: list[Scope]
 ) -> None:
     def work(connection: Connection) -> None:
         refresh(connection)
-        for kind, what in done:
-            step(connection, kind, what, known)
+        for step in done:
+            step(connection, known)
         seen = read_spent(connection, known)
         assert read_spent(connection, known) == seen
         refresh(connection)
@@ -124,34 +156,34 @@ def test_sums_that_follow_changes_are_the_sums_of_the_log(
 
 def test_a_request_whose_response_is_found_later_counts_there_alone(tmp_path: Path) -> None:
     later = NOON + timedelta(hours=1)
-    request = RequestUsage("r", NOON, MODELS[0], TokenCounts(500))
-    response = MeasuredUsage("m", later, MODELS[0], 1000, request_id="r")
-    scopes = [Scope("2026-03-01T12:00:00.000Z", f"2026-03-01T{end}:00:00.000Z") for end in (13, 15)]
+    asked = RequestUsage("r", NOON, MODELS[0], TokenCounts(500))
+    answered = MeasuredUsage("m", later, MODELS[0], 1000, request_id="r")
+    spans = [Scope("2026-03-01T12:00:00.000Z", f"2026-03-01T{end}:00:00.000Z") for end in (13, 15)]
 
     def counted(connection: Connection) -> list[int]:
         refresh(connection)
-        found = spent_in(connection, scopes)
-        return [found[scope].input_tokens for scope in scopes]
+        found = spent_in(connection, spans)
+        return [found[span].input_tokens for span in spans]
 
     with InlineSqliteLedger(tmp_path / "l.db") as ledger:
-        run_sync(ledger.write(ingest_requests, [request]))
+        run_sync(ledger.write(ingest_requests, [asked]))
         assert run_sync(ledger.write(counted)) == [500, 500]
-        run_sync(ledger.write(ingest, [response]))
+        run_sync(ledger.write(ingest, [answered]))
         assert run_sync(ledger.write(counted)) == [0, 1000]
 
 
 def test_what_is_pruned_still_counts(tmp_path: Path) -> None:
     usage = MeasuredUsage("m", NOON, MODELS[0], 1000)
-    scope = Scope("2026-03-01T00:00:00.000Z", "2026-04-01T00:00:00.000Z")
+    march = Scope("2026-03-01T00:00:00.000Z", "2026-04-01T00:00:00.000Z")
     with InlineSqliteLedger(tmp_path / "l.db") as ledger:
         run_sync(ledger.write(refresh))
         run_sync(ledger.write(ingest, [usage]))
         run_sync(ledger.write(refresh))
-        before = run_sync(ledger.write(spent_in, [scope]))
+        before = run_sync(ledger.write(spent_in, [march]))
         run_sync(ledger.write(prune, NOON + timedelta(days=10)))
         run_sync(ledger.write(refresh))
-        assert run_sync(ledger.write(spent_in, [scope])) == before
-        assert before == {scope: Spent(1000, nanodollars=3_000_000)}
+        assert run_sync(ledger.write(spent_in, [march])) == before
+        assert before == {march: Spent(1000, nanodollars=3_000_000)}
 
 
 def test_nothing_is_noted_where_no_budget_is_set(tmp_path: Path) -> None:
