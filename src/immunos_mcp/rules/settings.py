@@ -140,8 +140,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             Budgets(),
             "budgets beside the session's own, such as `daily=20 usd/day; app=2M tokens/week in /home/me/app`;"
             " changes merge",
-            argument_description='"daily=20 usd/day; app=80 percent/7d warn 50 switch 90"; merged, NAME=off'
-            " removes one",
+            argument_description="Such as daily=20 usd/day; merged, daily=off removes it",
         ),
     ] = ""
     reservations: Annotated[
