@@ -9,7 +9,9 @@ from contextlib import suppress
 from datetime import UTC, timedelta
 from typing import TYPE_CHECKING
 
-from immunos_mcp.domain import CLAUDE_CODE, TokenCounts
+from msgspec.structs import replace
+
+from immunos_mcp.domain import CLAUDE_CODE, Session, TokenCounts
 from immunos_mcp.errors import InvalidInputError, LedgerError, Problem
 from immunos_mcp.ledger.decisions import logged_decision, newest_decisions
 from immunos_mcp.ledger.moments import utc_now
@@ -28,12 +30,14 @@ if TYPE_CHECKING:
     from immunos_mcp.answers.report import ReportAnswer
     from immunos_mcp.answers.routing import ExplainAnswer
     from immunos_mcp.answers.sessions import SessionSummary
+    from immunos_mcp.answers.status import BudgetStatus
     from immunos_mcp.answers.usage import SyncAnswer
     from immunos_mcp.assistants.follower import Follower
     from immunos_mcp.ledger.connections.sqlite import SqliteLedger
     from immunos_mcp.ledger.export import ExportedRows
     from immunos_mcp.reports.prices import Prices
     from immunos_mcp.rules.setting_kinds import SettingChangeValue
+    from immunos_mcp.rules.settings import Settings
 
 
 class Archive:
@@ -176,7 +180,23 @@ class Archive:
         await self._catch_up()
         now = self._clock()
         figures = await self._ledger.read(report_figures, since, prices.long_inputs)
-        return compose.compose(figures, since, prices, now)
+        report = compose.compose(figures, since, prices, now)
+        if not figures.settings.budgets:
+            return report
+        return replace(report, budgets=await self._budgets(figures.settings, now))
+
+    async def _budgets(self, settings: Settings, now: datetime) -> tuple[BudgetStatus, ...]:
+        """Return how far the budgets are used that are for no session."""
+        from immunos_mcp.ledger.budget_uses import read_budget_uses
+        from immunos_mcp.rules import budgets
+        from immunos_mcp.rules.status import budget_status
+
+        uses = await self._ledger.read(read_budget_uses, settings, Session(None, ""), now)
+        return tuple(
+            budget_status(state, now)
+            for state in budgets.states(settings.budgets, uses)
+            if state.budget.window is not budgets.Window.SESSION
+        )
 
     async def export(
         self,

@@ -15,6 +15,8 @@ from immunos_mcp.archive import Archive
 from immunos_mcp.domain import MeasuredUsage, PlanUsage, Reason
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
 from immunos_mcp.ledger.measured_usage import ingest
+from immunos_mcp.reports.prices import list_prices
+from immunos_mcp.reports.text import text as report_text
 from immunos_mcp.router import Router
 from immunos_mcp.rules.budget_check import Threshold, check
 
@@ -253,3 +255,13 @@ def test_blocks_begin_with_the_hour_of_their_first_response(desk: Desk) -> None:
     assert found[-1].ends_at == datetime(2026, 11, 23, 5, tzinfo=UTC)
     assert found[-1].projected_budget_tokens == round(2000 / (61 / 300))
     assert found[-1].usd == 0.006
+
+
+def test_a_report_has_the_budgets(desk: Desk) -> None:
+    desk.set("daily=20 usd/day; s=1 usd/session")
+    desk.use(4_000_000)
+    report = run_sync(desk.archive.report(None, list_prices(desk.now)))
+    assert report.budgets == (desk.shown()["daily"],)
+    shown = report_text(report).splitlines()
+    line = shown[shown.index("Budgets") + 1]
+    assert line.startswith("daily 60% of 20 usd/day, at this rate gone on Monday ")

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
+from immunos_mcp.answers.status import BudgetStatus
 from immunos_mcp.domain import Provider, TokenCounts, WarningLevel, Weights
 
 
@@ -217,6 +218,7 @@ class ReportAnswer(Struct, frozen=True):
         projects: by project folder, the dearest first.
         projects_left_out: how many more there are.
         assistants: by assistant, the dearest first.
+        budgets: the budgets of calendar and plan windows now, where any are set.
         decisions: by reason, provider and the step that changed the choice, the most first.
         records: outcomes of models by task type, of all time whatever ``since`` is.
         records_left_out: how many more of these there are.
@@ -246,6 +248,7 @@ class ReportAnswer(Struct, frozen=True):
     projects: tuple[ProjectUsage, ...] = ()
     projects_left_out: int | None = None
     assistants: tuple[AssistantUsage, ...] = ()
+    budgets: tuple[BudgetStatus, ...] | None = None
 
     @property
     def is_empty(self) -> bool:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from immunos_mcp.answers.routing import SPEND_REASONS
 from immunos_mcp.domain import ChangedBy, Provider, Reason
+from immunos_mcp.rules.budget_check import budget_line
 from immunos_mcp.rules.formatting import minute, second
 from immunos_mcp.rules.obstacles import obstacle
-from immunos_mcp.server.text import budget_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

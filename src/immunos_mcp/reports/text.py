@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from immunos_mcp.domain import Provider, WarningLevel
 from immunos_mcp.reports.spans import grouped_usage
+from immunos_mcp.rules.budget_check import budget_line
 from immunos_mcp.rules.formatting import (
     NOTHING_SINCE,
     NOTHING_YET,
@@ -51,6 +53,7 @@ def text(answer: ReportAnswer) -> str:
     parts += [
         section
         for section in (
+            _budgets(answer),
             _usage(answer),
             _models(answer),
             _shares(
@@ -68,6 +71,13 @@ def text(answer: ReportAnswer) -> str:
         if section
     ]
     return "\n\n".join("\n".join(part) for part in parts)
+
+
+def _budgets(answer: ReportAnswer) -> list[str]:
+    if not answer.budgets:
+        return []
+    lines = (_wrapped(budget_line(each).split(" "), "", "  ") for each in answer.budgets)
+    return ["Budgets", *chain.from_iterable(lines)]
 
 
 def _shortened(shown: str, width: int) -> str:

@@ -98,3 +98,16 @@ def sentence(found: CheckedBudget, threshold: str) -> str:
     what = "has reached" if found.state is CheckState.REACHED else "is below"
     used = f"{found.percent_used:g}% of {found.limit}"
     return f"Budget {found.name} {what} its {threshold} threshold: {used} used"
+
+
+def budget_line(found: BudgetStatus) -> str:
+    """Return how far a budget is used, in a few words."""
+    if found.percent_used is None:
+        return f"{found.name} ({found.budget}) unknown"
+    least = "at least " if found.at_least else ""
+    line = f"{found.name} {least}{found.percent_used:g}% of {found.budget}"
+    if found.warning_level is not WarningLevel.NORMAL:
+        line += f", {found.warning_level}"
+    if found.gone_at is not None:
+        line += f", at this rate gone on {found.gone_at.astimezone():%A %H:%M}"
+    return line

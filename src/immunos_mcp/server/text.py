@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from immunos_mcp.domain import ChangedBy, Provider, WarningLevel
+from immunos_mcp.domain import ChangedBy, Provider
+from immunos_mcp.rules.budget_check import budget_line
 from immunos_mcp.rules.obstacles import obstacle
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from immunos_mcp.answers.routing import Explanation, RoutedTask
     from immunos_mcp.answers.sessions import ResetAnswer
     from immunos_mcp.answers.settings import ConfigAnswer
-    from immunos_mcp.answers.status import BudgetStatus, StatusAnswer
+    from immunos_mcp.answers.status import StatusAnswer
     from immunos_mcp.answers.usage import OutcomeAnswer, RecordAnswer
 
 
@@ -140,19 +141,6 @@ def status(answer: StatusAnswer) -> str:
         f"{line}: warning in {answer.minutes_to_warning} min, "
         f"auto-switch in {answer.minutes_to_auto_switch} min"
     )
-
-
-def budget_line(found: BudgetStatus) -> str:
-    """Return how far a budget is used, in a few words."""
-    if found.percent_used is None:
-        return f"{found.name} ({found.budget}) unknown"
-    least = "at least " if found.at_least else ""
-    line = f"{found.name} {least}{found.percent_used:g}% of {found.budget}"
-    if found.warning_level is not WarningLevel.NORMAL:
-        line += f", {found.warning_level}"
-    if found.gone_at is not None:
-        line += f", at this rate gone on {found.gone_at.astimezone():%A %H:%M}"
-    return line
 
 
 def _used(answer: StatusAnswer) -> str:
