@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 NOTHING = (sys.executable, "-c", "pass")
 TURNS = 150
 MODELS = ("claude-opus-4-8", "claude-sonnet-4-5", "claude-haiku-4-5")
+NO_USAGE = (*(("attachment", 4500),) * 10, *(("api-request-shape", 6700),) * 3)
+"""What version 2.1.332 writes beside each turn, and how many bytes on average: of a transcript, 57 and 25 %."""
+
 STATUS_INPUT = {
     "session_id": "5e55",
     "transcript_path": "",
@@ -91,6 +94,9 @@ class History:
                 self._clock += timedelta(seconds=1)
                 printed = "x = compute(y)  # some output\n" * self._chance.randint(20, 400)
                 self.size += stream.write(self._line(project, "user", {"content": printed}))
+                for kind, size in NO_USAGE:
+                    shown = "a hook said: all is well\n" * self._chance.randint(1, size // 12)
+                    self.size += stream.write(self._line(project, kind, {"content": shown}))
                 for line in self.answer(project):
                     self.size += stream.write(line)
         self.files += 1

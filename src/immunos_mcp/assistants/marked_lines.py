@@ -34,9 +34,10 @@ class MarkedLines:
         is_unfinished: whether the last line returned does not have its end yet.
     """
 
-    def __init__(self, file: FileIO, offset: int, mark: bytes, second_mark: bytes = b"") -> None:
+    def __init__(self, file: FileIO, offset: int, mark: bytes, rarer_mark: bytes = b"") -> None:
         self._file = file
-        self._marks = (mark, second_mark) if second_mark else (mark,)
+        self._mark = mark
+        self._rarer_mark = rarer_mark
         self._line_start = offset
         self.passed_bytes = offset
         self.too_long = 0
@@ -72,7 +73,8 @@ class MarkedLines:
             with memoryview(buffer) as whole, whole[end:] as free:
                 received = self._file.readinto(free)
             if not received:
-                if any(buffer.find(mark, begin, end) >= 0 for mark in self._marks):
+                marks = filter(None, (self._mark, self._rarer_mark))
+                if any(buffer.find(mark, begin, end) >= 0 for mark in marks):
                     self.is_unfinished = True
                     self._line_start = self.passed_bytes
                     yield buffer[begin:end]
@@ -87,17 +89,20 @@ class MarkedLines:
     def _marked(self, buffer: bytearray, begin: int, last: int) -> Iterator[bytearray]:
         """Return the marked lines between two places of the buffer, which ends a line."""
         block_start = self.passed_bytes - begin
-        places = [buffer.find(mark, begin, last) for mark in self._marks]
-        while (found := max(places)) >= 0:
-            place = min(each for each in places if each >= 0) if len(places) > 1 else found
-            line_start = buffer.rfind(b"\n", begin, place) + 1 or begin
-            line_end = buffer.find(b"\n", place, last + 1) + 1
+        mark, rarer = self._mark, self._rarer_mark
+        place = buffer.find(mark, begin, last)
+        rare = buffer.find(rarer, begin, last) if rarer else -1
+        while place >= 0 or rare >= 0:
+            first = rare if place < 0 or 0 <= rare < place else place
+            line_start = buffer.rfind(b"\n", begin, first) + 1 or begin
+            line_end = buffer.find(b"\n", first, last + 1) + 1
             self.passed_bytes = block_start + line_end
             self._line_start = block_start + line_start
             yield buffer[line_start:line_end]
-            for number, mark in enumerate(self._marks):
-                if 0 <= places[number] < line_end:
-                    places[number] = buffer.find(mark, line_end, last)
+            if 0 <= place < line_end:
+                place = buffer.find(mark, line_end, last)
+            if 0 <= rare < line_end:
+                rare = buffer.find(rarer, line_end, last)
         self.passed_bytes = block_start + last + 1
 
     def _skip_line(self, length: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-_HEAD_BYTES = 2**20
-"""How much of a transcript is searched for the project folder; it is in one of the first lines."""
+_HEADS = (2**14, 2**20)
+"""How much of a transcript is searched for the project folder, at first and at most; it is in one of the first lines."""
 
 LONGEST_RESPONSE = timedelta(hours=1)
 """How far apart the lines of a response may be."""
@@ -201,13 +202,21 @@ def project_folder(path: str) -> str:
     main, is_subagent, _ = path.partition("/subagents/")
     names = (f"{main}.jsonl", path) if is_subagent else (path,)
     for name in names:
-        with suppress(OSError), open(name, "rb") as file:  # noqa: PTH123  # a thousand a call
-            for line in file.read(_HEAD_BYTES).split(b"\n"):
-                with suppress(DecodeError, RecursionError):
-                    found = _decode_place(line).cwd
-                    if found:
-                        return found
+        with suppress(OSError), open(name, "rb", buffering=0) as file:  # noqa: PTH123  # a thousand a call
+            for size in _HEADS:
+                found = _first_folder(os.pread(file.fileno(), size, 0))
+                if found:
+                    return found
     return ""
+
+
+def _first_folder(head: bytes) -> str | None:
+    for line in head.split(b"\n"):
+        with suppress(DecodeError, RecursionError):
+            found = _decode_place(line).cwd
+            if found:
+                return found
+    return None
 
 
 def _context(text: str) -> _Context:
