@@ -208,6 +208,7 @@ _TABLES = {
             "service_tier",
             "region",
             "web_searches",
+            "is_sidechain",
         ),
         "message_id",
         "measured_at >= :since",
