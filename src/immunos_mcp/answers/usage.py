@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from msgspec import Struct
 
 from immunos_mcp.domain import Outcome, WarningLevel
@@ -42,11 +44,13 @@ class SyncAnswer(Struct, frozen=True):
     Attributes:
         transcripts: how many were read.
         added: responses that were new, or whose numbers had grown.
+        by_assistant: how many of them each assistant logged; absent if all are Claude Code's.
         unread_lines: lines that should carry usage and could not be read.
         unread_files: transcripts that could not be opened.
     """
 
     transcripts: int
     added: int
+    by_assistant: Mapping[str, int] | None = None
     unread_lines: int | None = None
     unread_files: int | None = None

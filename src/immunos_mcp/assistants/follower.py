@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import chain
+from collections import Counter
+from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
 from immunos_mcp.answers.usage import SyncAnswer
 from immunos_mcp.assistants import conversations, transcripts
+from immunos_mcp.domain import CLAUDE_CODE
 from immunos_mcp.ledger.measured_usage import (
     CLOCK_TOLERANCE,
     ReadingState,
@@ -154,13 +156,14 @@ class Follower:
             ]
             for source in self._sources()
         }
+        names = self._names()
         total = sum(each.size for found in readings.values() for each, _ in found)
-        read = added = 0
-        for portion in chain.from_iterable(
-            bulk_reading.read_portions(found, transcript_format, since)
-            for transcript_format, found in readings.items()
+        read, added = 0, Counter[str]()
+        for assistant, portion in chain.from_iterable(
+            zip(repeat(names[log]), bulk_reading.read_portions(found, log, since), strict=False)
+            for log, found in readings.items()
         ):
-            added += await self._ledger.write(
+            added[assistant] += await self._ledger.write(
                 ingest,
                 portion.usage,
                 portion.positions,
@@ -178,10 +181,18 @@ class Follower:
             transcripts=sum(
                 _has_news(*reading) for found in readings.values() for reading in found
             ),
-            added=added,
+            added=added.total(),
+            by_assistant=None if +added == {CLAUDE_CODE: added.total()} else dict(+added) or None,
             unread_lines=await self._ledger.read(unread_lines) or None,
             unread_files=len(self.unread_files) or None,
         )
+
+    def _names(self) -> dict[LogFormat, str]:
+        """Return the assistants' names by the format of their logs."""
+        names: dict[LogFormat, str] = {self._folders.format: CLAUDE_CODE}
+        if self._others is not None:
+            names |= {each.format: name for name, each in self._others.by_assistant().items()}
+        return names
 
     def _sources(self) -> tuple[TranscriptSource, ...]:
         return (self._folders, *(() if self._others is None else self._others.sources()))

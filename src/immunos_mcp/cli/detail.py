@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 async def _sync(archive: Archive, given: Namespace) -> Answered:
     since = None if given.all else given.since
     answer = await archive.sync(since, _show_progress if sys.stderr.isatty() else _no_progress)
-    text = f"Read {answer.transcripts} transcripts: {answer.added} new responses"
+    text = f"Read {answer.transcripts:,} transcripts: {answer.added:,} new responses"
+    if answer.by_assistant:
+        each = (f"{name} {count:,}" for name, count in answer.by_assistant.items())
+        text += f" ({', '.join(each)})"
     if answer.unread_lines or answer.unread_files:
         lines, files = answer.unread_lines or 0, answer.unread_files or 0
         text += f"; unreadable: {lines} lines, {files} files"

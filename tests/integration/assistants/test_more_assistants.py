@@ -222,6 +222,7 @@ CLINE_DAMAGE: dict[str, tuple[Callable[[str], str], list[Response]]] = {
     "words": (lambda text: text.replace(COUNT, '"outputTokens": "many"'), [ONE]),
     "id": (lambda text: text.replace('"id": "r2"', '"id": 2'), [ONE]),
     "half a pair": (lambda text: text.replace('"role": 1}', "\\ud800"), [ONE, TWO]),
+    "no text": (lambda text: text.replace('"role": 1}', "\ud800"), [ONE, TWO]),
     "torn": (lambda text: text.replace(COUNT, f"15: {DEEP}"), [ONE]),
     "nested": (lambda text: text.replace(COUNT, f'"x": {DEEP}'), [ONE]),
 }
@@ -248,6 +249,7 @@ def test_logs_that_are_copied_moved_or_gone_change_no_count(place: Home) -> None
         append(file, record(ONE), record(TWO))
         file.with_name(f"copy-{file.name}").write_bytes(file.read_bytes())
     place.begin()
+    assert place.sync().by_assistant == dict.fromkeys(sorted(RECORDS), 2)
     shown = place.status().other_assistants
     assert shown == dict.fromkeys(sorted(RECORDS), 69 + 135)
     for file in [*place.folder.rglob("*.jsonl")]:

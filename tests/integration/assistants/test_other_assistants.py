@@ -221,6 +221,22 @@ def test_a_damaged_row_is_reported_once(place: Home) -> None:
     assert place.stored() == opencode(TWO)
 
 
+def test_a_row_that_is_no_text_costs_only_itself(place: Home) -> None:
+    database = OpencodeDatabase(place.folder)
+    database.put("msg_2", TWO)
+    with closing(sqlite3.connect(database.file)) as connection, connection:
+        connection.execute(
+            "INSERT INTO message VALUES ('msg_0', 5, 0, 1700000000000,"
+            " CAST(x'ff' AS TEXT) || '{\"role\": \"assistant\"}')"
+        )
+        connection.execute(
+            "INSERT INTO message VALUES ('msg_1', 5, 0, 'some day', '\"assistant\"')"
+        )
+    answer = place.sync()
+    assert (answer.unread_files, answer.unread_lines, answer.added) == (None, 1, 1)
+    assert place.stored() == opencode(TWO)
+
+
 def test_other_assistants_count_in_the_budget_only_where_the_setting_names_them(
     place: Home,
 ) -> None:

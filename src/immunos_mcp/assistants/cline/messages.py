@@ -96,7 +96,7 @@ def _messages(content: bytes) -> _Messages:
         return _Messages([], 0)
     try:
         document: dict[str, Json] = _decode.decode(content)  # pyright: ignore[reportAssignmentType]  # it is JSON
-    except (DecodeError, RecursionError):
+    except (DecodeError, RecursionError, UnicodeDecodeError):
         return _salvaged(json_objects.decoded(content))
     if json_objects.levels(content) > json_objects.MOST_LEVELS:
         return _salvaged(json_objects.decoded(content))
@@ -155,7 +155,7 @@ def _folder(path: Path) -> str | None:
     """Return the working folder, which only the session's own document has."""
     try:
         document = _decode.decode(_content(path.parent / f"{path.parent.name}.json"))
-    except (OSError, DecodeError, RecursionError):
+    except (OSError, DecodeError, RecursionError, UnicodeDecodeError):
         return None
     cwd = document.get("cwd")
     return text(cwd, LONGEST_FOLDER) if isinstance(cwd, str) else None

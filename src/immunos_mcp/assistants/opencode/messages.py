@@ -149,13 +149,19 @@ def _rows(path: str, since_ms: int) -> Iterator[tuple[str, int, str]]:
         place += "&immutable=1"
     try:
         with closing(sqlite3.connect(place, uri=True, timeout=PATIENCE_SECONDS)) as connection:
+            # Text that is not UTF-8 costs its row, not the rest.
+            connection.text_factory = _text
             yield from connection.execute(
-                "SELECT session_id, time_updated, CAST(data AS TEXT) FROM message"
+                "SELECT session_id, CAST(time_updated AS INTEGER), CAST(data AS TEXT) FROM message"
                 " WHERE time_updated >= ? AND data LIKE '%\"assistant\"%' ORDER BY time_updated",
                 (since_ms,),
             )
     except sqlite3.Error as error:
         raise OSError(f"{path}: {error}") from error
+
+
+def _text(stored: bytes) -> str:
+    return stored.decode("utf-8", "replace")
 
 
 def _usage(session: str, data: str) -> MeasuredUsage | None:
