@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from immunos_mcp.answers.usage import SyncAnswer
 from immunos_mcp.assistants import conversations, transcripts
+from immunos_mcp.assistants.transcripts import TranscriptFolders
 from immunos_mcp.domain import CLAUDE_CODE
 from immunos_mcp.ledger.measured_usage import (
     CLOCK_TOLERANCE,
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from immunos_mcp.assistants.transcripts import (
         LogFormat,
         Transcript,
-        TranscriptFolders,
         TranscriptSource,
     )
     from immunos_mcp.domain import MeasuredUsage, TranscriptPosition
@@ -58,8 +58,16 @@ class Follower:
         return any(each.exist() for each in self._sources())
 
     def beginning(self, now: datetime, conversation: str | None) -> datetime | None:
-        """Return when a conversation began, or else the first of those active in the last hours."""
-        return conversations.beginning(self._folders, now, conversation)
+        """Return when a conversation began, or else the first of those active in the last hours.
+
+        Other assistants' conversations matter where none of Claude Code's is active.
+        """
+        found = conversations.beginning(self._folders, now, conversation)
+        if found is not None:
+            return found
+        others = (each for each in self._sources() if isinstance(each, TranscriptFolders))
+        began = (conversations.beginning(each, now, None) for each in others)
+        return min((each for each in began if each is not None and each <= now), default=None)
 
     def measured_since(
         self, since: datetime, largest: int | None = None

@@ -265,6 +265,14 @@ def test_a_look_opens_the_session_where_only_another_assistant_has_logs(place: H
     assert place.status().other_assistants == {"codex": 69}
 
 
+def test_the_session_begins_with_the_active_conversation_of_whoever_has_one(place: Home) -> None:
+    append(codex_rollout(place.folder), *codex_head(), codex_record(ONE))
+    place.now = NOON + timedelta(minutes=1)
+    status = place.status()
+    assert status.started_at == NOON
+    assert status.other_assistants == {"codex": 69}
+
+
 def test_what_another_assistant_does_with_a_local_model_is_not_kept_local(place: Home) -> None:
     append(codex_rollout(place.folder), *codex_head(model="qwen2.5-coder:7b"), codex_record(ONE))
     place.begin()
