@@ -15,6 +15,7 @@ import immunos_mcp
 from immunos_mcp.domain import (
     Classification,
     Decision,
+    DelegatedTask,
     Judge,
     MeasuredUsage,
     Outcome,
@@ -22,13 +23,17 @@ from immunos_mcp.domain import (
     Provider,
     Reason,
     RequestUsage,
+    Session,
     Task,
+    TaskState,
     TokenCounts,
     Usage,
     WarningLevel,
 )
 from immunos_mcp.ledger import (
+    budget_uses,
     decisions,
+    delegated_tasks,
     export,
     history,
     measured_usage,
@@ -39,10 +44,12 @@ from immunos_mcp.ledger import (
     session_snapshots,
     session_start,
     sessions,
+    spend,
     stored_settings,
 )
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
 from immunos_mcp.router import Router
+from immunos_mcp.rules.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,6 +62,11 @@ TASK = Task("debug", Classification.ROUTINE)
 DECISION = Decision("m:1", Provider.OLLAMA, Reason.TASK_OPTIMIZED, WarningLevel.NORMAL, 0)
 COUNTS = TokenCounts(1, 2, 3, 4)
 EXPORTED = tuple(name for name in export.TABLES if name != "schema_version")
+
+
+BUDGETS = Settings(budgets="daily=20 usd/day; all=9 tokens/month")
+CROSSING = ("daily", NOW, "warning")
+TOLD = ("daily", NOW, "critical")
 
 
 class Operation(NamedTuple):
@@ -81,6 +93,11 @@ def _writing(run: Callable[[Connection, datetime], object]) -> Operation:
     return Operation(run, writes=True)
 
 
+def _noted(connection: Connection, now: datetime) -> None:
+    task = DelegatedTask(1, "m:1", TaskState.RUNNING, "here 1", now, now, 5)
+    delegated_tasks.note_task(connection, task)
+
+
 def _exported(connection: Connection, _now: datetime) -> list[object]:
     batches: list[object] = []
     export.export(connection, export.chosen_tables(EXPORTED), None, batches.append)
@@ -103,7 +120,10 @@ OPERATIONS: dict[str, Operation] = {
     "decision_state": _reading(lambda it, _: decisions.decision_state(it, 1)),
     "effective_settings": _reading(lambda it, _: stored_settings.effective_settings(it)),
     "export": _reading(_exported),
+    "find_task": _reading(lambda it, _: delegated_tasks.find_task(it, 1)),
+    "first_told": _writing(lambda it, now: budget_uses.first_told(it, *CROSSING, now)),
     "forget_future": _writing(measured_usage.forget_future),
+    "forget_told": _writing(lambda it, _: budget_uses.forget_told(it, *TOLD)),
     "ingest": _writing(
         lambda it, now: measured_usage.ingest(it, [MeasuredUsage("m1", now, "claude-x", 1)])
     ),
@@ -116,6 +136,8 @@ OPERATIONS: dict[str, Operation] = {
     "logged_decision": _reading(lambda it, _: decisions.logged_decision(it, 1)),
     "newest_decisions": _reading(lambda it, _: decisions.newest_decisions(it, None, 1000)),
     "newest_sessions": _reading(lambda it, _: sessions.newest_sessions(it, None, 10)),
+    "newest_tasks": _reading(lambda it, _: delegated_tasks.newest_tasks(it, 10)),
+    "note_task": _writing(_noted),
     "open_session": _writing(lambda it, now: session_start.open_session(it, "new", now)),
     "open_until": _reading(lambda it, now: session_start.open_until(it, "default", now)),
     "preview_prune": _writing(lambda it, now: pruning.preview_prune(it, now + timedelta(days=1))),
@@ -123,6 +145,9 @@ OPERATIONS: dict[str, Operation] = {
         lambda it, _: stored_settings.preview_settings(it, {"session_limit": 300_000})
     ),
     "prune": _writing(lambda it, now: pruning.prune(it, now + timedelta(days=1))),
+    "read_budget_uses": _reading(
+        lambda it, now: budget_uses.read_budget_uses(it, BUDGETS, Session(None, ""), now)
+    ),
     "reading_state": _reading(measured_usage.reading_state),
     "record_outcome": _writing(
         lambda it, now: reported_usage.record_outcome(
@@ -146,6 +171,9 @@ OPERATIONS: dict[str, Operation] = {
         lambda it, now: session_snapshots.session_snapshot(it, "default", now)
     ),
     "setting_changes": _reading(lambda it, _: stored_settings.setting_changes(it, 10)),
+    "used_by_quarter": _reading(
+        lambda it, now: spend.used_by_quarter(it, now - timedelta(days=9), now, "claude-code")
+    ),
     "unread_lines": _reading(lambda it, _: measured_usage.unread_lines(it)),
     "unset_settings": _writing(
         lambda it, now: stored_settings.unset_settings(it, ("claude_model",), "t", now)
@@ -198,5 +226,6 @@ async def _fill(ledger: SqliteLedger) -> None:
     for number in range(3):
         await router.route_task("debug", "routine")
         await router.record_usage("claude-x", number, 1, request_id=f"request-{number}")
+    await ledger.write(budget_uses.first_told, *TOLD, NOW)
     # A clock that was ahead opened it.
     await Router(ledger, "ahead", lambda: NOW + timedelta(hours=9)).open_session()

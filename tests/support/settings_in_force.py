@@ -31,6 +31,9 @@ CONFIG: wire.JsonObject = {
     "task_mappings": dict(DEFAULT_TASK_MAPPINGS),
 }
 ADVANCED: wire.JsonObject = {
+    "reservations": "off",
+    "reservation_minutes": 30,
+    "time_zone": "system",
     "claude_classifications": "critical",
     "counted_assistants": "claude-code",
     "task_synonyms": "off",
@@ -47,3 +50,4 @@ ADVANCED: wire.JsonObject = {
     "record_horizon": 100.0,
     "record_retry_days": 30.0,
 }
+EMPTY: wire.JsonObject = {"budgets": ""}

@@ -55,7 +55,7 @@ async def test_a_failed_check_is_an_error_and_a_failure_by_check(
     path = desk.write("one.py", ["a", "b"])
     with pytest.raises(DelegationError, match=r"check citations failed: .* one.py has 2 lines"):
         await desk.delegate(paths=[path], output_path="review.md")
-    assert (desk.folder / "review.md").read_text(encoding="utf-8") == "See one.py:3"
+    assert (desk.folder / "review.md.unfinished").read_text(encoding="utf-8") == "See one.py:3"
     assert await outcomes(desk) == [Outcome.FAILURE]
 
 

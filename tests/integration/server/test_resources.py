@@ -9,7 +9,7 @@ import mcp_types as types
 import pytest
 from mcp.shared.exceptions import MCPError
 from sdk_clients import ERAS, Era, answer, in_process, read_json
-from settings_in_force import ADVANCED, CONFIG
+from settings_in_force import ADVANCED, CONFIG, EMPTY
 
 from immunos_mcp.rules.settings import DEFAULT_TASK_MAPPINGS, Settings, values
 
@@ -57,11 +57,12 @@ async def test_a_named_session_s_status_is_read_under_its_percent_encoded_name(
 @pytest.mark.anyio
 async def test_the_settings_in_force_are_read_as_a_resource(tmp_path: Path) -> None:
     async with in_process(tmp_path / "ledger.db") as client:
-        assert await read_json(client, "immunos://config") == CONFIG | ADVANCED
+        assert await read_json(client, "immunos://config") == CONFIG | ADVANCED | EMPTY
         await answer(client, "update_config", task_mappings={"größe": "m:1"}, input_weight=0.5)
         changed = (
             CONFIG
             | ADVANCED
+            | EMPTY
             | {
                 "input_weight": 0.5,
                 "task_mappings": {**DEFAULT_TASK_MAPPINGS, "größe": "m:1"},
@@ -106,4 +107,4 @@ async def test_a_session_name_that_cannot_be_taken_is_an_error_of_the_resource_t
 
 
 def test_the_default_settings_are_the_ones_that_are_documented() -> None:
-    assert values(Settings()) == CONFIG | ADVANCED
+    assert values(Settings()) == CONFIG | ADVANCED | EMPTY

@@ -608,6 +608,8 @@ def fits_unpublished_bounds(name: str, value: object) -> bool:
         return not isinstance(value, int | float) or 0 <= value <= 100
     if name in {"claude_model", "default_local_model"} and isinstance(value, str):
         return re.fullmatch("[!-~]{1,200}", value) is not None
+    if name == "budgets" and isinstance(value, str):
+        return value not in SAMPLES or not value.strip()  # none is a budget
     return True
 
 
