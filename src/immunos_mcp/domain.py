@@ -68,6 +68,14 @@ class Switch(StrEnum):
     OFF = "off"
 
 
+class GateChoice(StrEnum):
+    """What happens when something expensive is begun while the budget is low."""
+
+    TELL = "tell"
+    ASK = "ask"
+    DENY = "deny"
+
+
 class Consultation(StrEnum):
     """What the track record may do: change decisions, only advise, or nothing."""
 

@@ -23,10 +23,10 @@ from immunos_mcp.domain import (
     EngineState,
     Judge,
     Outcome,
-    Switch,
     Task,
 )
 from immunos_mcp.errors import LedgerBusyError
+from immunos_mcp.gates import Gates
 from immunos_mcp.handover import Handover
 from immunos_mcp.ledger.budget_uses import Caller, first_told, forget_told
 from immunos_mcp.ledger.decisions import close_decision, decide
@@ -93,6 +93,7 @@ class Router:
     Attributes:
         handover: the use cases of tasks that a local model does.
         bindings: the use cases of sessions that count one project folder only.
+        gates: the use cases of the gates, for the default session.
     """
 
     def __init__(
@@ -131,6 +132,7 @@ class Router:
         self._engine_as_text: tuple[Engine, str] | None = None
         self.handover = Handover(ledger, default_session, clock)
         self.bindings = Bindings(ledger, default_session)
+        self.gates = Gates(ledger, default_session, clock, engine)
 
     async def route_task(
         self,
@@ -310,19 +312,6 @@ class Router:
             not_counting=seen.obstacle,
             uncounted_tokens=tokens,
         )
-
-    async def refuse_agent(self, look: Look = UNSPECIFIC) -> policy.Recommendation | None:
-        """Return the local model to use instead of a subagent, and why; ``None``: it may start.
-
-        Subagents are denied if the setting ``deny_agent_tool`` is on and every task stays local.
-        """
-        status = await self.get_session_status(look=look)
-        settings = await self._ledger.read(effective_settings)
-        if settings.deny_agent_tool is Switch.OFF:
-            return None
-        if status.recommended_model != settings.default_local_model:
-            return None
-        return policy.Recommendation(status.recommended_model, status.message)
 
     async def open_session(self, session: str | None = None) -> None:
         """Open a session now, if none is open under the name.

@@ -13,11 +13,11 @@ import wire
 from transcript_lines import Answer, append, transcript
 
 from immunos_mcp import __version__
-from immunos_mcp.assistants.claude_code.hooks import HOOK_TOOL
+from immunos_mcp.assistants.claude_code.hooks import HOOK_TOOL, hook_input
 from immunos_mcp.server.hooks import HookEvent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 pytestmark = pytest.mark.usefixtures("programs_start_at_once")
 
@@ -30,7 +30,11 @@ def read(file: Path) -> Any:
 
 
 def hooks() -> Iterator[tuple[str, dict[str, Any]]]:
-    for event, groups in read(PLUGIN / "hooks" / "hooks.json")["hooks"].items():
+    more = PLUGIN / read(PLUGIN / ".claude-plugin" / "plugin.json")["hooks"]
+    common = read(PLUGIN / "hooks" / "hooks.json")["hooks"]
+    # Versions without the event would reject a file that has it, and all its hooks.
+    assert "PreModelSwitch" not in common
+    for event, groups in {**common, **read(more)["hooks"]}.items():
         for group in groups:
             for hook in group["hooks"]:
                 yield event, hook
@@ -48,7 +52,7 @@ def test_each_hook_calls_the_unlisted_tool_of_the_plugins_server_with_its_event(
         assert (hook["type"], hook["server"]) == ("mcp_tool", f"plugin:{plugin}:{server}")
         assert (hook["tool"], hook["input"]) == (
             HOOK_TOOL,
-            {"event": event, "session_id": "${session_id}"},
+            hook_input(event),
         )
 
 
@@ -58,9 +62,18 @@ def test_the_example_and_the_plugin_start_the_same_server() -> None:
     assert example["mcpServers"]["immunos"]["alwaysLoad"] is True
 
 
-def hook(server: wire.ServerProcess, event: str) -> Any:
-    (content,) = server.call(HOOK_TOOL, event=event)["content"]
+def hook(server: wire.ServerProcess, event: str, **facts: str) -> Any:
+    called = {"name": HOOK_TOOL, "arguments": {"event": event, **facts}}
+    (content,) = server.request("tools/call", called)["result"]["content"]
     return json.loads(content["text"])
+
+
+def in_time(answer: Callable[[], Any]) -> Any:
+    """Return what is answered once it is: a hook that takes too long says nothing."""
+    deadline = time.monotonic() + wire.TIMEOUT_SECONDS
+    while not (found := answer()):
+        assert time.monotonic() < deadline
+    return found
 
 
 def test_hooks_begin_the_session_keep_it_exact_and_speak_when_it_runs_low(home: Path) -> None:
@@ -73,10 +86,12 @@ def test_hooks_begin_the_session_keep_it_exact_and_speak_when_it_runs_low(home: 
         assert hook(server, "UserPromptSubmit") == {}
         append(file, Answer("m1", 150_000, at=soon))
         assert hook(server, "PostToolBatch") == {}
-        assert wire.rows(
-            wire.ledger_path(home), "SELECT measured_input_tokens FROM immunos_mcp_session"
-        ) == [(150_000,)]
-        assert hook(server, "UserPromptSubmit")["hookSpecificOutput"] == {
+        measured = (
+            "SELECT measured_input_tokens FROM immunos_mcp_session WHERE measured_input_tokens"
+        )
+        assert in_time(lambda: wire.rows(wire.ledger_path(home), measured)) == [(150_000,)]
+        said = in_time(lambda: hook(server, "UserPromptSubmit"))
+        assert said["hookSpecificOutput"] == {
             "hookEventName": "UserPromptSubmit",
             "additionalContext": "Token budget: 150000 of 200000, warning. "
             "Budget is running low: routine tasks go to Ollama.",
@@ -104,37 +119,42 @@ def test_an_event_that_is_unknown_is_refused(home: Path) -> None:
     with wire.ServerProcess(home) as server:
         server.initialize()
         assert server.refusal(HOOK_TOOL, event="Nonsense") == (
-            "event: must be UserPromptSubmit, PreToolUse, PostToolBatch, SubagentStop or Stop "
+            "event: must be UserPromptSubmit, PreToolUse, PreModelSwitch, PostToolBatch, SubagentStop "
+            "or Stop "
             "(got 'Nonsense')"
         )
 
 
 def test_subagents_are_denied_only_where_that_is_on_and_everything_stays_local(home: Path) -> None:
+    def starts() -> Any:
+        return hook(server, "PreToolUse", tool="Agent", session_id="c")
+
     with wire.ServerProcess(home) as server:
         server.initialize()
         usage = {"model": "claude-x", "input_tokens": 180_000, "output_tokens": 0}
-        assert hook(server, "PreToolUse") == {}
+        assert starts() == {}
         server.answer("record_usage", **usage)
-        assert hook(server, "PreToolUse") == {}
+        told = in_time(starts)["hookSpecificOutput"]
+        assert told["additionalContext"].startswith("Budget used up")
+        assert starts() == {}
         server.answer("update_config", deny_agent_tool="on", default_local_model="llama3:8b")
-        assert hook(server, "PreToolUse") == {
-            "hookSpecificOutput": {
-                "hookEventName": "PreToolUse",
-                "permissionDecision": "deny",
-                "permissionDecisionReason": (
-                    "Budget used up: all tasks go to Ollama. No subagents: have llama3:8b do this, "
-                    "or do the least that is needed yourself."
-                ),
-            }
-        }
+        denied = in_time(starts)["hookSpecificOutput"]
+        assert denied["permissionDecision"] == "deny"
+        assert denied["permissionDecisionReason"] == (
+            "Budget used up: all tasks go to Ollama. No subagents: have llama3:8b do this, or do "
+            "the least that is needed yourself. The user can allow it with "
+            "`immunos-mcp allow --once` or `immunos-mcp off --for 2h` in a terminal."
+        )
+        wire.run(home, "allow", "--once")
+        assert starts() == {}
+        in_time(starts)
+        wire.run(home, "off")
+        assert starts() == {}
+        wire.run(home, "on")
+        in_time(starts)
         server.answer("reset_session")
-        assert hook(server, "PreToolUse") == {}
+        assert starts() == {}
         assert server.finish() == 0
-
-
-def test_only_the_agent_tool_is_held_up_by_a_hook_before_it() -> None:
-    (group,) = read(PLUGIN / "hooks" / "hooks.json")["hooks"]["PreToolUse"]
-    assert group["matcher"] == "Agent|Task"
 
 
 def test_a_ledger_that_cannot_be_used_is_said_to_a_hook_too(home: Path) -> None:

@@ -36,7 +36,6 @@ from immunos_mcp.domain import PlanUsage, Provider, Reason, TokenCounts, Warning
 from immunos_mcp.errors import InvalidInputError, Problem
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
 from immunos_mcp.router import Router
-from immunos_mcp.rules.policy import Recommendation
 from immunos_mcp.rules.setting_changes import notable_values
 from immunos_mcp.rules.settings import Settings
 
@@ -134,21 +133,6 @@ def test_the_plans_own_limit_routes_once_a_setting_looks_at_it_until_its_window_
     assert [entry.decision.plan_used_percent for entry in logged] == [40.0, 40.0, 96.5, None]
     rehearsed = bench.try_out(plan_warning_percent=50)
     assert rehearsed.rehearsal == DryRunEffect(4, 1, moved_to_ollama=0, moved_to_claude=1)
-
-
-def test_subagents_are_refused_only_where_that_is_on_and_everything_stays_local(
-    bench: Bench,
-) -> None:
-    assert run_sync(bench.router.refuse_agent()) is None
-    bench.change(deny_agent_tool="on")
-    assert run_sync(bench.router.refuse_agent()) is None
-    bench.record(W)
-    assert run_sync(bench.router.refuse_agent()) is None
-    bench.record(A - W)
-    refused = run_sync(bench.router.refuse_agent())
-    assert refused == Recommendation(CODER, "Budget used up: all tasks go to Ollama.")
-    bench.change(deny_agent_tool="off")
-    assert run_sync(bench.router.refuse_agent()) is None
 
 
 def test_the_answers_change_from_claude_to_ollama_across_both_thresholds(bench: Bench) -> None:

@@ -37,6 +37,7 @@ from immunos_mcp.ledger import (
     export,
     history,
     measured_usage,
+    overrides,
     plan_limits,
     pruning,
     report_figures,
@@ -118,6 +119,7 @@ OPERATIONS: dict[str, Operation] = {
         )
     ),
     "decision_state": _reading(lambda it, _: decisions.decision_state(it, 1)),
+    "end_overrides": _writing(overrides.end_overrides),
     "effective_settings": _reading(lambda it, _: stored_settings.effective_settings(it)),
     "export": _reading(_exported),
     "find_task": _reading(lambda it, _: delegated_tasks.find_task(it, 1)),
@@ -149,6 +151,8 @@ OPERATIONS: dict[str, Operation] = {
         lambda it, now: budget_uses.read_budget_uses(it, BUDGETS, Session(None, ""), now)
     ),
     "reading_state": _reading(measured_usage.reading_state),
+    "plan_usage": _reading(plan_limits.plan_usage),
+    "record_hook_texts": _writing(lambda it, now: overrides.record_hook_texts(it, 1, 20, now)),
     "record_outcome": _writing(
         lambda it, now: reported_usage.record_outcome(
             it, "default", now, 1, Outcome.SUCCESS, None, Judge.ASSISTANT, None
@@ -170,10 +174,16 @@ OPERATIONS: dict[str, Operation] = {
     "session_snapshot": _reading(
         lambda it, now: session_snapshots.session_snapshot(it, "default", now)
     ),
+    "set_override": _writing(
+        lambda it, now: overrides.set_override(
+            it, overrides.OverrideKind.PAUSE, now + timedelta(hours=1), now
+        )
+    ),
     "setting_changes": _reading(lambda it, _: stored_settings.setting_changes(it, 10)),
     "used_by_quarter": _reading(
         lambda it, now: spend.used_by_quarter(it, now - timedelta(days=9), now, "claude-code")
     ),
+    "take_allowance": _writing(overrides.take_allowance),
     "unread_lines": _reading(lambda it, _: measured_usage.unread_lines(it)),
     "unset_settings": _writing(
         lambda it, now: stored_settings.unset_settings(it, ("claude_model",), "t", now)
@@ -223,6 +233,7 @@ async def _fill(ledger: SqliteLedger) -> None:
     router = Router(ledger, "default", lambda: next(hour))
     await router.update_config({"claude_model": "claude-opus-4.6"}, "test")
     await router.bindings.add("/work", "elsewhere")
+    await router.gates.allow_once()
     for number in range(3):
         await router.route_task("debug", "routine")
         await router.record_usage("claude-x", number, 1, request_id=f"request-{number}")

@@ -38,6 +38,17 @@ ADVANCED: wire.JsonObject = {
     "counted_assistants": "claude-code",
     "task_synonyms": "off",
     "remote_engine": "off",
+    **dict.fromkeys(
+        (
+            f"{gated}_at_{level}"
+            for gated in ("subagents", "expensive_tools", "model_switches")
+            for level in ("warning", "critical")
+        ),
+        "tell",
+    ),
+    "expensive_tools": "WebFetch,WebSearch,Workflow",
+    "subagent_token_ceiling": 0,
+    "advice": "on",
     "largest_context": 32_768,
     "mains_power_required": "off",
     "free_memory_required": 0,

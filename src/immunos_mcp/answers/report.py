@@ -219,6 +219,8 @@ class ReportAnswer(Struct, frozen=True):
         projects_left_out: how many more there are.
         assistants: by assistant, the dearest first.
         budgets: the budgets of calendar and plan windows now, where any are set.
+        hook_texts: how many texts hooks gave to models, if any.
+        hook_tokens: what these cost, estimated; they are in the tokens of the model that read them.
         decisions: by reason, provider and the step that changed the choice, the most first.
         records: outcomes of models by task type, of all time whatever ``since`` is.
         records_left_out: how many more of these there are.
@@ -249,6 +251,8 @@ class ReportAnswer(Struct, frozen=True):
     projects_left_out: int | None = None
     assistants: tuple[AssistantUsage, ...] = ()
     budgets: tuple[BudgetStatus, ...] | None = None
+    hook_texts: int | None = None
+    hook_tokens: int | None = None
 
     @property
     def is_empty(self) -> bool:

@@ -81,6 +81,7 @@ class StatusAnswer(Struct, frozen=True):
         plan: how much of the subscription's own limits is used, where a status line reported it.
         budgets: the budgets beside the session's own, where any are set.
         ollama: the local engine when it was last checked, and which mapped models it lacks.
+        gates: what the user decided for now about the gates of hooks, such as ``off until ...``.
         folder: the only project folder whose measured usage counts, if the session is bound to one.
         unread_lines: lines of transcripts that should carry usage and could not be read.
         unread_files: transcripts that could not be opened.
@@ -113,6 +114,7 @@ class StatusAnswer(Struct, frozen=True):
     plan: tuple[PlanUsage, ...] | None = None
     budgets: tuple[BudgetStatus, ...] | None = None
     ollama: EngineStatus | None = None
+    gates: str | None = None
     folder: str | None = None
     unread_lines: int | None = None
     unread_files: int | None = None

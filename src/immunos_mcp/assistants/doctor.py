@@ -206,6 +206,8 @@ def _ledger(context: DoctorContext) -> Iterator[Finding]:
         yield Finding(name, Verdict.OK, f"{path} is intact")
     if examined.settings_problem is not None:
         yield Finding("settings", Verdict.FAIL, examined.settings_problem)
+    if examined.gates is not None:
+        yield Finding("gates", Verdict.WARN, examined.gates, f"{PROGRAM} on")
     if examined.unread_lines:
         seen = (
             f"{examined.unread_lines} transcript lines with usage could not be read, or repeat"

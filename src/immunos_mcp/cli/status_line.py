@@ -125,6 +125,8 @@ def line(
     elif answer.minutes_to_auto_switch is not None:
         parts.append(f"all local in {_duration(answer.minutes_to_auto_switch)}")
     parts.extend(_tightest(answer))
+    if answer.gates is not None:
+        parts.append(f"gates: {answer.gates}")
     if answer.kept_local_tokens:
         parts.append(f"{_short(answer.kept_local_tokens)} kept local")
     others = (answer.other_assistants or {}).items()

@@ -64,6 +64,8 @@ def status(answer: StatusAnswer) -> str:
     rows += [("Budget", budget_line(each)) for each in answer.budgets or ()]
     if answer.plan:
         rows.append(("Plan limits", ", ".join(_plan(usage) for usage in answer.plan)))
+    if answer.gates is not None:
+        rows.append(("Gates", answer.gates))
     if answer.folder is not None:
         rows.append(("Project", answer.folder))
     if answer.not_counting is not None:

@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from immunos_mcp.errors import InvalidStoredSettingsError, LedgerError
 from immunos_mcp.ledger import schema, soundness
 from immunos_mcp.ledger.connections.sqlite_file import translated
+from immunos_mcp.ledger.moments import utc_now
+from immunos_mcp.ledger.overrides import read_overrides
 from immunos_mcp.rules import setting_changes
+from immunos_mcp.rules.gates import summary
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,6 +38,7 @@ class Examination(NamedTuple):
         began: when the latest session began.
         measured: when the latest measured response was written.
         unread_lines: transcript lines with usage that could not be read.
+        gates: what the user decided for now about the gates, in words; ``None``: nothing.
         unread_in: the transcripts that have such lines, those with the most first.
     """
 
@@ -46,6 +50,7 @@ class Examination(NamedTuple):
     measured: datetime | None = None
     unread_lines: int = 0
     unread_in: tuple[str, ...] = ()
+    gates: str | None = None
 
     @property
     def is_older(self) -> bool:
@@ -117,6 +122,7 @@ def _examination(connection: sqlite3.Connection) -> Examination:
         _moment(measured),
         sum(lines for _, lines in unread),
         tuple(path for path, _ in unread),
+        summary(read_overrides(connection, utc_now())),
     )
 
 

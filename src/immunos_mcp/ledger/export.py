@@ -290,6 +290,13 @@ _TABLES = {
     "binding": _Table(
         "immunos_mcp_binding", (("session", "exported.session_name"), "folder"), "session_name"
     ),
+    "override": _Table("immunos_mcp_override", ("kind", "set_at", "ends_at"), "kind"),
+    "hook_text": _Table(
+        "immunos_mcp_hook_text",
+        ("day", "texts", "tokens"),
+        "day",
+        "day >= substr(:since, 1, 10)",
+    ),
     "plan_usage": _Table(
         "immunos_mcp_plan_usage",
         (("window", "exported.plan_window"), "used_percentage", "resets_at", "reported_at"),

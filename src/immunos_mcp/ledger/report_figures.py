@@ -15,6 +15,7 @@ from msgspec import Struct
 from immunos_mcp.answers.report import DecisionSum
 from immunos_mcp.ledger.measured_usage import pruned_before
 from immunos_mcp.ledger.moments import utc_text
+from immunos_mcp.ledger.overrides import NO_TEXTS, HookTexts, hook_texts
 from immunos_mcp.ledger.sessions import newest_sessions
 from immunos_mcp.ledger.usage_groups import USAGE, usage_groups, usage_of_sessions
 from immunos_mcp.rules.track_record import Evidence
@@ -70,6 +71,7 @@ class ReportFigures(Struct, frozen=True):
         priors: the evidence on each model at all task types together.
         sessions: newest first.
         session_usage: what counts towards the budget of each of these, by session id.
+        hook_texts: what hooks said to models.
         pruned_before: the moment before which usage is only known by day; ``None``: none was pruned.
     """
 
@@ -83,6 +85,7 @@ class ReportFigures(Struct, frozen=True):
     sessions: tuple[SessionRecord, ...]
     session_usage: Mapping[int, Sequence[PricedUsage]] = MappingProxyType({})
     pruned_before: datetime | None = None
+    hook_texts: HookTexts = NO_TEXTS
 
 
 def report_figures(
@@ -120,6 +123,7 @@ def report_figures(
         sessions=sessions,
         session_usage=usage_of_sessions(connection, numbers, lengths),
         pruned_before=pruned_before(connection),
+        hook_texts=hook_texts(connection, since),
     )
 
 

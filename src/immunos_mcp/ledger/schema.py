@@ -544,6 +544,25 @@ _VERSION_13 = (
     """,
 )
 
+_VERSION_14 = (
+    """
+    CREATE TABLE immunos_mcp_override (
+        -- What the user decided for now, above the settings of the gates.
+        kind TEXT PRIMARY KEY,  -- off, pause, allowance
+        set_at TEXT NOT NULL,   -- UTC, ISO 8601
+        ends_at TEXT NOT NULL   -- UTC, ISO 8601; the year 9999: when it is taken back
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE immunos_mcp_hook_text (
+        -- What hooks said to the model, which costs context.
+        day TEXT PRIMARY KEY,     -- UTC, ISO 8601
+        texts INTEGER NOT NULL,
+        tokens INTEGER NOT NULL   -- estimated
+    ) STRICT, WITHOUT ROWID
+    """,
+)
+
 STEPS: tuple[tuple[str, ...], ...] = (
     _VERSION_1,
     _VERSION_2,
@@ -558,6 +577,7 @@ STEPS: tuple[tuple[str, ...], ...] = (
     _VERSION_11,
     _VERSION_12,
     _VERSION_13,
+    _VERSION_14,
 )
 """The statements of each migration; number N (from 1) migrates version N - 1 to version N."""
 

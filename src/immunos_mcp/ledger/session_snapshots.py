@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from immunos_mcp.ledger.budget_uses import read_budget_uses
 from immunos_mcp.ledger.measured_usage import side_request_tokens, tokens_of_others
+from immunos_mcp.ledger.overrides import read_overrides
 from immunos_mcp.ledger.plan_limits import plan_usage
 from immunos_mcp.ledger.sessions import current_session, decisions_by_reason
 from immunos_mcp.ledger.stored_settings import effective_settings
@@ -32,4 +33,5 @@ def session_snapshot(connection: Connection, name: str, now: datetime) -> Sessio
         others=tokens_of_others(connection, session),
         decisions=decisions_by_reason(connection, session.session_id),
         budgets=read_budget_uses(connection, settings, session, now) if settings.budgets else (),
+        overrides=read_overrides(connection, now),
     )

@@ -88,6 +88,8 @@ def compose(
         projects=projects[:REPORTED_PROJECTS],
         projects_left_out=max(len(projects) - REPORTED_PROJECTS, 0) or None,
         assistants=_assistants(usage),
+        hook_texts=figures.hook_texts.texts or None,
+        hook_tokens=figures.hook_texts.tokens or None,
     )
 
 

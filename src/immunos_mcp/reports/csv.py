@@ -75,6 +75,9 @@ def _lines(answer: ReportAnswer) -> Iterator[Line]:
         {"kept_local_tokens": answer.kept_local_tokens, **_kinds(answer.ollama_tokens)},
         provider="ollama",
     )
+    if answer.hook_texts is not None:
+        hooks = {"hook_texts": answer.hook_texts, "hook_tokens": answer.hook_tokens}
+        yield from _of("total", hooks)
     yield from _price_lines(answer)
     for period in answer.usage:
         start = _moment(period.start)

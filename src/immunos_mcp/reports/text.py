@@ -182,6 +182,7 @@ def _summary(answer: ReportAnswer) -> list[str]:
                 f"input {local.input_tokens:,}, output {local.output_tokens:,}",
             ],
         ),
+        *_hook_lines(answer),
         *_labelled("List price", _cost_phrases(answer.prices)),
         *_labelled("Spend", _spend_phrases(answer)),
         *_labelled(
@@ -201,6 +202,13 @@ def _summary(answer: ReportAnswer) -> list[str]:
             ],
         ),
     ]
+
+
+def _hook_lines(answer: ReportAnswer) -> list[str]:
+    if answer.hook_texts is None:
+        return []
+    said = f"{answer.hook_texts:,} {'text' if answer.hook_texts == 1 else 'texts'} of hooks,"
+    return _labelled("Advice", [said, f"about {answer.hook_tokens or 0:,} tokens of Claude's"])
 
 
 def _cost_phrases(prices: PricesAnswer) -> list[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from immunos_mcp.domain import TokenCounts
+from immunos_mcp.rules.gates import Overrides
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,6 +30,7 @@ class SessionSnapshot(Struct, frozen=True):
         decisions: the session's decisions by reason; a status alone sees them.
         budgets: how far the budgets beside the session's own are used.
         held_tokens: what open reservations of the session hold back; ``None``: reservations are off.
+        overrides: what the user decided for now about the gates; decisions do not see it.
     """
 
     settings: Settings
@@ -40,6 +42,7 @@ class SessionSnapshot(Struct, frozen=True):
     decisions: Mapping[Reason, int] = MappingProxyType({})
     budgets: tuple[BudgetUse, ...] = ()
     held_tokens: int | None = None
+    overrides: Overrides = Overrides()
 
 
 class Circumstances(Struct, frozen=True):

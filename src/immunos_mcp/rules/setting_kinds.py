@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypeAlias, cast
 
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
 
 SettingValue: TypeAlias = "int | float | str | Mapping[str, str]"
 SettingChangeValue: TypeAlias = "int | float | str | Mapping[str, str | None]"
+
+NO_TOOLS = "none"
+"""The names of tools where there are none."""
+
+_TOOL_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
 MOST_MODELS = 8
 """Models that a task type may be mapped to."""
@@ -161,6 +167,35 @@ class Words(Struct, frozen=True):
             given = {word.strip() for word in value.split(",")}
             if self.always in given and given <= set(self.choices):
                 return ",".join(word for word in self.choices if word in given)
+        raise InvalidInputError(Problem(name, value, self.expected))
+
+    def parse(self, text: str) -> str:
+        """Return the text as it is."""
+        return text
+
+
+class ToolNames(Struct, frozen=True):
+    """Names of a client's tools, separated by commas; the stored form has each once.
+
+    Attributes:
+        most: names that may be given.
+    """
+
+    most: int
+
+    @property
+    def expected(self) -> str:
+        """What is accepted, as the end of "must be ..."."""
+        return f"none, or up to {self.most} names of tools separated by commas, such as WebSearch"
+
+    def check(self, name: str, value: object) -> str:
+        """Return the names in the order given, each once."""
+        if isinstance(value, str):
+            if value.strip() == NO_TOOLS:
+                return NO_TOOLS
+            words = list(dict.fromkeys(word.strip() for word in value.split(",")))
+            if len(words) <= self.most and all(map(_TOOL_NAME.fullmatch, words)):
+                return ",".join(words)
         raise InvalidInputError(Problem(name, value, self.expected))
 
     def parse(self, text: str) -> str:
@@ -347,6 +382,7 @@ Kind: TypeAlias = (
     | Choice
     | Words
     | ModelName
+    | ToolNames
     | TaskMappings
     | TaskSynonyms
     | Budgets

@@ -14,6 +14,7 @@ from immunos_mcp.domain import (
     MAXIMUM_TOKENS,
     Classification,
     Consultation,
+    GateChoice,
     MeasuredAssistant,
     Switch,
 )
@@ -27,6 +28,7 @@ from immunos_mcp.rules.setting_kinds import (
     TaskMappings,
     TaskSynonyms,
     TimeZone,
+    ToolNames,
     WholeNumber,
     Words,
 )
@@ -72,6 +74,7 @@ _PERCENT = WholeNumber(0, 100, phrase="a whole percentage from 1 to 100, or 0 fo
 _RATE = Number(0.01, 0.99)
 _STRENGTH = Number(0.1, 1000)
 _DAYS = Number(1, 3650)
+_GATE = Choice(GateChoice)
 _MINUTES_OF_A_YEAR = 525_600
 
 
@@ -209,6 +212,63 @@ class Settings(Struct, frozen=True, kw_only=True):
         Switch,
         Row(Choice(Switch), "refuse Claude Code's subagents once every task stays local"),
     ] = Switch.OFF
+    subagents_at_warning: Annotated[
+        GateChoice,
+        Row(
+            _GATE,
+            "what Claude Code's hooks do when a subagent is started from the warning threshold on",
+            is_advanced=True,
+        ),
+    ] = GateChoice.TELL
+    subagents_at_critical: Annotated[
+        GateChoice,
+        Row(_GATE, "the same from the auto-switch threshold on", is_advanced=True),
+    ] = GateChoice.TELL
+    expensive_tools_at_warning: Annotated[
+        GateChoice,
+        Row(
+            _GATE,
+            "what they do when a tool of `expensive_tools` is called from the warning threshold on",
+            is_advanced=True,
+        ),
+    ] = GateChoice.TELL
+    expensive_tools_at_critical: Annotated[
+        GateChoice,
+        Row(_GATE, "the same from the auto-switch threshold on", is_advanced=True),
+    ] = GateChoice.TELL
+    model_switches_at_warning: Annotated[
+        GateChoice,
+        Row(
+            _GATE,
+            "what they do when the user switches to a dearer model from the warning threshold on",
+            is_advanced=True,
+        ),
+    ] = GateChoice.TELL
+    model_switches_at_critical: Annotated[
+        GateChoice,
+        Row(_GATE, "the same from the auto-switch threshold on", is_advanced=True),
+    ] = GateChoice.TELL
+    expensive_tools: Annotated[
+        str,
+        Row(ToolNames(most=50), "tools of Claude Code that count as expensive", is_advanced=True),
+    ] = "WebFetch,WebSearch,Workflow"
+    subagent_token_ceiling: Annotated[
+        int,
+        Row(
+            WholeNumber(0, MAXIMUM_TOKENS, "budget tokens", off=True),
+            "budget tokens after which Claude Code's hooks stop a subagent",
+            is_advanced=True,
+        ),
+    ] = 0
+    advice: Annotated[
+        Switch,
+        Row(
+            Choice(Switch),
+            "whether Claude Code's hooks tell the model of a new level, a budget that will not last, or a"
+            " large file that a loaded local model could read",
+            is_advanced=True,
+        ),
+    ] = Switch.ON
     delegate_wait_seconds: Annotated[
         int,
         Row(

@@ -8,7 +8,7 @@ from immunos_mcp.answers.sessions import SessionSummary
 from immunos_mcp.answers.status import BudgetStatus, EngineStatus, StatusAnswer
 from immunos_mcp.answers.usage import RecordAnswer
 from immunos_mcp.domain import EngineState, Provider, TokenCounts
-from immunos_mcp.rules import budget_windows, budgets, models, pace, policy
+from immunos_mcp.rules import budget_windows, budgets, gates, models, pace, policy
 from immunos_mcp.rules.budget_windows import Span
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ def session_status(
         or None,
         plan=snapshot.plan or None,
         budgets=tuple(budget_status(state, now) for state in states) or None,
+        gates=gates.summary(snapshot.overrides),
         folder=session.folder,
         unread_lines=unread_lines or None,
         unread_files=unread_files or None,

@@ -122,6 +122,7 @@ def build_server(
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(keep_running, "changes", notifier.run)
             tasks.start_soon(keep_running, "turns", hooks.catch_up_after_turns)
+            tasks.start_soon(keep_running, "texts of hooks", hooks.record_texts)
             if delegations is not None:
                 tasks.start_soon(keep_running, "delegated tasks", delegations.run)
 

@@ -34,6 +34,7 @@ from immunos_mcp.rules.setting_kinds import (
     TaskMappings,
     TaskSynonyms,
     TimeZone,
+    ToolNames,
     WholeNumber,
     Words,
 )
@@ -55,7 +56,8 @@ ArgumentsModel = TypeVar("ArgumentsModel", bound=BaseModel)
 
 
 def _check_of(
-    name: str, kind: Number | ModelName | Words | TaskMappings | TaskSynonyms | Budgets | TimeZone
+    name: str,
+    kind: Number | ModelName | Words | ToolNames | TaskMappings | TaskSynonyms | Budgets | TimeZone,
 ) -> Callable[[object], object]:
     """Return the kind's check for pydantic, which collects the problems of all arguments."""
 
@@ -161,8 +163,23 @@ class ResetSessionArguments(Arguments):
 class HookArguments(Arguments):
     """Arguments of the unlisted tool that Claude Code's hooks call."""
 
-    event: Literal["UserPromptSubmit", "PreToolUse", "PostToolBatch", "SubagentStop", "Stop"]
+    event: Literal[
+        "UserPromptSubmit",
+        "PreToolUse",
+        "PreModelSwitch",
+        "PostToolBatch",
+        "SubagentStop",
+        "Stop",
+    ]
     session_id: str | Nothing = None
+    tool: str | Nothing = None
+    agent: str | Nothing = None
+    transcript: str | Nothing = None
+    file: str | Nothing = None
+    offset: str | Nothing = None
+    limit: str | Nothing = None
+    from_model: str | Nothing = None
+    to_model: str | Nothing = None
 
 
 def _settings_arguments() -> type[Arguments]:
@@ -188,7 +205,7 @@ def _type(name: str, kind: Kind) -> Any:
             return Annotated[float, AfterValidator(_check_of(name, kind))]
         case Choice():
             return Literal[tuple(choice.value for choice in kind.choices)]
-        case ModelName() | Words() | TaskSynonyms() | Budgets() | TimeZone():
+        case ModelName() | Words() | ToolNames() | TaskSynonyms() | Budgets() | TimeZone():
             return Annotated[str, AfterValidator(_check_of(name, kind))]
         case TaskMappings():
             entry = WithJsonSchema({"type": ["string", "array", "null"]})
@@ -230,7 +247,7 @@ _EXPECTED: Mapping[str, str] = {
     "max_output_tokens": "a whole number",
     "answer_schema": "a JSON schema",
     "checks": "a list of checks",
-    "event": "UserPromptSubmit, PreToolUse, PostToolBatch, SubagentStop or Stop",
+    "event": "UserPromptSubmit, PreToolUse, PreModelSwitch, PostToolBatch, SubagentStop or Stop",
     **{
         name: "a model name" if isinstance(row.kind, ModelName) else row.kind.expected
         for name, row in ROWS.items()

@@ -31,7 +31,7 @@ from immunos_mcp.server.arguments import (
     RouteTaskArguments,
     UpdateConfigArguments,
 )
-from immunos_mcp.server.hooks import HookEvent
+from immunos_mcp.server.hooks import HookCall, HookEvent
 from immunos_mcp.server.tool_call import ToolCall
 
 if TYPE_CHECKING:
@@ -161,8 +161,20 @@ async def delegate_task(call: ToolCall, given: DelegateTaskArguments) -> Reply:
 
 async def claude_code_hook(call: ToolCall, given: HookArguments) -> Reply:
     """Answer a hook of Claude Code."""
-    event = HookEvent(given.event)
-    return Reply(await call.services.hooks.answer(event, given.session_id))
+    answer = await call.services.hooks.answer(
+        HookCall(
+            HookEvent(given.event),
+            given.session_id,
+            given.tool or "",
+            given.agent or "",
+            given.transcript or "",
+            given.file or "",
+            bool(given.offset or given.limit),
+            given.from_model or "",
+            given.to_model or "",
+        )
+    )
+    return Reply(answer)
 
 
 class Tool(NamedTuple, Generic[Given]):

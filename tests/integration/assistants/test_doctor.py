@@ -510,7 +510,7 @@ def test_hooks_count_in_whatever_group_they_are(home: Path, program: Path) -> No
     settings = set_up(home, program)
     held = json.loads(settings.read_text(encoding="utf-8"))
     held["hooks"]["Stop"][0]["hooks"].append({"type": "command", "command": "notify"})
-    del held["hooks"]["PreToolUse"][0]["matcher"]
+    held["hooks"]["PreToolUse"][0]["matcher"] = "Agent|Task"
     settings.write_text(json.dumps(held), encoding="utf-8")
     ((verdict, seen),) = found(diagnose(home), "hooks")
     assert (verdict, seen.split(":")[0]) == ("warn", "missing for PreToolUse")

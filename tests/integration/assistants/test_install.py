@@ -21,7 +21,7 @@ from json_documents import objects
 
 from immunos_mcp.assistants import config_files, install, registry
 from immunos_mcp.assistants.claude_code.configuration import TELEMETRY
-from immunos_mcp.assistants.claude_code.hooks import HOOK_MATCHERS, hook_group
+from immunos_mcp.assistants.claude_code.hooks import HOOK_EVENTS, hook_group
 from immunos_mcp.assistants.config_files import FileChange, InstallError
 from immunos_mcp.assistants.configuration import Configuration, Launch, Setup, command_line
 
@@ -76,10 +76,10 @@ def started(home: Path, client: str) -> list[str]:
 
 
 def test_the_plugin_and_the_installation_have_the_same_hooks() -> None:
-    plugin = json.loads(PLUGIN_HOOKS.read_text(encoding="utf-8"))["hooks"]
-    assert plugin == {
-        event: [hook_group(event, "plugin:immunos:immunos")] for event in HOOK_MATCHERS
-    }
+    plugin: dict[str, Any] = {}
+    for file in PLUGIN_HOOKS.parent.glob("*.json"):
+        plugin |= json.loads(file.read_text(encoding="utf-8"))["hooks"]
+    assert plugin == {event: [hook_group(event, "plugin:immunos:immunos")] for event in HOOK_EVENTS}
 
 
 @linux
@@ -532,7 +532,7 @@ def test_the_change_of_one_long_line_is_shown_laid_out(home: Path) -> None:
 @given(
     server=objects,
     hooks=st.dictionaries(
-        st.sampled_from([*HOOK_MATCHERS, "Other"]),
+        st.sampled_from([*HOOK_EVENTS, "Other"]),
         st.lists(
             st.fixed_dictionaries({"hooks": st.lists(st.just({"type": "command"}), max_size=2)}),
             max_size=2,

@@ -55,6 +55,7 @@ FROZEN = (
     "abfec68c607763f99d8a55db8d35a3d43a1c202ff281e8d4fba284310a913b7b",
     "de7af8cc99d0a1bc233639a5a2d181239af58f84d7ef2c6a30ee90355f7ef6ac",
     "d4683fcab91a5d371a568a8efa0e41b4a5bc82d36269238ec1b943a1d04e2cdf",
+    "f66d5fdb895a5f310d7179f22e038d38a9e70bd7914149cfc112fa13386f6f3b",
 )
 """SHA-256 of each step's statements. A step that has landed never changes: ledgers have it."""
 

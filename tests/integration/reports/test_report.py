@@ -44,6 +44,13 @@ def used(home: Path) -> Path:
     return home
 
 
+def test_what_hooks_said_is_in_the_report(used: Path) -> None:
+    wire.execute(
+        wire.ledger_path(used), "INSERT INTO immunos_mcp_hook_text VALUES ('2026-11-01', 3, 90)"
+    )
+    assert "Advice       3 texts of hooks, about 90 tokens of Claude's" in said(used, "report")
+
+
 def test_the_text_tells_what_was_used_decided_and_saved(used: Path) -> None:
     lines = said(used, "report").splitlines()
     assert lines[0].startswith("immunos-mcp report, 2")

@@ -24,6 +24,7 @@ from immunos_mcp.rules.setting_kinds import (
     TaskMappings,
     TaskSynonyms,
     TimeZone,
+    ToolNames,
     WholeNumber,
     Words,
 )
@@ -34,7 +35,7 @@ EVERYDAY = [name for name, row in ROWS.items() if not row.is_advanced]
 ADVANCED = [name for name, row in ROWS.items() if row.is_advanced]
 
 
-def accepted(kind: Kind) -> st.SearchStrategy[SettingValue]:  # noqa: PLR0911  # a case for each kind
+def accepted(kind: Kind) -> st.SearchStrategy[SettingValue]:  # noqa: C901, PLR0911  # a case for each kind
     """Return values of a kind as settings hold them."""
     match kind:
         case WholeNumber():
@@ -49,6 +50,8 @@ def accepted(kind: Kind) -> st.SearchStrategy[SettingValue]:  # noqa: PLR0911  #
             words = [*kind.choices]
             others = st.sets(st.sampled_from(words)).map(lambda some: some | {kind.always})
             return others.map(lambda some: ",".join(word for word in words if word in some))
+        case ToolNames():
+            return st.sampled_from(["none", "WebSearch", "mcp__x__y,Workflow"])
         case TaskSynonyms():
             return st.sampled_from(["off", "on", "on,a=debug", "a=debug,b=c"])
         case ModelName():
@@ -61,7 +64,7 @@ def accepted(kind: Kind) -> st.SearchStrategy[SettingValue]:  # noqa: PLR0911  #
             return st.sampled_from(["system", "UTC", "Europe/Berlin"])
 
 
-def refused(kind: Kind) -> list[object]:  # noqa: PLR0911  # a case for each kind
+def refused(kind: Kind) -> list[object]:  # noqa: C901, PLR0911  # a case for each kind
     """Return values that a kind does not accept."""
     match kind:
         case WholeNumber():
@@ -73,6 +76,8 @@ def refused(kind: Kind) -> list[object]:  # noqa: PLR0911  # a case for each kin
             return ["", "ON", True, 1, None]
         case Words():
             return ["", "creative", "codex", "critical,urgent", "claude-code,x", True, 1, None]
+        case ToolNames():
+            return ["", "a b", "a,", "a,none;", ",".join(map(str, range(51))), True, 1, None]
         case TaskSynonyms():
             return ["", "yes", "on,off", "a", True, 1, None]
         case ModelName():
@@ -155,6 +160,8 @@ def test_advanced_settings_are_shown_where_they_differ_from_their_defaults() -> 
             other = ",".join(kind.choices)
         if isinstance(kind, TimeZone):
             other = "UTC"
+        if isinstance(kind, Choice):
+            other = next(each for each in kind.choices if each != getattr(Settings(), name))
         change: dict[str, SettingChangeValue] = {name: other}
         shown = setting_changes.notable_values(setting_changes.apply(Settings(), change))
         assert set(shown) == {*shown_by_default, name}

@@ -410,7 +410,18 @@ GOOD: dict[type[arguments.Arguments], dict[str, Any]] = {
         "handle": "d7",
         "session": "work",
     },
-    arguments.HookArguments: {"event": "Stop", "session_id": "5f0e"},
+    arguments.HookArguments: {
+        "event": "PreToolUse",
+        "session_id": "5f0e",
+        "tool": "Read",
+        "agent": "a1",
+        "transcript": "/t.jsonl",
+        "file": "/a.py",
+        "offset": "1",
+        "limit": "2",
+        "from_model": "a",
+        "to_model": "b",
+    },
 }
 FIELDS = [(model, field) for model, given in GOOD.items() for field in given]
 COUNT = "a whole number from 0 to 1000000000000"
@@ -579,7 +590,7 @@ def test_a_threshold_is_refused_under_the_name_it_was_given() -> None:
         (
             arguments.HookArguments,
             "event",
-            "UserPromptSubmit, PreToolUse, PostToolBatch, SubagentStop or Stop",
+            "UserPromptSubmit, PreToolUse, PreModelSwitch, PostToolBatch, SubagentStop or Stop",
         ),
     ],
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from immunos_mcp.assistants import NAME
-from immunos_mcp.assistants.claude_code.hooks import HOOK_MATCHERS, hook_group, without_our_hooks
+from immunos_mcp.assistants.claude_code.hooks import HOOK_EVENTS, hook_group, without_our_hooks
 from immunos_mcp.assistants.configuration import Configuration, Entry, starts_program, words_of
 from immunos_mcp.options import home_folder
 
@@ -43,7 +43,7 @@ def configurations(setup: Setup) -> tuple[Configuration, ...]:
 
 
 def _settings(setup: Setup) -> Iterator[Entry]:
-    for event in HOOK_MATCHERS:
+    for event in HOOK_EVENTS:
         yield Entry(("hooks", event), hook_group(event), without_ours=without_our_hooks)
     yield status_line(setup.launch)
     if not setup.telemetry:

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from immunos_mcp.assistants.claude_code.configuration import TELEMETRY, status_line
-from immunos_mcp.assistants.claude_code.hooks import HOOK_MATCHERS, hook_group
+from immunos_mcp.assistants.claude_code.hooks import HOOK_EVENTS, hook_group
 from immunos_mcp.assistants.configuration import PROGRAM, Launch
 from immunos_mcp.assistants.documents import items, member
 from immunos_mcp.assistants.findings import CLOCK_REMEDY, CLOCK_TOLERANCE, Finding, Verdict
@@ -42,7 +42,7 @@ def _always_load(state: AssistantState) -> Iterator[Finding]:
 def _hooks(settings: Json, install: str) -> Finding:
     missing = [
         event
-        for event in HOOK_MATCHERS
+        for event in HOOK_EVENTS
         if not _has_hook(items(member(settings, ("hooks", event))), event)
     ]
     if not missing:
@@ -54,7 +54,7 @@ def _hooks(settings: Json, install: str) -> Finding:
 def _has_hook(groups: list[Json], event: str) -> bool:
     wanted = hook_group(event)
     for group in groups:
-        if not isinstance(group, dict) or group.get("matcher") != wanted.get("matcher"):
+        if not isinstance(group, dict) or group.get("matcher") is not None:
             continue
         if any(hook in items(group.get("hooks")) for hook in items(wanted["hooks"])):
             return True

@@ -15,14 +15,27 @@ HOOK_TOOL = "claude_code_hook"
 """The tool that the hooks call; it is not listed, so it costs no context."""
 
 HOOK_SECONDS = 5
-HOOK_MATCHERS: dict[str, str | None] = {
-    "UserPromptSubmit": None,
-    "PreToolUse": "Agent|Task",
-    "PostToolBatch": None,
-    "SubagentStop": None,
-    "Stop": None,
+HOOK_EVENTS = (
+    "UserPromptSubmit",
+    "PreToolUse",
+    "PreModelSwitch",
+    "PostToolBatch",
+    "SubagentStop",
+    "Stop",
+)
+"""The Claude Code events that call the router; one that a version does not know is ignored there."""
+
+_FACTS: dict[str, tuple[str, str]] = {
+    "tool": ("PreToolUse", "tool_name"),
+    "agent": ("PreToolUse", "agent_id"),
+    "transcript": ("PreToolUse", "transcript_path"),
+    "file": ("PreToolUse", "tool_input.file_path"),
+    "offset": ("PreToolUse", "tool_input.offset"),
+    "limit": ("PreToolUse", "tool_input.limit"),
+    "from_model": ("PreModelSwitch", "from_model"),
+    "to_model": ("PreModelSwitch", "to_model"),
 }
-"""The Claude Code events that call the router, and the tools that an event is limited to."""
+"""What Claude Code fills in for one of the events only, and its name there; nothing if it has none."""
 
 
 def hook_group(event: str, server: str = NAME) -> dict[str, Json]:
@@ -31,13 +44,19 @@ def hook_group(event: str, server: str = NAME) -> dict[str, Json]:
         "type": "mcp_tool",
         "server": server,
         "tool": HOOK_TOOL,
-        # Claude Code fills in the id of the conversation.
-        "input": {"event": event, "session_id": "${session_id}"},
+        "input": hook_input(event),
         "timeout": HOOK_SECONDS,
     }
-    matcher = HOOK_MATCHERS[event]
-    group: dict[str, Json] = {} if matcher is None else {"matcher": matcher}
-    return {**group, "hooks": [hook]}
+    # Without a matcher it is for every tool, as a pause and the ceiling of subagents are.
+    return {"hooks": [hook]}
+
+
+def hook_input(event: str) -> dict[str, Json]:
+    """Return the arguments of an event's call; Claude Code fills in what is in braces."""
+    facts: dict[str, Json] = {
+        name: f"${{{field}}}" for name, (its, field) in _FACTS.items() if its == event
+    }
+    return {"event": event, "session_id": "${session_id}", **facts}
 
 
 def without_our_hooks(groups: Sequence[Json]) -> list[Json]:
