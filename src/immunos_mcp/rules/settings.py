@@ -131,7 +131,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             _PERCENT,
             "use of the subscription's own limit from which routine tasks stay local",
             at_most="plan_auto_switch_percent",
-            argument_description="Of the plan's own limit; 0: off",
+            argument_description="Of the plan's limit; 0: off",
         ),
     ] = 0
     plan_auto_switch_percent: Annotated[
@@ -143,7 +143,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             Budgets(),
             "budgets beside the session's own, such as `daily=20 usd/day; app=2M tokens/week in /home/me/app`;"
             " changes merge",
-            argument_description="Such as daily=20 usd/day; merged, daily=off removes it",
+            argument_description="daily=20 usd/day; merged, daily=off removes",
         ),
     ] = ""
     reservations: Annotated[
@@ -362,7 +362,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         Row(
             TaskMappings(most=200),
             "up to 8 models in order, as a list or with commas, for up to 200 task types; changes merge",
-            argument_description="Task type to model(s) in order; merged, null removes one",
+            argument_description="Task type to models in order; merged, null removes",
         ),
     ] = DEFAULT_TASK_MAPPINGS
 

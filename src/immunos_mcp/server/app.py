@@ -49,9 +49,9 @@ delegate_task with the files in paths: one call decides, runs the local model an
 Provider "claude" or a failure: do it yourself. Without that tool, or for other substantial work, \
 call route_task and obey; "ollama" is the named local model. Skip both for short replies or what \
 one shell command answers. Once you have judged a result, report decision_id and outcome with \
-record_usage; also your own token counts if you know them exactly and your client does not report \
-them; never guess. At warning_level "critical" keep your own replies short. Call reset_session or \
-update_config only when the user asks."""
+record_usage; your own token counts only if exact and not reported by your client. At \
+warning_level "critical" keep replies short. Call reset_session or update_config only when \
+asked."""
 
 _ICON_SVG = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><path fill="none" stroke="#d97757"'

@@ -79,7 +79,6 @@ MOST_PROBLEMS = 5
 
 Nothing = SkipJsonSchema[None]
 Tokens = Annotated[int, Field(ge=0, le=MAXIMUM_TOKENS)]
-Session = Annotated[str | Nothing, Field(description="Budget session name")]
 
 
 class Arguments(BaseModel):
@@ -96,11 +95,12 @@ class RouteTaskArguments(Arguments):
         Literal["routine", "creative", "critical"],
         Field(description="critical: mistakes would be costly"),
     ]
-    estimated_tokens: Annotated[
-        Tokens | Nothing, Field(description="Tokens the task would cost you")
-    ] = None
+    estimated_tokens: Annotated[Tokens | Nothing, Field(description="What it would cost you")] = (
+        None
+    )
     explain: bool | Nothing = None
-    session: Session = None
+    # The other tools' argument of this name is the same: a reader of all needs to be told once.
+    session: Annotated[str | Nothing, Field(description="Budget session name")] = None
 
 
 class RecordUsageArguments(Arguments):
@@ -114,21 +114,21 @@ class RecordUsageArguments(Arguments):
     decision_id: Annotated[int | Nothing, Field(description="From route_task")] = None
     outcome: Annotated[
         Literal["success", "failure"] | Nothing,
-        Field(description="Closes decision_id; tokens may be left out then"),
+        Field(description="Closes decision_id; needs no tokens"),
     ] = None
-    request_id: Annotated[str | Nothing, Field(description="Unique; makes repeats harmless")] = None
-    session: Session = None
+    request_id: Annotated[str | Nothing, Field(description="Makes repeats harmless")] = None
+    session: str | Nothing = None
 
 
 class DelegateTaskArguments(Arguments):
     """Arguments of ``delegate_task``."""
 
-    prompt: Annotated[str | Nothing, Field(description="What to do")] = None
+    prompt: str | Nothing = None
     task_type: str | Nothing = None
     classification: Literal["routine", "creative", "critical"] | Nothing = None
     paths: Annotated[
         list[str] | Nothing,
-        Field(description="Files or globs it is about; do not read them yourself"),
+        Field(description="Files or globs; do not read them yourself"),
     ] = None
     instructions: str | Nothing = None
     decision_id: Annotated[int | Nothing, Field(description="From route_task")] = None
@@ -137,27 +137,27 @@ class DelegateTaskArguments(Arguments):
     # Pydantic's own models have a method of the name.
     answer_schema: Annotated[
         dict[str, Any] | Nothing,
-        Field(alias="schema", description="JSON schema of the answer"),
+        Field(alias="schema", description="For the answer"),
     ] = None
     checks: Annotated[
         list[str] | Nothing,
         Field(description="code, patch, citations, quotes or the user's own"),
     ] = None
     handle: Annotated[str | Nothing, Field(description="Alone: wait for an earlier task")] = None
-    session: Session = None
+    session: str | Nothing = None
 
 
 class GetSessionStatusArguments(Arguments):
     """Arguments of ``get_session_status``."""
 
-    session: Session = None
+    session: str | Nothing = None
 
 
 class ResetSessionArguments(Arguments):
     """Arguments of ``reset_session``."""
 
     reason: str | Nothing = None
-    session: Session = None
+    session: str | Nothing = None
 
 
 class HookArguments(Arguments):
@@ -217,7 +217,7 @@ class UpdateConfigArguments(_settings_arguments()):
     """Arguments of ``update_config``: the settings under their own names, and how to apply them."""
 
     dry_run: Annotated[bool | Nothing, Field(description="Only show the effect")] = None
-    session: Session = None
+    session: str | Nothing = None
 
     def changes(self) -> dict[str, SettingChangeValue]:
         """Return the settings that were given."""

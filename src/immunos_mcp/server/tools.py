@@ -253,7 +253,7 @@ TOOLS: tuple[Tool[Any], ...] = (
     Tool(
         "reset_session",
         "Reset session",
-        "Close the budget session and open a new one at zero; history is kept.",
+        "Close the budget session and open a new one; history is kept.",
         ResetSessionArguments,
         ResetAnswer,
         DESTROYS,
@@ -262,7 +262,7 @@ TOOLS: tuple[Tool[Any], ...] = (
     Tool(
         "update_config",
         "Change settings",
-        "Change the router's settings for everyone; give only what changes.",
+        "Change the router's settings for everyone; give changes only.",
         UpdateConfigArguments,
         ConfigAnswer,
         SETS,
