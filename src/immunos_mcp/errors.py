@@ -138,7 +138,7 @@ def unknown(field: str, kind: str, got: str, accepted: Iterable[str]) -> Problem
     """Return the problem of a name that does not exist, with the nearest one that does."""
     known = [*accepted]
     close = nearest(got, known)
-    hint = f"known: {', '.join(known)}" if close is None else f"did you mean {close}?"
+    hint = f"known: {', '.join(known) or 'none'}" if close is None else f"did you mean {close}?"
     message = f"unknown {kind} {shown(got)} ({hint})"
     return Problem(field, got, f"one of {', '.join(known)}", close, message)
 

@@ -376,21 +376,25 @@ class Router:
         return replace(_config(would), dry_run=True, rehearsal=effect)
 
     async def announce(
-        self, found: CheckedBudget, tell: Callable[[CheckedBudget], str | None]
+        self, found: CheckedBudget, listener: str, tell: Callable[[CheckedBudget], str | None]
     ) -> str | None:
-        """Tell somebody that a budget has reached a threshold, once in its window.
+        """Tell a kind of listener that a budget has reached a threshold, once in its window.
 
         Args:
             found: the budget.
+            listener: the kind.
             tell: tells it, and returns what went wrong, if anything did; then a later call tries again.
         """
         now = self._clock()
-        told = (found.name, found.starts_at or now, found.warning_level.value)
+        told = (found.name, found.starts_at or now, f"{found.warning_level.value} {listener}")
         if not await self._ledger.write(first_told, *told, now):
             return None
-        problem = tell(found)
-        if problem is not None:
-            await self._ledger.write(forget_told, *told)
+        problem: str | None = "interrupted"
+        try:
+            problem = tell(found)
+        finally:
+            if problem is not None:
+                await self._ledger.write(forget_told, *told)
         return problem
 
     async def unset_config(self, settings: tuple[str, ...], client: str) -> ConfigAnswer:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
 from typing import TYPE_CHECKING
 
 import pytest
@@ -213,7 +216,7 @@ def test_a_crossing_is_told_once_in_its_window_unless_telling_fails(desk: Desk) 
             told.append(str(found))
             return problem
 
-        assert run_sync(desk.router.announce(answer.budgets[0], telling)) == problem
+        assert run_sync(desk.router.announce(answer.budgets[0], "run", telling)) == problem
 
     tell("nobody answers")
     tell()
@@ -222,6 +225,29 @@ def test_a_crossing_is_told_once_in_its_window_unless_telling_fails(desk: Desk) 
     desk.now += timedelta(days=1)
     tell()
     assert len(told) == 3
+
+
+@contextmanager
+def sink() -> Generator[tuple[int, list[bytes]]]:
+    received: list[bytes] = []
+
+    class Sink(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            received.append(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base's name
+            """Log nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Sink) as server:
+        thread = Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield server.server_port, received
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def test_the_command_sets_shows_and_checks_budgets(home: Path) -> None:
@@ -238,6 +264,14 @@ def test_the_command_sets_shows_and_checks_budgets(home: Path) -> None:
     )
     assert marker.read_text(encoding="utf-8").count('"name":"daily"') == 1
     assert wire.run(home, "check", "--budget", "nothing").returncode == 2
+    with sink() as (port, received):
+        url = f"http://127.0.0.1:{port}/"
+        for _ in range(2):
+            told = wire.run(home, "check", "--at", "warning", "--run", command, "--webhook", url)
+            assert (told.returncode, told.stderr) == (3, "")
+    # The command was told before, the webhook once for this crossing.
+    assert marker.read_text(encoding="utf-8").count('"name":"daily"') == 1
+    assert [json.loads(body)["name"] for body in received].count("daily") == 1
 
 
 def test_blocks_begin_with_the_hour_of_their_first_response(desk: Desk) -> None:

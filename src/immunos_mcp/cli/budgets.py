@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import product
 from typing import TYPE_CHECKING
 
 from immunos_mcp.answers.budgets import CheckState
@@ -18,6 +19,7 @@ from immunos_mcp.cli.console import (
     whole_number,
 )
 from immunos_mcp.domain import MeasuredAssistant
+from immunos_mcp.errors import InvalidInputError, Problem
 from immunos_mcp.rules import budgets
 from immunos_mcp.rules.budget_check import Threshold, check, sentence
 from immunos_mcp.server import text
@@ -36,6 +38,9 @@ async def _list(router: Router, _given: Namespace) -> Answered:
 
 
 async def _add(router: Router, given: Namespace) -> Answered:
+    if ";" in (given.folder or ""):
+        expected = "a folder without a semicolon in its path"
+        raise InvalidInputError(Problem("--folder", given.folder, expected))
     words = [" ".join(given.budget)]
     words += [f"warn {given.warn}"] if given.warn is not None else []
     words += [f"switch {given.switch}"] if given.switch is not None else []
@@ -119,13 +124,12 @@ async def _check(router: Router, given: Namespace) -> Answered:
 
 
 async def _announce(router: Router, answer: CheckAnswer, given: Namespace) -> None:
-    from immunos_mcp.cli.announcing import announce, check_url
+    from immunos_mcp.cli.announcing import listeners
 
-    url = check_url(given.webhook)
-    for each in answer.budgets:
-        if each.state is not CheckState.REACHED:
-            continue
-        problem = await router.announce(each, lambda found: announce(found, given.run, url))
+    told = listeners(given.run, given.webhook)
+    reached = [each for each in answer.budgets if each.state is CheckState.REACHED]
+    for each, listener in product(reached, told):
+        problem = await router.announce(each, listener.kind, listener.tell)
         if problem is not None:
             print(
                 f"immunos-mcp: could not tell that {each.name} was reached: {problem}",

@@ -153,7 +153,7 @@ def path(text: str) -> Path:
 def folder(text: str) -> str:
     """Parse an existing folder."""
     found = path(text).resolve()
-    if found.is_dir() and is_printable(str(found)):
+    if text and found.is_dir() and is_printable(str(found)):
         return str(found)
     raise BadArgument(text, "an existing folder with a printable name")
 

@@ -86,7 +86,8 @@ class Budget(Struct, frozen=True):
     @property
     def text(self) -> str:
         """The budget as it is written, without its name."""
-        words = [f"{self.limit:.15g} {self.unit}/{self.window}"]
+        limit = f"{self.limit:.9f}".rstrip("0").rstrip(".")
+        words = [f"{limit} {self.unit}/{self.window}"]
         if self.warning_percent != Budget.__struct_defaults__[0]:
             words.append(f"warn {self.warning_percent}")
         if self.switch_percent != Budget.__struct_defaults__[1]:
@@ -259,7 +260,10 @@ def _with_options(plain: Budget, rest: str, text: str, field: str) -> Budget:
 
 def _check(made: Budget, field: str) -> None:
     for wrong, message in (
-        (not 0 < made.limit <= MAXIMUM_TOKENS, "the limit must be more than 0"),
+        (
+            not 0 < made.limit <= MAXIMUM_TOKENS,
+            f"the limit must be more than 0 and at most {MAXIMUM_TOKENS}",
+        ),
         (
             made.unit is Unit.TOKENS and not made.limit.is_integer(),
             "a number of tokens must be whole",

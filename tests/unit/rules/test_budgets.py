@@ -24,12 +24,12 @@ def any_budget(draw: st.DrawFn) -> Budget:
     of_plan = [Window.FIVE_HOURS, Window.SEVEN_DAYS]
     window = draw(st.sampled_from(of_plan if unit is Unit.PERCENT else list(Window)))
     warning, switch = draw(thresholds)
-    limit = draw(st.integers(1, 10**9))
+    limit = draw(st.integers(1, 10**12))
     spreads = {Window.WEEK, Window.MONTH, Window.SEVEN_DAYS}
     is_scoped = unit is not Unit.PERCENT
     return Budget(
         draw(st.sampled_from(["a", "daily", "plan-7d", "my_app", "0"])),
-        limit / 100 if unit is Unit.USD else float(limit),
+        limit / draw(st.sampled_from([1, 100, 10**9])) if unit is Unit.USD else float(limit),
         unit,
         window,
         warning,
@@ -61,7 +61,10 @@ def test_what_is_written_is_what_is_read(some: list[Budget]) -> None:
         ("500k tokens/session", "500000 tokens/session"),
         ("1.50 usd/month in /a b by codex", "1.5 usd/month in /a b by codex"),
         ("1.50 usd/month by codex in /home/me/a b", "1.5 usd/month by codex in /home/me/a b"),
+        ("0.0000001 usd/day", "0.0000001 usd/day"),
+        ("123456789.123456789 usd/day", "123456789.123456791 usd/day"),
         ("0 usd/day", None),
+        ("999999999999999 tokens/day", None),
         ("0.5 tokens/day", None),
         ("50 percent/day", None),
         ("50 percent/5h by codex", None),
