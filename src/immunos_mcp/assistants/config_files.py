@@ -13,13 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from immunos_mcp.assistants import json_edit
+from immunos_mcp.assistants import json_edit, regular_files
 from immunos_mcp.assistants.documents import DocumentError
 from immunos_mcp.errors import ImmunosError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from io import BufferedRandom
+
+LARGEST = 64 * 2**20
+"""A configuration file of a client with more bytes is refused."""
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _CONTEXT_LINES = 3
@@ -73,7 +76,7 @@ def read(file: Path) -> bytes | None:
         InstallError: it cannot be read.
     """
     try:
-        return file.read_bytes()
+        return regular_files.content(file, LARGEST)
     except FileNotFoundError:
         return None
     except OSError as error:

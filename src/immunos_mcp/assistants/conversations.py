@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from msgspec import DecodeError, Struct
 from msgspec.json import Decoder
 
-from immunos_mcp.assistants import transcripts
+from immunos_mcp.assistants import regular_files, transcripts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -92,7 +92,7 @@ def first_moment(path: str) -> datetime | None:
     beginning = b""
     size = FIRST_BYTES
     try:
-        with open(path, "rb", buffering=0) as file:  # noqa: PTH123  # many a call
+        with open(path, "rb", buffering=0, opener=regular_files.opener) as file:  # many a call
             while size <= LARGEST_BEGINNING:
                 received = file.read(size)
                 if not received:

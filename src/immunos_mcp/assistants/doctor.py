@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from immunos_mcp import __version__
-from immunos_mcp.assistants import json_edit, registry
+from immunos_mcp.assistants import json_edit, registry, regular_files
+from immunos_mcp.assistants.config_files import LARGEST
 from immunos_mcp.assistants.configuration import (
     PROGRAM,
     Launch,
@@ -89,7 +90,10 @@ def _assistants(context: DoctorContext) -> Iterator[Finding]:
             yield from _assistant(assistant, files, context)
         except (OSError, DocumentError) as error:
             remedy = f"fix the file, then run {PROGRAM} install {name}"
-            yield Finding(name, Verdict.FAIL, str(error), remedy)
+            seen = (
+                f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
+            )
+            yield Finding(name, Verdict.FAIL, seen, remedy)
 
 
 def _assistant(
@@ -407,7 +411,7 @@ CHECKS: dict[str, Callable[[DoctorContext], Iterator[Finding]]] = {
 def _parsed(configuration: Configuration) -> Json:
     file = configuration.file
     try:
-        text = file.read_text(encoding="utf-8")
+        text = regular_files.content(file, LARGEST).decode()
     except FileNotFoundError:
         return {}
     except UnicodeDecodeError:

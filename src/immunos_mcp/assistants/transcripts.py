@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeAlias, Type
 
 from msgspec import Struct
 
+from immunos_mcp.assistants import regular_files
 from immunos_mcp.assistants.marked_lines import MarkedLines
 from immunos_mcp.domain import ConversationTotal, MeasuredUsage, PlanReport, TranscriptPosition
 
@@ -372,7 +373,9 @@ def read(
     if isinstance(transcript_format, DocumentFormat):
         yield from transcript_format.read(transcript, position, since)
         return
-    with open(transcript.path, "rb", buffering=0) as file:  # noqa: PTH123  # a thousand a call
+    with open(
+        transcript.path, "rb", buffering=0, opener=regular_files.opener
+    ) as file:  # a thousand a call
         offset = _start(file, transcript, position)
         unread_lines, left_out_before, context, has_price_terms = _resumed(
             position if offset else None, transcript_format

@@ -13,7 +13,7 @@ from transcript_desks import AFTER, Desk
 from transcript_lines import Answer, append, transcript
 
 from immunos_mcp.answers.usage import SyncAnswer
-from immunos_mcp.assistants import transcripts
+from immunos_mcp.assistants import config_files, transcripts
 from immunos_mcp.assistants.claude_code.transcripts import config_folders
 
 if TYPE_CHECKING:
@@ -294,3 +294,37 @@ def test_without_a_home_the_status_line_says_so(tmp_path: Path) -> None:
     done = wire.run(tmp_path, "statusline", program=(sys.executable, "-c", HOMELESS))
     assert (done.returncode, done.stderr, done.stdout.count("\n")) == (0, "", 1)
     assert done.stdout.startswith("immunos: IMMUNOS_DB: ")
+
+
+def test_pipes_in_place_of_files_are_not_waited_for(home: Path) -> None:
+    for name in (
+        ".claude/projects/-p/one.jsonl",
+        ".claude.json",
+        ".claude/settings.json",
+        ".codex/sessions/2026/11/28/rollout-2026-11-28T08-00-00-x.jsonl",
+        ".codex/config.toml",
+        ".gemini/tmp/abc/chats/session-1.json",
+        ".gemini/tmp/abc/.project_root",
+        ".pi/agent/sessions/p/one.jsonl",
+        ".local/share/opencode/opencode.db",
+        ".cline/data/sessions/one/one.messages.json",
+        ".cursor/mcp.json",
+    ):
+        file = home / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        os.mkfifo(file)
+    status = wire.run(home, "status")
+    assert (status.returncode, status.stderr) == (0, "")
+    doctor = wire.run(home, "doctor", "--ollama-check", "off").stdout
+    for name in (".claude.json", ".codex/config.toml", ".cursor/mcp.json"):
+        assert f"{home / name}: Not a regular file" in doctor
+    refused = wire.run(home, "install", "codex", "--yes")
+    assert (refused.returncode, "Not a regular file" in refused.stderr) == (1, True)
+
+
+def test_a_huge_configuration_is_refused_unread(tmp_path: Path) -> None:
+    file = tmp_path / ".claude.json"
+    with file.open("wb") as sparse:
+        sparse.truncate(2**34)
+    with pytest.raises(config_files.InstallError, match=r"\.claude\.json: Larger than 64 MiB"):
+        config_files.read(file)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from msgspec import DecodeError, Struct
 from msgspec.json import Decoder, encode
 
+from immunos_mcp.assistants import regular_files
 from immunos_mcp.assistants.claude_code import usage_lines
 from immunos_mcp.assistants.transcripts import READ_BEFORE, Salvaged
 from immunos_mcp.domain import ConversationTotal, MeasuredUsage
@@ -202,7 +203,10 @@ def project_folder(path: str) -> str:
     main, is_subagent, _ = path.partition("/subagents/")
     names = (f"{main}.jsonl", path) if is_subagent else (path,)
     for name in names:
-        with suppress(OSError), open(name, "rb", buffering=0) as file:  # noqa: PTH123  # a thousand a call
+        with (
+            suppress(OSError),
+            open(name, "rb", buffering=0, opener=regular_files.opener) as file,
+        ):  # a thousand a call
             for size in _HEADS:
                 found = _first_folder(os.pread(file.fileno(), size, 0))
                 if found:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from msgspec import DecodeError
 from msgspec.json import Decoder
 
-from immunos_mcp.assistants import json_objects
+from immunos_mcp.assistants import json_objects, regular_files
 from immunos_mcp.assistants.documents import items, member
 from immunos_mcp.assistants.recorded_values import LONGEST_FOLDER, count, moment, name, text
 from immunos_mcp.assistants.transcripts import (
@@ -53,7 +53,7 @@ def read(
         OSError: it cannot be read.
     """
     path = Path(transcript.path)
-    content = _content(path)
+    content = regular_files.content(path, LARGEST_DOCUMENT)
     messages = _messages(content)
     unread, left_out_before = messages.lost, ""
     usage: list[MeasuredUsage] = []
@@ -81,14 +81,6 @@ def read(
         "",
     )
     yield Batch(tuple(usage), position)
-
-
-def _content(path: Path) -> bytes:
-    with path.open("rb") as file:
-        content = file.read(LARGEST_DOCUMENT + 1)
-    if len(content) > LARGEST_DOCUMENT:
-        raise OSError(f"{path} is too large")
-    return content
 
 
 def _messages(content: bytes) -> _Messages:
@@ -154,7 +146,9 @@ def _usage(message: Json, session: str | None, folder: str | None) -> MeasuredUs
 def _folder(path: Path) -> str | None:
     """Return the working folder, which only the session's own document has."""
     try:
-        document = _decode.decode(_content(path.parent / f"{path.parent.name}.json"))
+        document = _decode.decode(
+            regular_files.content(path.parent / f"{path.parent.name}.json", LARGEST_DOCUMENT)
+        )
     except (OSError, DecodeError, RecursionError, UnicodeDecodeError):
         return None
     cwd = document.get("cwd")

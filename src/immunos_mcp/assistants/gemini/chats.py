@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from immunos_mcp.assistants import json_objects
+from immunos_mcp.assistants import json_objects, regular_files
 from immunos_mcp.assistants.documents import items, member
 from immunos_mcp.assistants.record_lines import RecordLines
 from immunos_mcp.assistants.recorded_values import LONGEST_FOLDER, count, moment, name, text
@@ -71,7 +71,7 @@ class Chat(RecordLines):
 def _session(path: str) -> str | None:
     """Return the session's id, which only the file's first line has."""
     try:
-        with Path(path).open("rb") as file:
+        with open(path, "rb", opener=regular_files.opener) as file:  # Path.open() takes no opener
             line = file.readline(LONGEST_HEADER)
     except OSError:
         return None
@@ -87,8 +87,8 @@ def _project_folder(path: str) -> str | None:
     if not separator:
         return None
     try:
-        with Path(project, ".project_root").open(encoding="utf-8", errors="replace") as file:
-            return text(file.read(LONGEST_FOLDER).strip(), LONGEST_FOLDER)
+        root = regular_files.content(Path(project, ".project_root"), 4 * LONGEST_FOLDER)
+        return text(root.decode("utf-8", "replace").strip(), LONGEST_FOLDER)
     except OSError:
         return None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from immunos_mcp.assistants import json_objects
+from immunos_mcp.assistants import json_objects, regular_files
 from immunos_mcp.assistants.record_lines import RecordLines
 from immunos_mcp.assistants.recorded_values import (
     LONGEST_FOLDER,
@@ -80,7 +80,7 @@ def _identity(line: dict[str, Json], message: dict[str, Json]) -> str:
 def _header(path: str) -> dict[str, Json]:
     """Return the file's first line."""
     try:
-        with Path(path).open("rb") as file:
+        with open(path, "rb", opener=regular_files.opener) as file:  # Path.open() takes no opener
             line = file.readline(LONGEST_HEADER)
     except OSError:
         return {}
