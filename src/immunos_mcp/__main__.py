@@ -12,6 +12,7 @@ import os
 import sys
 from contextlib import suppress
 from importlib import import_module
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, NoReturn, cast
 
 from immunos_mcp.errors import OutputError
@@ -57,19 +58,29 @@ def _run() -> int:
 
 
 def _load_msgspec() -> None:
-    """Load ``msgspec`` without ``typing_extensions``, which takes as long and has nothing that it needs.
+    """Load ``msgspec`` without modules that it imports and that nothing here uses.
 
-    From Python 3.11 on, it takes the same names from ``typing`` if the package is not installed.
+    They take as long as the rest of it. From Python 3.11 on, it takes from ``typing`` what it would from
+    ``typing_extensions``; ``uuid`` wants only the system's name of ``platform``; nobody asks for schemas.
+    Whoever imports them later gets the real ones.
     """
-    extensions = "typing_extensions"
-    if extensions in sys.modules:
-        return
-    # Importing what is ``None`` here fails as if it were not installed.
-    sys.modules[extensions] = cast("ModuleType", None)
+    unused: dict[str, object] = {
+        # Importing what is ``None`` here fails as if it were not installed.
+        "typing_extensions": None,
+        "platform": SimpleNamespace(system=lambda: os.uname().sysname),
+        "msgspec.inspect": SimpleNamespace(),
+        "msgspec._json_schema": SimpleNamespace(schema=None, schema_components=None),
+    }
+    standing_in = {name: module for name, module in unused.items() if name not in sys.modules}
+    sys.modules.update(cast("dict[str, ModuleType]", standing_in))
     try:
         import_module("msgspec")
+    except ImportError:
+        # Another version of it uses more of them; ``_run`` loads it as a whole.
+        pass
     finally:
-        del sys.modules[extensions]
+        for name in standing_in:
+            sys.modules.pop(name, None)
 
 
 def _replace_closed_streams() -> None:

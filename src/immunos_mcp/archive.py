@@ -13,7 +13,6 @@ from msgspec.structs import replace
 
 from immunos_mcp.domain import CLAUDE_CODE, Session, TokenCounts
 from immunos_mcp.errors import InvalidInputError, LedgerError, Problem
-from immunos_mcp.ledger.decisions import logged_decision, newest_decisions
 from immunos_mcp.ledger.moments import utc_now
 from immunos_mcp.ledger.sessions import newest_sessions
 from immunos_mcp.ledger.stored_settings import preview_settings, setting_changes
@@ -66,6 +65,8 @@ class Archive:
 
     async def list_decisions(self, limit: int, session: str | None) -> tuple[LoggedDecision, ...]:
         """Return the newest decisions, newest first; of every session when none is named."""
+        from immunos_mcp.ledger.decisions import newest_decisions
+
         name = None if session is None else names.check_session_name(session)
         return await self._ledger.read(newest_decisions, name, limit)
 
@@ -88,6 +89,7 @@ class Archive:
             InvalidInputError: the decision does not exist, or its inputs were pruned.
         """
         from immunos_mcp.answers.routing import ExplainAnswer
+        from immunos_mcp.ledger.decisions import logged_decision
         from immunos_mcp.ledger.history import replay
         from immunos_mcp.replay.engine import inputs_of
         from immunos_mcp.rules.explanation import explain

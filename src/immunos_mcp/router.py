@@ -7,16 +7,12 @@ nothing of MCP, of the command line or of SQL.
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from immunos_mcp.answers.routing import RoutedTask, answered
-from immunos_mcp.answers.sessions import ResetAnswer
-from immunos_mcp.answers.settings import ConfigAnswer
-from immunos_mcp.answers.usage import OutcomeAnswer
 from immunos_mcp.assistants.looks import Look, Looks
-from immunos_mcp.bindings import Bindings
 from immunos_mcp.domain import (
     Classification,
     Engine,
@@ -26,15 +22,10 @@ from immunos_mcp.domain import (
     Task,
 )
 from immunos_mcp.errors import LedgerBusyError
-from immunos_mcp.gates import Gates
-from immunos_mcp.handover import Handover
-from immunos_mcp.ledger.budget_uses import Caller, first_told, forget_told
-from immunos_mcp.ledger.decisions import close_decision, decide
 from immunos_mcp.ledger.engines import engine_text
 from immunos_mcp.ledger.measured_usage import ingest_requests, unread_lines
 from immunos_mcp.ledger.moments import utc_now
 from immunos_mcp.ledger.plan_limits import record_plan_usage
-from immunos_mcp.ledger.reported_usage import record_outcome, record_usage
 from immunos_mcp.ledger.session_snapshots import session_snapshot
 from immunos_mcp.ledger.session_start import open_session
 from immunos_mcp.ledger.sessions import reset_session, session_revisions
@@ -44,10 +35,9 @@ from immunos_mcp.ledger.stored_settings import (
     preview_settings,
     unset_settings,
 )
-from immunos_mcp.rules import explanation, inputs, names, policy
+from immunos_mcp.rules import names, policy
 from immunos_mcp.rules.budgets import assistant_named
 from immunos_mcp.rules.circumstances import Circumstances
-from immunos_mcp.rules.setting_changes import differences, notable_values
 from immunos_mcp.rules.status import (
     engine_status,
     measured_tokens,
@@ -61,12 +51,17 @@ if TYPE_CHECKING:
 
     from immunos_mcp.answers.budgets import CheckedBudget
     from immunos_mcp.answers.models import ModelsAnswer
-    from immunos_mcp.answers.routing import Explanation, RouteAnswer
+    from immunos_mcp.answers.routing import Explanation, RouteAnswer, RoutedTask
+    from immunos_mcp.answers.sessions import ResetAnswer
+    from immunos_mcp.answers.settings import ConfigAnswer
     from immunos_mcp.answers.status import StatusAnswer
-    from immunos_mcp.answers.usage import RecordAnswer
+    from immunos_mcp.answers.usage import OutcomeAnswer, RecordAnswer
     from immunos_mcp.assistants.follower import Follower
     from immunos_mcp.assistants.looks import Seen
+    from immunos_mcp.bindings import Bindings
     from immunos_mcp.domain import Decision, PlanUsage, RequestUsage
+    from immunos_mcp.gates import Gates
+    from immunos_mcp.handover import Handover
     from immunos_mcp.ledger.connections.sqlite import SqliteLedger
     from immunos_mcp.ledger.sessions import Revisions
     from immunos_mcp.ledger.stored_settings import SettingsChanged
@@ -130,9 +125,30 @@ class Router:
         self._folder = folder
         self._engine = engine
         self._engine_as_text: tuple[Engine, str] | None = None
-        self.handover = Handover(ledger, default_session, clock)
-        self.bindings = Bindings(ledger, default_session)
-        self.gates = Gates(ledger, default_session, clock, engine)
+
+    # The modules of other use cases than looking at the status are imported where they are used: a status
+    # line runs at every refresh of the screen, and importing them would take a fifth of its time.
+
+    @cached_property
+    def handover(self) -> Handover:
+        """The use cases of tasks that a local model does."""
+        from immunos_mcp.handover import Handover
+
+        return Handover(self._ledger, self._default_session, self._clock)
+
+    @cached_property
+    def bindings(self) -> Bindings:
+        """The use cases of sessions that count one project folder only."""
+        from immunos_mcp.bindings import Bindings
+
+        return Bindings(self._ledger, self._default_session)
+
+    @cached_property
+    def gates(self) -> Gates:
+        """The use cases of hooks that hold work back."""
+        from immunos_mcp.gates import Gates
+
+        return Gates(self._ledger, self._default_session, self._clock, self._engine)
 
     async def route_task(
         self,
@@ -160,6 +176,11 @@ class Router:
         client: str = "",
     ) -> RoutedTask:
         """Do what ``route_task`` does, and return the logged decision beside its answer."""
+        from immunos_mcp.answers.routing import RoutedTask, answered
+        from immunos_mcp.ledger.budget_uses import Caller
+        from immunos_mcp.ledger.decisions import decide
+        from immunos_mcp.rules import explanation, inputs
+
         name = self._session_name(session)
         task = Task(
             names.normalise_task_type(task_type),
@@ -220,6 +241,9 @@ class Router:
         is stored but not counted: it is measured already. With a decision and its outcome the tokens may
         be left out, and no usage is recorded.
         """
+        from immunos_mcp.ledger.reported_usage import record_usage
+        from immunos_mcp.rules import inputs
+
         name = self._session_name(session)
         kinds = {
             "input_tokens": input_tokens,
@@ -266,6 +290,8 @@ class Router:
         judge: Judge,
         doer: str | None,
     ) -> RecordAnswer:
+        from immunos_mcp.ledger.reported_usage import record_outcome
+
         await self.catch_up()
         done = await self._ledger.write(
             record_outcome, name, self._clock(), decision_id, outcome, seconds, judge, doer
@@ -325,6 +351,8 @@ class Router:
         self, reason: str | None = None, session: str | None = None
     ) -> ResetAnswer:
         """Close the open session, if any, and open the next one; the history stays."""
+        from immunos_mcp.answers.sessions import ResetAnswer
+
         name = self._session_name(session)
         checked_reason = None if reason is None else names.check_reason(reason)
         await self.catch_up()
@@ -357,6 +385,9 @@ class Router:
         name = self._session_name(session)
         if not dry_run:
             if not changes:
+                from immunos_mcp.answers.settings import ConfigAnswer
+                from immunos_mcp.rules.setting_changes import notable_values
+
                 current = await self._ledger.read(effective_settings)
                 return ConfigAnswer({}, notable_values(current))
             return _config(
@@ -385,6 +416,8 @@ class Router:
             listener: the kind.
             tell: tells it, and returns what went wrong, if anything did; then a later call tries again.
         """
+        from immunos_mcp.ledger.budget_uses import first_told, forget_told
+
         now = self._clock()
         told = (found.name, found.starts_at or now, f"{found.warning_level.value} {listener}")
         if not await self._ledger.write(first_told, *told, now):
@@ -418,6 +451,10 @@ class Router:
             InvalidInputError: the decision does not exist, it has another outcome that the judge does not
                 overrule, or the seconds are not from 0 to a day.
         """
+        from immunos_mcp.answers.usage import OutcomeAnswer
+        from immunos_mcp.ledger.decisions import close_decision
+        from immunos_mcp.rules import inputs
+
         known = inputs.member(Outcome, "outcome", outcome)
         closed = await self._ledger.write(
             close_decision,
@@ -483,6 +520,9 @@ class Router:
 
 
 def _config(done: SettingsChanged) -> ConfigAnswer:
+    from immunos_mcp.answers.settings import ConfigAnswer
+    from immunos_mcp.rules.setting_changes import differences, notable_values
+
     return ConfigAnswer(
         changes=differences(done.before, done.after),
         settings=notable_values(done.after),

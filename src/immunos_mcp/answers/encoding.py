@@ -13,7 +13,7 @@ from msgspec import Struct
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 
 
-OBEYED_BY_TERMINALS = re.compile(
+OBEYED_BY_TERMINALS = (
     r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]"
 )
 """Control characters beside line ends and tabs, and those that change the direction of text."""
@@ -28,7 +28,7 @@ def escaped_json(text: str) -> str:
     """Return JSON with whatever a terminal would obey as an escape, which means the same."""
     if text.isascii() and "\x7f" not in text:
         return text
-    return OBEYED_BY_TERMINALS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return re.sub(OBEYED_BY_TERMINALS, lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def to_object(answer: Struct) -> dict[str, Json]:

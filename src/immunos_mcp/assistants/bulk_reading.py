@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import signal
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias, cast
+
+from msgspec import Struct
 
 from immunos_mcp.assistants import transcripts
 from immunos_mcp.assistants.transcripts import Transcript
@@ -41,8 +41,7 @@ Reading: TypeAlias = tuple[Transcript, TranscriptPosition | None]
 """A transcript to read, and how far it was read before."""
 
 
-@dataclass(frozen=True, slots=True)
-class Portion:
+class Portion(Struct, frozen=True, array_like=True):
     """The results of reading some transcripts.
 
     Attributes:
@@ -199,6 +198,7 @@ def _serve(
     since: datetime | None,
 ) -> None:
     """Read the tasks sent until the sender closes its end or dies."""
+    import signal
     from queue import Queue
     from threading import Thread
 

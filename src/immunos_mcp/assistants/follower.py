@@ -7,7 +7,7 @@ from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
 from immunos_mcp.answers.usage import SyncAnswer
-from immunos_mcp.assistants import conversations, transcripts
+from immunos_mcp.assistants import transcripts
 from immunos_mcp.assistants.transcripts import TranscriptFolders
 from immunos_mcp.domain import CLAUDE_CODE
 from immunos_mcp.ledger.measured_usage import (
@@ -62,6 +62,8 @@ class Follower:
 
         Other assistants' conversations matter where none of Claude Code's is active.
         """
+        from immunos_mcp.assistants import conversations  # once in a session
+
         found = conversations.beginning(self._folders, now, conversation)
         if found is not None:
             return found
@@ -73,6 +75,8 @@ class Follower:
         self, since: datetime, largest: int | None = None
     ) -> tuple[MeasuredUsage, ...]:
         """Return the usage in the transcripts from a time on, whether it is stored or not."""
+        from immunos_mcp.assistants import conversations  # only where nothing is counted
+
         return conversations.usage_since(self._folders, since, largest)
 
     def look_back(self) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import traceback
 from typing import TYPE_CHECKING
 
 from immunos_mcp.cli import program
@@ -39,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(given)
     except Exception as error:  # noqa: BLE001  # the one boundary of commands
         if given is not None and given.debug:
+            import traceback
+
             traceback.print_exc()
         if not isinstance(error, BrokenPipeError):
             # Whoever read the output has seen enough, and needs no error.

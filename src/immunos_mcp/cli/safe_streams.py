@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
-_BEFORE_ADDRESS = re.compile(rf"^(?:{OLLAMA_HOST.flag}=|{ENGINES.flag}=)?(?:[a-z][a-z0-9_-]*=)?")
+_BEFORE_ADDRESS = rf"^(?:{OLLAMA_HOST.flag}=|{ENGINES.flag}=)?(?:[a-z][a-z0-9_-]*=)?"
 
 
 class SafeText(io.TextIOWrapper):
@@ -83,7 +83,7 @@ def _credentials(arguments: Sequence[str], environment: Mapping[str, str]) -> tu
     given = environment.get(ENGINES.variable, "").split(ENGINES.separator)
     addresses = [environment.get(OLLAMA_HOST.variable, ""), *given, *arguments]
     found = {
-        _BEFORE_ADDRESS.sub("", text.strip("\"' ")).rpartition("@")[0].rpartition("//")[2]
+        re.sub(_BEFORE_ADDRESS, "", text.strip("\"' ")).rpartition("@")[0].rpartition("//")[2]
         for text in addresses
         if "@" in text and len(text) < 1_000
     }

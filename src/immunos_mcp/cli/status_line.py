@@ -50,7 +50,7 @@ _COLOURS = {WarningLevel.NORMAL: "32", WarningLevel.WARNING: "33", WarningLevel.
 _WINDOWS = {"five_hour": "5h", "seven_day": "7d"}
 
 _PLAIN_SIGNS = str.maketrans("█░·", "#-|")
-_NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?")
+_NUMBER = r"[0-9]{1,15}(\.[0-9]{1,15})?"
 
 
 def main(environment: Mapping[str, str] = os.environ, flags: Flags = options.NO_FLAGS) -> int:
@@ -189,7 +189,7 @@ def _part(value: Json, *path: str) -> Json:
 
 
 def _number(value: Json) -> float | None:
-    if isinstance(value, str) and _NUMBER.fullmatch(value):
+    if isinstance(value, str) and re.fullmatch(_NUMBER, value):
         value = float(value)
     if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         return float(value)

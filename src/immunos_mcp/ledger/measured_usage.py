@@ -11,10 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from immunos_mcp.domain import CLAUDE_CODE, Provider, Session, TokenCounts, TranscriptPosition
 from immunos_mcp.ledger.dialect import IN_LIST, list_parameter
 from immunos_mcp.ledger.engines import providers_of_usage
-from immunos_mcp.ledger.identities import TERMS, identified, index_requests
 from immunos_mcp.ledger.moments import as_stored, moment_of, utc_text
 from immunos_mcp.ledger.plan_limits import record_plan_usage
-from immunos_mcp.ledger.side_usage import settle, store_totals, unsettle
 from immunos_mcp.ledger.stored_settings import effective_settings
 from immunos_mcp.ledger.totals import Addition, by_kind, distribute, sessions_between
 
@@ -116,6 +114,10 @@ def ingest(
     the totals grow by the difference. What a conversation's own total has beyond them is booked once
     all is read (``is_last``).
     """
+    # Most looks find nothing to store, and need neither of these.
+    from immunos_mcp.ledger.identities import identified
+    from immunos_mcp.ledger.side_usage import settle, store_totals, unsettle
+
     for report in reports:
         record_plan_usage(connection, (report.usage,), report.at)
     settings = effective_settings(connection)
@@ -193,6 +195,9 @@ def ingest_requests(connection: Connection, requests: Sequence[RequestUsage]) ->
     numbers. Any other request counts on its own until a transcript reports it, in every session that
     was open when it finished and is not bound to a folder.
     """
+    from immunos_mcp.ledger.identities import index_requests
+    from immunos_mcp.ledger.side_usage import settle, unsettle
+
     index_requests(connection)
     settings = effective_settings(connection)
     oldest = pruned_before(connection)
@@ -391,6 +396,10 @@ def _complete(
     connection: Connection, read_again: Collection[MeasuredUsage], known: Mapping[str, StoredUsage]
 ) -> None:
     """Give known responses the terms that they lack, and those of their later lines if they grew."""
+    if not read_again:
+        return
+    from immunos_mcp.ledger.identities import TERMS
+
     changed: list[tuple[Any, ...]] = []
     for usage in read_again:
         before = known[usage.message_id]

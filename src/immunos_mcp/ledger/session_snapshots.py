@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from immunos_mcp.ledger.budget_uses import read_budget_uses
 from immunos_mcp.ledger.measured_usage import side_request_tokens, tokens_of_others
 from immunos_mcp.ledger.overrides import read_overrides
 from immunos_mcp.ledger.plan_limits import plan_usage
@@ -18,7 +17,10 @@ from immunos_mcp.rules.circumstances import SessionSnapshot
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from immunos_mcp.domain import Session
     from immunos_mcp.ledger.dialect import Connection
+    from immunos_mcp.rules.budgets import BudgetUse
+    from immunos_mcp.rules.settings import Settings
 
 
 def session_snapshot(connection: Connection, name: str, now: datetime) -> SessionSnapshot:
@@ -32,6 +34,14 @@ def session_snapshot(connection: Connection, name: str, now: datetime) -> Sessio
         side_requests=side_request_tokens(connection, session),
         others=tokens_of_others(connection, session),
         decisions=decisions_by_reason(connection, session.session_id),
-        budgets=read_budget_uses(connection, settings, session, now) if settings.budgets else (),
+        budgets=_budget_uses(connection, settings, session, now) if settings.budgets else (),
         overrides=read_overrides(connection, now),
     )
+
+
+def _budget_uses(
+    connection: Connection, settings: Settings, session: Session, now: datetime
+) -> tuple[BudgetUse, ...]:
+    from immunos_mcp.ledger.budget_uses import read_budget_uses  # most sessions have no budgets
+
+    return read_budget_uses(connection, settings, session, now)

@@ -153,16 +153,15 @@ class BudgetState(Struct, frozen=True):
     level: WarningLevel
 
 
-_ENTRY = re.compile(
-    r"(?P<limit>\d{1,15}(?:\.\d{1,9})?)(?P<scale>[kKmM]?)\s*"
+_ENTRY = (
+    r"(?i)(?P<limit>\d{1,15}(?:\.\d{1,9})?)(?P<scale>[kKmM]?)\s*"
     r"(?P<unit>usd|dollars?|\$|tokens?|percent|%)\s*(?:/|per\s|a\s|of\s)\s*"
-    r"(?P<window>session|day|week|month|5h|7d)(?P<rest>(?:\s.*)?)",
-    re.IGNORECASE,
+    r"(?P<window>session|day|week|month|5h|7d)(?P<rest>(?:\s.*)?)"
 )
 _UNITS = {"usd": Unit.USD, "dollar": Unit.USD, "dollars": Unit.USD, "$": Unit.USD,
           "token": Unit.TOKENS, "tokens": Unit.TOKENS, "percent": Unit.PERCENT, "%": Unit.PERCENT}  # fmt: skip
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
-_OPTION = re.compile(
+_NAME = r"[a-z0-9][a-z0-9_-]{0,31}"
+_OPTION = (
     r"\s+(?:(?P<threshold>warn|switch)\s+(?P<percent>\d{1,3})%?|(?P<spread>spread)"
     r"|by\s+(?P<assistant>[a-z-]+)|in\s+(?P<folder>.+))(?=\s|$)"
 )
@@ -214,7 +213,7 @@ def changes(text: str, field: str = "budgets") -> list[tuple[str, Budget | None]
     for entry in filter(None, (part.strip() for part in text.split(";"))):
         name, equals, written = entry.partition("=")
         name = name.strip().lower()
-        if not equals or not _NAME.fullmatch(name) or name == Window.SESSION:
+        if not equals or not re.fullmatch(_NAME, name) or name == Window.SESSION:
             raise InvalidInputError(Problem(field, entry, EXPECTED))
         written = written.strip()
         found.append((name, None if written == OFF else budget(name, written, field)))
@@ -227,7 +226,7 @@ def budget(name: str, text: str, field: str = "budgets") -> Budget:
     Raises:
         InvalidInputError: it is no such text.
     """
-    matched = _ENTRY.fullmatch(text.strip())
+    matched = re.fullmatch(_ENTRY, text.strip())
     if matched is None or not is_printable(text):
         raise InvalidInputError(Problem(field, text, EXPECTED))
     limit = float(matched["limit"]) * {"": 1, "k": 1000, "m": 1_000_000}[matched["scale"].lower()]
@@ -242,7 +241,7 @@ def _with_options(plain: Budget, rest: str, text: str, field: str) -> Budget:
     is_spread, assistant, folder = False, None, None
     rest = rest.rstrip()
     while rest:
-        option = _OPTION.match(rest)
+        option = re.match(_OPTION, rest)
         if option is None:
             raise InvalidInputError(Problem(field, text, EXPECTED))
         rest = rest[option.end() :]

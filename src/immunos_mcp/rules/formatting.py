@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from datetime import UTC
 from typing import TYPE_CHECKING
@@ -52,7 +53,7 @@ def for_terminal(text: str) -> str:
     """
     if text.isascii() and text.isprintable():
         return text
-    return OBEYED_BY_TERMINALS.sub("?", text.replace("\r", ""))
+    return re.sub(OBEYED_BY_TERMINALS, "?", text.replace("\r", ""))
 
 
 def csv_cell(cell: str) -> str:

@@ -24,15 +24,12 @@ OLLAMA = "ollama"
 CLAUDE_RECORD = "claude"
 """Under this name Claude's models have one record together."""
 
-_CLAUDE_NAME = re.compile(
-    r"claude|^[^:]*(?<![a-z])(?:opus|sonnet|haiku|fable|mythos)(?![a-z])[^:]*$", re.IGNORECASE
-)
+_CLAUDE_NAME = r"(?i)claude|^[^:]*(?<![a-z])(?:opus|sonnet|haiku|fable|mythos)(?![a-z])[^:]*$"
 
-_LOCAL_TAG = re.compile(r"[^:]+:[^:/]+")
-_HOSTED_TAG = re.compile(
+_LOCAL_TAG = r"[^:]+:[^:/]+"
+_HOSTED_TAG = (
     # Bedrock's versions, its resource names, and the variants of routers such as OpenRouter.
-    r"[a-z0-9-]+\..*-v\d+:\d+(?:k)?|arn:.*|.*:(?:free|nitro|floor|online|extended|exacto|thinking|beta)",
-    re.IGNORECASE,
+    r"(?i)[a-z0-9-]+\..*-v\d+:\d+(?:k)?|arn:.*|.*:(?:free|nitro|floor|online|extended|exacto|thinking|beta)"
 )
 
 
@@ -88,12 +85,13 @@ def provider_of_usage(
 
 def has_local_tag(model: str) -> bool:
     """Return whether a name has a tag as local engines write them, such as ``qwen2.5-coder:7b``."""
-    return _LOCAL_TAG.fullmatch(model) is not None and _HOSTED_TAG.fullmatch(model) is None
+    return re.fullmatch(_LOCAL_TAG, model) is not None and re.fullmatch(_HOSTED_TAG, model) is None
 
 
 @lru_cache(maxsize=1024)
 def _is_named_after_claude(model: str) -> bool:
-    return _CLAUDE_NAME.search(model) is not None
+    # Most are; compiling the pattern would take as long as reading the ledger.
+    return "claude" in model or re.search(_CLAUDE_NAME, model) is not None
 
 
 def record_key(model: str, settings: Settings) -> str:

@@ -22,9 +22,9 @@ TASK_TYPE = f"a task type of 1 to {LONGEST_TASK_TYPE} printable characters, such
 
 MODEL_NAME = f"a model name of 1 to {LONGEST_MODEL_NAME} ASCII characters without spaces"
 
-_CAMEL_BOUNDARY = re.compile(r"(?<=[^\W_A-Z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
-_SNAKE_CASE = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)*")
-_MODEL = re.compile(r"[\x21-\x7e]+")
+_CAMEL_BOUNDARY = r"(?<=[^\W_A-Z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])"
+_SNAKE_CASE = r"[a-z0-9]+(?:_[a-z0-9]+)*"
+_MODEL = r"[\x21-\x7e]+"
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
@@ -42,10 +42,10 @@ def normalise_task_type(text: str, field: str = "task_type") -> str:
         InvalidInputError: the text is empty, too long, or holds invisible characters or no letter.
     """
     if len(text) <= LONGEST_TASK_TYPE:
-        if _SNAKE_CASE.fullmatch(text):
+        if re.fullmatch(_SNAKE_CASE, text):
             return text
         if is_printable(text):
-            composed = _CAMEL_BOUNDARY.sub("_", unicodedata.normalize("NFKC", text))
+            composed = re.sub(_CAMEL_BOUNDARY, "_", unicodedata.normalize("NFKC", text))
             lowered = unicodedata.normalize("NFKC", composed.lower())
             normalised = "_".join(_runs(lowered))
             if normalised and len(normalised) <= LONGEST_TASK_TYPE:
@@ -81,13 +81,13 @@ def check_model_name(text: str, field: str = "model") -> str:
     Raises:
         InvalidInputError: it is empty, too long, or holds blanks or anything outside ASCII.
     """
-    if len(text) <= LONGEST_MODEL_NAME and _MODEL.fullmatch(text):
+    if len(text) <= LONGEST_MODEL_NAME and re.fullmatch(_MODEL, text):
         return text
     raise InvalidInputError(Problem(field, text, MODEL_NAME))
 
 
-_LIBRARY = re.compile(r"^(?:https?://)?registry\.ollama\.ai/(?:library/)?")
-_CLOUD = re.compile(r":(?:.*-)?cloud$")
+_LIBRARY = r"^(?:https?://)?registry\.ollama\.ai/(?:library/)?"
+_CLOUD = r":(?:.*-)?cloud$"
 
 
 @lru_cache(maxsize=1024)
@@ -96,7 +96,7 @@ def canonical_model(name: str) -> str:
 
     Case does not matter, a missing tag is ``latest``, and Ollama's own registry is left out.
     """
-    known = _LIBRARY.sub("", name.strip().lower()).removeprefix("library/")
+    known = re.sub(_LIBRARY, "", name.strip().lower()).removeprefix("library/")
     path, slash, last = known.rpartition("/")
     if "@" not in last and ":" not in last:
         last = f"{last}:latest"
@@ -105,7 +105,7 @@ def canonical_model(name: str) -> str:
 
 def is_cloud_model(name: str) -> bool:
     """Return whether Ollama runs a model in the cloud: ``x:cloud``, ``x:120b-cloud``."""
-    return _CLOUD.search(canonical_model(name)) is not None
+    return re.search(_CLOUD, canonical_model(name)) is not None
 
 
 def check_request_id(text: str, field: str = "request_id") -> str:
