@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from immunos_mcp.domain import CLAUDE_CODE, Session, TokenCounts
 from immunos_mcp.errors import InvalidInputError, LedgerError, Problem
+from immunos_mcp.ledger.dialect import change_mark
 from immunos_mcp.ledger.moments import utc_now
 from immunos_mcp.ledger.sessions import newest_sessions
 from immunos_mcp.ledger.stored_settings import preview_settings, setting_changes
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from immunos_mcp.answers.sessions import SessionSummary
     from immunos_mcp.answers.status import BudgetStatus
     from immunos_mcp.answers.usage import SyncAnswer
+    from immunos_mcp.answers.watch import UsageToday
     from immunos_mcp.assistants.follower import Follower
     from immunos_mcp.ledger.connections.sqlite import SqliteLedger
     from immunos_mcp.ledger.export import ExportedRows
@@ -168,6 +170,35 @@ class Archive:
             for at, spent in used
         )
         return tuple(blocks(portions, settings, now))
+
+    async def change_mark(self) -> tuple[int, ...]:
+        """Return numbers that are others once anybody has changed the ledger."""
+        return (self._ledger.replacements, *await self._ledger.read(change_mark))
+
+    async def usage_today(self) -> UsageToday:
+        """Return what hosted models used since midnight, of what was stored so far."""
+        from immunos_mcp.ledger.spend import used_by_model
+        from immunos_mcp.ledger.stored_settings import effective_settings
+        from immunos_mcp.rules.budget_windows import calendar_span, zone_named
+        from immunos_mcp.rules.budgets import Window
+        from immunos_mcp.rules.usage_today import Portion, usage_today
+
+        now = self._clock()
+        settings = await self._ledger.read(effective_settings)
+        midnight = calendar_span(Window.DAY, now, zone_named(settings.time_zone)).start
+        used = await self._ledger.read(used_by_model, midnight, now + timedelta(days=1))
+        portions = [
+            Portion(
+                place.assistant,
+                place.folder,
+                model,
+                TokenCounts(*spent[:4]),
+                spent.nanodollars,
+                spent.unpriced > 0,
+            )
+            for place, model, spent in used
+        ]
+        return usage_today(midnight, portions, settings)
 
     async def report(self, since: datetime | None, prices: Prices) -> ReportAnswer:
         """Report tokens, decisions and models since a moment, or (``None``) of all time.

@@ -31,6 +31,7 @@ MODULES = {
     "on": "gates",
     "allow": "gates",
     "pause": "gates",
+    "watch": "watching",
     "reset": "session",
     "history": "session",
     "replay": "replay",

@@ -38,3 +38,11 @@ def foreign_changes(connection: Connection) -> int:
     """Return a number that changes whenever another connection commits."""
     (version,) = connection.execute("PRAGMA data_version").fetchone()
     return int(version)
+
+
+def change_mark(connection: Connection) -> tuple[int, int]:
+    """Return two numbers, one of which changes with every change of the ledger by anybody.
+
+    They are comparable as long as the connection is open.
+    """
+    return foreign_changes(connection), connection.total_changes

@@ -20,7 +20,7 @@ from immunos_mcp.rules import derived_prices
 from immunos_mcp.rules.budgets import NANODOLLARS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from immunos_mcp.ledger.dialect import Connection
     from immunos_mcp.rules.budget_windows import Span
@@ -224,6 +224,21 @@ def used_by_quarter(
 def _summed(connection: Connection, since: str, before: str) -> dict[Place, Spent]:
     """Return what the log has from one stored time up to another."""
     found: defaultdict[Place, Spent] = defaultdict(Spent)
+    for place, _, spent in _by_model(connection, since, before):
+        found[place] = found[place].plus(spent)
+    return found
+
+
+def used_by_model(
+    connection: Connection, since: datetime, before: datetime
+) -> list[tuple[Place, str, Spent]]:
+    """Return what the log has in a span by place and model; some occur several times."""
+    return list(_by_model(connection, utc_text(since), utc_text(before)))
+
+
+def _by_model(
+    connection: Connection, since: str, before: str
+) -> Iterator[tuple[Place, str, Spent]]:
     quarter = _QUARTER_OF.format("at")
     rows = connection.execute(
         f"SELECT {quarter}, assistant, folder, model, {sums(derived_prices.long_inputs())}"  # noqa: S608  # constants and numbers
@@ -242,9 +257,7 @@ def _summed(connection: Connection, since: str, before: str) -> dict[Place, Spen
             round(cost.usd * NANODOLLARS),
             int(cost.is_at_least),
         )
-        place = Place(quarter_at, assistant, folder)
-        found[place] = found[place].plus(spent)
-    return found
+        yield Place(quarter_at, assistant, folder), model, spent
 
 
 def _move_totals(
