@@ -49,6 +49,7 @@ from immunos_mcp.ledger import (
     stored_settings,
 )
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
+from immunos_mcp.ledger.dialect import change_mark
 from immunos_mcp.router import Router
 from immunos_mcp.rules.settings import Settings
 
@@ -107,6 +108,8 @@ def _exported(connection: Connection, _now: datetime) -> list[object]:
 
 OPERATIONS: dict[str, Operation] = {
     "bind_session": _writing(lambda it, _: sessions.bind_session(it, "default", "/code")),
+    # A number of the connection's own: another connection's says something else.
+    "change_mark": _reading(lambda it, _: type(change_mark(it))),
     "change_settings": _writing(
         lambda it, now: stored_settings.change_settings(it, {"session_limit": 300_000}, "t", now)
     ),
@@ -180,6 +183,9 @@ OPERATIONS: dict[str, Operation] = {
         )
     ),
     "setting_changes": _reading(lambda it, _: stored_settings.setting_changes(it, 10)),
+    "used_by_model": _reading(
+        lambda it, now: spend.used_by_model(it, now - timedelta(days=9), now)
+    ),
     "used_by_quarter": _reading(
         lambda it, now: spend.used_by_quarter(it, now - timedelta(days=9), now, "claude-code")
     ),
