@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from math import isfinite
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard, cast
 
 import anyio
 import anyio.lowlevel
@@ -102,14 +103,15 @@ class Wire:
             value: Json = from_json(line.text.decode(errors="replace"))
         except ValueError as error:
             if line.text.strip():
-                found = _REQUEST_ID.search(line.text, 0, 10_000) or _REQUEST_ID.search(
-                    line.text[-10_000:]
-                )
-                request_id = json.loads(found[1]) if found else None
-                self._refuse(request_id, mcp.PARSE_ERROR, f"Parse error: {str(error)[:200]}")
+                problem = f"Parse error: {str(error)[:200]}"
+                self._refuse(_id_in(line.text), mcp.PARSE_ERROR, problem)
             return None
         try:
             if _is_message(value):
+                request_id = value.get("id")
+                if isinstance(request_id, float):
+                    # The SDK takes the request for a notification, and 1.0 is the same number as 1.
+                    value = {**value, "id": int(request_id)}
                 return mcp.jsonrpc_message_adapter.validate_python(value, by_name=False)
         except ValidationError:
             pass
@@ -175,6 +177,8 @@ class Wire:
 
     def _refuse(self, request_id: Json, code: int, text: str) -> None:
         is_known = isinstance(request_id, str | int | float) and not isinstance(request_id, bool)
+        # JSON has no infinity, which 1e400 is read as.
+        is_known &= not isinstance(request_id, float) or isfinite(request_id)
         error = {"code": code, "message": text}
         message = {"jsonrpc": "2.0", "id": request_id if is_known else None, "error": error}
         self._send(json.dumps(message).encode())
@@ -195,13 +199,22 @@ def _encoded(message: mcp.JSONRPCMessage) -> bytes:
         return dumped.encode(errors="replace")
 
 
+def _id_in(text: bytes) -> Json:
+    """Return what looks like the id in a line that is no JSON; ``None``: nothing does."""
+    found = _REQUEST_ID.search(text, 0, 10_000) or _REQUEST_ID.search(text[-10_000:])
+    try:
+        return None if found is None else from_json(found[1])
+    except ValueError:
+        return None
+
+
 def _is_id(value: Json) -> bool:
     if isinstance(value, bool):
         return False
     return isinstance(value, str | int) or (isinstance(value, float) and value.is_integer())
 
 
-def _is_message(value: Json) -> bool:
+def _is_message(value: Json) -> TypeGuard[JsonObject]:
     """Return whether a value has the shape of a JSON-RPC message, which the SDK then checks."""
     if not isinstance(value, dict) or value.get("jsonrpc") != "2.0":
         return False

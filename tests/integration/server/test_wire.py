@@ -145,6 +145,11 @@ async def test_an_answer_that_was_sent_before_is_dropped_once() -> None:
         (b'{"jsonrpc":"2.0","id":null,"method":"ping"}', None, mcp.INVALID_REQUEST),
         (b'{"jsonrpc":"2.0","id":true,"method":"ping"}', None, mcp.INVALID_REQUEST),
         (b'{"jsonrpc":"2.0","id":9,"method":"ping","params":[]}', 9, mcp.INVALID_REQUEST),
+        (b'{"jsonrpc":"2.0","id":1e400,"method":"ping"}', None, mcp.INVALID_REQUEST),
+        (b'{"jsonrpc":"2.0","id":NaN,"method":"ping"}', None, mcp.INVALID_REQUEST),
+        (b'{"jsonrpc":"2.0","id":01,"method":"ping"}', None, mcp.PARSE_ERROR),
+        (b'{"jsonrpc":"2.0","id":"a\tb","method":"ping"}', None, mcp.PARSE_ERROR),
+        (b'{"jsonrpc":"2.0","id":"\xff","method":"ping"', None, mcp.PARSE_ERROR),
         (b"[" * 100_000, None, mcp.PARSE_ERROR),
     ],
 )
@@ -165,7 +170,7 @@ async def test_a_line_that_is_no_message_is_answered_with_an_error(
         client.close()
 
 
-@pytest.mark.parametrize("request_id", [0, -1, 2**70, "", "x" * 300, "\u2028"])
+@pytest.mark.parametrize("request_id", [0, -1, 1.0, 1e30, 2**70, "", "x" * 300, "\u2028"])
 async def test_an_id_of_any_legal_kind_is_answered(request_id: object) -> None:
     client = Client()
     async with anyio.create_task_group() as tasks:
