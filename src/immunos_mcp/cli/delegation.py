@@ -162,12 +162,17 @@ def _show(part: str) -> None:
         print(part, end="", flush=True)
 
 
+LARGEST_SCHEMA = 2**20
+"""Bytes that are read of a schema; of a device that never ends there are no more either."""
+
+
 def _schema(path: str) -> Mapping[str, Json]:
     """Read a JSON schema from a file."""
     import json
 
     try:
-        schema: object = json.loads(expanded(path, "--schema").read_bytes())
+        with expanded(path, "--schema").open("rb") as file:
+            schema: object = json.loads(file.read(LARGEST_SCHEMA))
     except OSError as error:
         raise BadArgument(path, f"a readable file ({error.strerror})") from None
     except (ValueError, RecursionError):

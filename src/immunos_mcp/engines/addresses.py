@@ -77,6 +77,7 @@ def address(
 
 
 def _without_credentials(text: str) -> str:
-    """Return an address without whatever may be a user and a password in it."""
+    """Return an address without whatever may be a user, a password or a key in it."""
+    text, mark, _ = text.partition("?")
     _, at, place = text.rpartition("@")
-    return f"***@{place}" if at else text
+    return (f"***@{place}" if at else text) + (f"{mark}***" if mark else "")

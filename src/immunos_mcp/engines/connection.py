@@ -190,6 +190,12 @@ class EngineConnection:
         except ValueError as error:
             message = f"{url} does not respond like {self._title}: {printable(str(error)[:300])}"
             raise EngineUnreachableError(message) from None
+        except EngineError as error:
+            # Some servers repeat the key that they refuse.
+            _, password = self.where.credentials or ("", "")
+            if password and password in str(error):
+                error.args = (str(error).replace(password, "***"),)
+            raise
 
 
 async def _read(

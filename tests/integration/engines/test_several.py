@@ -9,9 +9,12 @@ from ollama_server import Manner, Script, scripted_ollama
 
 from immunos_mcp.domain import Engine, EngineState, LocalModel
 from immunos_mcp.engines.addresses import LLAMA_CPP_PORT, address
+from immunos_mcp.engines.connection import EngineConnection
 from immunos_mcp.engines.ollama import Ollama
 from immunos_mcp.engines.openai_compatible import OpenAICompatible
+from immunos_mcp.engines.responses import EngineBusyError
 from immunos_mcp.engines.several import Engines, merged
+from immunos_mcp.errors import InvalidInputError
 from immunos_mcp.ledger.engines import engine_of, engine_text
 from immunos_mcp.rules.local_models import local_models
 from immunos_mcp.rules.models import (
@@ -129,6 +132,17 @@ def test_an_address_may_hold_a_key_which_is_never_shown() -> None:
     assert "SECRET" not in repr(where)
     assert OpenAICompatible("x", where).where.url == "http://127.0.0.1:1"
     assert address("127.0.0.1", "--engine", LLAMA_CPP_PORT).url == "http://127.0.0.1:8080"
+    with pytest.raises(InvalidInputError) as refused:
+        address("me:SECRET@host/v1?api_key=SECRET", "--engine")
+    assert "SECRET" not in str(refused.value)
+
+
+def test_a_key_that_a_server_repeats_is_not_shown() -> None:
+    where = address("http://:SECRET@127.0.0.1:1", "--engine", LLAMA_CPP_PORT)
+    connection = EngineConnection(where, "x", "start it")
+    with pytest.raises(EngineBusyError) as failed, connection.translated("m"):
+        raise EngineBusyError("incorrect key SECRET")
+    assert str(failed.value) == "incorrect key ***"
 
 
 def test_of_equal_sizes_the_one_in_memory_comes_first_also_when_it_is_replayed() -> None:
