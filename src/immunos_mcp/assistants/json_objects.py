@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, cast
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,8 +36,7 @@ class Found(NamedTuple):
     too_deep: tuple[Outline, ...]
 
 
-@dataclass(slots=True)
-class Outline:
+class Outline(Struct):
     """An object in a text, before it is decoded.
 
     Attributes:
@@ -50,10 +50,10 @@ class Outline:
 
     start: int
     text: str
-    keys: dict[str, int] = field(default_factory=dict[str, int])
+    keys: dict[str, int] = {}  # copied for each, as the other one
     end: int = 0
     levels: int = 1
-    value: dict[str, Json] = field(default_factory=dict[str, "Json"])
+    value: dict[str, Json] = {}
 
     def close(self, end: int, levels: int) -> bool:
         """Note where it ends, and decode it; return whether it is an object indeed."""

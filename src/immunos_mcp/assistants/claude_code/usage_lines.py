@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -392,6 +391,8 @@ def _text(value: Json, longest: int = LONGEST_NAME) -> str | None:
     if not isinstance(value, str) or not value:
         return None
     if len(value) > longest:
+        import hashlib  # it takes longer to import than a transcript to read
+
         return hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()
     # Half a surrogate pair has no UTF-8.
     return value.encode("utf-8", "backslashreplace").decode()
