@@ -52,6 +52,7 @@ def _run() -> int:
         from immunos_mcp.cli import status_line
 
         return status_line.main()
+    _load_argparse()
     from immunos_mcp.cli import main
 
     return main.main()
@@ -62,25 +63,39 @@ def _load_msgspec() -> None:
 
     They take as long as the rest of it. From Python 3.11 on, it takes from ``typing`` what it would from
     ``typing_extensions``; ``uuid`` wants only the system's name of ``platform``; nobody asks for schemas.
-    Whoever imports them later gets the real ones.
     """
-    unused: dict[str, object] = {
-        # Importing what is ``None`` here fails as if it were not installed.
-        "typing_extensions": None,
-        "platform": SimpleNamespace(system=lambda: os.uname().sysname),
-        "msgspec.inspect": SimpleNamespace(),
-        "msgspec._json_schema": SimpleNamespace(schema=None, schema_components=None),
-    }
-    standing_in = {name: module for name, module in unused.items() if name not in sys.modules}
+    _load(
+        "msgspec",
+        {
+            # Importing what is ``None`` here fails as if it were not installed.
+            "typing_extensions": None,
+            "platform": SimpleNamespace(system=lambda: os.uname().sysname),
+            "msgspec.inspect": SimpleNamespace(),
+            "msgspec._json_schema": SimpleNamespace(schema=None, schema_components=None),
+        },
+    )
+
+
+def _load_argparse() -> None:
+    """Load ``argparse`` without translations, which it has none of; its messages are matched in English."""
+    _load("argparse", {"gettext": SimpleNamespace(gettext=str, ngettext=_one_or_many)})
+
+
+def _one_or_many(one: str, many: str, count: int) -> str:
+    return one if count == 1 else many
+
+
+def _load(name: str, unused: dict[str, object]) -> None:
+    """Load a module while others stand in for some that it imports; later imports get the real ones."""
+    standing_in = {each: module for each, module in unused.items() if each not in sys.modules}
     sys.modules.update(cast("dict[str, ModuleType]", standing_in))
     try:
-        import_module("msgspec")
-    except ImportError:
-        # Another version of it uses more of them; ``_run`` loads it as a whole.
-        pass
+        # Another version may use more of them, and is loaded as a whole where it is needed.
+        with suppress(ImportError):
+            import_module(name)
     finally:
-        for name in standing_in:
-            sys.modules.pop(name, None)
+        for each in standing_in:
+            sys.modules.pop(each, None)
 
 
 def _replace_closed_streams() -> None:
