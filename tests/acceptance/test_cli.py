@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from pathlib import Path
 
+pytestmark = pytest.mark.usefixtures("programs_start_at_once")
+
 
 def said(home: Path, *arguments: str) -> str:
     done = wire.run(home, *arguments)
@@ -375,7 +377,7 @@ def test_history_into_a_pipe_that_closes_early_says_nothing(home: Path) -> None:
     os.close(reading)
     try:
         done = subprocess.run(
-            [*wire.PROGRAM, "history"],
+            [*wire.AS_INSTALLED, "history"],
             env=wire.environment(home),
             stdout=writing,
             stderr=subprocess.PIPE,
@@ -392,7 +394,7 @@ DEAF = """exec "$@" <&- 2>&-"""
 
 
 def through_shell(home: Path, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return wire.run(home, *arguments, program=("sh", "-c", script, "sh", *wire.PROGRAM))
+    return wire.run(home, *arguments, program=("sh", "-c", script, "sh", *wire.AS_INSTALLED))
 
 
 @pytest.mark.parametrize(
@@ -447,7 +449,7 @@ def test_a_server_whose_client_takes_nothing_ends_without_a_traceback(
 ) -> None:
     request = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
     done = subprocess.run(
-        ["sh", "-c", script, "sh", *wire.PROGRAM],
+        ["sh", "-c", script, "sh", *wire.AS_INSTALLED],
         env=wire.environment(home),
         input=json.dumps(request) + "\n",
         capture_output=True,
@@ -462,7 +464,7 @@ def test_serving_on_a_terminal_says_how_to_add_it_to_a_client(home: Path) -> Non
     controller, terminal = pty.openpty()
     try:
         server = subprocess.Popen(
-            wire.PROGRAM,
+            wire.AS_INSTALLED,
             env=wire.environment(home),
             stdin=terminal,
             stdout=subprocess.DEVNULL,
@@ -936,7 +938,8 @@ def test_a_broken_setting_in_the_ledger_ends_with_1_until_it_is_mended(
 
 def test_the_module_and_the_program_are_the_same(typed: Callable[..., Ran], home: Path) -> None:
     typed("route", *TASK)
-    assert said(home, "status", "--json") == typed("status", "--json")[1].rstrip("\n")
+    done = wire.run(home, "status", "--json", program=wire.AS_INSTALLED)
+    assert (done.returncode, done.stdout, done.stderr) == typed("status", "--json")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "tcsh"])
@@ -953,7 +956,11 @@ def test_a_completion_script_knows_every_command_and_needs_no_ledger(
 def test_a_terminal_that_cannot_show_a_name_shows_its_numbers(home: Path) -> None:
     wire.run(home, "reset", "--session", "büro")
     shown = wire.run(
-        home, "history", "sessions", variables={"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+        home,
+        "history",
+        "sessions",
+        program=wire.AS_INSTALLED,
+        variables={"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"},
     )
     assert (shown.returncode, shown.stderr) == (0, "")
     assert "b\\xfcro" in shown.stdout

@@ -17,6 +17,8 @@ from immunos_mcp.errors import ISSUES
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.usefixtures("programs_start_at_once")
+
 COMMANDS = (
     "status",
     "status --json",
@@ -133,7 +135,7 @@ def test_whoever_stops_reading_gets_no_traceback(home: Path, command: str) -> No
     os.close(read_end)
     try:
         done = subprocess.run(
-            [*wire.PROGRAM, *command.split()],
+            [*wire.AS_INSTALLED, *command.split()],
             env=wire.environment(home, PYTHONUNBUFFERED="1"),
             stdin=subprocess.DEVNULL,
             stdout=write_end,
@@ -216,7 +218,7 @@ def test_a_program_that_runs_in_the_background_goes_on_when_it_is_told_to_ignore
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_streams_that_are_closed_from_the_start_cause_no_traceback(home: Path, closed: str) -> None:
-    program = " ".join(map(shlex.quote, wire.PROGRAM))
+    program = " ".join(map(shlex.quote, wire.AS_INSTALLED))
     done = wire.run(home, program=("sh", "-c", f"{program} status {closed}; {program} {closed}"))
     assert "Traceback" not in done.stderr
     assert "Error" not in done.stderr

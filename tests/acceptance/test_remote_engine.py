@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
+pytestmark = pytest.mark.usefixtures("programs_start_at_once")
+
 TASK: wire.JsonObject = {"prompt": "Do it", "task_type": "code_review"}
 COMMAND = ("delegate", "Do it", "--task-type", "code_review")
 PASSWORD = "hunter2secret"
@@ -43,7 +45,10 @@ def variables(where: str, resolver: str = "") -> dict[str, str]:
 def test_a_task_goes_to_another_machine_in_plain_http_only_where_that_is_allowed(
     home: Path, where: str, resolver: str, script: Script
 ) -> None:
-    with wire.ServerProcess(home, variables=variables(where, resolver)) as server:
+    installed = wire.AS_INSTALLED  # finds the engine's name with what is imported at its start
+    with wire.ServerProcess(
+        home, program=installed, variables=variables(where, resolver)
+    ) as server:
         server.initialize()
         refusal = server.refusal("delegate_task", **TASK)
         assert "OLLAMA_HOST is another machine (http://" in refusal
@@ -64,7 +69,9 @@ def test_it_is_told_by_models_doctor_and_delegate_and_its_password_is_not(
         if is_allowed:
             wire.run_json(home, "config", "set", "remote_engine=on")
         for command in (("models",), ("models", "--json"), ("doctor",), COMMAND):
-            done = wire.run(home, *command, variables=variables(where, resolver))
+            done = wire.run(
+                home, *command, program=wire.AS_INSTALLED, variables=variables(where, resolver)
+            )
             text = done.stdout + done.stderr
             assert "another machine (http://" in text
             assert PASSWORD not in text

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import elsewhere
 import pytest
+import warm_starts
 import wire
 from ollama_server import Manner, Script, scripted_ollama
 
@@ -25,18 +26,23 @@ if TYPE_CHECKING:
 GIGABYTE = 2**30
 
 
+def prepared(gigabytes: int, before: str) -> str:
+    """Return code that makes this a machine of so much memory, and then runs ``before``."""
+    sizes = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": gigabytes * GIGABYTE // 4096}
+    return f"import os; os.sysconf = {sizes}.__getitem__\n{before}\n"
+
+
 def program(gigabytes: int = 24, before: str = "") -> tuple[str, ...]:
     """Return the program on a machine of this much memory; ``before`` runs before it."""
-    sizes = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": gigabytes * GIGABYTE // 4096}
-    code = (
-        f"import os; os.sysconf = {sizes}.__getitem__\n"
-        f"{before}\n"
-        "from immunos_mcp.__main__ import main; main()"
-    )
-    return (sys.executable, "-c", code)
+    if hasattr(os, "pidfd_open"):
+        return warm_starts.command(prepared(gigabytes, before))
+    return started(before, gigabytes)
 
 
-PROGRAM = program()
+def started(before: str, gigabytes: int = 24) -> tuple[str, ...]:
+    """Return the program as ``program`` does, in a process that can have a terminal of its own."""
+    code = prepared(gigabytes, before)
+    return (sys.executable, "-c", f"{code}from immunos_mcp.__main__ import main; main()")
 
 
 @pytest.fixture
@@ -63,9 +69,9 @@ def run(
     variables: Mapping[str, str],
     *arguments: str,
     code: int = 0,
-    machine: tuple[str, ...] = PROGRAM,
+    machine: tuple[str, ...] | None = None,
 ) -> str:
-    ran = wire.run(home, "setup", *arguments, program=machine, variables=variables)
+    ran = wire.run(home, "setup", *arguments, program=machine or program(), variables=variables)
     assert (ran.returncode, "Traceback" in ran.stderr) == (code, False), ran.stderr
     return ran.stdout
 
@@ -302,7 +308,7 @@ class Terminal:
         self._read = 0
         self._controller, terminal = pty.openpty()
         self._process = subprocess.Popen(
-            [*program(before=CONTROLLED), "setup"],
+            [*started(CONTROLLED), "setup"],
             stdin=terminal,
             stdout=terminal,
             stderr=terminal,

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
+import warm_starts
 import wire
 from msgspec.structs import replace
 
@@ -403,6 +404,7 @@ print("ready", flush=True)
 sys.stdin.readline()
 with InlineSqliteLedger(Path(sys.argv[1])) as ledger:
     print(run_sync(Router(ledger, "default").record_usage("claude-x", 1, 0)).session_tokens)
+raise SystemExit
 """
 
 
@@ -412,9 +414,14 @@ def test_sixteen_processes_open_a_new_ledger_at_once(home: Path, kind: str) -> N
     if kind == "old":
         file.parent.mkdir(parents=True)
         wire.execute(file, *OLD_IMMUNOS)
+    program = (
+        warm_starts.command(OPEN_AND_RECORD)
+        if hasattr(os, "pidfd_open")
+        else (sys.executable, "-c", OPEN_AND_RECORD)
+    )
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", OPEN_AND_RECORD, str(file)],
+            [*program, str(file)],
             env=wire.environment(home),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
