@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+import made_ledgers
 from hypothesis import strategies as st
 
 from immunos_mcp.domain import Provider, Reason, TokenCounts
@@ -94,6 +95,7 @@ class Contents:
 
 def fill(file: Path, contents: Contents) -> None:
     """Make a ledger that has these rows and no others."""
+    made_ledgers.put(file, made_ledgers.empty())
     with closing(connect(file, 30)) as connection:
         connection.execute("BEGIN")
         for table, rows in contents.tables.items():

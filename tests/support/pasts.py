@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+import made_ledgers
 from hypothesis import strategies as st
 
 from immunos_mcp.domain import (
@@ -177,6 +178,8 @@ class Past:
 
     def live(self, lived: list[Step]) -> None:
         """Let every step happen, each as one call."""
+        if not self.file.exists():
+            made_ledgers.put(self.file, made_ledgers.empty())
         with InlineSqliteLedger(self.file) as ledger:
             for step in lived:
                 router = Router(

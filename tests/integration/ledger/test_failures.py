@@ -6,6 +6,7 @@ Each failure goes through both ledgers, the command line and the server.
 from __future__ import annotations
 
 import json
+import os
 import re
 import sqlite3
 import subprocess
@@ -14,10 +15,13 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import made_ledgers
 import pytest
+import warm_starts
 import wire
 from ledger_operations import DECISION, NOW, OPERATIONS, TASK
 from mcp.client import Client
@@ -72,12 +76,19 @@ CALLS: dict[str, dict[str, object]] = {
 
 
 def populate(file: Path, records: int = 3) -> None:
-    with InlineSqliteLedger(file) as ledger:
+    made_ledgers.put(file, populated(records))
+
+
+@cache
+def populated(records: int) -> bytes:
+    def fill(ledger: InlineSqliteLedger) -> None:
         router = Router(ledger, "default")
         run_sync(router.update_config({"claude_model": "claude-opus-4.6"}, "test"))
         for number in range(records):
             run_sync(router.route_task("debug", "routine"))
             run_sync(router.record_usage("claude-x", number, 1, request_id=f"request-{number}"))
+
+    return made_ledgers.made_by(fill)
 
 
 def snapshot(file: Path) -> object:
@@ -430,6 +441,20 @@ UNMEASURED = ("env", "-u", "COVERAGE_PROCESS_START", "-u", "COVERAGE_PROCESS_CON
 """Coverage writes files too, and cannot where the program may not."""
 
 
+def at_once(preparation: str, *, serving: bool = False) -> tuple[str, ...]:
+    """Return what ``launched`` does, forked where that can be; for what may follow the imports."""
+    is_measured = any(name.startswith("COVERAGE_") for name in os.environ)
+    if is_measured or not hasattr(os, "pidfd_open"):
+        return launched(preparation, serving=serving)
+    return warm_starts.command(f"import os, resource\n{preparation}\n{GIVE_UP_RIGHTS}")
+
+
+GIVE_UP_RIGHTS = """
+if 'user' in globals() and os.getuid() == 0:
+    os.setgroups([]), os.setgid(user), os.setuid(user)
+"""
+
+
 def launched(preparation: str, *, serving: bool = False) -> tuple[str, ...]:
     """Return a command that prepares its process and then is the program.
 
@@ -445,8 +470,7 @@ def launched(preparation: str, *, serving: bool = False) -> tuple[str, ...]:
         "import immunos_mcp.cli.serving, immunos_mcp.cli.status_line\n"
         f"{'import immunos_mcp.server.app' if serving else '[find(name) for name in MODULES]'}\n"
         "from immunos_mcp.cli.main import main\n"
-        "if 'user' in globals() and os.getuid() == 0:\n"
-        "    os.setgroups([]), os.setgid(user), os.setuid(user)\n"
+        f"{GIVE_UP_RIGHTS}"
         "raise SystemExit(main())\n"
     )
     return (*UNMEASURED, sys.executable, "-c", code)
@@ -457,7 +481,7 @@ NOBODY = "user = 65534; import gettext, locale, shutil"
 
 
 def small_disk(size: int) -> tuple[str, ...]:
-    return launched(f"resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))")
+    return at_once(f"resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))")
 
 
 def test_a_command_on_a_locked_ledger_fails_with_one_clear_line(
@@ -524,7 +548,7 @@ def test_a_command_without_the_right_to_write_fails_with_one_clear_line(
 ) -> None:
     before = public_file.read_bytes()
     set_modes(public_file, folder_mode, file_mode)
-    done = wire.run(home, *COMMANDS[1], "--db", str(public_file), program=launched(NOBODY))
+    done = wire.run(home, *COMMANDS[1], "--db", str(public_file), program=at_once(NOBODY))
     set_modes(public_file, 0o777, 0o666)
     assert (done.returncode, done.stdout) == (1, "")
     one_line(done.stderr, "immunos-mcp: ")
@@ -543,7 +567,7 @@ def test_a_look_without_the_right_to_write_says_what_is_not_counted(
     variables = {"CLAUDE_CONFIG_DIR": str(logs.parents[2]), "NO_COLOR": "1"}
     set_modes(public_file, 0o777, 0o444)
     arguments = (*command, "--db", str(public_file))
-    done = wire.run(home, *arguments, program=launched(NOBODY), variables=variables)
+    done = wire.run(home, *arguments, program=at_once(NOBODY), variables=variables)
     set_modes(public_file, 0o777, 0o666)
     assert (done.returncode, done.stderr) == (0, "")
     if command == ("statusline",):
@@ -580,7 +604,7 @@ def test_a_server_without_the_right_to_write_says_so_and_works_once_it_has_it(
 ) -> None:
     before = public_file.read_bytes()
     set_modes(public_file, folder_mode, file_mode)
-    program = launched(NOBODY, serving=True)
+    program = at_once(NOBODY, serving=True)
     with wire.ServerProcess(home, "--db", str(public_file), program=program) as server:
         server.initialize()
         for tool in ("record_usage", "route_task"):

@@ -7,6 +7,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import made_ledgers
 import pytest
 import wire
 
@@ -24,16 +25,23 @@ PAGE = 4096
 RECORDS = 400
 
 
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    made = tmp_path / "ledger.db"
-    with InlineSqliteLedger(made) as ledger:
+@pytest.fixture(scope="module")
+def made() -> bytes:
+    def fill(ledger: InlineSqliteLedger) -> None:
         router = Router(ledger, "default")
         run_sync(router.update_config({"session_limit": 300_000}, "test"))
         for number in range(RECORDS):
             run_sync(router.route_task("debug", "routine"))
             run_sync(router.record_usage("claude-x", 1, 1, None, None, number + 1))
-    return made
+
+    return made_ledgers.made_by(fill)
+
+
+@pytest.fixture
+def file(tmp_path: Path, made: bytes) -> Path:
+    file = tmp_path / "ledger.db"
+    made_ledgers.put(file, made)
+    return file
 
 
 def count(file: Path, table: str) -> int:

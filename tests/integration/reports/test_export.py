@@ -7,9 +7,12 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
+import sqlite3
 import subprocess
 import time
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,7 +34,7 @@ from immunos_mcp.ledger.moments import utc_text
 from immunos_mcp.rules.formatting import csv_cell
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from immunos_mcp.ledger.export import ExportedRows
 
@@ -47,6 +50,17 @@ PUBLIC = {
 """Columns whose public name is not the stored one."""
 JOINED = ("session_reason", "decision", "usage")
 """Tables that come with the name of the session."""
+DATED = {
+    "decision": "decided_at",
+    "usage": "recorded_at",
+    "measured_usage": "measured_at",
+    "request_usage": "finished_at",
+    "side_usage": "used_at",
+    "session": "ended_at",
+    "pruned_usage": "day",
+    "pruned_decision": "day",
+}
+"""The column by which a row is of a time."""
 
 Row = dict[str, Any]
 
@@ -73,16 +87,22 @@ def exported(
 
 def stored(file: Path, table: str) -> list[Row]:
     """Read a table past the program, under public names."""
-    columns = [str(row[1]) for row in wire.rows(file, f"PRAGMA table_info({STORED[table]})")]
-    names = [PUBLIC.get((table, column), column) for column in columns]
-    rows: list[Row] = [
-        dict(zip(names, row, strict=True))
-        for row in wire.rows(file, f"SELECT {', '.join(columns)} FROM {STORED[table]}")
-    ]
-    if table in JOINED:
-        sessions = dict(wire.rows(file, "SELECT session_id, name FROM immunos_mcp_session"))
-        rows = [{**row, "session": sessions[row["session_id"]]} for row in rows]
-    return rows
+    return stored_in(file, [table])[table]
+
+
+def stored_in(file: Path, tables: Sequence[str]) -> dict[str, list[Row]]:
+    """Read tables past the program, under public names."""
+    with closing(sqlite3.connect(file)) as connection:
+        sessions = dict(connection.execute("SELECT session_id, name FROM immunos_mcp_session"))
+        return {table: list(_stored(connection, table, sessions)) for table in tables}
+
+
+def _stored(connection: sqlite3.Connection, table: str, sessions: dict[int, str]) -> Iterator[Row]:
+    found = connection.execute(f"SELECT * FROM {STORED[table]}")
+    names = [PUBLIC.get((table, column), column) for column, *_ in found.description]
+    for values in found:
+        row: Row = dict(zip(names, values, strict=True))
+        yield {**row, "session": sessions[row["session_id"]]} if table in JOINED else row
 
 
 def in_any_order(rows: list[Row]) -> list[str]:
@@ -103,8 +123,9 @@ def test_all_rows_are_exported_once_with_all_columns(contents: Contents) -> None
         filled_ledgers.fill(file, contents)
         rows = exported(file)
         assert list(rows) == list(TABLES)
+        kept = stored_in(file, list(TABLES))
         for table in TABLES:
-            assert in_any_order(rows[table]) == in_any_order(stored(file, table))
+            assert in_any_order(rows[table]) == in_any_order(kept[table])
 
 
 @examples.on_ledgers
@@ -118,20 +139,12 @@ def test_since_leaves_out_rows_of_an_earlier_time(contents: Contents) -> None:
         file = Path(folder) / "ledger.db"
         filled_ledgers.fill(file, contents)
         rows = exported(file, since=since)
-        for table, column in (
-            ("decision", "decided_at"),
-            ("usage", "recorded_at"),
-            ("measured_usage", "measured_at"),
-            ("request_usage", "finished_at"),
-            ("side_usage", "used_at"),
-            ("session", "ended_at"),
-            ("pruned_usage", "day"),
-            ("pruned_decision", "day"),
-        ):
+        kept = stored_in(file, [*DATED, "record"])
+        for table, column in DATED.items():
             begins = text[:10] if column == "day" else text
-            expected = [row for row in stored(file, table) if row[column] >= begins]
+            expected = [row for row in kept[table] if row[column] >= begins]
             assert in_any_order(rows[table]) == in_any_order(expected)
-        assert in_any_order(rows["record"]) == in_any_order(stored(file, "record"))
+        assert in_any_order(rows["record"]) == in_any_order(kept["record"])
 
 
 def test_a_table_that_is_not_there_or_named_twice_is_refused(tmp_path: Path) -> None:
@@ -257,10 +270,20 @@ def start(
     )
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_an_interrupted_export_leaves_no_file(home: Path, number: signal.Signals) -> None:
-    file = home / "ledger.db"
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ledger that takes long enough to export to be interrupted at it."""
+    file = tmp_path_factory.mktemp("large") / "ledger.db"
     fill_with_usage(file, 400_000)
+    return file
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupted_export_leaves_no_file(
+    home: Path, large: Path, number: signal.Signals
+) -> None:
+    file = home / "ledger.db"
+    shutil.copy(large, file)
     before = set(home.iterdir())
     with start(home, "--db", str(file), "--output", "rows.jsonl") as process:
         deadline = time.monotonic() + wire.TIMEOUT_SECONDS
