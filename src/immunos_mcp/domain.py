@@ -262,6 +262,9 @@ class MeasuredUsage(NamedTuple):
         web_searches: how many searches it made, which are paid by number; ``None``: not known.
         is_sidechain: whether a side conversation wrote it down, which may repeat its parent's; ``None``:
             the assistant has none that do.
+        agent: the subagent that had it, by the assistant's own id; ``None``: the conversation itself, or
+            not known.
+        calls: the client's ids of the calls of ``route_task`` that it made.
     """
 
     message_id: str
@@ -281,6 +284,8 @@ class MeasuredUsage(NamedTuple):
     region: str | None = None
     web_searches: int | None = None
     is_sidechain: bool | None = None
+    agent: str | None = None
+    calls: tuple[str, ...] = ()
 
     @property
     def counts(self) -> TokenCounts:
@@ -316,6 +321,28 @@ class ModelTotal(NamedTuple):
     cache_read_input_tokens: int = 0
     cache_1h_input_tokens: int = 0
     web_searches: int = 0
+
+
+class JoinKey(NamedTuple):
+    """What joins a decision with the usage of the work that it is for.
+
+    Attributes:
+        call: the client's id of the call that asked for the decision, which its logs have.
+        thread: the assistant's id of the conversation or subagent that asked.
+    """
+
+    call: str | None = None
+    thread: str | None = None
+
+    @property
+    def text(self) -> str | None:
+        """The key as it is stored."""
+        if self.thread is not None:
+            return f"thread:{self.thread}"
+        return None if self.call is None else f"call:{self.call}"
+
+
+UNJOINED = JoinKey()
 
 
 class ConversationTotal(NamedTuple):

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from immunos_mcp.assistants.looks import Look, Looks
 from immunos_mcp.domain import (
+    UNJOINED,
     Classification,
     Engine,
     EngineState,
@@ -59,7 +60,7 @@ if TYPE_CHECKING:
     from immunos_mcp.assistants.follower import Follower
     from immunos_mcp.assistants.looks import Seen
     from immunos_mcp.bindings import Bindings
-    from immunos_mcp.domain import Decision, PlanUsage, RequestUsage
+    from immunos_mcp.domain import Decision, JoinKey, PlanUsage, RequestUsage
     from immunos_mcp.gates import Gates
     from immunos_mcp.handover import Handover
     from immunos_mcp.ledger.connections.sqlite import SqliteLedger
@@ -174,6 +175,7 @@ class Router:
         *,
         explain: bool = False,
         client: str = "",
+        key: JoinKey = UNJOINED,
     ) -> RoutedTask:
         """Do what ``route_task`` does, and return the logged decision beside its answer."""
         from immunos_mcp.answers.routing import RoutedTask, answered
@@ -215,6 +217,7 @@ class Router:
             rule,
             self._engine_text(engine),
             Caller(assistant_named(client), self._folder),
+            key,
         )
         return RoutedTask(answered(logged, explanations[0] if explanations else None), logged)
 

@@ -497,4 +497,6 @@ def _tail_checksum(file: FileIO, offset: int) -> int:
 
 def _larger(earlier: MeasuredUsage, found: MeasuredUsage) -> MeasuredUsage:
     larger = found if found.total > earlier.total else earlier
-    return larger if earlier.at == found.at else larger._replace(at=max(earlier.at, found.at))
+    if (earlier.at, earlier.calls) == (found.at, found.calls):
+        return larger
+    return larger._replace(at=max(earlier.at, found.at), calls=earlier.calls + found.calls)

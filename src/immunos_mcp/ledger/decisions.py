@@ -12,6 +12,7 @@ from msgspec import Struct, convert
 
 from immunos_mcp.answers.history import LoggedDecision
 from immunos_mcp.domain import (
+    UNJOINED,
     Classification,
     Consultation,
     Decision,
@@ -37,6 +38,7 @@ from immunos_mcp.rules.task_types import as_meant
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from immunos_mcp.domain import JoinKey
     from immunos_mcp.ledger.dialect import Connection
 
 
@@ -60,6 +62,7 @@ _INSERT_COLUMNS = (
     "claude_cache_read_input_tokens",
     "budget_uses",
     "reserved_until",
+    "join_key",
     *DECISION_COLUMNS,
 )
 _INSERT = (
@@ -80,12 +83,14 @@ def decide(
     rule: Callable[[SessionSnapshot, Task], Decision],
     engine: str | None = None,
     caller: Caller = ANYBODY,
+    key: JoinKey = UNJOINED,
 ) -> LoggedDecision:
     """Apply a pure rule to a task and the current session, and log the decision with its inputs.
 
     The rule gets the task with the task type that its word means under the current settings.
     ``engine`` is the engine that the rule uses, encoded by ``engines.engine_text``; ``caller`` is who
-    asks, since some budgets are for one assistant or project.
+    asks, since some budgets are for one assistant or project; ``key`` joins the decision with the usage of
+    its work.
     """
     # At the stored precision, so that a replay decides with the same time.
     now = as_stored(now)
@@ -123,12 +128,13 @@ def decide(
             *by_kind(session.claude),
             uses_text(uses),
             reserved_until,
+            key.text,
             *(getattr(decision, column) for column in DECISION_COLUMNS),
         ),
     ).lastrowid
     assert decision_id is not None
     if reserved_until is not None:
-        reservations.reserve(connection, decision_id, session, decision, now, reserved_until)
+        reservations.reserve(connection, decision_id, session, decision, now, reserved_until, key)
     if decision.trial:
         tried_model = record_key(decision.model, settings)
         records.remember_trial(connection, task.task_type, tried_model, now)

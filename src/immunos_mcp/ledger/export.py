@@ -140,6 +140,7 @@ _TABLES = {
             "held_tokens",
             "reserved_tokens",
             "reserved_until",
+            "join_key",
             "outcome",
             "closed_at",
             "is_provisional",
@@ -382,9 +383,10 @@ _TABLES = {
     ),
     "reservation": _Table(
         "immunos_mcp_reservation",
-        ("decision_id", "session_id", "tokens", "reserved_at", "expires_at"),
+        ("decision_id", "session_id", "tokens", "reserved_at", "expires_at", "call", "thread"),
         "decision_id",
     ),
+    "routing_call": _Table("immunos_mcp_routing_call", ("call", "thread", "seen_at"), "call"),
     "schema_version": _Table("immunos_mcp_schema_version", ("version", "applied_at"), "version"),
 }
 

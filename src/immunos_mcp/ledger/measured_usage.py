@@ -8,13 +8,22 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from immunos_mcp.domain import CLAUDE_CODE, Provider, Session, TokenCounts, TranscriptPosition
+from immunos_mcp.domain import (
+    CLAUDE_CODE,
+    Provider,
+    Session,
+    Switch,
+    TokenCounts,
+    TranscriptPosition,
+)
+from immunos_mcp.ledger import reservations
 from immunos_mcp.ledger.dialect import IN_LIST, list_parameter
 from immunos_mcp.ledger.engines import providers_of_usage
 from immunos_mcp.ledger.moments import as_stored, moment_of, utc_text
 from immunos_mcp.ledger.plan_limits import record_plan_usage
 from immunos_mcp.ledger.stored_settings import effective_settings
 from immunos_mcp.ledger.totals import Addition, by_kind, distribute, sessions_between
+from immunos_mcp.rules.policy import budget_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -155,6 +164,9 @@ def ingest(
     ]
     new = len(fresh) + len(growth)
     additions += [each for assistant, each in growth if _has_totals(assistant, each.provider)]
+    if settings.reservations is Switch.ON:
+        new_usage = [*fresh.values(), *grown.values()]
+        _release(connection, measured, new_usage, known, settings)
     providers = _providers(connection, fresh.values(), settings)
     _add_measured(connection, fresh.values(), providers)
     # On a first import, most history falls in no session and adds to no total.
@@ -303,6 +315,29 @@ def unread_lines(connection: Connection) -> int:
     return int(lines)
 
 
+def _release(
+    connection: Connection,
+    measured: Sequence[MeasuredUsage],
+    new: Collection[MeasuredUsage],
+    known: Mapping[str, StoredUsage],
+    settings: Settings,
+) -> None:
+    """Join reservations with the calls in responses, and release what new usage used of them."""
+    providers = providers_of_usage(connection, {usage.model for usage in new}, settings)
+    calling = [_measured(usage, 0) for usage in measured if usage.calls]
+    for usage in new:
+        if providers[usage.model] is not Provider.OLLAMA:
+            before = known.get(usage.message_id)
+            growth = usage.counts if before is None else usage.counts - before.counts
+            calling.append(_measured(usage, budget_tokens(growth, settings)))
+    reservations.release_measured(connection, calling)
+
+
+def _measured(usage: MeasuredUsage, tokens: int) -> reservations.Measured:
+    thread = usage.agent or usage.conversation
+    return reservations.Measured(thread, usage.at, tokens, usage.calls)
+
+
 def _taken_back(stored: StoredUsage) -> Addition:
     return Addition(
         TokenCounts() - stored.counts,
@@ -329,7 +364,7 @@ def _add_measured(
                 utc_text(usage.at),
                 usage.model,
                 providers[usage.assistant, usage.model],
-                *usage[3:],
+                *usage[3:17],
             )
             # Sorted by id, because ids are random and neighbours share a page.
             for usage in sorted(fresh)

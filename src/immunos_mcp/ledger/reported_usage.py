@@ -71,7 +71,7 @@ def record_usage(
     if was_counted is not None:
         session = current_session(connection, name, now, settings)
         return Recorded(settings, session, session, repeated=True, counted=was_counted)
-    _attribute(connection, usage, now)
+    _attribute(connection, usage, now, is_measured=is_measured)
     provider = _provider(connection, usage, settings, source)
     counted = not is_measured or provider is Provider.OLLAMA
     before = opened_session(connection, name, now, settings)
@@ -161,7 +161,7 @@ def _recorded_before(connection: Connection, name: str, usage: Usage) -> bool | 
     return bool(row[0])
 
 
-def _attribute(connection: Connection, usage: Usage, now: datetime) -> None:
+def _attribute(connection: Connection, usage: Usage, now: datetime, *, is_measured: bool) -> None:
     """Add usage to the figures of its decision, and close the decision if the usage has an outcome."""
     if usage.decision_id is None:
         return
@@ -172,6 +172,9 @@ def _attribute(connection: Connection, usage: Usage, now: datetime) -> None:
     key = record_key(usage.model, effective_settings(connection))
     settings = effective_settings(connection)
     if settings.reservations is Switch.ON:
-        reservations.release(connection, usage.decision_id, budget_tokens(usage.counts, settings))
+        tokens = budget_tokens(usage.counts, settings)
+        reservations.release_reported(
+            connection, usage.decision_id, tokens, is_measured=is_measured
+        )
     seconds = usage.seconds or 0.0
     records.add_work(connection, decided.task_type, key, usage.counts.total, seconds)

@@ -1,7 +1,7 @@
 """Tokens that decisions hold back for work that is under way, so that parallel tasks keep a limit together.
 
-A reservation is made in the transaction of its decision. Its outcome, the usage that is reported for it,
-or its expiry release it; other usage does not.
+A reservation is made in the transaction of its decision. Its outcome, the usage that is reported for it, the
+usage that its conversation or subagent logs after it, or its expiry release it; other usage does not.
 
 Each function runs inside its caller's transaction and does not end it.
 """
@@ -9,7 +9,7 @@ Each function runs inside its caller's transaction and does not end it.
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec.structs import replace
 
@@ -19,12 +19,16 @@ from immunos_mcp.rules.budgets import NANODOLLARS, Unit, parsed
 from immunos_mcp.rules.list_prices import MILLION
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
-    from immunos_mcp.domain import Decision, Session, Task
+    from immunos_mcp.domain import Decision, JoinKey, Session, Task
     from immunos_mcp.ledger.dialect import Connection
     from immunos_mcp.rules.budgets import BudgetUse
     from immunos_mcp.rules.settings import Settings
+
+LONGEST_CALL = timedelta(hours=1)
+"""How long a call that was read in a log may wait for its decision."""
 
 
 def held(
@@ -74,21 +78,98 @@ def reserve(
     decision: Decision,
     now: datetime,
     expires_at: str,
+    key: JoinKey,
 ) -> None:
     """Hold back the tokens of a decision."""
     connection.execute(
         "INSERT INTO immunos_mcp_reservation (decision_id, session_id, tokens, reserved_at,"
-        " expires_at) VALUES (?, ?, ?, ?, ?)",
-        (decision_id, session.session_id, decision.reserved_tokens, utc_text(now), expires_at),
+        " expires_at, call, thread) VALUES (?1, ?2, ?3, ?4, ?5, ?6, coalesce(?7,"
+        " (SELECT thread FROM immunos_mcp_routing_call WHERE call = ?6)))",
+        (
+            decision_id,
+            session.session_id,
+            decision.reserved_tokens,
+            utc_text(now),
+            expires_at,
+            *key,
+        ),
     )
 
 
-def release(connection: Connection, decision_id: int, tokens: int | None = None) -> None:
-    """Release a decision's reservation, or as many of its tokens as were used."""
-    if tokens is not None:
-        connection.execute(
-            "UPDATE immunos_mcp_reservation SET tokens = max(0, tokens - ?) WHERE decision_id = ?",
-            (tokens, decision_id),
-        )
-        return
+def release(connection: Connection, decision_id: int) -> None:
+    """Release a decision's reservation."""
     connection.execute("DELETE FROM immunos_mcp_reservation WHERE decision_id = ?", (decision_id,))
+
+
+def release_reported(
+    connection: Connection, decision_id: int, tokens: int, *, is_measured: bool
+) -> None:
+    """Release as many tokens as were reported for a decision, unless they will be measured as well."""
+    connection.execute(
+        "UPDATE immunos_mcp_reservation SET tokens = max(0, tokens - ?1) WHERE decision_id = ?2"
+        " AND NOT (?3 AND coalesce(call, thread) IS NOT NULL)",
+        (tokens, decision_id, is_measured),
+    )
+
+
+class Measured(NamedTuple):
+    """What a conversation or subagent used at a moment, as its client logged it.
+
+    Attributes:
+        thread: which one; ``None``: not known.
+        tokens: budget tokens.
+        calls: the calls of ``route_task`` that the response made.
+    """
+
+    thread: str | None
+    at: datetime
+    tokens: int
+    calls: tuple[str, ...] = ()
+
+
+def release_measured(connection: Connection, measured: Iterable[Measured]) -> None:
+    """Join reservations with whom they were made for, and release what these have used since.
+
+    A response that asks for a decision is not part of the work that is decided on.
+    """
+    for each in sorted(measured, key=lambda each: each.at):
+        if each.thread is None:
+            continue
+        for call in each.calls:
+            _join(connection, call, each.thread, each.at)
+        if each.tokens > 0 and not each.calls:
+            _release_oldest(connection, each.thread, each.at, each.tokens)
+
+
+def _join(connection: Connection, call: str, thread: str, at: datetime) -> None:
+    joined = connection.execute(
+        "UPDATE immunos_mcp_reservation SET thread = ? WHERE call = ?", (thread, call)
+    )
+    if joined.rowcount:
+        return
+    # The response may be read before its call is answered. A call that waits longer is not joined.
+    connection.execute(
+        "DELETE FROM immunos_mcp_routing_call WHERE seen_at < ?", (utc_text(at - LONGEST_CALL),)
+    )
+    connection.execute(
+        "INSERT INTO immunos_mcp_routing_call (call, thread, seen_at) VALUES (?, ?, ?)"
+        " ON CONFLICT DO NOTHING",
+        (call, thread, utc_text(at)),
+    )
+
+
+def _release_oldest(connection: Connection, thread: str, at: datetime, tokens: int) -> None:
+    rows = connection.execute(
+        "SELECT decision_id, tokens FROM immunos_mcp_reservation"
+        " WHERE thread = ? AND reserved_at < ? AND tokens > 0 ORDER BY decision_id",
+        (thread, utc_text(at)),
+    ).fetchall()
+    for decision_id, held_tokens in rows:
+        released = min(tokens, held_tokens)
+        connection.execute(
+            "UPDATE immunos_mcp_reservation SET tokens = tokens - ? WHERE decision_id = ?",
+            (released, decision_id),
+        )
+        tokens -= released
+        if not tokens:
+            return

@@ -563,6 +563,23 @@ _VERSION_14 = (
     """,
 )
 
+_VERSION_15 = (
+    # What joins the decision with the usage of its work, the client's id of the call or of the thread
+    # that asked, as "call:ID" or "thread:ID"; NULL: nothing does.
+    "ALTER TABLE immunos_mcp_decision ADD COLUMN join_key TEXT",
+    # The call that asked, and the conversation or subagent whose usage releases it; NULL: not known.
+    "ALTER TABLE immunos_mcp_reservation ADD COLUMN call TEXT",
+    "ALTER TABLE immunos_mcp_reservation ADD COLUMN thread TEXT",
+    """
+    CREATE TABLE immunos_mcp_routing_call (
+        -- Calls of route_task in an assistant's logs, read before their decision was made.
+        call TEXT PRIMARY KEY,
+        thread TEXT NOT NULL,
+        seen_at TEXT NOT NULL  -- UTC, ISO 8601: when its response was written
+    ) STRICT, WITHOUT ROWID
+    """,
+)
+
 STEPS: tuple[tuple[str, ...], ...] = (
     _VERSION_1,
     _VERSION_2,
@@ -578,6 +595,7 @@ STEPS: tuple[tuple[str, ...], ...] = (
     _VERSION_12,
     _VERSION_13,
     _VERSION_14,
+    _VERSION_15,
 )
 """The statements of each migration; number N (from 1) migrates version N - 1 to version N."""
 

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import anyio
 from mcp.shared.exceptions import MCPDeprecationWarning, MCPError
 
+from immunos_mcp.domain import JoinKey, MeasuredAssistant
+from immunos_mcp.rules.names import is_printable
 from immunos_mcp.server.project_folders import root_folders
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
     from mcp.server.session import ServerSession
@@ -21,6 +23,11 @@ if TYPE_CHECKING:
     from immunos_mcp.server.hooks import Hooks
 
 UNKNOWN_CLIENT = "unknown MCP client"
+
+CLAUDE_CODE_CALL = "claudecode/toolUseId"
+CODEX_THREAD = "threadId"
+CODEX = MeasuredAssistant.CODEX.value
+LONGEST_NAME = 200
 
 ROOTS_SECONDS = 2.0
 """How long a client may take to list the folders it works in."""
@@ -50,10 +57,12 @@ class ToolCall(NamedTuple):
     Attributes:
         services: what the tools of this server work with.
         session: the client's side of the connection.
+        meta: what the client sends with the call beside its arguments.
     """
 
     services: Services
     session: ServerSession
+    meta: Mapping[str, object] = {}
 
     @property
     def router(self) -> Router:
@@ -68,6 +77,17 @@ class ToolCall(NamedTuple):
             return UNKNOWN_CLIENT
         name = f"{params.client_info.name} {params.client_info.version}".strip()[:100]
         return name if name.isprintable() and name else UNKNOWN_CLIENT
+
+    @property
+    def join_key(self) -> JoinKey:
+        """What the client's logs will name whoever calls by.
+
+        Claude Code names each of its calls, and writes them down with the conversation and the subagent;
+        Codex names the thread.
+        """
+        call = self.meta.get(CLAUDE_CODE_CALL)
+        thread = self.meta.get(CODEX_THREAD) if self.client.startswith(CODEX) else None
+        return JoinKey(_name(call), _name(thread))
 
     async def allowed_paths(self) -> tuple[Path, ...]:
         """Return what a delegated task may read and write; the client is asked for its roots."""
@@ -88,3 +108,10 @@ class ToolCall(NamedTuple):
         except (MCPError, TimeoutError):
             return ()
         return root_folders(str(root.uri) for root in listed.roots)
+
+
+def _name(given: object) -> str | None:
+    """Return a name that a client gave, if it can be one."""
+    if not isinstance(given, str) or not 0 < len(given) <= LONGEST_NAME:
+        return None
+    return given if is_printable(given) else None

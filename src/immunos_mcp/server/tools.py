@@ -87,6 +87,7 @@ async def route_task(call: ToolCall, given: RouteTaskArguments) -> Reply:
         given.session,
         explain=given.explain or False,
         client=call.client,
+        key=call.join_key,
     )
     return Reply(text.routed(routed), routed.answer)
 
@@ -326,7 +327,7 @@ class Tools:
         tool = self._tools.get(params.name)
         if tool is None:
             raise MCPError(mcp.INVALID_PARAMS, f"Unknown tool: {params.name[:64]!a}")
-        call = ToolCall(self._services, context.session)
+        call = ToolCall(self._services, context.session, params.meta or {})
         try:
             result = await tool.result(call, params.arguments or {})
         except ImmunosError as error:

@@ -57,6 +57,7 @@ FROZEN = (
     "de7af8cc99d0a1bc233639a5a2d181239af58f84d7ef2c6a30ee90355f7ef6ac",
     "d4683fcab91a5d371a568a8efa0e41b4a5bc82d36269238ec1b943a1d04e2cdf",
     "f66d5fdb895a5f310d7179f22e038d38a9e70bd7914149cfc112fa13386f6f3b",
+    "3ab0b406b4a686567b87f5b12d5e077c27f55e53443382760dfd844788993a2a",
 )
 """SHA-256 of each step's statements. A step that has landed never changes: ledgers have it."""
 
@@ -464,7 +465,7 @@ def test_a_ledger_holds_what_it_was_given_in_the_columns_that_say_so(file: Path)
         (
             1, 1, 1, moment, "debug", "routine", 5, 0, "qwen2.5-coder:7b", "ollama",
             "task_optimized", "normal", None, None, None, None, None, None,
-            None, None, None, None, 0, 0, 0, 0, None, None, None, None, None, None, None, None,
+            None, None, None, None, 0, 0, 0, 0, None, None, None, None, None, None, None, None, None,
         )
     ]  # fmt: skip
     assert wire.rows(file, "SELECT * FROM immunos_mcp_usage") == [

@@ -33,6 +33,9 @@ UNKNOWN_MODEL = "claude-unknown"
 
 LONGEST_NAME = 200
 
+ROUTING_TOOL = b"route_task"
+"""The tool whose calls are joined with what is used after them."""
+
 ADVISOR = "advisor_message"
 """The iterations of a response that another model made, and that its own counts lack."""
 
@@ -92,6 +95,21 @@ class _Line(Struct):
     requestId: str | None = None  # noqa: N815  # the transcript's name
     isSidechain: bool | None = None  # noqa: N815  # likewise
     sessionId: _Label = None  # noqa: N815  # likewise
+    agentId: _Label = None  # noqa: N815  # likewise
+
+
+class _Block(Struct):
+    type: str = ""
+    id: str = ""
+    name: str = ""
+
+
+class _CallingMessage(Struct):
+    content: list[_Block] = []
+
+
+class _CallingLine(Struct):
+    message: _CallingMessage
 
 
 class _ModelTotal(Struct):
@@ -111,6 +129,7 @@ class _Total(Struct):
 
 _decode = Decoder(_Line).decode
 _decode_total = Decoder(_Total).decode
+_decode_calls = Decoder(_CallingLine).decode
 
 
 def usage_of(
@@ -163,10 +182,27 @@ def usage_of(
         usage.inference_geo,
         None if usage.server_tool_use is None else usage.server_tool_use.web_search_requests,
         entry.isSidechain or False,
+        entry.agentId,
+        _calls(line) if ROUTING_TOOL in line else (),
     )
     if not usage.iterations:
         return (response,)
     return (response, *_advisors(response, usage.iterations))
+
+
+def _calls(line: bytes | bytearray) -> tuple[str, ...]:
+    """Return the client's ids of the calls of ``route_task`` in a response."""
+    try:
+        blocks = _decode_calls(line).message.content
+    except (DecodeError, RecursionError):
+        return ()
+    return tuple(
+        block.id
+        for block in blocks
+        if block.type == "tool_use"
+        and block.name.endswith(ROUTING_TOOL.decode())
+        and 0 < len(block.id) <= LONGEST_NAME
+    )
 
 
 def _advisors(response: MeasuredUsage, iterations: Sequence[_Iteration]) -> Iterator[MeasuredUsage]:
@@ -203,6 +239,7 @@ def _advisor(
         request_id=None,
         cache_1h_input_tokens=hour_long,
         web_searches=None,
+        calls=(),
     )
 
 

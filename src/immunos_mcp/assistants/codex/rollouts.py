@@ -144,7 +144,9 @@ class Rollout(RecordLines):
         self._thread.has_records = True
         conversation = text(payload.get("session_id")) or text(payload.get("thread_id"))
         response_id = response_name(payload.get("response_id"), record.get("timestamp"))
-        return self._usage(record, response_id, _kinds(payload.get("usage")), conversation)
+        usage = self._usage(record, response_id, _kinds(payload.get("usage")), conversation)
+        thread = text(payload.get("thread_id"))
+        return usage if thread == conversation else usage._replace(agent=thread)
 
     def _step(self, record: dict[str, Json], payload: dict[str, Json]) -> MeasuredUsage | None:
         if self._thread.has_records or payload.get("info") is None:
