@@ -67,7 +67,7 @@ _INSERT_COLUMNS = (
 )
 _INSERT = (
     f"INSERT INTO immunos_mcp_decision ({', '.join(_INSERT_COLUMNS)})"  # noqa: S608  # constants
-    f" VALUES ({', '.join('?' * len(_INSERT_COLUMNS))})"
+    f" VALUES ({', '.join('?' * len(_INSERT_COLUMNS))}) RETURNING decision_id"
 )
 _LOGGED_COLUMNS = (
     "decision_id, session.name, decided_at, task_type, classification, estimated_tokens, "
@@ -114,7 +114,7 @@ def decide(
     reserved_until = None
     if decision.reserved_tokens is not None:
         reserved_until = reservations.expiry(settings, now)
-    decision_id = connection.execute(
+    (decision_id,) = connection.execute(
         _INSERT,
         (
             session.session_id,
@@ -131,8 +131,7 @@ def decide(
             key.text,
             *(getattr(decision, column) for column in DECISION_COLUMNS),
         ),
-    ).lastrowid
-    assert decision_id is not None
+    ).fetchone()
     if reserved_until is not None:
         reservations.reserve(connection, decision_id, session, decision, now, reserved_until, key)
     if decision.trial:
@@ -140,7 +139,8 @@ def decide(
         records.remember_trial(connection, task.task_type, tried_model, now)
     connection.execute(
         "INSERT INTO immunos_mcp_session_reason (session_id, reason, decisions) VALUES (?, ?, 1)"
-        " ON CONFLICT DO UPDATE SET decisions = decisions + 1",
+        " ON CONFLICT (session_id, reason)"
+        " DO UPDATE SET decisions = immunos_mcp_session_reason.decisions + 1",
         (session.session_id, decision.reason),
     )
     return LoggedDecision(decision_id, name, now, task, decision, None)
@@ -221,8 +221,9 @@ def newest_decisions(
     else:
         rows = connection.execute(
             f"SELECT {_LOGGED_COLUMNS} FROM immunos_mcp_session AS session"  # noqa: S608  # a constant
-            " CROSS JOIN immunos_mcp_decision USING (session_id) WHERE session.name = ?"
-            " ORDER BY session_id DESC, decision_id DESC LIMIT ?",
+            " CROSS JOIN immunos_mcp_decision AS decision"
+            " WHERE session.name = ? AND decision.session_id = session.session_id"
+            " ORDER BY session.session_id DESC, decision_id DESC LIMIT ?",
             (name, limit),
         )
     return tuple(
@@ -286,7 +287,7 @@ def find_decided(connection: Connection, decision_id: int) -> Decided:
 def unknown_decision(connection: Connection, decision_id: int) -> InvalidInputError:
     """Return the error for the id of a decision that never existed or was pruned."""
     pruned = connection.execute(
-        "SELECT 1 FROM immunos_mcp_pruning WHERE ?1 BETWEEN 1 AND first_decision_id - 1",
+        "SELECT 1 FROM immunos_mcp_pruning WHERE ? BETWEEN 1 AND first_decision_id - 1",
         (decision_id,),
     ).fetchone()
     if pruned is not None:

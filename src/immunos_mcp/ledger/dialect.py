@@ -1,32 +1,107 @@
 """What differs between databases: the connection and a few named SQL fragments.
 
-Otherwise, operations use standard SQL.
+Otherwise, operations use the SQL that SQLite and PostgreSQL have in common: ``?`` and ``:name`` for
+parameters, never both in one statement; a type where nothing else tells a parameter's; whole numbers
+instead of truth values; ``RETURNING`` for new ids; a target for each ``ON CONFLICT ... DO UPDATE``, and
+the table's name before the columns that it reads.
 """
 
 from __future__ import annotations
 
 import json
-import sqlite3
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 
-class Connection(sqlite3.Connection):
+class Rows(Protocol):
+    """What a statement returns."""
+
+    @property
+    def rowcount(self) -> int:
+        """The number of rows that it changed."""
+        ...
+
+    def fetchone(self) -> Any:
+        """Return the next row, or ``None``."""
+        ...
+
+    def fetchmany(self, size: int, /) -> list[Any]:
+        """Return the next rows."""
+        ...
+
+    def fetchall(self) -> list[Any]:
+        """Return all rows that are left."""
+        ...
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+class Connection(Protocol):
     """A connection inside the transaction that the ledger began for an operation.
-
-    A subclass because ``sqlite3.Connection`` does not support weak references.
 
     Attributes:
         last_uses: what the budgets' use was found to be, with all that it follows from.
     """
 
-    last_uses: tuple[object, object] | None = None
+    last_uses: tuple[object, object] | None
 
+    def execute(
+        self, statement: str, parameters: Sequence[Any] | Mapping[str, Any] = ..., /
+    ) -> Rows:
+        """Run a statement."""
+        ...
+
+    def executemany(self, statement: str, parameters: Iterable[Any], /) -> object:
+        """Run a statement with each of these parameters."""
+        ...
+
+    def foreign_changes(self) -> int:
+        """Return a number that changes whenever another connection commits."""
+        ...
+
+    def own_changes(self) -> int:
+        """Return the number of rows that this connection has changed."""
+        ...
+
+    def ensure_index(self, name: str) -> None:
+        """Make one of ``INDEXES``, unless it is there."""
+        ...
+
+    def drop_index(self, name: str) -> None:
+        """Drop one of ``INDEXES`` that only one operation needs."""
+        ...
+
+    def ensure_trigger(self, name: str, event: str, table: str, statement: str) -> None:
+        """Have a statement run after each row that is inserted, updated or deleted (``event``)."""
+        ...
+
+
+INDEXES = MappingProxyType(
+    {
+        "immunos_mcp_measured_usage_request": (
+            "immunos_mcp_measured_usage (request_id) WHERE request_id IS NOT NULL"
+        ),
+        "immunos_mcp_measured_usage_conversation": (
+            "immunos_mcp_measured_usage (conversation) WHERE conversation IS NOT NULL"
+        ),
+        "immunos_mcp_measured_usage_moment": "immunos_mcp_measured_usage (measured_at)",
+        "immunos_mcp_pruning_usage": "immunos_mcp_usage (decision_id)",
+        "immunos_mcp_usage_at": "immunos_mcp_usage (recorded_at)",
+        "immunos_mcp_measured_usage_at": "immunos_mcp_measured_usage (measured_at)",
+        "immunos_mcp_request_usage_at": "immunos_mcp_request_usage (finished_at)",
+        "immunos_mcp_side_usage_at": "immunos_mcp_side_usage (used_at)",
+    }
+)
+"""Indexes that operations ask for, since most files do not need them and would only grow by them."""
 
 IN_LIST = "IN (SELECT value FROM json_each(?))"
-"""A condition: the value is in the list that ``list_parameter`` encodes as one parameter."""
+"""A condition: the text is in the list that ``list_parameter`` encodes as one parameter."""
+
+IN_NUMBERS = "IN (SELECT CAST(value AS INTEGER) FROM json_each(?))"
+"""A condition: the number is in the list that ``list_parameter`` encodes as one parameter."""
 
 
 def list_parameter(values: Iterable[str | int | None]) -> str:
@@ -34,15 +109,9 @@ def list_parameter(values: Iterable[str | int | None]) -> str:
     return json.dumps([*values])
 
 
-def foreign_changes(connection: Connection) -> int:
-    """Return a number that changes whenever another connection commits."""
-    (version,) = connection.execute("PRAGMA data_version").fetchone()
-    return int(version)
-
-
 def change_mark(connection: Connection) -> tuple[int, int]:
     """Return two numbers, one of which changes with every change of the ledger by anybody.
 
     They are comparable as long as the connection is open.
     """
-    return foreign_changes(connection), connection.total_changes
+    return connection.foreign_changes(), connection.own_changes()

@@ -41,9 +41,10 @@ _DECISION_COLUMNS = """
 """
 
 _REPLAYED = (
-    "decision_id >= ?2 AND decided_at >= ?3 AND (?5 IS NULL OR decision_id = ?5)"
-    " AND (?4 IS NULL OR session_id IN"
-    " (SELECT session_id FROM immunos_mcp_session WHERE name = ?4))"
+    "decision_id >= :from_decision AND decided_at >= :since"
+    " AND (CAST(:only AS BIGINT) IS NULL OR decision_id = :only)"
+    " AND (CAST(:name AS TEXT) IS NULL OR session_id IN"
+    " (SELECT session_id FROM immunos_mcp_session WHERE name = :name))"
 )
 
 
@@ -144,8 +145,8 @@ def _decisions(connection: Connection, wanted: _Wanted) -> Iterable[PastDecision
         f"SELECT 1, {_DECISION_COLUMNS} FROM immunos_mcp_decision"  # noqa: S608  # constants
         f" WHERE {_REPLAYED}"
         f" UNION ALL SELECT 0, {_DECISION_COLUMNS} FROM immunos_mcp_decision"
-        f" WHERE decision_id >= ?1 AND trial = 1 AND NOT ({_REPLAYED}) ORDER BY decision_id",
-        wanted,
+        f" WHERE decision_id >= :first AND trial = 1 AND NOT ({_REPLAYED}) ORDER BY decision_id",
+        wanted._asdict(),
     )
     return map(PastDecision._make, rows)
 
@@ -191,9 +192,9 @@ def _sessions(connection: Connection, name: str | None, since: str) -> tuple[Pas
     rows = connection.execute(
         "SELECT session_id, name, started_at, ended_at, folder, claude_input_tokens,"
         " claude_output_tokens, claude_cache_creation_input_tokens, claude_cache_read_input_tokens"
-        " FROM immunos_mcp_session WHERE (?1 IS NULL OR name = ?1)"
-        " AND (ended_at IS NULL OR ended_at >= ?2) ORDER BY started_at, session_id",
-        (name, since),
+        " FROM immunos_mcp_session WHERE (CAST(:name AS TEXT) IS NULL OR name = :name)"
+        " AND (ended_at IS NULL OR ended_at >= :since) ORDER BY started_at, session_id",
+        {"name": name, "since": since},
     )
     return tuple(
         PastSession(session_id, name, started_at, ended_at, folder, TokenCounts(*kinds))
@@ -205,7 +206,7 @@ def _usage(connection: Connection) -> Iterable[PastUsage]:
     rows = connection.execute(
         "SELECT recorded_at AS at, session_id, NULL, input_tokens, output_tokens,"
         " cache_creation_input_tokens, cache_read_input_tokens FROM immunos_mcp_usage"
-        "  WHERE provider = 'claude' AND counted"
+        "  WHERE provider = 'claude' AND counted = 1"
         " UNION ALL SELECT measured_at, NULL, folder, input_tokens, output_tokens,"
         " cache_creation_input_tokens, cache_read_input_tokens FROM immunos_mcp_measured_usage"
         "  WHERE provider = 'claude'"

@@ -90,10 +90,7 @@ def identified(connection: Connection, measured: Sequence[MeasuredUsage]) -> Ide
 
 def index_requests(connection: Connection) -> None:
     """Make responses findable by request; few ledgers need that, so it takes no space in the others."""
-    connection.execute(
-        "CREATE INDEX IF NOT EXISTS immunos_mcp_measured_usage_request"
-        " ON immunos_mcp_measured_usage (request_id) WHERE request_id IS NOT NULL"
-    )
+    connection.ensure_index("immunos_mcp_measured_usage_request")
 
 
 def _named(

@@ -77,14 +77,14 @@ def reading_state(connection: Connection, now: datetime) -> ReadingState:
     # A reading that left out what a session opened later counts from earlier on starts again.
     rows = connection.execute(
         f"SELECT {_POSITION_COLUMNS} FROM immunos_mcp_transcript"  # noqa: S608  # a constant
-        " WHERE ?1 IS NULL OR left_out_before <= ?1",
-        (None if oldest is None else oldest.isoformat(),),
+        " WHERE CAST(:oldest AS TEXT) IS NULL OR left_out_before <= :oldest",
+        {"oldest": None if oldest is None else oldest.isoformat()},
     )
     positions = {row[0]: TranscriptPosition._make(row) for row in rows}
     (is_ahead,) = connection.execute(
         "SELECT EXISTS (SELECT 1 FROM immunos_mcp_session WHERE ended_at IS NULL"
-        " AND (started_at > ?1 OR pace_at > ?1))",
-        (utc_text(now + CLOCK_TOLERANCE),),
+        " AND (started_at > :ahead OR pace_at > :ahead))",
+        {"ahead": utc_text(now + CLOCK_TOLERANCE)},
     ).fetchone()
     return ReadingState(oldest, positions, bool(is_ahead))
 
@@ -259,10 +259,7 @@ def pruned_before(connection: Connection) -> datetime | None:
 
 def index_moments(connection: Connection) -> None:
     """Make measured usage findable by time, where that is looked for at each end of a session's window."""
-    connection.execute(
-        "CREATE INDEX IF NOT EXISTS immunos_mcp_measured_usage_moment"
-        " ON immunos_mcp_measured_usage (measured_at)"
-    )
+    connection.ensure_index("immunos_mcp_measured_usage_moment")
 
 
 def measured_since(connection: Connection, since: datetime) -> Iterator[Addition]:
@@ -270,15 +267,15 @@ def measured_since(connection: Connection, since: datetime) -> Iterator[Addition
     rows = connection.execute(
         "SELECT measured_at, provider, folder, 1, input_tokens, output_tokens,"
         " cache_creation_input_tokens, cache_read_input_tokens"
-        " FROM immunos_mcp_measured_usage WHERE measured_at >= ?1"
+        " FROM immunos_mcp_measured_usage WHERE measured_at >= :since"
         "  AND (provider = 'claude' OR provider = 'ollama' AND assistant = 'claude-code')"
         " UNION ALL SELECT finished_at, provider, NULL, 1, input_tokens, output_tokens,"
         " cache_creation_input_tokens, cache_read_input_tokens"
-        " FROM immunos_mcp_request_usage WHERE finished_at >= ?1 AND provider <> 'hosted'"
+        " FROM immunos_mcp_request_usage WHERE finished_at >= :since AND provider <> 'hosted'"
         " UNION ALL SELECT used_at, provider, folder, is_first, input_tokens, output_tokens,"
         " cache_creation_input_tokens, cache_read_input_tokens"
-        " FROM immunos_mcp_side_usage WHERE used_at >= ?1 AND provider <> 'hosted'",
-        (utc_text(since),),
+        " FROM immunos_mcp_side_usage WHERE used_at >= :since AND provider <> 'hosted'",
+        {"since": utc_text(since)},
     )
     for at, provider, folder, records, *kinds in rows:
         moment = datetime.fromisoformat(at)
@@ -297,12 +294,13 @@ def side_request_tokens(connection: Connection, session: Session) -> TokenCounts
         " coalesce(sum(cache_creation_input_tokens), 0), coalesce(sum(cache_read_input_tokens), 0)"
         " FROM (SELECT input_tokens, output_tokens, cache_creation_input_tokens,"
         "  cache_read_input_tokens FROM immunos_mcp_request_usage"
-        "  WHERE finished_at >= ?1 AND provider = 'claude' AND ?2 IS NULL"
+        "  WHERE finished_at >= :since AND provider = 'claude' AND CAST(:folder AS TEXT) IS NULL"
         " UNION ALL SELECT input_tokens, output_tokens, cache_creation_input_tokens,"
         "  cache_read_input_tokens FROM immunos_mcp_side_usage"
-        "  WHERE used_at >= ?1 AND provider = 'claude'"
-        "  AND (?2 IS NULL OR folder = ?2 OR substr(folder, 1, length(?2) + 1) = ?2 || '/'))",
-        (utc_text(session.started_at), session.folder),
+        "  WHERE used_at >= :since AND provider = 'claude'"
+        "  AND (CAST(:folder AS TEXT) IS NULL OR folder = :folder"
+        "   OR substr(folder, 1, length(:folder) + 1) = :folder || '/')) AS side",
+        {"since": utc_text(session.started_at), "folder": session.folder},
     ).fetchone()
     return TokenCounts(*row)
 
@@ -407,10 +405,11 @@ def tokens_of_others(connection: Connection, session: Session) -> dict[str, Toke
     rows = connection.execute(
         "SELECT assistant, sum(input_tokens), sum(output_tokens),"
         " sum(cache_creation_input_tokens), sum(cache_read_input_tokens)"
-        " FROM immunos_mcp_measured_usage WHERE assistant <> 'claude-code' AND measured_at >= ?1"
-        " AND (?2 IS NULL OR folder = ?2 OR substr(folder, 1, length(?2) + 1) = ?2 || '/')"
+        " FROM immunos_mcp_measured_usage WHERE assistant <> 'claude-code' AND measured_at >= :since"
+        " AND (CAST(:folder AS TEXT) IS NULL OR folder = :folder"
+        "  OR substr(folder, 1, length(:folder) + 1) = :folder || '/')"
         " GROUP BY assistant ORDER BY assistant",
-        (utc_text(session.started_at), session.folder),
+        {"since": utc_text(session.started_at), "folder": session.folder},
     )
     return {assistant: TokenCounts(*kinds) for assistant, *kinds in rows}
 

@@ -24,7 +24,8 @@ def record_plan_usage(connection: Connection, plan: Sequence[PlanUsage], now: da
         " VALUES (?, ?, ?, ?) ON CONFLICT (plan_window) DO UPDATE SET"
         " used_percentage = excluded.used_percentage, resets_at = excluded.resets_at,"
         " reported_at = excluded.reported_at"
-        " WHERE (used_percentage <> excluded.used_percentage OR resets_at <> excluded.resets_at)"
+        " WHERE (immunos_mcp_plan_usage.used_percentage <> excluded.used_percentage"
+        "  OR immunos_mcp_plan_usage.resets_at <> excluded.resets_at)"
         "  AND immunos_mcp_plan_usage.reported_at <= excluded.reported_at",
         [
             (usage.window, usage.used_percentage, utc_text(usage.resets_at), utc_text(now))

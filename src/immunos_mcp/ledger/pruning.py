@@ -33,18 +33,20 @@ _USAGE_TOTALS = """
         sum(output_tokens), sum(cache_creation_input_tokens), sum(cache_read_input_tokens), {records}
     FROM {table} WHERE {is_old}
     GROUP BY 1, 2, 3, 4, 5
-    ON CONFLICT DO UPDATE SET input_tokens = input_tokens + excluded.input_tokens,
-        output_tokens = output_tokens + excluded.output_tokens,
-        cache_creation_input_tokens
-            = cache_creation_input_tokens + excluded.cache_creation_input_tokens,
-        cache_read_input_tokens = cache_read_input_tokens + excluded.cache_read_input_tokens,
-        usage_records = usage_records + excluded.usage_records
+    ON CONFLICT (day, provider, model, source, counted) DO UPDATE SET
+        input_tokens = immunos_mcp_pruned_usage.input_tokens + excluded.input_tokens,
+        output_tokens = immunos_mcp_pruned_usage.output_tokens + excluded.output_tokens,
+        cache_creation_input_tokens = immunos_mcp_pruned_usage.cache_creation_input_tokens
+            + excluded.cache_creation_input_tokens,
+        cache_read_input_tokens = immunos_mcp_pruned_usage.cache_read_input_tokens
+            + excluded.cache_read_input_tokens,
+        usage_records = immunos_mcp_pruned_usage.usage_records + excluded.usage_records
 """
 
 _OLD_DECISIONS = """
-    decision_id < ?1
+    decision_id < :first
     AND decision_id NOT IN
-        (SELECT decision_id FROM immunos_mcp_outcome WHERE after_decision_id >= ?1)
+        (SELECT decision_id FROM immunos_mcp_outcome WHERE after_decision_id >= :first)
     AND decision_id NOT IN
         (SELECT decision_id FROM immunos_mcp_usage WHERE decision_id IS NOT NULL)
 """
@@ -61,9 +63,13 @@ def prune(connection: Connection, before: datetime) -> Pruned:
     usage_records = _prune_usage(connection, before, first or 0)
     decisions = 0 if first is None else _prune_decisions(connection, first)
     connection.execute(
-        "INSERT INTO immunos_mcp_pruning (pruning_id, before, first_decision_id) VALUES (1, ?1, ?2)"
-        " ON CONFLICT DO UPDATE SET before = max(before, ?1),"
-        " first_decision_id = max(first_decision_id, ?2)",
+        "INSERT INTO immunos_mcp_pruning (pruning_id, before, first_decision_id) VALUES (1, ?, ?)"
+        " ON CONFLICT (pruning_id) DO UPDATE SET"
+        " before = CASE WHEN immunos_mcp_pruning.before > excluded.before"
+        "  THEN immunos_mcp_pruning.before ELSE excluded.before END,"
+        " first_decision_id = CASE"
+        "  WHEN immunos_mcp_pruning.first_decision_id > excluded.first_decision_id"
+        "  THEN immunos_mcp_pruning.first_decision_id ELSE excluded.first_decision_id END",
         (moment, first or 0),
     )
     return Pruned(before, decisions, usage_records)
@@ -82,14 +88,14 @@ def _first_decision(connection: Connection, moment: str) -> int | None:
 
     It is never before that of an earlier pruning, whose older records are already compacted.
     """
-    (first,) = connection.execute(
-        "SELECT max(coalesce("
+    first, earlier = connection.execute(
+        "SELECT coalesce("
         " (SELECT min(decision_id) FROM immunos_mcp_decision WHERE decided_at >= ?),"
         " (SELECT max(decision_id) FROM immunos_mcp_decision)),"
-        " (SELECT coalesce(max(first_decision_id), 0) FROM immunos_mcp_pruning))",
+        " (SELECT coalesce(max(first_decision_id), 0) FROM immunos_mcp_pruning)",
         (moment,),
     ).fetchone()
-    return None if first is None else int(first)
+    return None if first is None else max(int(first), int(earlier))
 
 
 def _prune_usage(connection: Connection, before: datetime, first: int) -> int:
@@ -164,25 +170,27 @@ def _prune_decisions(connection: Connection, first: int) -> int:
         "INSERT INTO immunos_mcp_pruned_decision"  # noqa: S608  # a constant
         " (day, reason, provider, model, changed_by, decisions, successes, failures)"
         " SELECT substr(decided_at, 1, 10), reason, provider, model, coalesce(changed_by, ''), count(*),"
-        " coalesce(sum(outcome = 'success'), 0), coalesce(sum(outcome = 'failure'), 0)"
+        " count(*) FILTER (WHERE outcome = 'success'), count(*) FILTER (WHERE outcome = 'failure')"
         f" FROM immunos_mcp_decision WHERE {_OLD_DECISIONS} GROUP BY 1, 2, 3, 4, 5"
-        " ON CONFLICT DO UPDATE SET decisions = decisions + excluded.decisions,"
-        " successes = successes + excluded.successes, failures = failures + excluded.failures",
-        (first,),
+        " ON CONFLICT (day, reason, provider, model, changed_by) DO UPDATE SET"
+        " decisions = immunos_mcp_pruned_decision.decisions + excluded.decisions,"
+        " successes = immunos_mcp_pruned_decision.successes + excluded.successes,"
+        " failures = immunos_mcp_pruned_decision.failures + excluded.failures",
+        {"first": first},
     )
     # Without this index, every deleted row would cause a scan of all usage for references to it.
-    connection.execute("CREATE INDEX immunos_mcp_pruning_usage ON immunos_mcp_usage (decision_id)")
+    connection.ensure_index("immunos_mcp_pruning_usage")
     pruned = connection.execute(
         f"DELETE FROM immunos_mcp_decision WHERE {_OLD_DECISIONS}",  # noqa: S608  # a constant
-        (first,),
+        {"first": first},
     ).rowcount
-    connection.execute("DROP INDEX immunos_mcp_pruning_usage")
+    connection.drop_index("immunos_mcp_pruning_usage")
     connection.execute(
         "DELETE FROM immunos_mcp_delegated_task WHERE decision_id NOT IN"
         " (SELECT decision_id FROM immunos_mcp_decision)"
     )
     connection.execute(
-        "DELETE FROM immunos_mcp_outcome WHERE after_decision_id < ?1",
+        "DELETE FROM immunos_mcp_outcome WHERE after_decision_id < ?",
         (first,),
     )
     return pruned

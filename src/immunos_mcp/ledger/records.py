@@ -13,7 +13,6 @@ from weakref import WeakKeyDictionary
 from msgspec import Struct
 
 from immunos_mcp.domain import Outcome
-from immunos_mcp.ledger.dialect import Connection, foreign_changes
 from immunos_mcp.ledger.moments import moment_of, utc_text
 from immunos_mcp.rules import track_record
 from immunos_mcp.rules.track_record import Evidence, ModelRecord, TaskRecord
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    from immunos_mcp.ledger.dialect import Connection
     from immunos_mcp.rules.settings import Settings
 
 
@@ -62,7 +62,7 @@ _caches: WeakKeyDictionary[Connection, _Cache] = WeakKeyDictionary()
 
 def task_record(connection: Connection, task_type: str, now: datetime) -> TaskRecord:
     """Return the record of every model for a task type."""
-    changes = foreign_changes(connection)
+    changes = connection.foreign_changes()
     cache = _caches.get(connection)
     if cache is None or cache.foreign_changes != changes:
         cache = _caches[connection] = _Cache(changes, {})
@@ -122,8 +122,9 @@ def learn(
         connection.execute(
             "INSERT INTO immunos_mcp_record (task_type, model, successes, failures,"
             " faded_successes, faded_failures, newest_at, newest_succeeded)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
-            " successes = successes + excluded.successes, failures = failures + excluded.failures,"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (task_type, model) DO UPDATE SET"
+            " successes = immunos_mcp_record.successes + excluded.successes,"
+            " failures = immunos_mcp_record.failures + excluded.failures,"
             " faded_successes = excluded.faded_successes, faded_failures = excluded.faded_failures,"
             " newest_at = excluded.newest_at, newest_succeeded = excluded.newest_succeeded",
             (
@@ -144,7 +145,7 @@ def remember_trial(connection: Connection, task_type: str, model: str, now: date
     _forget(connection)
     connection.execute(
         "INSERT INTO immunos_mcp_record (task_type, model, tried_at) VALUES (?, ?, ?)"
-        " ON CONFLICT DO UPDATE SET tried_at = excluded.tried_at",
+        " ON CONFLICT (task_type, model) DO UPDATE SET tried_at = excluded.tried_at",
         (task_type, model, utc_text(now)),
     )
 
@@ -155,7 +156,8 @@ def add_work(
     """Add a task's tokens and seconds to its model's figures, for the task type and for all of them."""
     connection.executemany(
         "INSERT INTO immunos_mcp_record (task_type, model, tokens, seconds) VALUES (?, ?, ?, ?)"
-        " ON CONFLICT DO UPDATE SET tokens = tokens + excluded.tokens,"
-        " seconds = seconds + excluded.seconds",
+        " ON CONFLICT (task_type, model) DO UPDATE SET"
+        " tokens = immunos_mcp_record.tokens + excluded.tokens,"
+        " seconds = immunos_mcp_record.seconds + excluded.seconds",
         [(kind, model, tokens, seconds) for kind in (task_type, EVERYWHERE)],
     )

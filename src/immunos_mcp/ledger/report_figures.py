@@ -38,7 +38,8 @@ _HOUR_CHARACTERS, _DAY_CHARACTERS = len("2026-11-01T09"), len("2026-11-01")
 
 _DECISIONS = """
     SELECT reason, provider, changed_by, 1 AS decisions,
-        coalesce(outcome = 'success', 0) AS successes, coalesce(outcome = 'failure', 0) AS failures
+        CASE WHEN outcome = 'success' THEN 1 ELSE 0 END AS successes,
+        CASE WHEN outcome = 'failure' THEN 1 ELSE 0 END AS failures
     FROM immunos_mcp_decision WHERE decided_at >= :since
     UNION ALL
     SELECT reason, provider, nullif(changed_by, ''), decisions, successes, failures
@@ -129,7 +130,7 @@ def report_figures(
 
 def _is_hourly(connection: Connection, span: dict[str, str]) -> bool:
     first, last, fewest_characters = connection.execute(
-        f"SELECT min(at), max(at), min(length(at)) FROM ({USAGE})",  # noqa: S608  # a constant
+        f"SELECT min(at), max(at), min(length(at)) FROM ({USAGE}) AS used",  # noqa: S608  # a constant
         span,
     ).fetchone()
     # Pruned usage has a day but no hour.
@@ -141,8 +142,8 @@ def _is_hourly(connection: Connection, span: dict[str, str]) -> bool:
 def _decisions(connection: Connection, span: dict[str, str]) -> tuple[DecisionSum, ...]:
     rows = connection.execute(
         "SELECT reason, provider, sum(decisions), sum(successes), sum(failures), changed_by"  # noqa: S608  # a constant
-        f" FROM ({_DECISIONS}) GROUP BY reason, provider, changed_by"
-        " ORDER BY 3 DESC, reason, provider, changed_by",
+        f" FROM ({_DECISIONS}) AS decided GROUP BY reason, provider, changed_by"
+        " ORDER BY 3 DESC, reason, provider, coalesce(changed_by, '')",
         span,
     )
     return tuple(DecisionSum(*row) for row in rows)

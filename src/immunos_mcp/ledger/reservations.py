@@ -106,9 +106,10 @@ def release_reported(
 ) -> None:
     """Release as many tokens as were reported for a decision, unless they will be measured as well."""
     connection.execute(
-        "UPDATE immunos_mcp_reservation SET tokens = max(0, tokens - ?1) WHERE decision_id = ?2"
-        " AND NOT (?3 AND coalesce(call, thread) IS NOT NULL)",
-        (tokens, decision_id, is_measured),
+        "UPDATE immunos_mcp_reservation SET"
+        " tokens = CASE WHEN tokens > :used THEN tokens - :used ELSE 0 END"
+        " WHERE decision_id = :decision_id AND (:is_reported OR coalesce(call, thread) IS NULL)",
+        {"used": tokens, "decision_id": decision_id, "is_reported": not is_measured},
     )
 
 

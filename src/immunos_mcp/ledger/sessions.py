@@ -85,7 +85,8 @@ def remove_bindings(connection: Connection, name: str | None) -> tuple[BindAnswe
         message = f"session {name} is not bound to a project folder (bound: {others})"
         raise InvalidInputError(Problem("session", name, message=message))
     connection.execute(
-        "DELETE FROM immunos_mcp_binding WHERE ?1 IS NULL OR session_name = ?1", (name,)
+        "DELETE FROM immunos_mcp_binding WHERE CAST(:name AS TEXT) IS NULL OR session_name = :name",
+        {"name": name},
     )
     return removed
 
@@ -115,9 +116,9 @@ def newest_sessions(connection: Connection, name: str | None, limit: int) -> New
         f"SELECT {SESSION_COLUMNS}, ended_at, end_reason,"  # noqa: S608  # two constants
         " (SELECT coalesce(sum(decisions), 0) FROM immunos_mcp_session_reason AS reason"
         "  WHERE reason.session_id = immunos_mcp_session.session_id)"
-        " FROM immunos_mcp_session WHERE ?1 IS NULL OR name = ?1"
-        " ORDER BY session_id DESC LIMIT ?2",
-        (name, limit),
+        " FROM immunos_mcp_session WHERE CAST(:name AS TEXT) IS NULL OR name = :name"
+        " ORDER BY session_id DESC LIMIT :most",
+        {"name": name, "most": limit},
     )
     return NewestSessions(
         settings,
@@ -184,13 +185,12 @@ def _is_past_window(session: Session, settings: Settings, now: datetime) -> bool
 
 def begin_session(connection: Connection, name: str, started_at: datetime) -> int:
     """Add the open session of a name that has none; return its id."""
-    session_id = connection.execute(
-        "INSERT INTO immunos_mcp_session (name, started_at, folder) VALUES (?1, ?2,"
-        " (SELECT folder FROM immunos_mcp_binding WHERE session_name = ?1))",
-        (name, utc_text(started_at)),
-    ).lastrowid
-    assert session_id is not None
-    return session_id
+    (session_id,) = connection.execute(
+        "INSERT INTO immunos_mcp_session (name, started_at, folder) VALUES (?, ?,"
+        " (SELECT folder FROM immunos_mcp_binding WHERE session_name = ?)) RETURNING session_id",
+        (name, utc_text(started_at), name),
+    ).fetchone()
+    return int(session_id)
 
 
 def close_session(

@@ -48,11 +48,15 @@ def store_totals(
             "INSERT INTO immunos_mcp_conversation_total (conversation, start_ms, total_at, first_at,"  # noqa: S608  # constants
             f" folder, is_partial, is_settled, model, {_COUNTS})"
             " VALUES (?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?)"
-            f" ON CONFLICT DO UPDATE SET is_settled = 0, {_LARGER}"
-            " first_at = min(coalesce(first_at, excluded.first_at),"
-            "  coalesce(excluded.first_at, first_at)),"
-            " folder = coalesce(folder, excluded.folder), is_partial = CASE"
-            "  WHEN is_partial = 2 THEN 2 ELSE min(is_partial, excluded.is_partial) END",
+            " ON CONFLICT (conversation, start_ms, total_at, model)"
+            f" DO UPDATE SET is_settled = 0, {_LARGER}"
+            " first_at = CASE WHEN immunos_mcp_conversation_total.first_at < excluded.first_at"
+            "  OR excluded.first_at IS NULL"
+            "  THEN immunos_mcp_conversation_total.first_at ELSE excluded.first_at END,"
+            " folder = coalesce(immunos_mcp_conversation_total.folder, excluded.folder),"
+            " is_partial = CASE WHEN immunos_mcp_conversation_total.is_partial = 2"
+            "  OR immunos_mcp_conversation_total.is_partial < excluded.is_partial"
+            "  THEN immunos_mcp_conversation_total.is_partial ELSE excluded.is_partial END",
             [
                 (
                     total.conversation,
@@ -69,15 +73,18 @@ def store_totals(
 
 
 _LARGER = "".join(
-    f" {name} = max({name}, excluded.{name})," for name in _COUNTS.replace(",", "").split()
+    f" {name} = CASE WHEN immunos_mcp_conversation_total.{name} > excluded.{name}"
+    f" THEN immunos_mcp_conversation_total.{name} ELSE excluded.{name} END,"
+    for name in _COUNTS.replace(",", "").split()
 )
 
 
 def _close(connection: Connection, total: ConversationTotal) -> None:
     connection.execute(
-        "UPDATE immunos_mcp_conversation_total SET next_at = ?2, is_settled = 0"
-        " WHERE conversation = ?1 AND total_at <= ?2 AND (next_at IS NULL OR next_at > ?2)",
-        (total.conversation, utc_text(total.at)),
+        "UPDATE immunos_mcp_conversation_total SET next_at = :at, is_settled = 0"
+        " WHERE conversation = :conversation AND total_at <= :at"
+        " AND (next_at IS NULL OR next_at > :at)",
+        {"conversation": total.conversation, "at": utc_text(total.at)},
     )
 
 
@@ -86,7 +93,7 @@ def unsettle(connection: Connection, conversations: Collection[str]) -> None:
     if conversations and _has_totals(connection):
         connection.execute(
             "UPDATE immunos_mcp_conversation_total SET is_settled = 0"  # noqa: S608  # a constant
-            f" WHERE is_settled AND conversation {IN_LIST}",
+            f" WHERE is_settled = 1 AND conversation {IN_LIST}",
             (list_parameter(conversations),),
         )
 
@@ -104,10 +111,7 @@ def settle(connection: Connection, settings: Settings) -> list[Addition]:
     if not families:
         return []
     # Only this needs the index, so it takes no space where there are no totals.
-    connection.execute(
-        "CREATE INDEX IF NOT EXISTS immunos_mcp_measured_usage_conversation"
-        " ON immunos_mcp_measured_usage (conversation) WHERE conversation IS NOT NULL"
-    )
+    connection.ensure_index("immunos_mcp_measured_usage_conversation")
     additions: list[Addition] = []
     for (start_ms,) in families:
         additions += _settle_family(connection, start_ms, settings)
@@ -188,9 +192,9 @@ def _covered(
     rows = connection.execute(
         f"SELECT message_id, conversation, measured_at, model, {counts}"  # noqa: S608  # constants
         f" FROM immunos_mcp_measured_usage WHERE conversation {IN_LIST}"
-        f" UNION ALL SELECT message_id, copy.conversation, measured_at, model, {counts}"
-        " FROM immunos_mcp_copied_response AS copy JOIN immunos_mcp_measured_usage"
-        f"  USING (message_id) WHERE copy.conversation {IN_LIST}"
+        f" UNION ALL SELECT message_id, copied.conversation, measured_at, model, {counts}"
+        " FROM immunos_mcp_copied_response AS copied JOIN immunos_mcp_measured_usage"
+        f"  USING (message_id) WHERE copied.conversation {IN_LIST}"
         " UNION ALL SELECT request_id, conversation, finished_at, model, input_tokens,"
         " output_tokens, cache_creation_input_tokens, cache_read_input_tokens, 0, 0"
         f" FROM immunos_mcp_request_usage WHERE conversation {IN_LIST}",

@@ -9,6 +9,7 @@ Each function runs inside its caller's transaction and does not end it.
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
@@ -42,7 +43,11 @@ _STATE = (
 
 _KINDS = "input_tokens, output_tokens, cache_creation_input_tokens, cache_read_input_tokens"
 _COLUMNS = f"{_KINDS}, nanodollars, unpriced"
-_QUARTER_OF = "substr({0}, 1, 14) || printf('%02d', substr({0}, 15, 2) / 15 * 15) || ':00.000Z'"
+_QUARTER_OF = (
+    "substr({0}, 1, 14) || CASE WHEN substr({0}, 15, 2) < '15' THEN '00'"
+    " WHEN substr({0}, 15, 2) < '30' THEN '15' WHEN substr({0}, 15, 2) < '45' THEN '30'"
+    " ELSE '45' END || ':00.000Z'"
+)
 _GROWTH = ", ".join(f"{name} = {name} + ?" for name in _COLUMNS.split(", "))
 
 _USED = f"""
@@ -50,7 +55,7 @@ _USED = f"""
         NULL AS speed, NULL AS service_tier, NULL AS region, NULL AS web_searches,
         NULL AS cache_1h_input_tokens
     FROM immunos_mcp_usage
-    WHERE recorded_at >= :since AND recorded_at < :before AND counted AND provider <> 'ollama'
+    WHERE recorded_at >= :since AND recorded_at < :before AND counted = 1 AND provider <> 'ollama'
     UNION ALL
     SELECT measured_at, model, {_KINDS}, 1, assistant, coalesce(folder, ''),
         speed, service_tier, region, web_searches, cache_1h_input_tokens
@@ -147,8 +152,9 @@ def refresh(connection: Connection) -> int:
     _move_totals(connection, before, now)
     connection.execute("DELETE FROM immunos_mcp_spend_stale")
     (revision,) = connection.execute(
-        "INSERT INTO immunos_mcp_spend_revision (revision_id, revision) VALUES (1, random())"
-        " ON CONFLICT DO UPDATE SET revision = excluded.revision RETURNING revision"
+        "INSERT INTO immunos_mcp_spend_revision (revision_id, revision) VALUES (1, ?)"
+        " ON CONFLICT (revision_id) DO UPDATE SET revision = excluded.revision RETURNING revision",
+        (int.from_bytes(os.urandom(7)),),
     ).fetchone()
     return int(revision)
 
@@ -158,17 +164,17 @@ def _begin(connection: Connection) -> None:
     for table in schema.DERIVED:
         connection.execute(f"DELETE FROM {table}")  # noqa: S608  # constants
     for table, column in _LOGS:
-        connection.execute(f"CREATE INDEX IF NOT EXISTS {table}_at ON {table} ({column})")
+        connection.ensure_index(f"{table}_at")
         changes = [("insert", "new"), ("update", "new")]
         # Only requests are taken back; other rows are deleted when they are pruned, and keep counting.
         changes += [("delete", "old")] if table == "immunos_mcp_request_usage" else []
         for event, row in changes:
             quarter = _QUARTER_OF.format(f"{row}.{column}")
-            connection.execute(
-                f"CREATE TRIGGER IF NOT EXISTS {table}_{event} AFTER {event} ON {table} BEGIN"  # noqa: S608  # constants
-                f" INSERT INTO immunos_mcp_spend_stale SELECT {quarter} WHERE NOT EXISTS"
-                f" (SELECT 1 FROM immunos_mcp_spend_stale WHERE quarter_at = {quarter}); END"
+            note = (
+                f"INSERT INTO immunos_mcp_spend_stale SELECT {quarter} WHERE NOT EXISTS"  # noqa: S608  # constants
+                f" (SELECT 1 FROM immunos_mcp_spend_stale WHERE quarter_at = {quarter})"
             )
+            connection.ensure_trigger(f"{table}_{event}", event, table, note)
         connection.execute(
             "INSERT INTO immunos_mcp_spend_stale"  # noqa: S608  # constants
             f" SELECT DISTINCT {_QUARTER_OF.format(column)} FROM {table} WHERE true"
@@ -242,7 +248,7 @@ def _by_model(
     quarter = _QUARTER_OF.format("at")
     rows = connection.execute(
         f"SELECT {quarter}, assistant, folder, model, {sums(derived_prices.long_inputs())}"  # noqa: S608  # constants and numbers
-        f" FROM ({_USED}) GROUP BY 1, 2, 3, 4, 5, 6, 7, 8",
+        f" FROM ({_USED}) AS used GROUP BY 1, 2, 3, 4, 5, 6, 7, 8",
         {"since": since, "before": before},
     ).fetchall()
     for quarter_at, assistant, folder, model, *measures in rows:
@@ -368,8 +374,9 @@ def _by_quarters(
     outdated = set(stale)
     rows = connection.execute(
         f"SELECT quarter_at, assistant, folder, {_COLUMNS} FROM immunos_mcp_spend"  # noqa: S608  # constants
-        " WHERE quarter_at >= ? AND quarter_at < ? AND (?3 = '' OR assistant = ?3)",
-        (first, last, scope.assistant),
+        " WHERE quarter_at >= :first AND quarter_at < :last"
+        " AND (:assistant = '' OR assistant = :assistant)",
+        {"first": first, "last": last, "assistant": scope.assistant},
     )
     whole = [
         spent

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from immunos_mcp.domain import Provider, TokenCounts
-from immunos_mcp.ledger.dialect import IN_LIST, list_parameter
+from immunos_mcp.ledger.dialect import IN_NUMBERS, list_parameter
 from immunos_mcp.rules.list_prices import PricedUsage
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ USAGE = f"""
     SELECT recorded_at AS at, provider, model, source, {_KINDS}, 1 AS usage_records,
         NULL AS assistant, NULL AS folder, NULL AS speed, NULL AS service_tier, NULL AS region,
         NULL AS web_searches, NULL AS cache_1h_input_tokens
-    FROM immunos_mcp_usage WHERE recorded_at >= :since AND (counted OR provider = 'ollama')
+    FROM immunos_mcp_usage WHERE recorded_at >= :since AND (counted = 1 OR provider = 'ollama')
     UNION ALL
     SELECT measured_at, provider, model, 'measured', {_KINDS}, 1,
         assistant, folder, speed, service_tier, region, web_searches, cache_1h_input_tokens
@@ -42,12 +42,12 @@ USAGE = f"""
     UNION ALL
     SELECT day, provider, model, source, {_KINDS}, usage_records,
         NULL, NULL, NULL, '{PRUNED}', NULL, NULL, NULL
-    FROM immunos_mcp_pruned_usage WHERE day >= :day AND (counted OR provider = 'ollama')
+    FROM immunos_mcp_pruned_usage WHERE day >= :day AND (counted = 1 OR provider = 'ollama')
 """  # noqa: S608  # constants
 """All usage from a moment (``:since``) on, and all that was pruned from its day (``:day``) on."""
 
 _SUMS = f"""
-    speed, service_tier, region, (service_tier IS NOT '{PRUNED}') * ({{length}}) AS length,
+    speed, service_tier, region, CASE WHEN service_tier = '{PRUNED}' THEN 0 ELSE {{length}} END AS length,
     sum(input_tokens), sum(output_tokens), sum(cache_creation_input_tokens),
     sum(cache_read_input_tokens), sum(usage_records),
     coalesce(sum(cache_1h_input_tokens), 0), coalesce(sum(web_searches), 0),
@@ -58,13 +58,13 @@ _SUMS = f"""
 _OF_SESSIONS = f"""
     WITH chosen AS MATERIALIZED (
         SELECT session_id, started_at, ended_at, folder AS bound FROM immunos_mcp_session
-        WHERE session_id {IN_LIST}
+        WHERE session_id {IN_NUMBERS}
     ), used AS (
         SELECT session_id, recorded_at AS at, model, {_KINDS}, 1 AS usage_records, NULL AS speed,
             NULL AS service_tier, NULL AS region, NULL AS web_searches,
             NULL AS cache_1h_input_tokens
         FROM immunos_mcp_usage JOIN chosen USING (session_id)
-        WHERE counted AND provider = 'claude'
+        WHERE counted = 1 AND provider = 'claude'
         UNION ALL
         SELECT session_id, measured_at, model, {_KINDS}, 1, speed, service_tier, region,
             web_searches, cache_1h_input_tokens
@@ -121,7 +121,7 @@ def usage_groups(
     """
     rows = connection.execute(
         "SELECT substr(at, 1, :characters), provider, source, assistant, folder, model,"  # noqa: S608  # constants
-        f" {sums(lengths)} FROM ({USAGE}) GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10",
+        f" {sums(lengths)} FROM ({USAGE}) AS used GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10",
         {**span, "characters": characters},
     )
     return tuple(
@@ -155,7 +155,8 @@ def usage_of_sessions(
 def sums(lengths: Sequence[int]) -> str:
     """Return the columns that ``priced`` takes, of responses that are grouped by the first four."""
     given = "input_tokens + cache_creation_input_tokens + cache_read_input_tokens"
-    return _SUMS.format(length=" + ".join(["0", *(f"({given} > {least:d})" for least in lengths)]))
+    longer = (f"CASE WHEN {given} > {least:d} THEN 1 ELSE 0 END" for least in lengths)
+    return _SUMS.format(length=" + ".join(["0", *longer]))
 
 
 def priced(

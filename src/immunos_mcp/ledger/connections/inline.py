@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from pathlib import Path
 
-    from immunos_mcp.ledger.dialect import Connection
+    from immunos_mcp.ledger.connections.sqlite_connection import SqliteConnection
 
 Result = TypeVar("Result")
 
@@ -25,7 +25,7 @@ class InlineSqliteLedger(SqliteLedger):
 
     def __init__(self, path: Path, busy_timeout_seconds: float = BUSY_TIMEOUT_SECONDS) -> None:
         super().__init__(path, busy_timeout_seconds)
-        self._connection: Connection | None = None
+        self._connection: SqliteConnection | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -39,7 +39,7 @@ class InlineSqliteLedger(SqliteLedger):
             self._connection.close()
             self._connection = None
 
-    async def _run(self, work: Callable[[Connection], Result]) -> Result:
+    async def _run(self, work: Callable[[SqliteConnection], Result]) -> Result:
         """Run ``work`` on the calling thread."""
         if self._connection is None:
             self._connection = connect(self.path, self.busy_timeout_seconds)

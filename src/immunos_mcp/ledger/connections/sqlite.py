@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from immunos_mcp.ledger.connections.sqlite_connection import SqliteConnection
     from immunos_mcp.ledger.dialect import Connection
 
 Parameters = ParamSpec("Parameters")
@@ -92,7 +93,7 @@ class SqliteLedger(ABC):
             LedgerBusyError: they take longer.
         """
 
-        def hastily(connection: Connection) -> Result:
+        def hastily(connection: SqliteConnection) -> Result:
             patience = min(SOON_SECONDS, self.busy_timeout_seconds)
             with busy_timeout(connection, patience, self.busy_timeout_seconds):
                 return self._transact(
@@ -106,26 +107,26 @@ class SqliteLedger(ABC):
     async def compact(self) -> None:
         """Return the space of deleted rows to the file system."""
 
-        def vacuum(connection: Connection) -> None:
+        def vacuum(connection: SqliteConnection) -> None:
             with translated(self.path):
                 connection.execute("VACUUM")
 
         await self._run(vacuum)
 
-    async def _run_reading(self, work: Callable[[Connection], Result]) -> Result:
+    async def _run_reading(self, work: Callable[[SqliteConnection], Result]) -> Result:
         """Run ``work``, which only reads."""
         return await self._run(work)
 
-    async def _run_soon(self, work: Callable[[Connection], Result]) -> Result:
+    async def _run_soon(self, work: Callable[[SqliteConnection], Result]) -> Result:
         """Run ``work``, which waits for other programs no longer than ``SOON_SECONDS``."""
         return await self._run(work)
 
     @abstractmethod
-    async def _run(self, work: Callable[[Connection], Result]) -> Result:
+    async def _run(self, work: Callable[[SqliteConnection], Result]) -> Result:
         """Run ``work`` on the open connection, in turn with all other calls."""
 
     def _transact(
-        self, connection: Connection, begin: str, operation: Callable[[], Result]
+        self, connection: SqliteConnection, begin: str, operation: Callable[[], Result]
     ) -> Result:
         files = files_of(connection)
         with translated(self.path, connection):

@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 from immunos_mcp.errors import LedgerBusyError, LedgerError
 from immunos_mcp.ledger import schema
 from immunos_mcp.ledger.connections.open_files import OpenFiles
-from immunos_mcp.ledger.dialect import Connection
+from immunos_mcp.ledger.connections.sqlite_connection import SqliteConnection
 from immunos_mcp.ledger.moments import utc_text
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _RETRY_SECONDS = 0.01
 
 
-def connect(path: Path, busy_timeout_seconds: float) -> Connection:
+def connect(path: Path, busy_timeout_seconds: float) -> SqliteConnection:
     """Open a ledger; create the file, its folder and its tables if they are missing.
 
     The connection is in autocommit mode, may be used from another thread, and waits
@@ -46,7 +46,7 @@ def connect(path: Path, busy_timeout_seconds: float) -> Connection:
             timeout=busy_timeout_seconds,
             isolation_level=None,
             check_same_thread=False,
-            factory=Connection,
+            factory=SqliteConnection,
         )
         try:
             refuse_newer(connection, path)
@@ -59,17 +59,17 @@ def connect(path: Path, busy_timeout_seconds: float) -> Connection:
     return connection
 
 
-_files: WeakKeyDictionary[Connection, OpenFiles] = WeakKeyDictionary()
+_files: WeakKeyDictionary[SqliteConnection, OpenFiles] = WeakKeyDictionary()
 
 
-def files_of(connection: Connection) -> OpenFiles:
+def files_of(connection: SqliteConnection) -> OpenFiles:
     """Return the files that a connection has opened."""
     return _files[connection]
 
 
 def let_go(connection: sqlite3.Connection) -> None:
     """Save what only an open connection still has: a log that was deleted under its hands."""
-    files = _files.get(cast("Connection", connection))
+    files = _files.get(cast("SqliteConnection", connection))
     if files is not None and files.has_lost_its_log_alone():
         with suppress(sqlite3.Error):
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
@@ -85,7 +85,7 @@ def _make_private(path: Path) -> None:
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
 
 
-def _configure(connection: Connection, busy_timeout_seconds: float) -> None:
+def _configure(connection: SqliteConnection, busy_timeout_seconds: float) -> None:
     (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
     deadline = time.monotonic() + busy_timeout_seconds
     while mode != "wal":
@@ -118,7 +118,7 @@ def version_of(connection: sqlite3.Connection) -> int:
     return int(version)
 
 
-def _migrate(connection: Connection, path: Path) -> None:
+def _migrate(connection: SqliteConnection, path: Path) -> None:
     version = version_of(connection)
     while version < schema.LATEST:
         with transaction(connection, "BEGIN IMMEDIATE"):
@@ -133,7 +133,7 @@ def _migrate(connection: Connection, path: Path) -> None:
     refuse_newer(connection, path)
 
 
-def _apply(connection: Connection, step: Sequence[str], path: Path) -> None:
+def _apply(connection: SqliteConnection, step: Sequence[str], path: Path) -> None:
     try:
         for statement in step:
             connection.execute(statement)
@@ -176,7 +176,7 @@ def refuse_newer(connection: sqlite3.Connection, path: Path) -> None:
 
 
 @contextmanager
-def transaction(connection: Connection, begin: str) -> Generator[None]:
+def transaction(connection: SqliteConnection, begin: str) -> Generator[None]:
     """Run a block in one transaction; either all of its changes are stored or none."""
     connection.execute(begin)
     try:
@@ -189,7 +189,7 @@ def transaction(connection: Connection, begin: str) -> Generator[None]:
 
 
 @contextmanager
-def busy_timeout(connection: Connection, seconds: float, usual: float) -> Generator[None]:
+def busy_timeout(connection: SqliteConnection, seconds: float, usual: float) -> Generator[None]:
     """Let a block wait for other programs for some seconds instead of the usual ones."""
     connection.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
     try:
@@ -222,7 +222,7 @@ _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 
 
 @contextmanager
-def translated(path: Path, connection: Connection | None = None) -> Generator[None]:
+def translated(path: Path, connection: SqliteConnection | None = None) -> Generator[None]:
     """Turn failures of the file into a ``LedgerError``; all other errors pass through.
 
     Text that is not UTF-8 counts as damage, though SQLite's error for it has no code. Any other error
@@ -249,7 +249,7 @@ def translated(path: Path, connection: Connection | None = None) -> Generator[No
         raise
 
 
-def _blame_the_file(path: Path, connection: Connection | None, error: Exception) -> None:
+def _blame_the_file(path: Path, connection: SqliteConnection | None, error: Exception) -> None:
     """Report a ledger that holds what this program never writes; return if there is no such thing."""
     if connection is None:
         return

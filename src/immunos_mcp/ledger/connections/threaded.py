@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from immunos_mcp.ledger.dialect import Connection
+    from immunos_mcp.ledger.connections.sqlite_connection import SqliteConnection
 
 Result = TypeVar("Result")
 
@@ -35,7 +35,7 @@ class _ConnectionThread(aiosqlite.Connection):
     aiosqlite offers this only to subclasses, and untyped.
     """
 
-    async def in_thread(self, work: Callable[[Connection], Result]) -> Result:
+    async def in_thread(self, work: Callable[[SqliteConnection], Result]) -> Result:
         """Run ``work`` on the SQLite connection, after all earlier calls."""
         result = await self._execute(work, self._conn)  # pyright: ignore[reportUnknownMemberType]
         return cast("Result", result)
@@ -57,7 +57,7 @@ class _OpenedOnUse:
             await connection.in_thread(let_go)
             await connection.close()
 
-    async def run(self, work: Callable[[Connection], Result]) -> Result:
+    async def run(self, work: Callable[[SqliteConnection], Result]) -> Result:
         """Run ``work`` in the connection's thread, after all earlier calls."""
         connection = self._connection or await self._open()
         try:
@@ -119,14 +119,16 @@ class ThreadedSqliteLedger(SqliteLedger):
         await self._reading.close()
         await self._writing.close()
 
-    async def _run(self, work: Callable[[Connection], Result]) -> Result:
+    async def _run(self, work: Callable[[SqliteConnection], Result]) -> Result:
         """Run ``work`` in the writing connection's thread, after all earlier calls."""
         return await self._run_on(self._writing, work)
 
-    async def _run_reading(self, work: Callable[[Connection], Result]) -> Result:
+    async def _run_reading(self, work: Callable[[SqliteConnection], Result]) -> Result:
         return await self._run_on(self._reading, work)
 
-    async def _run_on(self, thread: _OpenedOnUse, work: Callable[[Connection], Result]) -> Result:
+    async def _run_on(
+        self, thread: _OpenedOnUse, work: Callable[[SqliteConnection], Result]
+    ) -> Result:
         try:
             return await thread.run(work)
         except LedgerReplacedError:
@@ -135,7 +137,7 @@ class ThreadedSqliteLedger(SqliteLedger):
             self.replacements += 1
             return await thread.run(work)
 
-    async def _run_soon(self, work: Callable[[Connection], Result]) -> Result:
+    async def _run_soon(self, work: Callable[[SqliteConnection], Result]) -> Result:
         # An earlier write of this process may be what takes long.
         try:
             async with asyncio.timeout(2 * SOON_SECONDS):

@@ -1,0 +1,39 @@
+"""The connection that SQLite's ledgers hand to operations."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from immunos_mcp.ledger.dialect import INDEXES
+
+
+class SqliteConnection(sqlite3.Connection):
+    """What operations need of SQLite; ``Connection`` describes it.
+
+    A subclass also because ``sqlite3.Connection`` does not support weak references.
+    """
+
+    last_uses: tuple[object, object] | None = None
+
+    def foreign_changes(self) -> int:
+        """Return a number that changes whenever another connection commits."""
+        (version,) = self.execute("PRAGMA data_version").fetchone()
+        return int(version)
+
+    def own_changes(self) -> int:
+        """Return the number of rows that this connection has changed."""
+        return self.total_changes
+
+    def ensure_index(self, name: str) -> None:
+        """Make one of ``INDEXES``, unless it is there."""
+        self.execute(f"CREATE INDEX IF NOT EXISTS {name} ON {INDEXES[name]}")
+
+    def drop_index(self, name: str) -> None:
+        """Drop one of ``INDEXES``."""
+        self.execute(f"DROP INDEX {name}")
+
+    def ensure_trigger(self, name: str, event: str, table: str, statement: str) -> None:
+        """Have a statement run after each row that is inserted, updated or deleted."""
+        self.execute(
+            f"CREATE TRIGGER IF NOT EXISTS {name} AFTER {event} ON {table} BEGIN {statement}; END"
+        )
