@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,6 +44,7 @@ def killer(moment: str) -> Callable[[str], None]:
 
 def run_and_die(name: str, moment: str, file: Path) -> None:
     def watch(connection: Connection) -> None:
+        assert isinstance(connection, sqlite3.Connection)
         connection.set_trace_callback(killer(moment))
 
     with InlineSqliteLedger(file) as ledger:

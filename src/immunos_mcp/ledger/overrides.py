@@ -13,8 +13,6 @@ from immunos_mcp.ledger.moments import utc_text
 from immunos_mcp.rules.gates import Overrides
 
 if TYPE_CHECKING:
-    import sqlite3
-
     from immunos_mcp.ledger.dialect import Connection
 
 
@@ -48,7 +46,7 @@ _EXCLUDED = {
 """What ends when another thing is decided."""
 
 
-def read_overrides(connection: sqlite3.Connection, now: datetime) -> Overrides:
+def read_overrides(connection: Connection, now: datetime) -> Overrides:
     """Return what holds now."""
     rows = connection.execute(
         "SELECT kind, ends_at FROM immunos_mcp_override WHERE ends_at > ?", (utc_text(now),)
