@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from immunos_mcp.assistants import config_files
+from immunos_mcp.assistants import config_files, regular_files
 from immunos_mcp.options import home_folder
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def record_file(name: str) -> Path:
 def load(name: str) -> dict[str, WrittenFile]:
     """Return the records of an assistant's files, by path; none if they are damaged."""
     try:
-        stored = json.loads(record_file(name).read_text(encoding="utf-8"))
+        stored = json.loads(regular_files.content(record_file(name), config_files.LARGEST))
         return {
             file: WrittenFile(
                 str(each["checksum"]),
@@ -72,7 +72,7 @@ def load(name: str) -> dict[str, WrittenFile]:
             )
             for file, each in stored.items()
         }
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, RecursionError, TypeError, KeyError, AttributeError):
         return {}
 
 

@@ -142,7 +142,7 @@ def _strict(text: str) -> dict[str, Json] | None:
     Python's own parser is a hundred times as fast, and a client's file may have many megabytes.
     """
     try:
-        value: Json = json.loads(text, object_pairs_hook=_unique)
+        value: Json = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
@@ -157,7 +157,13 @@ def lenience(text: str) -> str | None:
     tokens = [match.group() for match in _TOKEN.finditer(text)]
     if any(token.startswith(("//", "/*")) for token in tokens):
         return "a comment"
+    if not {"NaN", "Infinity", "-Infinity"}.isdisjoint(tokens):
+        return "a number that JSON does not have, such as NaN"
     return "a comma before a closing bracket"
+
+
+def _refuse(constant: str) -> Json:
+    raise ValueError(f"{constant} is no JSON")
 
 
 def _unique(members: list[tuple[str, Json]]) -> dict[str, Json]:

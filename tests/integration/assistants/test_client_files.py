@@ -100,6 +100,8 @@ def test_plain_json_is_plain_and_vs_code_may_have_comments(home: Path) -> None:
     assert "cannot read" not in wire.run(home, "doctor").stdout
     for text in ("", "{}", '{"a": "// no comment, }"}', json.dumps({"a": [1]})):
         assert lenience(text) is None
+    for text in ('{"a": NaN}', '{"a": [-Infinity, 1]}'):
+        assert lenience(text) == "a number that JSON does not have, such as NaN"
 
 
 UNREADABLE: dict[str, Callable[[Path], object]] = {

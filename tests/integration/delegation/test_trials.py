@@ -202,6 +202,11 @@ def test_commands_are_kept_by_project_for_this_user_only(project: Path, home: Pa
         allowed.remove(project, "test")
     allowed.remove(project, "tests")
     assert allowed.commands(project) == {}
+    allowed.store().unlink()
+    os.mkfifo(allowed.store())
+    with pytest.raises(InvalidInputError, match="Not a regular file"):
+        allowed.commands(project)
+    allowed.store().unlink()
     allowed.store().write_text("[]", encoding="utf-8")
     with pytest.raises(InvalidInputError, match="correct or delete it"):
         allowed.commands(project)

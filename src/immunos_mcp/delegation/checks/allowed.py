@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from immunos_mcp.assistants import regular_files
 from immunos_mcp.delegation.checks import registry
 from immunos_mcp.errors import InvalidInputError, OutputError, Problem, unknown
 from immunos_mcp.options import home_folder
@@ -26,6 +27,7 @@ PATH = "{path}"
 """What stands in a command for the file with the answer."""
 
 LONGEST_COMMAND = 1_000
+LARGEST = 2**20
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 
 Projects = dict[str, dict[str, str]]
@@ -109,7 +111,7 @@ def _check_command(command: str) -> None:
 def _read() -> Projects:
     file = store()
     try:
-        return _projects(json.loads(file.read_bytes()))
+        return _projects(json.loads(regular_files.content(file, LARGEST)))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:
