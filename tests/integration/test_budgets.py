@@ -166,6 +166,8 @@ def test_a_session_budget_begins_anew_with_the_session(desk: Desk) -> None:
     run_sync(desk.router.reset_session())
     assert desk.shown()["s"].used == 0
     assert desk.route().budget is None
+    sums = "SELECT starts_at FROM immunos_mcp_spend_total"
+    assert wire.rows(desk.ledger.path, sums) == [("2026-11-23T12:08:00.000Z",)]
 
 
 def test_decisions_are_explained_and_replayed_as_they_were_made(desk: Desk) -> None:

@@ -308,9 +308,11 @@ def spent_in(connection: Connection, scopes: Collection[Scope]) -> dict[Scope, S
     found = _totals(connection, scopes)
     for scope in set(scopes) - found.keys():
         found[scope] = _by_quarters(connection, scope, {}, ())
-        # Windows that had ended when this one began are not looked at again.
+        # Windows that had ended when this one began are not looked at again, nor are closed sessions.
         connection.execute(
-            "DELETE FROM immunos_mcp_spend_total WHERE ends_at < ?", (scope.starts_at,)
+            "DELETE FROM immunos_mcp_spend_total WHERE ends_at < ? OR ends_at = ? AND starts_at"
+            " NOT IN (SELECT started_at FROM immunos_mcp_session WHERE ended_at IS NULL)",
+            (scope.starts_at, NO_END),
         )
         connection.execute(
             "INSERT INTO immunos_mcp_spend_total (starts_at, ends_at, assistant, folder,"  # noqa: S608  # constants

@@ -26,11 +26,11 @@ class Line(NamedTuple):
 
     Attributes:
         section: the part of the report.
-        key: what it is about: the start of a period, a reason, a task type, a session id, a project
-            folder, an assistant.
+        key: what it is about: the start of a period, a reason, a task type, a session id, a budget,
+            a project folder, an assistant.
         provider: ``claude``, ``ollama`` or ``hosted``.
         model: the model.
-        detail: the source, what changed the choice, or the session name.
+        detail: the source, what changed the choice, the budget's limit, or the session name.
         measure: the name of the figure.
         value: the figure.
     """
@@ -88,6 +88,17 @@ def _lines(answer: ReportAnswer) -> Iterator[Line]:
         yield from _of("usage", _cost(period), start)
     for window in answer.spend:
         yield from _of("spend", {"start": window.start, **_cost(window)}, window.window)
+    for budget in answer.budgets or ():
+        measures = {
+            "used": budget.used,
+            "percent_used": budget.percent_used,
+            "at_least": budget.at_least,
+            "warning_level": budget.warning_level,
+            "starts_at": budget.starts_at,
+            "ends_at": budget.ends_at,
+            "gone_at": budget.gone_at,
+        }
+        yield from _of("budget", measures, budget.name, detail=budget.budget)
     for project in answer.projects:
         measures = {**_kinds(project.tokens), "usage_records": project.usage_records}
         yield from _of("project", {**measures, **_cost(project)}, project.project or "")

@@ -8,7 +8,11 @@ import html
 import re
 from datetime import UTC, datetime
 
-from immunos_mcp.answers.report import DecisionSum
+from msgspec.structs import replace
+
+from immunos_mcp.answers.report import DecisionSum, ReportAnswer
+from immunos_mcp.answers.status import BudgetStatus
+from immunos_mcp.domain import WarningLevel
 from immunos_mcp.ledger.report_figures import ReportFigures
 from immunos_mcp.reports import prices
 from immunos_mcp.reports.compose import compose
@@ -19,6 +23,10 @@ NOW = datetime(2026, 11, 23, tzinfo=UTC)
 
 
 def page_of(*decisions: DecisionSum) -> str:
+    return page(report_of(*decisions))
+
+
+def report_of(*decisions: DecisionSum) -> ReportAnswer:
     figures = ReportFigures(
         settings=Settings(),
         is_hourly=False,
@@ -29,7 +37,7 @@ def page_of(*decisions: DecisionSum) -> str:
         priors={},
         sessions=(),
     )
-    return page(compose(figures, None, prices.list_prices(NOW), NOW))
+    return compose(figures, None, prices.list_prices(NOW), NOW)
 
 
 def test_the_policy_allows_the_pages_own_style_sheet_and_nothing_else() -> None:
@@ -48,6 +56,23 @@ def test_whatever_text_holds_is_shown_as_text() -> None:
     escaped = "&lt;b onclick=&#x27;x&#x27;&gt;&amp;&quot;{{ 7 * 7 }}??"
     assert shown.count(escaped) == 2
     assert "<b" not in shown.replace("<body", "").replace("<bdi", "")
+
+
+def test_budgets_are_shown_with_their_levels_and_what_is_not_known() -> None:
+    budgets = (
+        BudgetStatus(
+            "<daily>", "20 usd/day", WarningLevel.WARNING, 16.5, 82.5, True, None, NOW, NOW
+        ),
+        BudgetStatus("plan", "80 percent/7d", WarningLevel.NORMAL),
+    )
+    report = report_of(DecisionSum("task_critical", "claude", 1, 0, 0))
+    assert "Budgets" not in page(report)
+    shown = page(replace(report, budgets=budgets))
+    (section,) = re.findall(r'<section id="budgets".*?</section>', shown, re.DOTALL)
+    text = " ".join(re.sub(r"<[^>]*>", " ", section).split())
+    assert "&lt;daily&gt; 20 usd/day 16.5+ 82.5% ▲ warning 2026-11-23 00:00 2026-11-23" in text
+    assert "plan 80 percent/7d unknown - normal - -" in text
+    assert '<a href="#budgets">' in shown
 
 
 def test_line_breaks_of_the_templates_are_not_in_the_page() -> None:
