@@ -14,6 +14,8 @@ import wire
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.usefixtures("programs_start_at_once")
+
 WRITER = """
 import sys
 from itertools import count
@@ -129,7 +131,7 @@ def test_a_killed_server_loses_nothing_that_it_answered(home: Path) -> None:
     for _ in range(4):
         with wire.ServerProcess(home) as server:
             server.initialize()
-            for number in range(1, moments.randrange(5, 150)):
+            for number in range(1, moments.randrange(5, 50)):
                 task = {"task_type": "debug", "classification": "routine"}
                 decisions.add(server.answer("route_task", **task)["decision_id"])
                 usage = {"model": "claude-x", "input_tokens": number, "output_tokens": 0}
@@ -152,7 +154,7 @@ def test_a_program_killed_while_it_makes_the_ledger_leaves_one_that_the_next_can
     stored = 0
     for _ in range(6):
         process = subprocess.Popen(
-            [*wire.PROGRAM, "record", "--model", "claude-x", "--input", "1", "--output", "0"],
+            [*wire.AS_INSTALLED, "record", "--model", "claude-x", "--input", "1", "--output", "0"],
             env=wire.environment(home),
             stdout=subprocess.PIPE,
         )

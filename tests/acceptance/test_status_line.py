@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from immunos_mcp.answers.status import StatusAnswer
 
+pytestmark = pytest.mark.usefixtures("programs_start_at_once")
+
 RESETS_AT = datetime(2199, 11, 18, 15, 6, 40, tzinfo=UTC)
 NOW = datetime(2026, 11, 18, tzinfo=UTC)
 INPUT: dict[str, Any] = {
@@ -36,7 +38,7 @@ INPUT: dict[str, Any] = {
 
 def show(home: Path, given: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "immunos_mcp", "statusline"],
+        [*wire.PROGRAM, "statusline"],
         input=given,
         env=wire.environment(home, NO_COLOR="1", **variables),
         capture_output=True,
@@ -48,7 +50,7 @@ def show(home: Path, given: str, **variables: str) -> subprocess.CompletedProces
 
 def run(home: Path, *arguments: str) -> None:
     subprocess.run(
-        [sys.executable, "-m", "immunos_mcp", *arguments],
+        [*wire.PROGRAM, *arguments],
         env=wire.environment(home),
         stdout=subprocess.DEVNULL,
         check=True,
@@ -198,7 +200,7 @@ def test_a_line_comes_under_any_encoding(
     tmp_path: Path, variables: dict[str, str], expected: bytes
 ) -> None:
     done = subprocess.run(
-        [*wire.PROGRAM, "statusline"],
+        [*wire.AS_INSTALLED, "statusline"],
         input=json.dumps({**INPUT, "model": {"display_name": "Sönnet 5"}}).encode(),
         env=wire.environment(tmp_path, NO_COLOR="1", **variables),
         capture_output=True,
@@ -245,7 +247,7 @@ def test_whatever_the_ledger_is_like_there_is_a_line(tmp_path: Path, state: str)
 
 def test_input_that_never_ends_is_not_waited_for(tmp_path: Path) -> None:
     process = subprocess.Popen(
-        [*wire.PROGRAM, "statusline"],
+        [*wire.AS_INSTALLED, "statusline"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=wire.environment(tmp_path, NO_COLOR="1"),

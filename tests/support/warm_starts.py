@@ -69,6 +69,13 @@ def command(preparation: str = "") -> tuple[str, ...]:
     return (*_launcher(), preparation)
 
 
+def running(code: str) -> tuple[str, ...]:
+    """Return a command that runs Python code, which ends its process, where forking can be had."""
+    if hasattr(os, "pidfd_open"):  # Linux alone
+        return command(code)
+    return (sys.executable, "-c", code)
+
+
 @cache
 def _launcher() -> tuple[str, ...]:
     folder = tempfile.TemporaryDirectory(prefix="warm")

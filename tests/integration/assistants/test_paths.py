@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import warm_starts
 import wire
 from transcript_desks import AFTER, Desk
 from transcript_lines import Answer, append, transcript
@@ -164,7 +164,7 @@ def test_what_cannot_be_opened_is_reported_by_name(home: Path, what: str) -> Non
     wire.run(home, "route", "--task-type", "x", "--classification", "routine")
     closed = str(transcript(home / ".claude" / "projects").parents[1] / what)
     append(transcript(home / ".claude" / "projects"), Answer("m1", 10))
-    program = (sys.executable, "-c", CLOSED, closed)
+    program = (*warm_starts.running(CLOSED), closed)
     status = wire.run(home, "status", "--json", program=program)
     assert '"unread_files":1' in status.stdout, status.stderr
     doctor = wire.run(home, "doctor", program=program)
@@ -264,7 +264,7 @@ def test_without_a_home_a_ledger_given_is_enough(tmp_path: Path, command: str) -
     done = wire.run(
         tmp_path,
         *command.split(),
-        program=(sys.executable, "-c", HOMELESS),
+        program=warm_starts.running(HOMELESS),
         variables={"IMMUNOS_DB": str(tmp_path / "i.db")},
     )
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
@@ -272,7 +272,7 @@ def test_without_a_home_a_ledger_given_is_enough(tmp_path: Path, command: str) -
 
 @pytest.mark.parametrize("command", ["status", "install codex --yes", "setup --yes", "doctor"])
 def test_without_a_home_and_without_a_ledger_commands_say_so(tmp_path: Path, command: str) -> None:
-    done = wire.run(tmp_path, *command.split(), program=(sys.executable, "-c", HOMELESS))
+    done = wire.run(tmp_path, *command.split(), program=warm_starts.running(HOMELESS))
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("immunos-mcp: IMMUNOS_DB: ")
     assert done.stderr.count("\n") == 1
@@ -283,7 +283,7 @@ def test_without_a_home_clients_cannot_be_set_up(tmp_path: Path) -> None:
         done = wire.run(
             tmp_path,
             *command.split(),
-            program=(sys.executable, "-c", HOMELESS),
+            program=warm_starts.running(HOMELESS),
             variables={"IMMUNOS_DB": str(tmp_path / "i.db")},
         )
         assert (done.returncode, done.stdout) == (2, "")
@@ -291,7 +291,7 @@ def test_without_a_home_clients_cannot_be_set_up(tmp_path: Path) -> None:
 
 
 def test_without_a_home_the_status_line_says_so(tmp_path: Path) -> None:
-    done = wire.run(tmp_path, "statusline", program=(sys.executable, "-c", HOMELESS))
+    done = wire.run(tmp_path, "statusline", program=warm_starts.running(HOMELESS))
     assert (done.returncode, done.stderr, done.stdout.count("\n")) == (0, "", 1)
     assert done.stdout.startswith("immunos: IMMUNOS_DB: ")
 

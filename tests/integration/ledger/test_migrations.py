@@ -415,14 +415,9 @@ def test_sixteen_processes_open_a_new_ledger_at_once(home: Path, kind: str) -> N
     if kind == "old":
         file.parent.mkdir(parents=True)
         wire.execute(file, *OLD_IMMUNOS)
-    program = (
-        warm_starts.command(OPEN_AND_RECORD)
-        if hasattr(os, "pidfd_open")
-        else (sys.executable, "-c", OPEN_AND_RECORD)
-    )
     processes = [
         subprocess.Popen(
-            [*program, str(file)],
+            [*warm_starts.running(OPEN_AND_RECORD), str(file)],
             env=wire.environment(home),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import sqlite3
 import subprocess
-import sys
 import time
 from contextlib import closing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
+import warm_starts
 import wire
 from sdk_clients import in_process, text_of
 from transcript_lines import Answer, append, transcript
@@ -62,7 +62,7 @@ main()
     ["wire.Wire._send_all", "wire.Wire._run_for", "standard_streams.StandardInput._take"],
 )
 def test_a_server_that_cannot_go_on_ends_at_once_and_says_why(home: Path, patch: str) -> None:
-    program = (sys.executable, "-c", DYING.format(patch=patch))
+    program = warm_starts.running(DYING.format(patch=patch))
     with wire.ServerProcess(home, program=program) as server:
         server.post("tools/call", {"name": "get_session_status", "arguments": {}})
         try:

@@ -5,7 +5,6 @@ That nothing is heard is shown by what is heard next: notifications come in orde
 
 from __future__ import annotations
 
-import sys
 import time
 from contextlib import asynccontextmanager
 from functools import partial
@@ -95,9 +94,8 @@ class ListeningEar:
 @asynccontextmanager
 async def real_server(home: Path) -> AsyncGenerator[Transport]:
     """Start a server as a process, which must write nothing to its stderr."""
-    server = StdioServerParameters(
-        command=sys.executable, args=["-m", "immunos_mcp"], env=wire.environment(home)
-    )
+    program, *arguments = wire.PROGRAM
+    server = StdioServerParameters(command=program, args=arguments, env=wire.environment(home))
     errors = home.parent / "stderr"
     with errors.open("a", encoding="utf-8") as log:
         yield stdio_client(server, log)
