@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from immunos_mcp.errors import InvalidStoredSettingsError, LedgerError
 from immunos_mcp.ledger import schema, soundness
+from immunos_mcp.ledger.connections.sqlite_connection import SqliteConnection
 from immunos_mcp.ledger.connections.sqlite_file import translated
 from immunos_mcp.ledger.moments import utc_now
 from immunos_mcp.ledger.overrides import read_overrides
@@ -76,7 +77,7 @@ def examine(path: Path) -> Examination:
     try:
         with (
             translated(path),
-            closing(sqlite3.connect(place, uri=True, timeout=BUSY_TIMEOUT_SECONDS)) as connection,
+            closing(SqliteConnection(place, uri=True, timeout=BUSY_TIMEOUT_SECONDS)) as connection,
         ):
             return _examination(connection)
     except sqlite3.DatabaseError as error:
@@ -85,7 +86,7 @@ def examine(path: Path) -> Examination:
         raise LedgerError(f"ledger {path} cannot be opened ({error.strerror})") from error
 
 
-def _examination(connection: sqlite3.Connection) -> Examination:
+def _examination(connection: SqliteConnection) -> Examination:
     (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     damage = None if found == "ok" else str(found)
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
