@@ -155,12 +155,16 @@ class Task(Struct, frozen=True):
         classification: how much it asks of the model.
         estimated_tokens: budget tokens it would cost on Claude, where somebody knows.
         given_task_type: the word that was given, where that means another task type.
+        follows: the decision whose local model failed at it, where it is tried again.
+        tried: the models that failed at it, in order.
     """
 
     task_type: str
     classification: Classification
     estimated_tokens: int | None = None
     given_task_type: str | None = None
+    follows: int | None = None
+    tried: tuple[str, ...] = ()
 
 
 class Pace(Struct, frozen=True):
@@ -542,6 +546,7 @@ class ChangedBy(StrEnum):
 
     AVAILABILITY = "availability"
     TRACK_RECORD = "track_record"
+    LADDER = "ladder"
 
 
 class Decision(Struct, frozen=True):

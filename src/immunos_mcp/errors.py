@@ -80,7 +80,19 @@ class DelegationError(ImmunosError):
 
 
 class BadAnswerError(DelegationError):
-    """A local model's answer does not stand a check; the text says which, and what to do."""
+    """A local model's answer does not stand a check; the text says which, and what to do.
+
+    Attributes:
+        fault: what is wrong with the answer.
+    """
+
+    def __init__(self, fault: str, remedy: str) -> None:
+        super().__init__(f"{fault}; {remedy}")
+        self.fault = fault
+
+
+class CutAnswerError(BadAnswerError):
+    """A local model's answer was cut off, and another model may do better."""
 
 
 class OutputError(ImmunosError):

@@ -176,20 +176,27 @@ class Router:
         explain: bool = False,
         client: str = "",
         key: JoinKey = UNJOINED,
+        follows: int | None = None,
+        tried: tuple[str, ...] = (),
     ) -> RoutedTask:
-        """Do what ``route_task`` does, and return the logged decision beside its answer."""
+        """Do what ``route_task`` does, and return the logged decision beside its answer.
+
+        A task that models failed at names them and the decision that this one follows. If none is left
+        that may try, that is a ``DelegationError``, and nothing is logged.
+        """
         from immunos_mcp.answers.routing import RoutedTask, answered
         from immunos_mcp.ledger.budget_uses import Caller
         from immunos_mcp.ledger.decisions import decide
-        from immunos_mcp.rules import explanation, inputs
+        from immunos_mcp.rules import explanation, inputs, ladder
 
         name = self._session_name(session)
         task = Task(
             names.normalise_task_type(task_type),
             inputs.member(Classification, "classification", classification),
             inputs.tokens("estimated_tokens", estimated_tokens),
+            follows=follows,
+            tried=tried,
         )
-
         explanations: list[Explanation] = []
         # Read here: a rule runs in the ledger's thread.
         engine = None if self._engine is None else self._engine()
@@ -206,7 +213,7 @@ class Router:
             )
             if explain:
                 explanations.append(explanation.explain(settings, circumstances, task))
-            return policy.decide(settings, circumstances, task)
+            return ladder.untried(policy.decide(settings, circumstances, task), task)
 
         await self._begin(name)
         logged = await self._ledger.write(

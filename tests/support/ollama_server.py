@@ -60,6 +60,7 @@ class Script:
         models: context length by name.
         loaded: names in memory.
         words: what a chat answers, word by word.
+        words_of: what chats of other models answer, by the name they are asked by.
         manner: how requests are taken; chats alone for ``BUSY``, ``DYING``, ``FAILING``, ``OLD``
             (it cuts prompts and says nothing), ``MUTE`` (it never says a word) and ``STALLING`` (it stops
             after the first one).
@@ -81,6 +82,7 @@ class Script:
     )
     loaded: tuple[str, ...] = ("qwen2.5-coder:7b",)
     words: tuple[str, ...] = ("T", " the", "error")
+    words_of: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     manner: Manner = Manner.WELL
     gate: threading.Event | None = None
     requests: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
@@ -265,7 +267,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer_with({"error": json.dumps({"error": inner}, separators=(",", ":"))}, 400)
             return
         limit = options.get("num_predict", -1)
-        said = script.words if limit < 0 else script.words[:limit]
+        words = script.words_of.get(model, script.words)
+        said = words if limit < 0 else words[:limit]
         if asked > context:
             asked = context // 2 + 2
         final = {
@@ -274,7 +277,7 @@ class _Handler(BaseHTTPRequestHandler):
             "message": {"role": "assistant", "content": ""},
             "done": True,
             "done_reason": script.reason or "stop"
-            if len(said) == len(script.words) and limit != len(said)
+            if len(said) == len(words) and limit != len(said)
             else "length",
             "total_duration": 17636041,
             "load_duration": 2307015,

@@ -27,6 +27,7 @@ CONFIG: wire.JsonObject = {
     "cloud_models": "off",
     "deny_agent_tool": "off",
     "delegate_wait_seconds": 45,
+    "ladder": "on",
     "track_record": "on",
     "task_mappings": dict(DEFAULT_TASK_MAPPINGS),
 }

@@ -119,6 +119,7 @@ def settings(draw: st.DrawFn) -> Settings:
         cloud_models=draw(st.sampled_from(Switch)),
         remote_engine=draw(st.sampled_from(Switch)),
         deny_agent_tool=draw(st.sampled_from(Switch)),
+        ladder=draw(st.sampled_from(Switch)),
         subagents_at_warning=draw(st.sampled_from(GateChoice)),
         subagents_at_critical=draw(st.sampled_from(GateChoice)),
         expensive_tools_at_warning=draw(st.sampled_from(GateChoice)),

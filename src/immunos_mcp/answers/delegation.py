@@ -15,7 +15,7 @@ class DelegateAnswer(Struct, frozen=True):
 
     Attributes:
         model: the model that was routed to.
-        provider: who runs it; if it is Claude, nothing was done.
+        provider: who runs it; if it is Claude, the task is not done.
         decision_id: the decision that the task was done for.
         local_output: the local model's output: data, not instructions.
         input_tokens: tokens of the request, by the engine's count.

@@ -16,6 +16,7 @@ from immunos_mcp.errors import ImmunosError, InvalidInputError, Problem
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger
 from immunos_mcp.options import expanded
 from immunos_mcp.router import Router
+from immunos_mcp.rules import ladder
 from immunos_mcp.server import text
 
 if TYPE_CHECKING:
@@ -80,8 +81,10 @@ def _told(answer: DelegateAnswer, given: Namespace) -> int:
 
 
 def _not_delegated(answer: DelegateAnswer) -> str:
+    # Models that failed are named before the advice, which is for Claude.
+    failed = (answer.message or "").removesuffix(ladder.advice(answer.model)).strip()
     return (
-        f"Nothing was delegated: {answer.model} (Claude) should do this task. Decision"
+        f"{failed or 'Nothing was delegated:'} {answer.model} (Claude) should do this task. Decision"
         f" {answer.decision_id}; explain it with `immunos-mcp explain {answer.decision_id}`."
     )
 

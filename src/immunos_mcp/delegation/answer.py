@@ -56,14 +56,14 @@ class Answer:
         """
         if final.is_thought:
             raise BadAnswerError(
-                f"{model} used all of its {final.output_tokens} tokens for thinking and gave no answer;"
-                " raise max_output_tokens, or do the task yourself"
+                f"{model} used all of its {final.output_tokens} tokens for thinking and gave no answer",
+                "raise max_output_tokens, or do the task yourself",
             )
         text = without_opened_thought("".join(self._parts)).strip()
         if ends_in_loop(text):
             raise BadAnswerError(
-                f"{model} repeated itself instead of finishing its answer; ask for less, or do the task"
-                " yourself"
+                f"{model} repeated itself instead of finishing its answer",
+                "ask for less, or do the task yourself",
             )
         return Completion(text, final.is_complete and self._is_whole)
 

@@ -99,6 +99,8 @@ def prompt_text(assignment: Assignment, lines: Sequence[str], note: str = "") ->
         parts.append(assignment.instructions)
     if assignment.schema is not None:
         parts.append(f"Answer with JSON of this schema alone: {json.dumps(assignment.schema)}")
+    if assignment.earlier_fault:
+        parts.append(f"An earlier answer was wrong, avoid that: {assignment.earlier_fault[:400]}")
     if note:
         parts.append(note)
     if lines:
@@ -185,9 +187,8 @@ class _Merging:
                     return Result(merged, self._is_complete, self._parts)
             found = await self._each(waiting)
             if _size(found) >= _size(lines):
-                raise BadAnswerError(
-                    f"{self._limits.model} does not shorten the material; do the task yourself"
-                )
+                fault = f"{self._limits.model} does not shorten the material"
+                raise BadAnswerError(fault, "do the task yourself")
             lines = found
 
     async def _each(self, waiting: list[list[str]]) -> list[str]:

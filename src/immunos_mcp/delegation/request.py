@@ -78,6 +78,7 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
         checks: names of checks of the answer, in addition to those of the task type.
         commands: those of them that the user allowed, all of one project.
         session: the budget session, validated.
+        earlier_fault: what was wrong with another model's answer; ``None``: there was none.
     """
 
     prompt: str
@@ -90,6 +91,7 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     schema: Mapping[str, Json] | None = None
     checks: tuple[str, ...] = ()
     commands: tuple[Allowed, ...] = ()
+    earlier_fault: str | None = None
 
     @property
     def output_in_project(self) -> PurePosixPath | None:

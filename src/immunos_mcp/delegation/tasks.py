@@ -5,9 +5,8 @@ The model's text is passed on unchanged and never interpreted as instructions.
 
 from __future__ import annotations
 
+import math
 import time
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import partial
 from threading import Event
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,32 +16,35 @@ from msgspec.structs import replace
 
 from immunos_mcp.answers.delegation import DelegateAnswer
 from immunos_mcp.delegation import chunking
-from immunos_mcp.delegation.chat import Meter, TaskChat, limits_of
+from immunos_mcp.delegation.chat import TaskChat, limits_of
 from immunos_mcp.delegation.checks import registry, trial
 from immunos_mcp.delegation.elsewhere import collected_elsewhere
 from immunos_mcp.delegation.machine import check_machine
-from immunos_mcp.delegation.processes import is_going_on, this_process
+from immunos_mcp.delegation.processes import is_going_on
 from immunos_mcp.delegation.request import checked
 from immunos_mcp.delegation.result_file import ResultFile
+from immunos_mcp.delegation.running import RunningTask, abandon, answer_of, both, output_path
 from immunos_mcp.domain import (
-    DelegatedTask,
+    Classification,
     EngineState,
     Judge,
     LocalModel,
     Outcome,
     Provider,
+    Switch,
+    Task,
     TaskState,
 )
 from immunos_mcp.errors import (
     BadAnswerError,
+    CutAnswerError,
     DelegationError,
     ImmunosError,
     InvalidInputError,
     Problem,
 )
 from immunos_mcp.faults import report_bug
-from immunos_mcp.rules import engine_places, models, task_types
-from immunos_mcp.rules.formatting import printable
+from immunos_mcp.rules import engine_places, ladder, models, task_types
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,8 +54,8 @@ if TYPE_CHECKING:
 
     from immunos_mcp.delegation.chunking import OnText, Result
     from immunos_mcp.delegation.elsewhere import Progress
-    from immunos_mcp.delegation.request import Assignment, DelegationRequest
-    from immunos_mcp.domain import Engine
+    from immunos_mcp.delegation.request import DelegationRequest
+    from immunos_mcp.domain import Decision, Engine
     from immunos_mcp.engines.several import Engines
     from immunos_mcp.engines.watch import EngineWatch
     from immunos_mcp.router import Router
@@ -68,7 +70,6 @@ MOST_WAITING = 8
 """Tasks that may wait for the engine, which runs one at a time."""
 
 RESULTS_KEPT = 32
-SUMMARY_CHARACTERS = 500
 PROGRESS_SECONDS = 1.0
 SIGN_SECONDS = 5.0
 """How often a process tells the others that it still works on a task."""
@@ -80,51 +81,6 @@ class _Route(NamedTuple):
     model: str
     provider: Provider
     decision_id: int
-
-
-@dataclass(slots=True)
-class _Task:
-    """A delegated task and its progress; ``notice`` goes with its answer."""
-
-    assignment: Assignment
-    model: str
-    decision_id: int
-    notice: str | None = None
-    done: anyio.Event = field(default_factory=anyio.Event)
-    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
-    meter: Meter = field(default_factory=Meter)
-    state: TaskState = TaskState.WAITING
-    waiters: int = 0
-    begun_at: datetime = field(default_factory=lambda: datetime.now(UTC))
-    started_at: float = 0.0
-    file: ResultFile | None = None
-    outcome: Outcome | None = None
-    is_judged: bool = False
-    answer: DelegateAnswer | None = None
-    error: ImmunosError | None = None
-
-    @property
-    def handle(self) -> str:
-        return f"d{self.decision_id}"
-
-    @property
-    def end(self) -> TaskState:
-        """How the task has ended."""
-        if self.scope.cancelled_caught:
-            return TaskState.CANCELLED
-        return TaskState.FAILED if self.answer is None else TaskState.FINISHED
-
-    def described(self) -> DelegatedTask:
-        """Describe the task to other processes."""
-        return DelegatedTask(
-            self.decision_id,
-            self.model,
-            self.state,
-            this_process(),
-            self.begun_at,
-            datetime.now(UTC),
-            self.meter.pieces,
-        )
 
 
 class Delegations:
@@ -145,7 +101,7 @@ class Delegations:
         self._engines = engines
         self._watch = watch
         self._turns: dict[str, anyio.CapacityLimiter] = {}
-        self._tasks: dict[str, _Task] = {}
+        self._tasks: dict[str, RunningTask] = {}
         self._group: TaskGroup | None = None
         self._started = anyio.Event()
         self._noticed: set[str] = set()
@@ -183,7 +139,7 @@ class Delegations:
         engine = await self._watch.fresh()
         model, provider, decision_id = await self._route(request, assignment.session)
         if provider is Provider.CLAUDE:
-            return DelegateAnswer(model, provider, decision_id, message="Do this task yourself.")
+            return DelegateAnswer(model, provider, decision_id, message=ladder.advice(model))
         engine = await self._check(model, engine)
         if sum(is_going_on(task.state) for task in self._tasks.values()) > MOST_WAITING:
             raise DelegationError(
@@ -191,7 +147,7 @@ class Delegations:
             )
         notices = (await self._machine_notice(model, engine), self._notice(model, engine))
         notice = " ".join(filter(None, notices)) or None
-        task = _Task(assignment, model, decision_id, notice=notice)
+        task = RunningTask(request, assignment, model, decision_id, notice=notice)
         self._tasks[task.handle] = task
         self._drop_old()
         await self._started.wait()
@@ -268,12 +224,12 @@ class Delegations:
         name = models.engine_name(model, engine)
         return name, self._engines.named(name).where.url
 
-    def _turn(self, task: _Task, engine: Engine) -> anyio.CapacityLimiter:
+    def _turn(self, task: RunningTask, engine: Engine) -> anyio.CapacityLimiter:
         """Return whose turn it is: each engine runs one task at a time."""
         name = models.engine_name(task.model, engine)
         return self._turns.setdefault(name, anyio.CapacityLimiter(1))
 
-    async def _wait(self, task: _Task, progress: Progress | None) -> DelegateAnswer:
+    async def _wait(self, task: RunningTask, progress: Progress | None) -> DelegateAnswer:
         settings = await self._router.get_config()
         task.waiters += 1
         try:
@@ -301,11 +257,16 @@ class Delegations:
         for handle in done[: max(0, len(done) - RESULTS_KEPT)]:
             del self._tasks[handle]
 
-    async def _work(self, task: _Task, engine: Engine, on_text: OnText | None) -> None:
+    async def _work(self, task: RunningTask, engine: Engine, on_text: OnText | None) -> None:
         async with anyio.create_task_group() as signs:
             signs.start_soon(self._give_signs_of_life, task)
             with task.scope:
                 await self._attempt(task, engine, on_text)
+                while task.fault is not None:
+                    next_engine = await self._climbed(task, on_text)
+                    if next_engine is None:
+                        break
+                    await self._attempt(task, next_engine, on_text)
             signs.cancel_scope.cancel()
         if task.scope.cancelled_caught:
             task.outcome = None
@@ -313,12 +274,12 @@ class Delegations:
         with anyio.CancelScope(shield=True):
             await self._end(task)
 
-    async def _give_signs_of_life(self, task: _Task) -> None:
+    async def _give_signs_of_life(self, task: RunningTask) -> None:
         while True:
             await self._note(task)
             await anyio.sleep(SIGN_SECONDS)
 
-    async def _note(self, task: _Task) -> None:
+    async def _note(self, task: RunningTask) -> None:
         # Other processes do not learn of it then; the task itself goes on.
         try:
             await self._router.handover.note_task(task.described())
@@ -327,7 +288,7 @@ class Delegations:
         except Exception as error:  # noqa: BLE001  # nor does a bug end it
             report_bug(f"task {task.handle}", error)
 
-    async def _attempt(self, task: _Task, engine: Engine, on_text: OnText | None) -> None:
+    async def _attempt(self, task: RunningTask, engine: Engine, on_text: OnText | None) -> None:
         """Do a task; this is where its faults become its error, whatever they are."""
         try:
             async with self._turn(task, engine):
@@ -335,11 +296,15 @@ class Delegations:
                 await self._note(task)
                 if task.assignment.output is not None:
                     task.file = ResultFile(task.assignment.output)
-                    on_text = _both(on_text, task.file.add)
-                with anyio.fail_after(LONGEST_SECONDS):
+                    on_text = both(on_text, task.file.add)
+                if task.deadline == math.inf:
+                    task.deadline = anyio.current_time() + LONGEST_SECONDS
+                with anyio.fail_after(task.deadline - anyio.current_time()):
                     result = await self._result(task, engine, on_text)
             result, passed = await self._checked(task, result)
-            task.answer = _answer(task, result, passed, self._longest_output)
+            if not result.is_complete:
+                await self._leave_to_others(task)
+            task.answer = answer_of(task, result, passed, self._longest_output)
             # Of an answer that was cut off nobody knows yet whether it does.
             task.outcome = Outcome.SUCCESS if result.is_complete else None
             # Commands of the user judge an answer; that it looks right judges nothing.
@@ -347,22 +312,98 @@ class Delegations:
         except TimeoutError:
             task.error = DelegationError(f"{task.model} took longer than {LONGEST_SECONDS:g} s")
         except BadAnswerError as error:
-            task.outcome, task.error, task.is_judged = Outcome.FAILURE, error, True
+            task.outcome, task.error, task.fault = Outcome.FAILURE, error, error.fault
+            # What is cut off at the caller's limit says little of the model.
+            task.is_judged = not isinstance(error, CutAnswerError)
         except ImmunosError as error:
             # The engine or the task is to blame, not the model.
             task.error = error
         except OSError as error:
-            task.error = DelegationError(f"{_output_path(task)}: {error.strerror or error}")
+            task.error = DelegationError(f"{output_path(task)}: {error.strerror or error}")
         except Exception as error:  # noqa: BLE001  # the boundary of delegated tasks
             task.outcome = None
             task.error = DelegationError(report_bug(f"task {task.handle}", error))
 
-    async def _end(self, task: _Task) -> None:
+    async def _climbed(self, task: RunningTask, on_text: OnText | None) -> Engine | None:
+        """Hand a task at which a model failed to the next of its mapping; return the engine for that.
+
+        ``None``: no local model goes on. The task then has Claude's as its answer, or stays as it is.
+        """
+        try:
+            if not await self._has_ladder(task):
+                return None
+            with anyio.CancelScope(shield=True):
+                await self._record(task)
+                task.is_recorded = True
+            chosen = await self._next_decision(task)
+            return await self._handed_on(task, chosen, on_text)
+        except ImmunosError as error:
+            task.error = task.error or error
+        except Exception as error:  # noqa: BLE001  # the boundary of delegated tasks
+            task.error = DelegationError(report_bug(f"task {task.handle}", error))
+        return None
+
+    async def _next_decision(self, task: RunningTask) -> Decision:
+        routed = await self._router.decide_task(
+            task.request.task_type,
+            task.request.classification,
+            session=task.assignment.session,
+            follows=task.decision_id,
+            tried=task.tried,
+        )
+        return routed.answer
+
+    async def _has_ladder(self, task: RunningTask) -> bool:
+        """Return whether the task's type is mapped to several models, of which the next may try."""
+        settings = await self._router.get_config()
+        mapped = models.mapped_models(task.assignment.task_type, settings)
+        return settings.ladder is Switch.ON and len(mapped) > 1
+
+    async def _leave_to_others(self, task: RunningTask) -> None:
+        """Refuse an answer that was cut off, unless no other local model may try.
+
+        Raises:
+            CutAnswerError: another may try.
+        """
+        settings = await self._router.get_config()
+        classification = Classification(task.request.classification)
+        again = Task(task.assignment.task_type, classification, tried=task.tried)
+        engine = await self._watch.fresh()
+        if next(ladder.local_rungs(again, engine, settings), None) is not None:
+            raise CutAnswerError(f"{task.model}'s answer was cut off", "raise max_output_tokens")
+
+    async def _handed_on(
+        self, task: RunningTask, chosen: Decision, on_text: OnText | None
+    ) -> Engine | None:
+        assert task.fault is not None
+        assert chosen.decision_id is not None
+        failed = (*task.failed, (task.model, task.fault))
+        if chosen.provider is Provider.CLAUDE:
+            message = f"{ladder.faults_text(failed)}. {ladder.advice(chosen.model)}"
+            task.answer = DelegateAnswer(
+                chosen.model, chosen.provider, chosen.decision_id, message=message
+            )
+            task.error = None
+            return None
+        if task.file is not None:
+            task.file.abandon(keep=False)
+        if on_text is not None:
+            on_text(f"\n\n({ladder.faults_text(failed[-1:])}; {chosen.model} tries again)\n\n")
+        task.hand_to(chosen.model, chosen.decision_id)
+        task.failed = failed
+        engine = await self._check(chosen.model, await self._watch.fresh())
+        await self._machine_notice(chosen.model, engine)
+        return engine
+
+    async def _end(self, task: RunningTask) -> None:
         """Record a task and tell those who wait for it, whatever happens."""
         try:
-            if task.file is not None and task.answer is None:
-                _abandon(task.file, task)
-            await self._record(task)
+            if task.failed and task.error is not None:
+                task.error = DelegationError(f"{ladder.faults_text(task.failed)}; {task.error}")
+            if task.file is not None and task.end is not TaskState.FINISHED:
+                abandon(task.file, task)
+            if not task.is_recorded:
+                await self._record(task)
         except Exception as error:  # noqa: BLE001  # the boundary of delegated tasks
             task.error = task.error or DelegationError(report_bug(f"task {task.handle}", error))
         finally:
@@ -370,7 +411,7 @@ class Delegations:
             await self._note(task)
             task.done.set()
 
-    async def _result(self, task: _Task, engine: Engine, on_text: OnText | None) -> Result:
+    async def _result(self, task: RunningTask, engine: Engine, on_text: OnText | None) -> Result:
         # An engine that was too slow to probe may still do the task.
         found = models.find_model(task.model, engine)
         name = models.engine_name(task.model, engine)
@@ -386,7 +427,7 @@ class Delegations:
         chat = TaskChat(client, model, limits, task_type, task.meter, version, schema)
         return await chunking.completed(task.assignment, limits, chat.complete, on_text)
 
-    async def _checked(self, task: _Task, result: Result) -> tuple[Result, tuple[str, ...]]:
+    async def _checked(self, task: RunningTask, result: Result) -> tuple[Result, tuple[str, ...]]:
         """Check a whole result; return it as it is delivered, with the names of the checks it passed."""
         if not result.is_complete or not result.text:
             return result, ()
@@ -399,7 +440,7 @@ class Delegations:
             passed = (*passed, *await self._tried(task, result.text))
         return result, passed
 
-    async def _tried(self, task: _Task, text: str) -> tuple[str, ...]:
+    async def _tried(self, task: RunningTask, text: str) -> tuple[str, ...]:
         """Run the user's commands on a result; return the names of those that it passed."""
         commands = task.assignment.commands
         what = trial.Trial(text, task.model, commands, task.assignment.output_in_project)
@@ -413,7 +454,7 @@ class Delegations:
             stop.set()
         return tuple(each.name for each in commands)
 
-    async def _record(self, task: _Task) -> None:
+    async def _record(self, task: RunningTask) -> None:
         try:
             kept_local = await self._router.handover.record(
                 task.model,
@@ -431,65 +472,10 @@ class Delegations:
                 task.answer = task.answer.with_kept_local(kept_local)
 
 
-async def _until_done(task: _Task, progress: Progress | None) -> None:
+async def _until_done(task: RunningTask, progress: Progress | None) -> None:
     while not task.done.is_set():
         with anyio.move_on_after(PROGRESS_SECONDS):
             await task.done.wait()
         if progress is not None and not task.done.is_set():
             pieces = task.meter.pieces
             await progress(pieces, f"{task.model}: {pieces} tokens, {task.state}")
-
-
-def _both(on_text: OnText | None, add: OnText) -> OnText:
-    def both(text: str) -> None:
-        add(text)
-        if on_text is not None:
-            on_text(text)
-
-    return both
-
-
-def _abandon(file: ResultFile, task: _Task) -> None:
-    is_left = file.abandon(keep=not task.scope.cancelled_caught)
-    if is_left:
-        path = printable(str(file.path))
-        task.error = DelegationError(f"{task.error}; the text up to then is in {path}")
-
-
-def _output_path(task: _Task) -> str:
-    output = task.assignment.output
-    return "" if output is None else printable(str(output.path))
-
-
-def _answer(
-    task: _Task, result: Result, passed: Sequence[str], longest_output: int | None
-) -> DelegateAnswer:
-    text, is_complete, parts = result
-    if not text:
-        raise BadAnswerError(f"{task.model} returned an empty answer; raise max_output_tokens")
-    is_in_file = task.file is not None and task.file.complete(text)
-    shown = text[: SUMMARY_CHARACTERS if is_in_file else longest_output]
-    is_cut_off = not is_complete or (not is_in_file and shown != text)
-    counts = task.meter.counts
-    message = task.notice
-    if not task.meter.is_whole:
-        message = "The engine did not report its token counts, so they are not in the ledger."
-    if task.file is not None and not is_in_file:
-        message = (
-            f"{_output_path(task)} was deleted or replaced meanwhile; the output is only here."
-        )
-    return DelegateAnswer(
-        model=task.model,
-        provider=Provider.OLLAMA,
-        decision_id=task.decision_id,
-        local_output=shown,
-        input_tokens=counts.input_tokens,
-        output_tokens=counts.output_tokens,
-        seconds=round(time.monotonic() - task.started_at, 1),
-        parts=parts if parts > 1 else None,
-        cut_off=True if is_cut_off else None,
-        passed_checks=", ".join(passed) or None,
-        left_out_files=task.assignment.material.left_out or None,
-        output_path=_output_path(task) if is_in_file else None,
-        message=message,
-    )

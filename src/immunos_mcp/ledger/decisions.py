@@ -32,6 +32,7 @@ from immunos_mcp.ledger.stored_settings import effective_settings, policy_id, se
 from immunos_mcp.ledger.totals import by_kind
 from immunos_mcp.rules.budgets import uses_text
 from immunos_mcp.rules.circumstances import SessionSnapshot
+from immunos_mcp.rules.ladder import models_tried
 from immunos_mcp.rules.models import record_key
 from immunos_mcp.rules.task_types import as_meant
 
@@ -55,6 +56,8 @@ _INSERT_COLUMNS = (
     "classification",
     "estimated_tokens",
     "given_task_type",
+    "follows",
+    "tried",
     "engine_id",
     "claude_input_tokens",
     "claude_output_tokens",
@@ -71,7 +74,7 @@ _INSERT = (
 )
 _LOGGED_COLUMNS = (
     "decision_id, session.name, decided_at, task_type, classification, estimated_tokens, "
-    "given_task_type, outcome, " + ", ".join(DECISION_COLUMNS)
+    "given_task_type, follows, tried, outcome, " + ", ".join(DECISION_COLUMNS)
 )
 
 
@@ -124,6 +127,8 @@ def decide(
             task.classification,
             task.estimated_tokens,
             task.given_task_type,
+            task.follows,
+            ",".join(task.tried) or None,
             None if engine is None else engines.engine_id(connection, engine),
             *by_kind(session.claude),
             uses_text(uses),
@@ -231,13 +236,16 @@ def newest_decisions(
             decision_id,
             session,
             datetime.fromisoformat(decided_at),
-            Task(task_type, Classification(classification), estimated_tokens, given_task_type),
+            Task(
+                task_type, Classification(classification), estimated_tokens, given_task_type, follows,
+                models_tried(tried),
+            ),
             convert(dict(zip(DECISION_COLUMNS, decided, strict=True)), Decision, strict=False),
             None if outcome is None else Outcome(outcome),
         )
         for (
             decision_id, session, decided_at, task_type, classification, estimated_tokens,
-            given_task_type, outcome, *decided,
+            given_task_type, follows, tried, outcome, *decided,
         ) in rows
     )  # fmt: skip
 

@@ -146,6 +146,8 @@ _TABLES = {
             "is_provisional",
             "outcome_source",
             "given_task_type",
+            "follows",
+            "tried",
         ),
         "decision_id",
         "decided_at >= :since",

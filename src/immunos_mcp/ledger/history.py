@@ -37,7 +37,8 @@ _DECISION_COLUMNS = """
     decision_id, session_id, policy_id, engine_id, decided_at, task_type, classification,
     estimated_tokens, session_tokens, plan_used_percent, model, provider, changed_by, table_model,
     claude_input_tokens, claude_output_tokens, claude_cache_creation_input_tokens,
-    claude_cache_read_input_tokens, budget_uses, held_tokens
+    claude_cache_read_input_tokens, budget_uses, held_tokens,
+    follows, tried
 """
 
 _REPLAYED = (

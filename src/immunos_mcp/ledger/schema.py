@@ -580,6 +580,13 @@ _VERSION_15 = (
     """,
 )
 
+_VERSION_16 = (
+    # Where a local model failed at a task and it is tried again: the decision that this one follows, and
+    # the models that failed so far, with commas.
+    "ALTER TABLE immunos_mcp_decision ADD COLUMN follows INTEGER",
+    "ALTER TABLE immunos_mcp_decision ADD COLUMN tried TEXT",
+)
+
 STEPS: tuple[tuple[str, ...], ...] = (
     _VERSION_1,
     _VERSION_2,
@@ -596,6 +603,7 @@ STEPS: tuple[tuple[str, ...], ...] = (
     _VERSION_13,
     _VERSION_14,
     _VERSION_15,
+    _VERSION_16,
 )
 """The statements of each migration; number N (from 1) migrates version N - 1 to version N."""
 

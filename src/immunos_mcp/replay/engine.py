@@ -15,6 +15,7 @@ from immunos_mcp.replay.records import RecordsSoFar
 from immunos_mcp.rules import policy
 from immunos_mcp.rules.budgets import states, tightest, uses_of
 from immunos_mcp.rules.circumstances import Circumstances
+from immunos_mcp.rules.ladder import models_tried
 from immunos_mcp.rules.models import record_key
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ def replay(
             spend,
             past.classification,
             task_type,
+            past.tried,
         )
         found = known.get(key)
         if found is None:
@@ -182,7 +184,13 @@ def _with_record(
 
 
 def _task_of(past: PastDecision) -> Task:
-    return Task(past.task_type, Classification(past.classification), past.estimated_tokens)
+    return Task(
+        past.task_type,
+        Classification(past.classification),
+        past.estimated_tokens,
+        follows=past.follows,
+        tried=models_tried(past.tried),
+    )
 
 
 def _budget_of(past: PastDecision, settings: Settings) -> BudgetState | None:

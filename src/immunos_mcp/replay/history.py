@@ -25,6 +25,8 @@ class PastDecision(NamedTuple):
         input_tokens: Claude tokens of the session, as are the next three; ``None``: unknown.
         budget_uses: how far budgets were used, as JSON; ``None``: none was set.
         held_tokens: what open reservations held back; ``None``: reservations were off.
+        follows: the decision whose model failed at the task; ``None``: it is the first.
+        tried: the models that failed at it, with commas; ``None``: none did.
     """
 
     is_replayed: int
@@ -48,6 +50,8 @@ class PastDecision(NamedTuple):
     cache_read_input_tokens: int | None
     budget_uses: str | None = None
     held_tokens: int | None = None
+    follows: int | None = None
+    tried: str | None = None
 
 
 class PastOutcome(NamedTuple):

@@ -79,6 +79,8 @@ def _changes(
 
 def _steps(case: Case, choice: Choice) -> Iterator[str]:
     """Yield what happened after the table, model by model."""
+    if case.task.tried:
+        yield f"{', '.join(case.task.tried)} failed at it (decision {case.task.follows})"
     if not case.fits:
         estimate, held = case.task.estimated_tokens, case.held_tokens
         yield f"{estimate} tokens do not fit beside {held} reserved ones"

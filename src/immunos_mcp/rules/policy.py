@@ -22,6 +22,7 @@ from immunos_mcp.domain import (
     WarningLevel,
 )
 from immunos_mcp.rules.budgets import states, tightest, without_room
+from immunos_mcp.rules.ladder import local_rungs, rungs
 from immunos_mcp.rules.models import (
     CLAUDE_RECORD,
     Availability,
@@ -344,7 +345,9 @@ def _choose(case: Case, engine: Engine | None, record: TaskRecord | None) -> Cho
     if chosen.provider is Provider.CLAUDE:
         return chosen
     if row.reason is not Reason.TASK_OPTIMIZED:
-        # The budget is hard: the local choice stands, whatever is found.
+        # The budget is hard: the task stays local, whatever is found.
+        if case.task.tried:
+            chosen = _stays_local(chosen, case, engine)
         found = availability(chosen.model, engine, settings)
         considered = (Considered(chosen.model, found),)
         return replace(chosen, available=found.can_run, remedy=found.remedy, considered=considered)
@@ -356,6 +359,14 @@ def _choose(case: Case, engine: Engine | None, record: TaskRecord | None) -> Cho
     without = _walk(case, engine, None)
     advised = with_record.model if with_record.model != without.model else None
     return replace(without, advised_model=advised, considered=with_record.considered)
+
+
+def _stays_local(chosen: Choice, case: Case, engine: Engine | None) -> Choice:
+    """Return the next local model for a task that was tried; the table's where there is none."""
+    model = next(local_rungs(case.task, engine, case.settings), chosen.model)
+    if model == chosen.model:
+        return chosen
+    return replace(chosen, model=model, changed_by=ChangedBy.LADDER, table_model=chosen.model)
 
 
 def _chosen(case: Case, reason: Reason, model: str) -> Choice:
@@ -399,15 +410,17 @@ def _walk(case: Case, engine: Engine | None, record: TaskRecord | None) -> Choic
     """Go through the models of a mapped task until one can run and is not passed over.
 
     They are the mapped ones in order, where the first cannot run installed ones of the same kind,
-    and Claude.
+    and Claude. Of a task that was tried they are those behind the ones that failed, and Claude.
     """
     settings = case.settings
     models = mapped_models(case.task.task_type, settings)
     table_model, first = models[0], availability(models[0], engine, settings)
-    if engine is not None and first.can_run is False:
+    changed_by: ChangedBy | None = None
+    if case.task.tried:
+        models, changed_by = rungs(case.task, settings), ChangedBy.LADDER
+    elif engine is not None and first.can_run is False:
         models = (*models, *fallback_models(table_model, engine, settings))
     considered: list[Considered] = []
-    changed_by: ChangedBy | None = None
     model, available, trial = settings.claude_model, None, False
     for candidate in dict.fromkeys(models):
         if provider_of(candidate, settings) is Provider.CLAUDE:

@@ -300,6 +300,14 @@ class Settings(Struct, frozen=True, kw_only=True):
             is_advanced=True,
         ),
     ] = 0
+    ladder: Annotated[
+        Switch,
+        Row(
+            Choice(Switch),
+            "whether a delegated task whose answer fails a check goes to the next local model of its mapping",
+            is_advanced=True,
+        ),
+    ] = Switch.ON
     track_record: Annotated[
         Consultation,
         Row(

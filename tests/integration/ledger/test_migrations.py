@@ -58,6 +58,7 @@ FROZEN = (
     "d4683fcab91a5d371a568a8efa0e41b4a5bc82d36269238ec1b943a1d04e2cdf",
     "f66d5fdb895a5f310d7179f22e038d38a9e70bd7914149cfc112fa13386f6f3b",
     "3ab0b406b4a686567b87f5b12d5e077c27f55e53443382760dfd844788993a2a",
+    "1e75472a8dd2e8155fe0d8ae7381e5b089257f16c2871c22144aca42a9ef3910",
 )
 """SHA-256 of each step's statements. A step that has landed never changes: ledgers have it."""
 
@@ -460,7 +461,7 @@ def test_a_ledger_holds_what_it_was_given_in_the_columns_that_say_so(file: Path)
         (
             1, 1, 1, moment, "debug", "routine", 5, 0, "qwen2.5-coder:7b", "ollama",
             "task_optimized", "normal", None, None, None, None, None, None,
-            None, None, None, None, 0, 0, 0, 0, None, None, None, None, None, None, None, None, None,
+            None, None, None, None, 0, 0, 0, 0, None, None, None, None, None, None, None, None, None, None, None,
         )
     ]  # fmt: skip
     assert wire.rows(file, "SELECT * FROM immunos_mcp_usage") == [

@@ -251,6 +251,7 @@ NAMES = (
     "largest_context",
     "mains_power_required",
     "free_memory_required",
+    "ladder",
     "track_record",
     "record_gain",
     "record_half_life_days",

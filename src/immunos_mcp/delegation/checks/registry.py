@@ -91,6 +91,6 @@ def run(subject: Subject, asked: Collection[str], model: str) -> tuple[str, ...]
 def failure(model: str, check: str, fault: str) -> BadAnswerError:
     """Return the error of an answer that failed a check."""
     return BadAnswerError(
-        f"check {check} failed: {model}'s answer {fault}; do the task yourself, or delegate it with more"
-        " exact instructions"
+        f"check {check} failed: {model}'s answer {fault}",
+        "do the task yourself, or delegate it with more exact instructions",
     )

@@ -1,0 +1,153 @@
+"""Tasks whose answers fail a check, and the models behind the first one of their mapping."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from desks import CODER, desk_at
+from ollama_server import Script, scripted_ollama
+
+from immunos_mcp.domain import ChangedBy, Outcome, Provider
+from immunos_mcp.errors import DelegationError
+from immunos_mcp.ledger.history import history
+from immunos_mcp.replay import engine
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+    from pathlib import Path
+
+    from desks import Desk
+
+    from immunos_mcp.answers.history import LoggedDecision
+
+SCHEMA = {"type": "object", "required": ["n"]}
+RIGHT = ('{"n":', " 1}")
+MAPPING = {"code_review": f"{CODER},gone:1b,tiny,haiku"}
+
+
+@pytest.fixture
+def script() -> Script:
+    return Script(words=("no", " JSON"), words_of={"tiny:latest": RIGHT})
+
+
+@pytest.fixture
+async def desk(tmp_path: Path, script: Script) -> AsyncGenerator[Desk]:
+    with scripted_ollama(script) as where:
+        async with desk_at(tmp_path, where) as made:
+            await made.router.update_config({"task_mappings": MAPPING}, "test")
+            yield made
+
+
+async def logged(desk: Desk) -> list[LoggedDecision]:
+    return [*reversed(await desk.archive.list_decisions(50, None))]
+
+
+async def as_read(desk: Desk) -> list[tuple[str, int | None, tuple[str, ...], Outcome | None]]:
+    return [
+        (each.decision.model, each.task.follows, each.task.tried, each.outcome)
+        for each in await logged(desk)
+    ]
+
+
+@pytest.mark.anyio
+async def test_a_failed_check_goes_to_the_next_model_that_is_there_with_what_was_wrong(
+    desk: Desk, script: Script
+) -> None:
+    answer = await desk.delegate(schema=SCHEMA, output_path="n.json")
+    assert (answer.model, answer.decision_id, answer.passed_checks) == ("tiny", 2, "json")
+    assert answer.message is not None
+    assert answer.message.startswith(f"Tried: check json failed: {CODER}")
+    assert (desk.folder / "n.json").read_text(encoding="utf-8") == '{"n": 1}\n'
+    assert not (desk.folder / "n.json.unfinished").exists()
+    assert "check json failed" in script.requests[1]["messages"][1]["content"]
+    assert await as_read(desk) == [
+        (CODER, None, (), Outcome.FAILURE),
+        ("tiny", 1, (CODER,), Outcome.SUCCESS),
+    ]
+    # The tokens of each are its own, and the engine's.
+    made = sum(output for _, output in script.finished)
+    assert answer.output_tokens == len(RIGHT)
+    assert (await desk.router.get_session_status()).kept_local_tokens == made + sum(
+        asked for asked, _ in script.finished
+    )
+
+
+@pytest.mark.anyio
+async def test_at_the_end_claude_gets_the_task_with_what_is_known(
+    desk: Desk, script: Script
+) -> None:
+    script.words_of.clear()
+    answer = await desk.delegate(schema=SCHEMA)
+    assert (answer.model, answer.provider, answer.decision_id) == ("haiku", Provider.CLAUDE, 3)
+    assert answer.message is not None
+    assert "; check json failed: tiny" in answer.message
+    assert answer.message.endswith("Give this task to a subagent with model haiku.")
+    await desk.router.record_usage(decision_id=3, outcome="success")
+    assert await as_read(desk) == [
+        (CODER, None, (), Outcome.FAILURE),
+        ("tiny", 1, (CODER,), Outcome.FAILURE),
+        ("haiku", 2, (CODER, "tiny"), Outcome.SUCCESS),
+    ]
+
+
+@pytest.mark.anyio
+async def test_an_answer_that_was_cut_off_goes_on_only_where_a_local_model_is_left(
+    desk: Desk, script: Script
+) -> None:
+    script.words = script.words_of["tiny:latest"] = ("a", " b", " c")
+    answer = await desk.delegate(max_output_tokens=2)
+    assert (answer.model, answer.cut_off, answer.local_output) == ("tiny", True, "a b")
+    assert [outcome for *_, outcome in await as_read(desk)] == [Outcome.FAILURE, None]
+    # A limit of the caller teaches nothing.
+    assert (await desk.archive.explain_decision(2)).explanation.steps[0].startswith(CODER)
+    found = await desk.router._ledger.read(history)  # pyright: ignore[reportPrivateUsage]
+    assert not [*found.outcomes()]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("change", [{"ladder": "off"}, {"task_mappings": {"code_review": CODER}}])
+async def test_without_a_ladder_the_failure_is_the_callers(
+    desk: Desk, change: dict[str, str]
+) -> None:
+    await desk.router.update_config(change, "test")
+    with pytest.raises(DelegationError, match="check json failed"):
+        await desk.delegate(schema=SCHEMA)
+    assert await as_read(desk) == [(CODER, None, (), Outcome.FAILURE)]
+
+
+@pytest.mark.anyio
+async def test_a_hard_budget_keeps_a_task_local_to_the_end(desk: Desk, script: Script) -> None:
+    script.words_of.clear()
+    await desk.router.record_usage("claude-sonnet-4.5", 190_000, 0)
+    with pytest.raises(
+        DelegationError, match=f"Tried: check json failed: {CODER}.*; .*tiny's answer"
+    ):
+        await desk.delegate(schema=SCHEMA)
+    first, second = await logged(desk)
+    assert (first.decision.reason, second.decision.reason) == ("token_budget_exceeded",) * 2
+    assert second.decision.changed_by is ChangedBy.LADDER
+
+
+@pytest.mark.anyio
+async def test_a_fault_of_the_engine_does_not_climb(desk: Desk, script: Script) -> None:
+    script.models["tiny:latest"] = 8
+    with pytest.raises(DelegationError, match=f"Tried: check json failed: {CODER}.*context"):
+        await desk.delegate(schema=SCHEMA, prompt="word " * 500)
+    assert [outcome for *_, outcome in await as_read(desk)] == [Outcome.FAILURE, None]
+
+
+@pytest.mark.anyio
+async def test_attempts_are_replayed_as_they_were_decided(desk: Desk, script: Script) -> None:
+    await desk.delegate(schema=SCHEMA)
+    script.words_of.clear()
+    await desk.delegate(schema=SCHEMA)
+    await desk.router.record_usage("claude-sonnet-4.5", 190_000, 0)
+    with pytest.raises(DelegationError):
+        await desk.delegate(schema=SCHEMA)
+    found = await desk.router._ledger.read(history)  # pyright: ignore[reportPrivateUsage]
+    again = [one.choice for one in engine.replay(found, found.policies.__getitem__)]
+    assert [(one.model, one.changed_by) for one in again] == [
+        (one.decision.model, one.decision.changed_by) for one in await logged(desk)
+    ]
+    assert [one.model for one in again].count("tiny") == 3
