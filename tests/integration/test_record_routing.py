@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import examples
+import made_ledgers
 import pytest
 import strategies
 import wire
@@ -293,7 +295,7 @@ def test_what_nobody_judged_does_not_change_a_judgement(days: Days) -> None:
         )
 
 
-@pytest.mark.slow
+@examples.on_ledgers
 @given(
     st.lists(
         st.tuples(
@@ -309,6 +311,7 @@ def test_the_ledger_sums_up_what_became_of_tasks_by_model(
     tmp_path_factory: pytest.TempPathFactory, done: list[tuple[str, str, int, float]]
 ) -> None:
     file = tmp_path_factory.mktemp("record") / "ledger.db"
+    made_ledgers.put(file, made_ledgers.empty())
     with InlineSqliteLedger(file) as ledger:
         days = Days(ledger)
         for model, outcome, tokens, seconds in done:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import examples
 import pytest
 import wire
 from hypothesis import HealthCheck, assume
@@ -781,7 +782,7 @@ class RouterAgainstItsStatement(RuleBasedStateMachine):
 
 TestRouterAgainstItsStatement = RouterAgainstItsStatement.TestCase
 TestRouterAgainstItsStatement.settings = hypothesis_settings(
-    max_examples=60,
+    max_examples=examples.of_histories,
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

@@ -1,4 +1,4 @@
-"""How many examples a property test tries where each of them fills a ledger."""
+"""How many examples a property test tries where one costs much, or where there are many such tests."""
 
 from __future__ import annotations
 
@@ -7,4 +7,7 @@ from hypothesis import settings
 assert settings.default is not None
 
 on_ledgers = settings(max_examples=settings.default.max_examples // 5)
-"""A share of the profile's, so that a longer exploration is longer here too."""
+"""Where each example fills a ledger: a share of the profile's, so that an exploration is longer too."""
+
+of_histories = settings.default.max_examples // 3
+"""How many histories of up to 30 steps on a ledger are tried."""

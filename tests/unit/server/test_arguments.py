@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC, datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -644,7 +645,7 @@ def meant(model: type[arguments.Arguments], sent: dict[str, Any]) -> dict[str, A
     """Return a call with each text for a value of another type replaced by that value."""
     kinds = {
         name: schema.get("type", "")
-        for name, schema in arguments.input_schema(model)["properties"].items()
+        for name, schema in published(model).schema["properties"].items()
     }
     return {
         name: unambiguous(value, kinds.get(name, "")) if isinstance(value, str) else value
@@ -652,10 +653,15 @@ def meant(model: type[arguments.Arguments], sent: dict[str, Any]) -> dict[str, A
     }
 
 
+@cache
+def published(model: type[arguments.Arguments]) -> Any:
+    """Return what checks calls against the schema, which takes long to make."""
+    return Draft202012Validator(arguments.input_schema(model))
+
+
 def fits_schema(model: type[arguments.Arguments], sent: dict[str, Any]) -> bool:
-    validator: Any = Draft202012Validator(arguments.input_schema(model))
     understood = meant(model, sent)
-    return validator.is_valid(understood) and all(
+    return published(model).is_valid(understood) and all(
         fits_unpublished_bounds(name, value) for name, value in understood.items()
     )
 
