@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -21,6 +20,8 @@ OBEYED_BY_TERMINALS = (
 
 def to_json(value: object) -> str:
     """Encode an answer as one line of JSON."""
+    import json
+
     return escaped_json(json.dumps(to_plain(value), separators=(",", ":"), ensure_ascii=False))
 
 

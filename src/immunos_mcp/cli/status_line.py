@@ -6,7 +6,6 @@ for which Claude Code's input is the only local source.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -16,6 +15,8 @@ import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+
+from msgspec.json import decode
 
 from immunos_mcp import options
 from immunos_mcp.assistants.claude_code.transcripts import transcript_follower
@@ -172,10 +173,21 @@ def plan_usage(status_input: Json, now: datetime) -> tuple[PlanUsage, ...]:
 def read_input(received: bytes) -> Json:
     """Return the last whole object in the input; ``None``: there is none."""
     try:
+        value: Json = decode(received)
+    except (ValueError, RecursionError):
+        return _salvaged(received)
+    return value
+
+
+def _salvaged(received: bytes) -> Json:
+    """Return what is in input that is not quite JSON, or the last whole object in it."""
+    import json
+
+    from immunos_mcp.assistants import json_objects
+
+    try:
         value: Json = json.loads(received)
     except (ValueError, RecursionError):
-        from immunos_mcp.assistants import json_objects  # only for damaged input
-
         text = json_objects.decoded(received)
         objects = json_objects.find_objects(text, lambda _outline: False).objects
         return objects[-1] if objects else None

@@ -30,6 +30,16 @@ _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK | getattr(os, "O_CLO
 IS_SUPPORTED = bool(_NO_LINK) and os.open in os.supports_dir_fd
 
 
+def is_folder(path: Path) -> bool:
+    """Return whether a path leads to a folder; ``Path.is_dir`` raises where a name is too long."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
+def is_file(path: Path) -> bool:
+    """Return whether a path leads to a file; ``Path.is_file`` raises where a name is too long."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
 class Place(NamedTuple):
     """A path in an allowed folder, without links as far as it was resolved.
 
@@ -63,7 +73,7 @@ class AllowedPaths:
             message = f"{field}: not supported on this system, which cannot open files safely"
             raise InvalidInputError(Problem(field, None, message=message))
         self._paths = [resolved(each) for each in allowed]
-        folders = [path for path in self._paths if path.is_dir()]
+        folders = [path for path in self._paths if is_folder(path)]
         self._base = folders[0] if folders else Path.cwd()
 
     def whole(self, given: str, field: str) -> Path:
@@ -87,7 +97,7 @@ class AllowedPaths:
         for folder in self._paths:
             if path != folder and path.is_relative_to(folder):
                 return Place(folder, path.relative_to(folder).parts, is_named)
-        if is_named and path.is_dir():
+        if is_named and is_folder(path):
             return Place(path, ())
         return Place(path.parent, (path.name,), is_named, is_in_folder=False) if is_named else None
 

@@ -70,7 +70,7 @@ _INSERT_COLUMNS = (
 )
 _INSERT = (
     f"INSERT INTO immunos_mcp_decision ({', '.join(_INSERT_COLUMNS)})"  # noqa: S608  # constants
-    f" VALUES ({', '.join('?' * len(_INSERT_COLUMNS))}) RETURNING decision_id"
+    f" VALUES ({', '.join('?' * len(_INSERT_COLUMNS))})"
 )
 _LOGGED_COLUMNS = (
     "decision_id, session.name, decided_at, task_type, classification, estimated_tokens, "
@@ -117,7 +117,8 @@ def decide(
     reserved_until = None
     if decision.reserved_tokens is not None:
         reserved_until = reservations.expiry(settings, now)
-    (decision_id,) = connection.execute(
+    decision_id = connection.added_id(
+        "decision_id",
         _INSERT,
         (
             session.session_id,
@@ -136,7 +137,7 @@ def decide(
             key.text,
             *(getattr(decision, column) for column in DECISION_COLUMNS),
         ),
-    ).fetchone()
+    )
     if reserved_until is not None:
         reservations.reserve(connection, decision_id, session, decision, now, reserved_until, key)
     if decision.trial:

@@ -2,13 +2,12 @@
 
 Otherwise, operations use the SQL that SQLite and PostgreSQL have in common: ``?`` and ``:name`` for
 parameters, never both in one statement; a type where nothing else tells a parameter's; whole numbers
-instead of truth values; ``RETURNING`` for new ids; a target for each ``ON CONFLICT ... DO UPDATE``, and
+instead of truth values; a target for each ``ON CONFLICT ... DO UPDATE``, and
 the table's name before the columns that it reads.
 """
 
 from __future__ import annotations
 
-import json
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -62,6 +61,10 @@ class Connection(Protocol):
         """Return a number that changes whenever another connection commits."""
         ...
 
+    def added_id(self, column: str, statement: str, parameters: Sequence[Any], /) -> int:
+        """Insert a row, and return the id that it got in a column."""
+        ...
+
     def own_changes(self) -> int:
         """Return the number of rows that this connection has changed."""
         ...
@@ -106,6 +109,8 @@ IN_NUMBERS = "IN (SELECT CAST(value AS INTEGER) FROM json_each(?))"
 
 def list_parameter(values: Iterable[str | int | None]) -> str:
     """Encode values as the parameter of ``IN_LIST``; one statement handles any number of them."""
+    import json
+
     return json.dumps([*values])
 
 

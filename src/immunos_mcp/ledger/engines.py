@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from immunos_mcp.domain import Engine, EngineState, LocalModel
@@ -20,6 +19,8 @@ _FIT = "completion"
 
 def engine_text(engine: Engine) -> str:
     """Encode an engine as one canonical line of JSON; engines that the policy treats alike are equal."""
+    import json
+
     models = {
         canonical: [model.name, model.size_bytes, _is_fit(model)]
         for canonical, model in engine.models.items()
@@ -38,6 +39,8 @@ def engine_text(engine: Engine) -> str:
 
 def engine_of(text: str) -> Engine:
     """Decode an engine; fields that the policy does not use are missing."""
+    import json
+
     decoded = json.loads(text)
     engines, loaded = decoded.get("engines", {}), decoded.get("loaded", [])
     models = {

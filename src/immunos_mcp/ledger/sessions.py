@@ -185,12 +185,12 @@ def _is_past_window(session: Session, settings: Settings, now: datetime) -> bool
 
 def begin_session(connection: Connection, name: str, started_at: datetime) -> int:
     """Add the open session of a name that has none; return its id."""
-    (session_id,) = connection.execute(
+    return connection.added_id(
+        "session_id",
         "INSERT INTO immunos_mcp_session (name, started_at, folder) VALUES (?, ?,"
-        " (SELECT folder FROM immunos_mcp_binding WHERE session_name = ?)) RETURNING session_id",
+        " (SELECT folder FROM immunos_mcp_binding WHERE session_name = ?))",
         (name, utc_text(started_at), name),
-    ).fetchone()
-    return int(session_id)
+    )
 
 
 def close_session(

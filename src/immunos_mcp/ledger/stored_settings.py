@@ -56,14 +56,19 @@ class InForce(NamedTuple):
 
 
 @lru_cache(maxsize=16)
-def _parsed_settings(rows: tuple[tuple[str, str], ...]) -> InForce:
-    settings = from_stored(dict(rows))
+def _parsed_settings(rows: tuple[tuple[str, str], ...]) -> Settings:
+    return from_stored(dict(rows))
+
+
+@lru_cache(maxsize=16)
+def _in_force(rows: tuple[tuple[str, str], ...]) -> InForce:
+    settings = _parsed_settings(rows)
     return InForce(settings, stored_form(settings))
 
 
 def settings_in_force(connection: Connection) -> InForce:
     """Return the current settings, in both forms."""
-    return _parsed_settings(tuple(connection.execute(_SELECT_SETTINGS)))
+    return _in_force(tuple(connection.execute(_SELECT_SETTINGS)))
 
 
 def effective_settings(connection: Connection) -> Settings:
@@ -72,7 +77,7 @@ def effective_settings(connection: Connection) -> Settings:
     Raises:
         InvalidStoredSettingsError: the ledger holds invalid settings.
     """
-    return settings_in_force(connection).settings
+    return _parsed_settings(tuple(connection.execute(_SELECT_SETTINGS)))
 
 
 def change_settings(

@@ -6,7 +6,6 @@ semicolons.
 
 from __future__ import annotations
 
-import json
 import re
 from enum import StrEnum
 from functools import lru_cache
@@ -369,6 +368,8 @@ def tightest(found: tuple[BudgetState, ...]) -> BudgetState | None:
 @lru_cache(maxsize=64)
 def uses_text(uses: tuple[BudgetUse, ...]) -> str | None:
     """Encode the use of budgets as a decision stores it; ``None``: there are none."""
+    import json
+
     found = {
         use.name: [use.used, use.begun, *([] if use.wanted is None else [use.wanted])]
         for use in uses
@@ -379,6 +380,8 @@ def uses_text(uses: tuple[BudgetUse, ...]) -> str | None:
 @lru_cache(maxsize=64)
 def uses_of(text: str | None) -> tuple[BudgetUse, ...]:
     """Decode the use of budgets that a decision was made at."""
+    import json
+
     if text is None:
         return ()
     return tuple(

@@ -5,7 +5,6 @@ The ledger stores only what somebody set, one text per key; everything else is a
 
 from __future__ import annotations
 
-import json
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -167,6 +166,8 @@ def parse(name: str, text: str) -> SettingChangeValue:
 
 def to_text(value: SettingValue) -> str:
     """Format a setting as the ledger stores it: numbers and names plain, mappings as JSON."""
+    import json
+
     if isinstance(value, str):
         return value
     if isinstance(value, int | float):
@@ -202,6 +203,8 @@ def _stored_mappings(text: str | None) -> Mapping[str, str]:
 
 def stored_form(settings: Settings) -> str:
     """Encode all settings as one canonical line of JSON: equal settings, equal lines."""
+    import json
+
     return json.dumps(values(settings), sort_keys=True, separators=(",", ":"))
 
 
@@ -211,6 +214,8 @@ def from_canonical(text: str) -> Settings:
     Raises:
         InvalidStoredSettingsError: it is no such line.
     """
+    import json
+
     try:
         return apply(Settings(task_mappings={}), json.loads(text))
     except (ValueError, InvalidInputError) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -359,6 +358,8 @@ class TaskMappings(Struct, frozen=True):
 
     def parse(self, text: str) -> Mapping[str, str | None]:
         """Read a JSON object."""
+        import json
+
         return json.loads(text)
 
 

@@ -136,6 +136,8 @@ def test_what_is_no_path_is_refused(project: Path, path: str) -> None:
 
 def test_a_name_that_no_file_can_have_is_refused_in_words(project: Path) -> None:
     assert "cannot be read (File name too long)" in refusal(project, "x" * 300)
+    for path in ("x" * 300 + "/y", "x" * 300 + "/*", "x" * 4000):
+        assert refusal(project, path).startswith("paths[0]: ")
 
 
 def test_links_that_lead_in_circles_are_no_files(project: Path) -> None:
