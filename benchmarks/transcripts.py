@@ -268,7 +268,7 @@ def status_lines(
         lambda: seconds_to_run(command, variables, given),
         lambda: seconds_to_run(NOTHING, variables),
     )
-    figures = [median_against("statusline, against python -c pass", ours, nothing, 6)]
+    figures = [median_against("statusline, against python -c pass", ours, nothing, 5)]
     if ccusage is not None:
         theirs = (ccusage, "statusline", "--offline")
         ours, others = alternate(
