@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from immunos_mcp.delegation import patterns
 from immunos_mcp.delegation.patterns import IGNORED_FOLDERS, Effort, SearchLimitError
-from immunos_mcp.delegation.safe_files import AllowedPaths, is_file, open_to_read, resolved
+from immunos_mcp.delegation.safe_files import AllowedPaths, open_to_read, resolved
 from immunos_mcp.delegation.secrets import holds_secret, is_secret_place
 from immunos_mcp.errors import InvalidInputError, Problem, shown
 from immunos_mcp.rules.formatting import printable
@@ -141,7 +141,7 @@ class _Reading:
         if place is None:
             expected = f"a file inside an allowed folder: {self._allowed.listed()}"
             raise InvalidInputError(Problem(field, given, expected))
-        if not place.parts or not is_file(path):
+        if not place.parts or not path.is_file():
             raise InvalidInputError(Problem(field, given, "an existing file or a pattern"))
         try:
             self._add(place, given, field)
@@ -180,7 +180,7 @@ class _Reading:
                 place = base._replace(parts=(*base.parts, *found.parts), is_named=False)
                 target = self._allowed.place_of(resolved(place.path))
                 # A link to a folder is not followed, and to a file counts as that file.
-                if target is not None and is_file(target.path):
+                if target is not None and target.path.is_file():
                     yield target
         except OSError:
             return  # there is no such folder

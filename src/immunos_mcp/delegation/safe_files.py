@@ -35,11 +35,6 @@ def is_folder(path: Path) -> bool:
     return os.path.isdir(path)  # noqa: PTH112
 
 
-def is_file(path: Path) -> bool:
-    """Return whether a path leads to a file; ``Path.is_file`` raises where a name is too long."""
-    return os.path.isfile(path)  # noqa: PTH113
-
-
 class Place(NamedTuple):
     """A path in an allowed folder, without links as far as it was resolved.
 
