@@ -10,6 +10,7 @@ from immunos_mcp.answers.usage import RecordAnswer
 from immunos_mcp.domain import EngineState, Provider, TokenCounts
 from immunos_mcp.rules import budget_windows, budgets, gates, models, pace, policy
 from immunos_mcp.rules.budget_windows import Span
+from immunos_mcp.rules.recommendation import recommend
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,7 +35,7 @@ def session_status(
     plan_level = policy.plan_level(plan_used_percent, settings)
     states = budgets.states(settings.budgets, snapshot.budgets)
     tightest = budgets.tightest(states)
-    recommended = policy.recommend(level, settings, plan_level, tightest)
+    recommended = recommend(level, settings, plan_level, tightest)
     per_minute = None
     if session.started_at is not None:
         per_minute = pace.tokens_per_minute(session.pace, session.started_at, now)

@@ -26,14 +26,13 @@ from immunos_mcp.rules.circumstances import Circumstances
 from immunos_mcp.rules.models import local_model, provider_of
 from immunos_mcp.rules.policy import (
     ROWS,
-    Recommendation,
     budget_tokens,
     decide,
     plan_level,
     plan_used_percent,
-    recommend,
     warning_level,
 )
+from immunos_mcp.rules.recommendation import Recommendation, recommend
 from immunos_mcp.rules.settings import Settings
 
 W, A = 150_000, 180_000
