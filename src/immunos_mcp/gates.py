@@ -70,6 +70,7 @@ class Gates:
             settings.default_local_model,
             settings,
             snapshot.overrides,
+            is_open=status.session_id is not None,
         )
 
     async def judge(self, attempt: Attempt, standing: Standing) -> Verdict | None:

@@ -91,11 +91,17 @@ def hook_of(event: HookEvent) -> Entry:
         given = {"event": event.value}
         with serving(home) as server:
             server.call(HOOK_TOOL, **given, session_id=conversation or "${session_id}")
+            # A hook answers in time; opening and counting may come after its answer.
+            deadline = time.monotonic() + wire.TIMEOUT_SECONDS
+            while not any(tokens for _, _, tokens, _ in sessions(home)):
+                assert time.monotonic() < deadline
 
     return hook
 
 
 def sessions(home: Path) -> list[tuple[Any, ...]]:
+    if not wire.ledger_path(home).exists():
+        return []
     columns = "name, started_at, claude_input_tokens, ended_at IS NULL"
     return wire.rows(wire.ledger_path(home), f"SELECT {columns} FROM immunos_mcp_session")
 

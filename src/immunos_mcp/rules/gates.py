@@ -74,6 +74,7 @@ class Standing(Struct, frozen=True):
         local_model: the model to use instead.
         settings: the settings in force.
         overrides: what the user decided for now.
+        is_open: whether the session is open, and counts.
     """
 
     level: WarningLevel
@@ -81,6 +82,7 @@ class Standing(Struct, frozen=True):
     local_model: str
     settings: Settings
     overrides: Overrides = Overrides()
+    is_open: bool = True
 
 
 class Verdict(Struct, frozen=True):

@@ -115,6 +115,7 @@ class Hooks:
         self._sleep = sleep
         self._answer_seconds = answer_seconds
         self._turn_ended = anyio.Event()
+        self._look: Look | None = None
         self._subagents = SubagentUsage()
         self._told: set[tuple[str | None, Gated, str]] = set()
         self._seen_files: set[tuple[str | None, str, str]] = set()
@@ -127,8 +128,13 @@ class Hooks:
         with anyio.move_on_after(self._answer_seconds) as scope:
             said = await self._answer(call)
         if scope.cancelled_caught:
-            self._turn_ended.set()
+            self._look_later(call)
         return said
+
+    def _look_later(self, call: HookCall) -> None:
+        """Have the session opened, and what was written counted, after the answer."""
+        self._look = Look(call.conversation, LARGEST_CATCH_UP)
+        self._turn_ended.set()
 
     async def _answer(self, call: HookCall) -> str:
         if call.event in {HookEvent.PRE_TOOL_USE, HookEvent.PRE_MODEL_SWITCH}:
@@ -167,6 +173,8 @@ class Hooks:
 
     async def _before(self, call: HookCall) -> str:
         standing = await self._router.gates.standing()
+        if not standing.is_open:
+            self._look_later(call)
         attempt = self._attempt(call, standing)
         verdict = await self._router.gates.judge(attempt, standing)
         if verdict is not None and verdict.choice is not GateChoice.TELL:
@@ -238,12 +246,15 @@ class Hooks:
                 logger.warning("cannot count what hooks said: %s", error)
 
     async def catch_up_after_turns(self) -> None:
-        """Count each turn's last response, which is written just after the hook ran."""
+        """Do what no hook waits for: count each turn's last response, which is written just after, and look."""
         while True:
             await self._turn_ended.wait()
             self._turn_ended = anyio.Event()
             await self._sleep(LATE_SECONDS)
+            look, self._look = self._look, None
             try:
+                if look is not None:
+                    await self._router.get_session_status(look=look)
                 await self._router.catch_up(is_patient=False)
             except ImmunosError as error:
                 logger.warning("cannot take over the turn's last response: %s", error)
