@@ -93,8 +93,9 @@ def hook_of(event: HookEvent) -> Entry:
             server.call(HOOK_TOOL, **given, session_id=conversation or "${session_id}")
             # A hook answers in time; opening and counting may come after its answer.
             deadline = time.monotonic() + wire.TIMEOUT_SECONDS
-            while not any(tokens for _, _, tokens, _ in sessions(home)):
+            while not sessions(home):
                 assert time.monotonic() < deadline
+            server.answer("get_session_status")
 
     return hook
 
