@@ -19,7 +19,6 @@ from immunos_mcp.domain import (
     Engine,
     EngineState,
     Judge,
-    Outcome,
     Task,
 )
 from immunos_mcp.errors import LedgerBusyError
@@ -50,22 +49,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
-    from immunos_mcp.answers.budgets import CheckedBudget
     from immunos_mcp.answers.models import ModelsAnswer
     from immunos_mcp.answers.routing import Explanation, RouteAnswer, RoutedTask
     from immunos_mcp.answers.sessions import ResetAnswer
     from immunos_mcp.answers.settings import ConfigAnswer
     from immunos_mcp.answers.status import StatusAnswer
-    from immunos_mcp.answers.usage import OutcomeAnswer, RecordAnswer
+    from immunos_mcp.answers.usage import RecordAnswer
     from immunos_mcp.assistants.follower import Follower
     from immunos_mcp.assistants.looks import Seen
     from immunos_mcp.bindings import Bindings
+    from immunos_mcp.budget_alerts import BudgetAlerts
     from immunos_mcp.domain import Decision, JoinKey, PlanUsage, RequestUsage
     from immunos_mcp.gates import Gates
     from immunos_mcp.handover import Handover
     from immunos_mcp.ledger.connections.sqlite import SqliteLedger
     from immunos_mcp.ledger.sessions import Revisions
     from immunos_mcp.ledger.stored_settings import SettingsChanged
+    from immunos_mcp.outcomes import Outcomes
     from immunos_mcp.rules.circumstances import SessionSnapshot
     from immunos_mcp.rules.setting_kinds import SettingChangeValue
     from immunos_mcp.rules.settings import Settings
@@ -150,6 +150,20 @@ class Router:
         from immunos_mcp.gates import Gates
 
         return Gates(self._ledger, self._default_session, self._clock, self._engine)
+
+    @cached_property
+    def outcomes(self) -> Outcomes:
+        """The use cases of how routed tasks turned out."""
+        from immunos_mcp.outcomes import Outcomes
+
+        return Outcomes(self._ledger, self._clock)
+
+    @cached_property
+    def budget_alerts(self) -> BudgetAlerts:
+        """The use case of telling others that a budget has reached a threshold."""
+        from immunos_mcp.budget_alerts import BudgetAlerts
+
+        return BudgetAlerts(self._ledger, self._clock)
 
     async def route_task(
         self,
@@ -264,12 +278,8 @@ class Router:
         if inputs.is_outcome_alone(kinds, decision_id, outcome):
             assert decision_id is not None
             assert outcome is not None
-            decided = inputs.checked_decision_id(decision_id)
-            known = inputs.member(Outcome, "outcome", outcome)
-            doer = None if model is None else names.check_model_name(model)
-            return await self._record_outcome_alone(
-                name, decided, known, inputs.checked_seconds(seconds), judge, doer
-            )
+            await self.catch_up()
+            return await self.outcomes.record(name, decision_id, outcome, seconds, judge, model)
         usage = inputs.reported_usage(
             model,
             kinds,
@@ -289,25 +299,6 @@ class Router:
             recorded.settings,
             is_repeat=recorded.repeated,
             is_counted=recorded.counted,
-        )
-
-    async def _record_outcome_alone(
-        self,
-        name: str,
-        decision_id: int,
-        outcome: Outcome,
-        seconds: float | None,
-        judge: Judge,
-        doer: str | None,
-    ) -> RecordAnswer:
-        from immunos_mcp.ledger.reported_usage import record_outcome
-
-        await self.catch_up()
-        done = await self._ledger.write(
-            record_outcome, name, self._clock(), decision_id, outcome, seconds, judge, doer
-        )
-        return recorded_usage(
-            done.before, done.after, done.settings, is_repeat=done.repeated, is_counted=done.counted
         )
 
     async def get_session_status(
@@ -416,30 +407,6 @@ class Router:
         )
         return replace(_config(would), dry_run=True, rehearsal=effect)
 
-    async def announce(
-        self, found: CheckedBudget, listener: str, tell: Callable[[CheckedBudget], str | None]
-    ) -> str | None:
-        """Tell a kind of listener that a budget has reached a threshold, once in its window.
-
-        Args:
-            found: the budget.
-            listener: the kind.
-            tell: tells it, and returns what went wrong, if anything did; then a later call tries again.
-        """
-        from immunos_mcp.ledger.budget_uses import first_told, forget_told
-
-        now = self._clock()
-        told = (found.name, found.starts_at or now, f"{found.warning_level.value} {listener}")
-        if not await self._ledger.write(first_told, *told, now):
-            return None
-        problem: str | None = "interrupted"
-        try:
-            problem = tell(found)
-        finally:
-            if problem is not None:
-                await self._ledger.write(forget_told, *told)
-        return problem
-
     async def unset_config(self, settings: tuple[str, ...], client: str) -> ConfigAnswer:
         """Return settings to their defaults, all or none."""
         return _config(await self._ledger.write(unset_settings, settings, client, self._clock()))
@@ -447,34 +414,6 @@ class Router:
     async def get_config(self) -> Settings:
         """Return the settings in force."""
         return await self._ledger.read(effective_settings)
-
-    async def record_outcome(
-        self,
-        decision_id: int,
-        outcome: str,
-        seconds: float | None = None,
-        judge: Judge = Judge.USER,
-    ) -> OutcomeAnswer:
-        """Record whether a routed task succeeded, without reporting usage.
-
-        Raises:
-            InvalidInputError: the decision does not exist, it has another outcome that the judge does not
-                overrule, or the seconds are not from 0 to a day.
-        """
-        from immunos_mcp.answers.usage import OutcomeAnswer
-        from immunos_mcp.ledger.decisions import close_decision
-        from immunos_mcp.rules import inputs
-
-        known = inputs.member(Outcome, "outcome", outcome)
-        closed = await self._ledger.write(
-            close_decision,
-            inputs.checked_decision_id(decision_id),
-            known,
-            inputs.checked_seconds(seconds),
-            self._clock(),
-            judge,
-        )
-        return OutcomeAnswer(decision_id, known, closed.task_type, closed.model)
 
     async def list_models(self) -> ModelsAnswer:
         """Return which local models are mapped, installed, loaded and missing."""

@@ -218,7 +218,9 @@ def test_a_crossing_is_told_once_in_its_window_unless_telling_fails(desk: Desk) 
             told.append(str(found))
             return problem
 
-        assert run_sync(desk.router.announce(answer.budgets[0], "run", telling)) == problem
+        assert (
+            run_sync(desk.router.budget_alerts.tell(answer.budgets[0], "run", telling)) == problem
+        )
 
     tell("nobody answers")
     tell()

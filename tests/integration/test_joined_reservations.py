@@ -130,7 +130,7 @@ def test_what_is_measured_anyway_is_not_released_by_a_report_too(
         )
         run_sync(report)
     assert desk.held() == {joined: 30_000, unjoined: 20_000}
-    run_sync(desk.router.record_outcome(joined, "success"))
+    run_sync(desk.router.outcomes.close(joined, "success"))
     assert desk.held() == {unjoined: 20_000}
 
 
@@ -164,7 +164,7 @@ def test_with_exact_estimates_measured_usage_never_exceeds_the_limit(
                 desk.use(used, thread)
                 left[decision_id] = (thread, rest - used)
                 if what == "end":
-                    run_sync(desk.router.record_outcome(decision_id, "success"))
+                    run_sync(desk.router.outcomes.close(decision_id, "success"))
                     del left[decision_id]
             status = run_sync(desk.router.get_session_status())
             assert sum(desk.held().values()) == sum(rest for _, rest in left.values())

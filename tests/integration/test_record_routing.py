@@ -147,7 +147,7 @@ class Days:
         """Route a task, and if the local model gets it, say what became of it."""
         answer = run_sync(self.router.route_task(task_type, "routine"))
         if outcome is not None and answer.model != CLAUDE:
-            run_sync(self.router.record_outcome(answer.decision_id, outcome))
+            run_sync(self.router.outcomes.close(answer.decision_id, outcome))
         return answer.model, answer.trial
 
 
@@ -199,9 +199,9 @@ def test_an_outcome_counts_for_the_model_that_did_the_task(days: Days) -> None:
 def test_the_same_outcome_counts_once_and_another_one_is_refused(days: Days) -> None:
     answer = run_sync(days.router.route_task("debug", "routine"))
     for _ in range(30):
-        run_sync(days.router.record_outcome(answer.decision_id, "failure"))
+        run_sync(days.router.outcomes.close(answer.decision_id, "failure"))
     with pytest.raises(InvalidInputError, match="closed as failure"):
-        run_sync(days.router.record_outcome(answer.decision_id, "success"))
+        run_sync(days.router.outcomes.close(answer.decision_id, "success"))
     assert days.do(None) == (CODER, None)
 
 
@@ -235,7 +235,7 @@ def test_a_judged_outcome_takes_the_place_of_one_that_nobody_judged(days: Days) 
     assert record_of(days, CODER) == [(0, 1, 0.0, 1.0)]
     assert record_of(days, "claude") == [(0, 0, 0.0, 0.0)]
     with pytest.raises(InvalidInputError, match="closed as failure"):
-        run_sync(days.router.record_outcome(decision_id, "success", judge=Judge.ASSISTANT))
+        run_sync(days.router.outcomes.close(decision_id, "success", judge=Judge.ASSISTANT))
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ def test_a_judge_overrules_those_that_know_less(days: Days, earlier: str, later:
     decision_id = delegated(days, Outcome.SUCCESS)
 
     def judged(judge: str, outcome: str) -> None:
-        run_sync(days.router.record_outcome(decision_id, outcome, judge=Judge(judge)))
+        run_sync(days.router.outcomes.close(decision_id, outcome, judge=Judge(judge)))
 
     judged(earlier, "success")
     days.now += timedelta(days=180)
@@ -270,7 +270,7 @@ def test_three_judges_one_after_the_other_leave_the_last_word_alone_in_the_recor
         (Judge.ASSISTANT, "failure"),
         (Judge.USER, "success"),
     ):
-        run_sync(days.router.record_outcome(decision_id, outcome, judge=judge))
+        run_sync(days.router.outcomes.close(decision_id, outcome, judge=judge))
     assert record_of(days, CODER) == [(1, 0, 1.0, 0.0)]
     assert wire.rows(
         days.file, "SELECT coalesce(outcome, 'decision') FROM immunos_mcp_outcome"
@@ -280,15 +280,15 @@ def test_three_judges_one_after_the_other_leave_the_last_word_alone_in_the_recor
 def test_a_judgement_that_agrees_is_the_last_word(days: Days) -> None:
     decision_id = delegated(days, Outcome.SUCCESS)
     assert record_of(days, CODER) == [(0, 0, 0.0, 0.0)]
-    run_sync(days.router.record_outcome(decision_id, "success"))
+    run_sync(days.router.outcomes.close(decision_id, "success"))
     assert record_of(days, CODER) == [(1, 0, 1.0, 0.0)]
     with pytest.raises(InvalidInputError, match="closed as success"):
-        run_sync(days.router.record_outcome(decision_id, "failure"))
+        run_sync(days.router.outcomes.close(decision_id, "failure"))
 
 
 def test_what_nobody_judged_does_not_change_a_judgement(days: Days) -> None:
     answer = run_sync(days.router.route_task("debug", "routine"))
-    run_sync(days.router.record_outcome(answer.decision_id, "failure"))
+    run_sync(days.router.outcomes.close(answer.decision_id, "failure"))
     with pytest.raises(InvalidInputError, match="closed as failure"):
         run_sync(
             days.router.handover.record(CODER, TokenCounts(5), answer.decision_id, Outcome.SUCCESS)

@@ -81,7 +81,7 @@ def test_an_outcome_usage_or_the_end_releases(desk: Desk) -> None:
     last = desk.route(60_000)
     assert last.provider == "claude"
     assert desk.route(1).provider == "ollama"
-    run_sync(desk.router.record_outcome(second.decision_id, "failure"))
+    run_sync(desk.router.outcomes.close(second.decision_id, "failure"))
     assert desk.route(60_000).provider == "claude"
     desk.now += timedelta(minutes=30)
     assert desk.route(120_000).provider == "claude"

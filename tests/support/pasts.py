@@ -211,7 +211,7 @@ class Past:
                 for _ in range(step.times):
                     answer = run_sync(router.route_task(step.task_type, "routine"))
                     self.decision_ids.append(answer.decision_id)
-                    run_sync(router.record_outcome(answer.decision_id, step.outcome))
+                    run_sync(router.outcomes.close(answer.decision_id, step.outcome))
             case Report():
                 self._report(step, router)
             case Spend():
@@ -249,7 +249,7 @@ class Past:
                     )
                 )
             elif step.model is None:
-                run_sync(router.record_outcome(decision_id, step.outcome, judge=step.judge))
+                run_sync(router.outcomes.close(decision_id, step.outcome, judge=step.judge))
             else:
                 run_sync(
                     router.record_usage(

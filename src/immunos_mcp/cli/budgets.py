@@ -129,7 +129,7 @@ async def _announce(router: Router, answer: CheckAnswer, given: Namespace) -> No
     told = listeners(given.run, given.webhook)
     reached = [each for each in answer.budgets if each.state is CheckState.REACHED]
     for each, listener in product(reached, told):
-        problem = await router.announce(each, listener.kind, listener.tell)
+        problem = await router.budget_alerts.tell(each, listener.kind, listener.tell)
         if problem is not None:
             print(
                 f"immunos-mcp: could not tell that {each.name} was reached: {problem}",

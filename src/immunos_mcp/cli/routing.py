@@ -77,7 +77,7 @@ def _add_record_arguments(parser: ArgumentParser) -> None:
 
 
 async def _outcome(router: Router, given: Namespace) -> Answered:
-    answer = await router.record_outcome(given.decision_id, given.outcome, given.seconds)
+    answer = await router.outcomes.close(given.decision_id, given.outcome, given.seconds)
     return Answered(answer, text.closed(answer))
 
 

@@ -95,7 +95,7 @@ async def test_of_an_answer_that_was_cut_off_nobody_says_that_it_is_a_success(
     answer = await desk.delegate()
     assert (answer.local_output, answer.cut_off) == ("The answer", True)
     assert await last_outcome(desk) is None
-    await desk.router.record_outcome(answer.decision_id, "failure")
+    await desk.router.outcomes.close(answer.decision_id, "failure")
     assert await last_outcome(desk) is Outcome.FAILURE
 
 

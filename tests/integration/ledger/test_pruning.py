@@ -270,7 +270,7 @@ def test_what_was_pruned_or_lost_what_it_was_made_from_is_not_explained(tmp_path
             with pytest.raises(InvalidInputError, match=re.escape(message)):
                 run_sync(archive.explain_decision(decision_id))
         with pytest.raises(InvalidInputError, match="decision 1 was pruned"):
-            run_sync(router.record_outcome(1, "success"))
+            run_sync(router.outcomes.close(1, "success"))
         assert run_sync(archive.explain_decision(5)).decision_id == 5
 
 
