@@ -147,7 +147,7 @@ class Weights(Struct, frozen=True):
     cache_read_input_tokens: float = 0.0
 
 
-class Task(Struct, frozen=True):
+class Task(Struct, frozen=True, omit_defaults=True):
     """A piece of work to be routed.
 
     Attributes:

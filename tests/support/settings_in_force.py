@@ -27,11 +27,11 @@ CONFIG: wire.JsonObject = {
     "cloud_models": "off",
     "deny_agent_tool": "off",
     "delegate_wait_seconds": 45,
-    "ladder": "on",
     "track_record": "on",
     "task_mappings": dict(DEFAULT_TASK_MAPPINGS),
 }
 ADVANCED: wire.JsonObject = {
+    "ladder": "on",
     "reservations": "off",
     "reservation_minutes": 30,
     "time_zone": "system",

@@ -33,8 +33,11 @@ def escaped_json(text: str) -> str:
 
 
 def to_object(answer: Struct) -> dict[str, Json]:
-    """Return an answer as a JSON object."""
-    return _object((name, getattr(answer, name)) for name in answer.__struct_fields__)
+    """Return an answer as a JSON object; one that omits defaults has no member for an empty one."""
+    fields = ((name, getattr(answer, name)) for name in answer.__struct_fields__)
+    if answer.__struct_config__.omit_defaults:
+        return _object((name, value) for name, value in fields if value != ())
+    return _object(fields)
 
 
 def to_plain(value: object) -> Json:

@@ -331,6 +331,7 @@ def test_settings_are_listed_one_a_line() -> None:
         "largest_context = 32768",
         "mains_power_required = off",
         "free_memory_required = 0",
+        "ladder = on",
         "track_record = on",
         "record_gain = 0.3",
         "record_half_life_days = 180",
