@@ -245,88 +245,6 @@ CLAUDE_CODE = "claude-code"
 """The assistant whose usage is Claude's own; the only one that earlier ledgers have usage of."""
 
 
-class MeasuredUsage(NamedTuple):
-    """What one response cost, as the client that had it wrote down itself.
-
-    A history is a hundred thousand of these, which a tuple makes and moves in a third of the time.
-
-    Attributes:
-        message_id: the response's id; it counts once, with the largest total ever seen for it.
-        at: when it was written down.
-        model: the model that answered.
-        folder: the project folder it belongs to, where that is known.
-        request_id: the API request's id, where that is known.
-        assistant: the assistant that wrote it down, by its name in the registry.
-        conversation: the conversation it belongs to, by the assistant's own id, where that is known.
-        cache_1h_input_tokens: how many of the tokens written to the cache are kept for an hour, which
-            costs more; ``None``: not known.
-        speed: ``fast`` costs more than ``standard``; ``None``: not known, as with the two below.
-        service_tier: such as ``standard``, ``priority`` or ``batch``.
-        region: where the model ran, if that was asked for; empty: it was not.
-        web_searches: how many searches it made, which are paid by number; ``None``: not known.
-        is_sidechain: whether a side conversation wrote it down, which may repeat its parent's; ``None``:
-            the assistant has none that do.
-        agent: the subagent that had it, by the assistant's own id; ``None``: the conversation itself, or
-            not known.
-        calls: the client's ids of the calls of ``route_task`` that it made.
-    """
-
-    message_id: str
-    at: datetime
-    model: str
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cache_creation_input_tokens: int = 0
-    cache_read_input_tokens: int = 0
-    folder: str | None = None
-    request_id: str | None = None
-    assistant: str = CLAUDE_CODE
-    conversation: str | None = None
-    cache_1h_input_tokens: int | None = None
-    speed: str | None = None
-    service_tier: str | None = None
-    region: str | None = None
-    web_searches: int | None = None
-    is_sidechain: bool | None = None
-    agent: str | None = None
-    calls: tuple[str, ...] = ()
-
-    @property
-    def counts(self) -> TokenCounts:
-        """The tokens by kind."""
-        return TokenCounts(*self[3:7])
-
-    @property
-    def total(self) -> int:
-        """All four kinds, unweighted."""
-        return sum(self[3:7])
-
-    def with_counts(self, counts: TokenCounts) -> MeasuredUsage:
-        """Return the same response with other tokens."""
-        return self._replace(
-            input_tokens=counts.input_tokens,
-            output_tokens=counts.output_tokens,
-            cache_creation_input_tokens=counts.cache_creation_input_tokens,
-            cache_read_input_tokens=counts.cache_read_input_tokens,
-        )
-
-
-class ModelTotal(NamedTuple):
-    """What a conversation used of one model so far; a tuple, since it becomes a row.
-
-    Attributes:
-        cache_1h_input_tokens: how many of the tokens written to the cache are kept for an hour.
-    """
-
-    model: str
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cache_creation_input_tokens: int = 0
-    cache_read_input_tokens: int = 0
-    cache_1h_input_tokens: int = 0
-    web_searches: int = 0
-
-
 class JoinKey(NamedTuple):
     """What joins a decision with the usage of the work that it is for.
 
@@ -349,47 +267,6 @@ class JoinKey(NamedTuple):
 UNJOINED = JoinKey()
 
 
-class ConversationTotal(NamedTuple):
-    """An assistant's own total of a conversation, including requests that no other line shows.
-
-    Attributes:
-        conversation: the assistant's id of the conversation.
-        start_ms: when its first program began, in milliseconds; a fork continues its parent's total
-            and has the same.
-        at: the last time that was written down before the total.
-        models: the total of each model; empty: another program continues the conversation at ``at``.
-        first_at: the first response since the previous total; ``None``: there was none.
-        folder: the conversation's project folder, where that is known.
-        is_partial: whether responses since the previous total were left out when it was read.
-    """
-
-    conversation: str
-    start_ms: int
-    at: datetime
-    models: tuple[ModelTotal, ...] = ()
-    first_at: datetime | None = None
-    folder: str | None = None
-    is_partial: bool = False
-
-
-class RequestUsage(Struct, frozen=True):
-    """What one API request cost, as a client's telemetry reported it.
-
-    Attributes:
-        request_id: the API's id for it, which its response carries in a transcript too.
-        at: when it had finished.
-        model: the model that answered.
-        counts: the tokens by kind.
-        conversation: the client's id of the conversation; ``None``: it did not say.
-    """
-
-    request_id: str
-    at: datetime
-    model: str
-    counts: TokenCounts
-    conversation: str | None = None
-
-
 class PlanUsage(Struct, frozen=True):
     """How much of the subscription's own limit is used, as the API reported it to the client.
 
@@ -407,42 +284,6 @@ class PlanUsage(Struct, frozen=True):
     def is_of(self, assistant: str) -> bool:
         """Return whether it is the limit of this assistant's subscription."""
         return self.window.startswith(f"{assistant}_")
-
-
-class PlanReport(NamedTuple):
-    """What an assistant wrote down of a limit of its subscription, and when."""
-
-    at: datetime
-    usage: PlanUsage
-
-
-class TranscriptPosition(NamedTuple):
-    """How far a transcript was read; a tuple, since each process reads a thousand of them.
-
-    Attributes:
-        path: the file.
-        inode: the file's identity, which reveals a replaced file.
-        size: its size when it was last read to the end; -1 while a reading is under way, less while the
-            file has only just changed.
-        modified_ns: when its content or its inode last changed then.
-        read_bytes: what was read, to the end of the last whole line.
-        tail_checksum: checksum of the last bytes that were read, which reveals a rewritten file.
-        unread_lines: lines that should have carried usage and could not be read.
-        left_out_before: responses before this moment were left out (UTC, ISO 8601); empty: none were.
-        context: what later lines need of earlier ones, in the form of the assistant's reader; or empty.
-        has_price_terms: whether all of it was read for what prices depend on too; 0 or 1.
-    """
-
-    path: str
-    inode: int
-    size: int
-    modified_ns: int
-    read_bytes: int
-    tail_checksum: int
-    unread_lines: int
-    left_out_before: str = ""
-    context: str = ""
-    has_price_terms: int = 1
 
 
 class EngineState(StrEnum):

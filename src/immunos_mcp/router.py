@@ -59,12 +59,13 @@ if TYPE_CHECKING:
     from immunos_mcp.assistants.looks import Seen
     from immunos_mcp.bindings import Bindings
     from immunos_mcp.budget_alerts import BudgetAlerts
-    from immunos_mcp.domain import Decision, JoinKey, PlanUsage, RequestUsage
+    from immunos_mcp.domain import Decision, JoinKey, PlanUsage
     from immunos_mcp.gates import Gates
     from immunos_mcp.handover import Handover
     from immunos_mcp.ledger.connections.sqlite import SqliteLedger
     from immunos_mcp.ledger.sessions import Revisions
     from immunos_mcp.ledger.stored_settings import SettingsChanged
+    from immunos_mcp.logged_usage import RequestUsage
     from immunos_mcp.outcomes import Outcomes
     from immunos_mcp.rules.circumstances import SessionSnapshot
     from immunos_mcp.rules.setting_kinds import SettingChangeValue

@@ -16,10 +16,11 @@ from mcp.client import Client
 
 from immunos_mcp.assistants.claude_code.usage_lines import usage_of
 from immunos_mcp.assistants.codex.rollouts import Rollout
-from immunos_mcp.domain import JoinKey, MeasuredUsage
+from immunos_mcp.domain import JoinKey
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
 from immunos_mcp.ledger.connections.threaded import ThreadedSqliteLedger
 from immunos_mcp.ledger.measured_usage import ingest
+from immunos_mcp.logged_usage import MeasuredUsage
 from immunos_mcp.router import Router
 from immunos_mcp.server.app import build_server
 

@@ -17,12 +17,10 @@ from immunos_mcp.domain import (
     Decision,
     DelegatedTask,
     Judge,
-    MeasuredUsage,
     Outcome,
     PlanUsage,
     Provider,
     Reason,
-    RequestUsage,
     Session,
     Task,
     TaskState,
@@ -50,6 +48,7 @@ from immunos_mcp.ledger import (
 )
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
 from immunos_mcp.ledger.dialect import change_mark
+from immunos_mcp.logged_usage import MeasuredUsage, RequestUsage
 from immunos_mcp.router import Router
 from immunos_mcp.rules.settings import Settings
 

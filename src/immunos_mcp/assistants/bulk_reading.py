@@ -11,7 +11,12 @@ from msgspec import Struct
 
 from immunos_mcp.assistants import transcripts
 from immunos_mcp.assistants.transcripts import Transcript
-from immunos_mcp.domain import ConversationTotal, MeasuredUsage, PlanReport, TranscriptPosition
+from immunos_mcp.logged_usage import (
+    ConversationTotal,
+    MeasuredUsage,
+    PlanReport,
+    TranscriptPosition,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

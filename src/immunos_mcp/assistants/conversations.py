@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from immunos_mcp.assistants.transcripts import TranscriptFolders
-    from immunos_mcp.domain import MeasuredUsage
+    from immunos_mcp.logged_usage import MeasuredUsage
 
 ACTIVE = timedelta(hours=5)
 """How long after its last line a conversation still belongs to the current work."""

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
         Transcript,
         TranscriptSource,
     )
-    from immunos_mcp.domain import MeasuredUsage, TranscriptPosition
     from immunos_mcp.ledger.connections.sqlite import SqliteLedger
+    from immunos_mcp.logged_usage import MeasuredUsage, TranscriptPosition
 
 
 class Follower:

@@ -9,14 +9,14 @@ from msgspec import DecodeError
 from msgspec.json import Decoder
 
 from immunos_mcp.assistants import json_objects
-from immunos_mcp.assistants.transcripts import Logged, Salvaged
+from immunos_mcp.assistants.line_readers import Logged, Salvaged
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from immunos_mcp.answers.encoding import Json
     from immunos_mcp.assistants.json_objects import Outline
-    from immunos_mcp.domain import MeasuredUsage
+    from immunos_mcp.logged_usage import MeasuredUsage
 
 _decode: Decoder[dict[str, object]] = Decoder(dict[str, object])
 

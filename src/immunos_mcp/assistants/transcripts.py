@@ -12,18 +12,25 @@ import time
 import zlib
 from datetime import UTC, datetime, timedelta
 from stat import S_ISREG
-from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 from msgspec import Struct
 
 from immunos_mcp.assistants import regular_files
 from immunos_mcp.assistants.marked_lines import MarkedLines
-from immunos_mcp.domain import ConversationTotal, MeasuredUsage, PlanReport, TranscriptPosition
+from immunos_mcp.logged_usage import (
+    ConversationTotal,
+    MeasuredUsage,
+    PlanReport,
+    TranscriptPosition,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from io import FileIO
     from pathlib import Path
+
+    from immunos_mcp.assistants.line_readers import LineReader, Logged
 
 BATCH_RECORDS = 2000
 """Responses in a batch: few enough for a short transaction, many enough to be fast."""
@@ -44,45 +51,6 @@ READ_BEFORE = "?"
 
 _SIGNED = 2**63 - 1
 """The largest number that the ledger stores; some file systems have larger inodes and times."""
-
-
-Logged: TypeAlias = MeasuredUsage | ConversationTotal | PlanReport
-"""What a line may have."""
-
-Found_co = TypeVar("Found_co", bound=Logged, covariant=True)
-
-
-class Salvaged(NamedTuple, Generic[Found_co]):
-    """The usage in a line that is damaged or unusual.
-
-    Attributes:
-        usage: the responses, totals and reports that can be read.
-        is_whole: whether these are all of them in the line.
-    """
-
-    usage: tuple[Found_co, ...]
-    is_whole: bool
-
-
-class LineReader(Protocol):
-    """Reads the marked lines of one transcript, in order."""
-
-    @property
-    def context(self) -> str:
-        """What a later reading of this transcript needs of the lines so far, as text; or empty."""
-        ...
-
-    def usage_of(self, line: bytes | bytearray, /) -> Sequence[Logged]:
-        """Return the usage in a line, which may be none.
-
-        Raises:
-            ValueError: the line is not exactly as the assistant writes it; ``salvage`` takes it.
-        """
-        ...
-
-    def salvage(self, line: bytes | bytearray, /) -> Salvaged[Logged]:
-        """Return the usage in a line that is damaged or unusual."""
-        ...
 
 
 def _no_moment(_part: bytes) -> datetime | None:

@@ -17,8 +17,8 @@ from immunos_mcp.ledger.dialect import IN_LIST, list_parameter
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from immunos_mcp.domain import MeasuredUsage
     from immunos_mcp.ledger.dialect import Connection
+    from immunos_mcp.logged_usage import MeasuredUsage
 
 
 class StoredUsage(NamedTuple):

@@ -14,7 +14,6 @@ from immunos_mcp.domain import (
     Session,
     Switch,
     TokenCounts,
-    TranscriptPosition,
 )
 from immunos_mcp.ledger import reservations
 from immunos_mcp.ledger.dialect import IN_LIST, list_parameter
@@ -23,14 +22,20 @@ from immunos_mcp.ledger.moments import as_stored, moment_of, utc_text
 from immunos_mcp.ledger.plan_limits import record_plan_usage
 from immunos_mcp.ledger.stored_settings import effective_settings
 from immunos_mcp.ledger.totals import Addition, by_kind, distribute, sessions_between
+from immunos_mcp.logged_usage import TranscriptPosition
 from immunos_mcp.rules.policy import budget_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from immunos_mcp.domain import ConversationTotal, MeasuredUsage, PlanReport, RequestUsage
     from immunos_mcp.ledger.dialect import Connection
     from immunos_mcp.ledger.identities import StoredUsage
+    from immunos_mcp.logged_usage import (
+        ConversationTotal,
+        MeasuredUsage,
+        PlanReport,
+        RequestUsage,
+    )
     from immunos_mcp.rules.settings import Settings
 
     _Providers = Mapping[tuple[str, str], Provider]

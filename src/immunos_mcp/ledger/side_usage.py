@@ -23,8 +23,8 @@ from immunos_mcp.rules.side_usage import Covered, Place, State, residuals
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from immunos_mcp.domain import ConversationTotal
     from immunos_mcp.ledger.dialect import Connection
+    from immunos_mcp.logged_usage import ConversationTotal
     from immunos_mcp.rules.settings import Settings
     from immunos_mcp.rules.side_usage import Counts
 

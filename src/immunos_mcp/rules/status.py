@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-    from immunos_mcp.domain import Engine, MeasuredUsage, Session, SessionRecord
+    from immunos_mcp.domain import Engine, Session, SessionRecord
+    from immunos_mcp.logged_usage import MeasuredUsage
     from immunos_mcp.rules.budgets import BudgetState
     from immunos_mcp.rules.circumstances import SessionSnapshot
     from immunos_mcp.rules.settings import Settings

@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from transcript_desks import Desk
 
 from immunos_mcp.assistants import bulk_reading
-from immunos_mcp.domain import RequestUsage, TokenCounts
+from immunos_mcp.domain import TokenCounts
 from immunos_mcp.ledger.connections.inline import run_sync
 from immunos_mcp.ledger.measured_usage import ingest_requests
 from immunos_mcp.ledger.pruning import prune
+from immunos_mcp.logged_usage import RequestUsage
 
 BEGIN = datetime(2026, 1, 15, 11, tzinfo=UTC)
 OPUS, HAIKU = "claude-opus-5-5", "claude-haiku-5"

@@ -22,7 +22,7 @@ from immunos_mcp.domain import MAXIMUM_TOKENS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from immunos_mcp.domain import MeasuredUsage, TranscriptPosition
+    from immunos_mcp.logged_usage import MeasuredUsage, TranscriptPosition
 
 
 @pytest.fixture

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from transcript_desks import AFTER, Desk
 from transcript_lines import NOON
 
-from immunos_mcp.domain import RequestUsage, TokenCounts
+from immunos_mcp.domain import TokenCounts
 from immunos_mcp.ledger.connections.inline import run_sync
 from immunos_mcp.ledger.measured_usage import ingest_requests
+from immunos_mcp.logged_usage import RequestUsage
 
 if TYPE_CHECKING:
     from datetime import timedelta

@@ -26,8 +26,9 @@ from immunos_mcp.assistants.claude_code.telemetry import (
     Export,
     read_export,
 )
-from immunos_mcp.domain import RequestUsage, TokenCounts
+from immunos_mcp.domain import TokenCounts
 from immunos_mcp.ledger.connections.inline import run_sync
+from immunos_mcp.logged_usage import RequestUsage
 from immunos_mcp.options import Address
 
 if TYPE_CHECKING:

@@ -28,7 +28,6 @@ from immunos_mcp.domain import (
     Classification,
     Decision,
     Judge,
-    MeasuredUsage,
     Outcome,
     Pace,
     PlanUsage,
@@ -38,7 +37,6 @@ from immunos_mcp.domain import (
     SessionRecord,
     Task,
     TokenCounts,
-    TranscriptPosition,
     Usage,
     WarningLevel,
 )
@@ -68,6 +66,7 @@ from immunos_mcp.ledger.stored_settings import (
     setting_changes,
     unset_settings,
 )
+from immunos_mcp.logged_usage import MeasuredUsage, TranscriptPosition
 from immunos_mcp.rules.circumstances import SessionSnapshot
 from immunos_mcp.rules.settings import DEFAULT_TASK_MAPPINGS, Settings
 from immunos_mcp.rules.track_record import TaskRecord

@@ -8,7 +8,8 @@ from hypothesis import example, given
 from mutations import json_values, mutated
 
 from immunos_mcp.assistants.claude_code.usage_lines import salvage, usage_of
-from immunos_mcp.domain import MAXIMUM_TOKENS, MeasuredUsage
+from immunos_mcp.domain import MAXIMUM_TOKENS
+from immunos_mcp.logged_usage import MeasuredUsage
 
 USAGE = {
     "input_tokens": 3,

@@ -13,8 +13,9 @@ from msgspec.json import Decoder, encode
 
 from immunos_mcp.assistants import regular_files
 from immunos_mcp.assistants.claude_code import usage_lines
-from immunos_mcp.assistants.transcripts import READ_BEFORE, Salvaged
-from immunos_mcp.domain import ConversationTotal, MeasuredUsage
+from immunos_mcp.assistants.line_readers import Salvaged
+from immunos_mcp.assistants.transcripts import READ_BEFORE
+from immunos_mcp.logged_usage import ConversationTotal, MeasuredUsage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

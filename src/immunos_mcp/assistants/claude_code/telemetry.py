@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, TypeAlias
 import anyio
 import h11
 
-from immunos_mcp.domain import RequestUsage, TokenCounts
+from immunos_mcp.domain import TokenCounts
 from immunos_mcp.errors import ImmunosError
 from immunos_mcp.faults import report_bug
+from immunos_mcp.logged_usage import RequestUsage
 from immunos_mcp.rules.names import is_printable
 
 if TYPE_CHECKING:

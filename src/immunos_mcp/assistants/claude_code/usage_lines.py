@@ -10,14 +10,9 @@ from msgspec.json import Decoder
 
 from immunos_mcp.assistants import json_objects
 from immunos_mcp.assistants.documents import items, member
-from immunos_mcp.assistants.transcripts import Salvaged
-from immunos_mcp.domain import (
-    CLAUDE_CODE,
-    MAXIMUM_TOKENS,
-    ConversationTotal,
-    MeasuredUsage,
-    ModelTotal,
-)
+from immunos_mcp.assistants.line_readers import Salvaged
+from immunos_mcp.domain import CLAUDE_CODE, MAXIMUM_TOKENS
+from immunos_mcp.logged_usage import ConversationTotal, MeasuredUsage, ModelTotal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -19,7 +19,8 @@ from immunos_mcp.assistants.transcripts import (
     later_left_out,
     unsettled,
 )
-from immunos_mcp.domain import MeasuredAssistant, MeasuredUsage, TranscriptPosition
+from immunos_mcp.domain import MeasuredAssistant
+from immunos_mcp.logged_usage import MeasuredUsage, TranscriptPosition
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from immunos_mcp.assistants.documents import member
 from immunos_mcp.assistants.recorded_values import moment, text
-from immunos_mcp.domain import PlanReport, PlanUsage
+from immunos_mcp.domain import PlanUsage
+from immunos_mcp.logged_usage import PlanReport
 
 if TYPE_CHECKING:
     from immunos_mcp.answers.encoding import Json

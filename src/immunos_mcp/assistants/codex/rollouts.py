@@ -19,15 +19,16 @@ from immunos_mcp.assistants.recorded_values import (
     text,
 )
 from immunos_mcp.assistants.transcripts import TranscriptFolders, TranscriptFormat
-from immunos_mcp.domain import MeasuredAssistant, MeasuredUsage
+from immunos_mcp.domain import MeasuredAssistant
+from immunos_mcp.logged_usage import MeasuredUsage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from immunos_mcp.answers.encoding import Json
     from immunos_mcp.assistants.json_objects import Outline
-    from immunos_mcp.assistants.transcripts import Logged, Salvaged
-    from immunos_mcp.domain import PlanReport
+    from immunos_mcp.assistants.line_readers import Logged, Salvaged
+    from immunos_mcp.logged_usage import PlanReport
 
 UNKNOWN_MODEL = "codex-unknown"
 """Stands for the model of a response before the first turn that names one."""

@@ -15,7 +15,8 @@ from immunos_mcp.assistants.recorded_values import (
     text,
 )
 from immunos_mcp.assistants.transcripts import TranscriptFolders, TranscriptFormat
-from immunos_mcp.domain import MeasuredAssistant, MeasuredUsage
+from immunos_mcp.domain import MeasuredAssistant
+from immunos_mcp.logged_usage import MeasuredUsage
 
 if TYPE_CHECKING:
     from immunos_mcp.answers.encoding import Json

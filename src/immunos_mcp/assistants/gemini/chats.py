@@ -10,7 +10,8 @@ from immunos_mcp.assistants.documents import items, member
 from immunos_mcp.assistants.record_lines import RecordLines
 from immunos_mcp.assistants.recorded_values import LONGEST_FOLDER, count, moment, name, text
 from immunos_mcp.assistants.transcripts import TranscriptFolders, TranscriptFormat
-from immunos_mcp.domain import MeasuredAssistant, MeasuredUsage
+from immunos_mcp.domain import MeasuredAssistant
+from immunos_mcp.logged_usage import MeasuredUsage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

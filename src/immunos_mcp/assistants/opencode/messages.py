@@ -26,7 +26,8 @@ from immunos_mcp.assistants.transcripts import (
     shown_path,
     unsettled,
 )
-from immunos_mcp.domain import MeasuredAssistant, MeasuredUsage, TranscriptPosition
+from immunos_mcp.domain import MeasuredAssistant
+from immunos_mcp.logged_usage import MeasuredUsage, TranscriptPosition
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
