@@ -42,8 +42,7 @@ def programs_start_at_once() -> Iterator[None]:
     """Fork the programs that a file's tests run, where how they start is not what is tested."""
     with pytest.MonkeyPatch.context() as patched:
         # Linux alone; and what is forked would not be measured.
-        is_measured = any(name.startswith("COVERAGE_PROCESS") for name in os.environ)
-        if hasattr(os, "pidfd_open") and not is_measured:
+        if hasattr(os, "pidfd_open") and not wire.is_measured():
             patched.setattr(wire, "PROGRAM", warm_starts.command())
         yield
 

@@ -5,6 +5,7 @@ Nothing here sleeps: every wait is for a line, for an exit, or for ``TIMEOUT_SEC
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -13,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import closing
 from typing import TYPE_CHECKING, Any, Self, cast
 
 if TYPE_CHECKING:
@@ -29,6 +29,11 @@ PROGRAM: tuple[str, ...] = AS_INSTALLED
 
 HANDSHAKE_VERSION = "2025-11-25"
 CLIENT_INFO = {"name": "wire", "version": "1"}
+
+
+def is_measured() -> bool:
+    """Return whether the lines that programs run are counted; they write them down as they end."""
+    return any(name.startswith("COVERAGE_PROCESS") for name in os.environ)
 
 
 def environment(home: Path, **variables: str) -> dict[str, str]:
@@ -75,13 +80,13 @@ def run_json(home: Path, *arguments: str) -> Any:
 
 def rows(file: Path, query: str, *parameters: object) -> list[tuple[Any, ...]]:
     """Read rows of a ledger past the program."""
-    with closing(sqlite3.connect(file, timeout=TIMEOUT_SECONDS)) as connection:
+    with contextlib.closing(sqlite3.connect(file, timeout=TIMEOUT_SECONDS)) as connection:
         return connection.execute(query, parameters).fetchall()
 
 
 def execute(file: Path, *statements: str) -> None:
     """Change a file past the program, each statement by itself."""
-    with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as connection:
         for statement in statements:
             connection.execute(statement)
 
@@ -90,7 +95,7 @@ def dump(file: Path) -> list[str]:
     """Return all that a ledger holds, as SQL; nothing when there is no file."""
     if not file.exists():
         return []
-    with closing(sqlite3.connect(file, timeout=TIMEOUT_SECONDS)) as connection:
+    with contextlib.closing(sqlite3.connect(file, timeout=TIMEOUT_SECONDS)) as connection:
         return list(connection.iterdump())
 
 
@@ -214,11 +219,18 @@ class ServerProcess:
 
     def close(self) -> None:
         """End the server whatever it does."""
+        if is_measured():
+            self._end_by_itself()
         self.process.kill()
         self.process.wait(TIMEOUT_SECONDS)
         self.stdin.close()
         self.stdout.close()
         self._stderr.close()
+
+    def _end_by_itself(self) -> None:
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            self.stdin.close()
+            self.process.wait(5)
 
     def initialize(self) -> JsonObject:
         """Shake hands and return what the server says of itself."""
