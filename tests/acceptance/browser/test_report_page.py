@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 from datetime import timedelta
+from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -20,9 +21,8 @@ from immunos_mcp.ledger.moments import utc_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
-    from pathlib import Path
 
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Locator, Page
 
 pytestmark = pytest.mark.browser
 
@@ -118,13 +118,15 @@ def contents(step: timedelta) -> Contents:
     )
 
 
-@pytest.fixture
-def write(tmp_path: Path, home: Path) -> Callable[[Contents], str]:
-    """Write a page by the command line; return its address."""
+@pytest.fixture(scope="session")
+def page_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """Write a page by the command line, once for each step; return its address."""
 
-    def written(known: Contents) -> str:
-        ledger, page = tmp_path / "ledger.db", home / "page.html"
-        filled_ledgers.fill(ledger, known)
+    @cache
+    def written(step: str) -> str:
+        home = tmp_path_factory.mktemp("home")
+        ledger, page = home / "ledger.db", home / "page.html"
+        filled_ledgers.fill(ledger, contents(STEPS[step]) if step in STEPS else Contents())
         arguments = ("--db", str(ledger), "--format", "html", "--output", str(page))
         done = wire.run(home, "report", *arguments)
         assert (done.returncode, done.stderr) == (0, "")
@@ -160,20 +162,34 @@ def show(browser: Browser) -> Generator[Callable[..., Page]]:
 
 
 @pytest.fixture(params=[*STEPS, "nothing"])
-def address(request: pytest.FixtureRequest, write: Callable[[Contents], str]) -> str:
-    return write(contents(STEPS[request.param]) if request.param in STEPS else Contents())
+def address(request: pytest.FixtureRequest, page_of: Callable[[str], str]) -> str:
+    return page_of(request.param)
+
+
+def unfold(page: Page) -> None:
+    page.locator("details").evaluate_all("parts => parts.forEach(part => { part.open = true })")
+
+
+def edges(parts: Locator, start: str, size: str) -> list[tuple[float, float]]:
+    """Return where each part that is shown starts and how far it reaches, in one question."""
+    boxes = parts.evaluate_all("parts => parts.map(part => part.getBoundingClientRect().toJSON())")
+    return [(box[start], box[start] + box[size]) for box in boxes if box[size]]
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+@pytest.mark.parametrize("step", ["years", "nothing"])
 def test_the_page_has_no_barriers(
-    show: Callable[..., Page], address: str, scheme: str, size: tuple[int, int]
+    show: Callable[..., Page],
+    page_of: Callable[[str], str],
+    step: str,
+    scheme: str,
+    size: tuple[int, int],
 ) -> None:
     from axe_playwright_python.sync_playwright import Axe  # others do without it
 
-    page = show(address, size, scheme)
-    for details in page.locator("details").all():
-        details.locator("summary").click()
+    page = show(page_of(step), size, scheme)
+    unfold(page)
     found = Axe().run(page)
     assert found.violations_count == 0, found.generate_report()
 
@@ -191,20 +207,17 @@ def test_the_page_never_scrolls_sideways(
     show: Callable[..., Page], address: str, width: int
 ) -> None:
     page = show(address, (width, 740))
-    for details in page.locator("details").all():
-        details.locator("summary").click()
+    unfold(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    for region in page.locator(".scroll").all():
-        box = region.bounding_box()
-        assert box is not None
-        assert box["x"] >= 0
-        assert box["x"] + box["width"] <= width
+    for left, right in edges(page.locator(".scroll"), "x", "width"):
+        assert left >= 0
+        assert right <= width
 
 
 def test_the_tab_key_reaches_every_link_part_and_table(
-    show: Callable[..., Page], write: Callable[[Contents], str]
+    show: Callable[..., Page], page_of: Callable[[str], str]
 ) -> None:
-    page = show(write(contents(STEPS["days"])))
+    page = show(page_of("days"))
     named = (
         "element => element.getAttribute('href') || element.getAttribute('aria-labelledby')"
         " || element.tagName"
@@ -225,9 +238,9 @@ def test_the_tab_key_reaches_every_link_part_and_table(
 
 
 def test_the_first_key_and_enter_skip_to_the_report(
-    show: Callable[..., Page], write: Callable[[Contents], str]
+    show: Callable[..., Page], page_of: Callable[[str], str]
 ) -> None:
-    page = show(write(contents(STEPS["days"])))
+    page = show(page_of("days"))
     page.keyboard.press("Tab")
     box = page.locator(".skip").bounding_box()
     assert box is not None
@@ -240,11 +253,11 @@ def test_the_first_key_and_enter_skip_to_the_report(
 @pytest.mark.parametrize("step", STEPS)
 def test_charts_are_drawn_with_their_thresholds_and_told_in_words(
     show: Callable[..., Page],
-    write: Callable[[Contents], str],
+    page_of: Callable[[str], str],
     step: str,
     size: tuple[int, int],
 ) -> None:
-    page = show(write(contents(STEPS[step])), size)
+    page = show(page_of(step), size)
     charts = page.get_by_role("img").all()
     assert len(charts) == 2
     for chart, thresholds in zip(charts, (2, 3), strict=True):
@@ -253,29 +266,21 @@ def test_charts_are_drawn_with_their_thresholds_and_told_in_words(
         assert box["width"] > 250
         assert box["height"] > 200
         assert "The numbers are in the table below" in (chart.get_attribute("aria-label") or "")
-        lines = chart.locator("path.threshold").all()
-        assert len(lines) == thresholds
-        tallest = max(
-            (bar.bounding_box() or {"height": 0.0})["height"]
-            for bar in chart.locator(".bar rect").all()
+        bars = edges(chart.locator(".bar rect"), "y", "height")
+        assert max(bottom - top for top, bottom in bars) > box["height"] / 4
+        colours = chart.locator("path.threshold").evaluate_all(
+            "lines => lines.map(line => getComputedStyle(line).stroke)"
         )
-        assert tallest > box["height"] / 4
-        colours = {line.evaluate("element => getComputedStyle(element).stroke") for line in lines}
-        assert len(colours) == thresholds
-        labels = [label.bounding_box() for label in chart.locator(".axis.x text").all()]
-        edges = [
-            (label["x"], label["x"] + label["width"])
-            for label in labels
-            if label and label["width"]
-        ]
-        assert len(edges) > 1
-        assert all(left[1] < right[0] for left, right in pairwise(edges))
+        assert len(colours) == len(set(colours)) == thresholds
+        labels = edges(chart.locator(".axis.x text"), "x", "width")
+        assert len(labels) > 1
+        assert all(left[1] < right[0] for left, right in pairwise(labels))
 
 
 def test_tables_have_captions_and_heads(
-    show: Callable[..., Page], write: Callable[[Contents], str]
+    show: Callable[..., Page], page_of: Callable[[str], str]
 ) -> None:
-    page = show(write(contents(STEPS["days"])))
+    page = show(page_of("days"))
     tables = page.locator("table").all()
     assert len(tables) == 8
     for table in tables:
