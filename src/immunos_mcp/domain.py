@@ -26,6 +26,10 @@ class Classification(StrEnum):
     CRITICAL = "critical"
 
 
+CLAUDE_TIERS = ("haiku", "sonnet", "opus")
+"""Families of Claude's models, from cheap to strong; Claude Code calls its subagents' models so."""
+
+
 class Provider(StrEnum):
     """Who runs a model. Only Claude's tokens count towards the budget.
 

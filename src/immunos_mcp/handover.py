@@ -34,16 +34,16 @@ class Handover:
         self._default_session = default_session
         self._clock = clock
 
-    async def open_decision(self, decision_id: int) -> DecisionState:
-        """Return a decision that is not closed yet.
+    async def unfinished_decision(self, decision_id: int) -> DecisionState:
+        """Return a decision whose task is not done: it is open, or was closed as a failure.
 
         Raises:
-            InvalidInputError: the decision does not exist or is closed.
+            InvalidInputError: the decision does not exist or is closed as a success.
         """
         found = await self._decision(decision_id)
         if found is None:
             raise inputs.unknown_decision(decision_id)
-        if found.outcome is not None:
+        if found.outcome is Outcome.SUCCESS:
             message = f"decision {decision_id} is already closed as {found.outcome}"
             raise InvalidInputError(Problem("decision_id", decision_id, message=message))
         return found

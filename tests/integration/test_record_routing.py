@@ -29,10 +29,12 @@ from immunos_mcp.domain import (
 )
 from immunos_mcp.errors import InvalidInputError
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
+from immunos_mcp.ledger.history import history
+from immunos_mcp.replay.records import RecordsSoFar
 from immunos_mcp.router import Router
 from immunos_mcp.rules.circumstances import Circumstances
 from immunos_mcp.rules.explanation import explain
-from immunos_mcp.rules.models import CLAUDE_RECORD, record_key
+from immunos_mcp.rules.models import CLAUDE_RECORD, shared_record_key
 from immunos_mcp.rules.policy import decide
 from immunos_mcp.rules.settings import Settings
 from immunos_mcp.rules.track_record import Evidence, ModelRecord, TaskRecord
@@ -51,8 +53,8 @@ ROUTE = ("route", "--task-type", "debug", "--classification", "routine")
 
 
 def known(**models: ModelRecord) -> TaskRecord:
-    names = {"coder": CODER, "small": SMALL, "claude": "claude"}
-    return TaskRecord({names[name]: record for name, record in models.items()}, NOW)
+    names = {"coder": CODER, "small": SMALL}
+    return TaskRecord({names.get(name, name): record for name, record in models.items()}, NOW)
 
 
 def decided(record: TaskRecord | None, **changes: Any) -> tuple[str, ChangedBy | None]:
@@ -94,7 +96,7 @@ def test_the_record_changes_nothing_but_the_mapped_row(
     total = data.draw(strategies.totals_near(settings))
     evidence = Evidence(successes, failures, NOW)
     record = ModelRecord(evidence, evidence)
-    models = {record_key(model, settings): record for model in strategies.LOCALS}
+    models = {shared_record_key(model, settings): record for model in strategies.LOCALS}
     circumstances = Circumstances(total, record=TaskRecord(models, NOW))
     plain = decide(settings, Circumstances(total), task)
     asked = decide(settings, circumstances, task)
@@ -132,6 +134,37 @@ def test_a_record_is_explained_with_its_numbers_and_what_it_would_be_without() -
     assert ("the track record were off", CODER) in {
         (other.when, other.model) for other in told.alternatives
     }
+
+
+TIERS = {"debug": f"{CODER},haiku,sonnet"}
+
+
+def test_tiers_that_a_mapping_names_have_records_of_their_own() -> None:
+    def tiers(mapping: str = TIERS["debug"], **models: ModelRecord) -> tuple[str, ChangedBy | None]:
+        return decided(known(**models), task_mappings={"debug": mapping})
+
+    assert tiers(coder=POOR) == ("haiku", ChangedBy.TRACK_RECORD)
+    assert tiers(coder=POOR, haiku=POOR) == ("sonnet", ChangedBy.TRACK_RECORD)
+    # The last of them takes what the others leave, and a local model is compared with the next one.
+    assert tiers(coder=POOR, haiku=POOR, sonnet=POOR)[0] == CODER
+    assert tiers(coder=POOR, haiku=GOOD, sonnet=POOR)[0] == "haiku"
+    assert tiers("haiku,sonnet", haiku=POOR) == ("sonnet", ChangedBy.TRACK_RECORD)
+    assert tiers("haiku,sonnet", haiku=GOOD, sonnet=GOOD) == ("haiku", None)
+    # What all of Claude's models did stands in for a tier of which nothing is known.
+    assert tiers(coder=POOR, claude=POOR)[0] == CODER
+    assert tiers("haiku,sonnet", haiku=POOR, claude=POOR)[0] == "haiku"
+    # Where a mapping names none, they share one record.
+    assert tiers(CODER, coder=POOR, sonnet=POOR)[0] == CLAUDE
+    assert tiers(f"{CODER},{CLAUDE}", coder=POOR, sonnet=POOR)[0] == CLAUDE
+
+
+def test_a_tier_that_is_passed_over_is_explained_like_any_model() -> None:
+    circumstances = Circumstances(0, record=known(coder=POOR, haiku=POOR))
+    assert explain(replace(SETTINGS, task_mappings=TIERS), circumstances, DEBUG).steps == (
+        f"{CODER}: 13% of debug expected to succeed (31 outcomes), 60% needed: passed over",
+        "haiku: 32% of debug expected to succeed (31 outcomes), 60% needed: passed over",
+        "it goes to sonnet",
+    )
 
 
 class Days:
@@ -226,6 +259,35 @@ def test_an_answer_that_nobody_judged_teaches_nothing(days: Days) -> None:
         delegated(days, Outcome.FAILURE)
     assert record_of(days, CODER) == [(0, 0, 0.0, 0.0)]
     assert wire.rows(days.file, "SELECT count(*) FROM immunos_mcp_outcome") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    ("model", "record"),
+    [
+        (None, "haiku"),
+        ("claude-haiku-4-5-20251001", "haiku"),
+        ("claude-sonnet-4.5", "sonnet"),
+        ("claude-opus-4-8", "claude"),
+        ("opus-of-mine:7b", "opus-of-mine:7b"),
+    ],
+)
+def test_the_outcome_of_an_advised_tier_is_joined_to_the_one_that_did_the_task(
+    days: Days, model: str | None, record: str
+) -> None:
+    run_sync(days.router.update_config({"task_mappings": {"debug": "haiku,sonnet"}}, "test"))
+    answer = run_sync(days.router.route_task("debug", "routine"))
+    assert (answer.model, answer.provider) == ("haiku", "claude")
+    run_sync(days.router.record_usage(model, decision_id=answer.decision_id, outcome="failure"))
+    assert [row[:2] for row in record_of(days, record)] == [(0, 1)]
+    days.now += timedelta(minutes=1)
+    # The user knows better; the record that has the outcome is corrected.
+    run_sync(days.router.outcomes.close(answer.decision_id, "success"))
+    assert [row[:2] for row in record_of(days, record)] == [(1, 0)]
+    found = run_sync(days.router._ledger.read(history))  # pyright: ignore[reportPrivateUsage]
+    known_then = RecordsSoFar(found.records)
+    for outcome in found.outcomes():
+        known_then.learn(outcome, SETTINGS)
+    assert known_then.evidence()["debug", record].successes == 1
 
 
 def test_a_judged_outcome_takes_the_place_of_one_that_nobody_judged(days: Days) -> None:
@@ -334,7 +396,7 @@ def test_the_ledger_sums_up_what_became_of_tasks_by_model(
                 "SELECT successes, failures, tokens, seconds FROM immunos_mcp_record"
                 " WHERE task_type = ? AND model = ?",
                 kind,
-                record_key(model, SETTINGS),
+                shared_record_key(model, SETTINGS),
             )
             if not theirs:
                 assert row == []

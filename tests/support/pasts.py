@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 START = datetime(2026, 1, 15, 12, tzinfo=UTC)
 CLAUDE, CODER, SMALL = "claude-sonnet-4.5", "qwen2.5-coder:7b", "qwen2.5:1.5b"
+HAIKU = "claude-haiku-4-5-20251001"
+TIERS = ("haiku,sonnet", f"{CODER},haiku,sonnet")
 TASK_TYPES = ("code_review", "debug", "summarize", "essay")
 SESSIONS = ("default", "work")
 
@@ -112,7 +114,7 @@ reports = st.builds(
     Report,
     st.integers(0, 5),
     st.sampled_from(("success", "failure", "failure")),
-    st.none() | st.none() | st.sampled_from((CLAUDE, CODER, SMALL)),
+    st.none() | st.none() | st.sampled_from((CLAUDE, HAIKU, CODER, SMALL)),
     st.integers(0, 20_000),
     st.none() | st.sampled_from(Judge),
 )
@@ -132,7 +134,9 @@ changes = st.builds(
             {
                 "task_mappings": st.dictionaries(
                     st.sampled_from(TASK_TYPES),
-                    st.sampled_from((CODER, f"{CODER},{SMALL}", f"{SMALL},{CLAUDE}", CLAUDE)),
+                    st.sampled_from(
+                        (CODER, f"{CODER},{SMALL}", f"{SMALL},{CLAUDE}", CLAUDE, *TIERS)
+                    ),
                     max_size=2,
                 )
             }

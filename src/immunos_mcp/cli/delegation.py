@@ -81,8 +81,7 @@ def _told(answer: DelegateAnswer, given: Namespace) -> int:
 
 
 def _not_delegated(answer: DelegateAnswer) -> str:
-    # Models that failed are named before the advice, which is for Claude.
-    failed = (answer.message or "").removesuffix(ladder.advice(answer.model)).strip()
+    failed = ladder.without_advice(answer.message or "")
     return (
         f"{failed or 'Nothing was delegated:'} {answer.model} (Claude) should do this task. Decision"
         f" {answer.decision_id}; explain it with `immunos-mcp explain {answer.decision_id}`."

@@ -134,12 +134,14 @@ class Delegations:
             DelegationError: the model cannot run, the task does not fit its context, or it failed.
         """
         assignment = await checked(request, allowed)
-        meaning = task_types.meant(assignment.task_type, await self._router.get_config())
+        settings = await self._router.get_config()
+        meaning = task_types.meant(assignment.task_type, settings)
         assignment = replace(assignment, task_type=meaning)
         engine = await self._watch.fresh()
         model, provider, decision_id = await self._route(request, assignment.session)
         if provider is Provider.CLAUDE:
-            return DelegateAnswer(model, provider, decision_id, message=ladder.advice(model))
+            message = ladder.advice(model, decision_id, meaning, settings)
+            return DelegateAnswer(model, provider, decision_id, message=message)
         engine = await self._check(model, engine)
         if sum(is_going_on(task.state) for task in self._tasks.values()) > MOST_WAITING:
             raise DelegationError(
@@ -171,13 +173,21 @@ class Delegations:
         raise InvalidInputError(Problem("handle", handle, "the handle of a delegate_task answer"))
 
     async def _route(self, request: DelegationRequest, session: str | None) -> _Route:
+        tried: tuple[str, ...] = ()
         if request.decision_id is not None:
-            opened = await self._router.handover.open_decision(request.decision_id)
-            return _Route(opened.model, opened.provider, request.decision_id)
-        routed = await self._router.route_task(
-            request.task_type, request.classification, session=session
+            known = await self._router.handover.unfinished_decision(request.decision_id)
+            if known.outcome is None:
+                return _Route(known.model, known.provider, request.decision_id)
+            tried = (*known.tried, known.model)
+        routed = await self._router.decide_task(
+            request.task_type,
+            request.classification,
+            session=session,
+            follows=request.decision_id,
+            tried=tried,
         )
-        return _Route(routed.model, routed.provider, routed.decision_id)
+        answer = routed.answer
+        return _Route(answer.model, answer.provider, answer.decision_id)
 
     async def _check(self, model: str, engine: Engine) -> Engine:
         settings = await self._router.get_config()
@@ -379,7 +389,11 @@ class Delegations:
         assert chosen.decision_id is not None
         failed = (*task.failed, (task.model, task.fault))
         if chosen.provider is Provider.CLAUDE:
-            message = f"{ladder.faults_text(failed)}. {ladder.advice(chosen.model)}"
+            settings = await self._router.get_config()
+            advice = ladder.advice(
+                chosen.model, chosen.decision_id, task.assignment.task_type, settings
+            )
+            message = f"{ladder.faults_text(failed)}. {advice}"
             task.answer = DelegateAnswer(
                 chosen.model, chosen.provider, chosen.decision_id, message=message
             )

@@ -32,8 +32,9 @@ from immunos_mcp.ledger.stored_settings import effective_settings, policy_id, se
 from immunos_mcp.ledger.totals import by_kind
 from immunos_mcp.rules.budgets import uses_text
 from immunos_mcp.rules.circumstances import SessionSnapshot
+from immunos_mcp.rules.claude_tiers import record_key
 from immunos_mcp.rules.ladder import models_tried
-from immunos_mcp.rules.models import record_key
+from immunos_mcp.rules.models import shared_record_key
 from immunos_mcp.rules.task_types import as_meant
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def decide(
     if reserved_until is not None:
         reservations.reserve(connection, decision_id, session, decision, now, reserved_until, key)
     if decision.trial:
-        tried_model = record_key(decision.model, settings)
+        tried_model = record_key(decision.model, task.task_type, settings)
         records.remember_trial(connection, task.task_type, tried_model, now)
     connection.execute(
         "INSERT INTO immunos_mcp_session_reason (session_id, reason, decisions) VALUES (?, ?, 1)"
@@ -177,7 +178,7 @@ def close_decision(
     decided = find_decided(connection, decision_id)
     doer = model or decided.model
     close_as(connection, decided, doer, outcome, now, judge)
-    key = record_key(doer, effective_settings(connection))
+    key = record_key(doer, decided.task_type, effective_settings(connection))
     if decided.outcome is None and seconds:
         records.add_work(connection, decided.task_type, key, 0, seconds)
     (other,) = connection.execute(
@@ -189,23 +190,25 @@ def close_decision(
 
 
 class DecisionState(Struct, frozen=True):
-    """The model, provider and outcome of a decision (``None``: it is open)."""
+    """The model, provider and outcome of a decision (``None``: it is open), and what failed before."""
 
     model: str
     provider: Provider
     outcome: Outcome | None
+    tried: tuple[str, ...] = ()
 
 
 def decision_state(connection: Connection, decision_id: int) -> DecisionState | None:
     """Return the state of a decision; ``None``: there is no such decision."""
     row = connection.execute(
-        "SELECT model, provider, outcome FROM immunos_mcp_decision WHERE decision_id = ?",
+        "SELECT model, provider, outcome, tried FROM immunos_mcp_decision WHERE decision_id = ?",
         (decision_id,),
     ).fetchone()
     if row is None:
         return None
-    model, provider, outcome = row
-    return DecisionState(model, Provider(provider), None if outcome is None else Outcome(outcome))
+    model, provider, outcome, tried = row
+    known = None if outcome is None else Outcome(outcome)
+    return DecisionState(model, Provider(provider), known, models_tried(tried))
 
 
 def newest_decisions(
@@ -335,12 +338,14 @@ def close_as(
             _close(connection, decided, outcome, decided.closed_at, judge)
         return
     settings, canonical = settings_in_force(connection)
-    own = record_key(decided.model, settings)
+    # What an outcome without the name of a record belongs to; a tier of Claude's is always named.
+    unnamed = shared_record_key(decided.model, settings)
     # A judgement of closed work is of the original work, even if another model redid it.
-    key = record_key(model, settings) if decided.outcome is None else own
+    doer = model if decided.outcome is None else decided.model
+    key = record_key(doer, decided.task_type, settings)
     corrected_at = None
     if is_taught:
-        key = _correct(connection, decided) or own
+        key = _correct(connection, decided) or unnamed
         corrected_at = decided.closed_at
     _close(connection, decided, outcome, utc_text(now), judge)
     connection.execute(
@@ -350,7 +355,7 @@ def close_as(
         (
             decided.decision_id,
             policy_id(connection, canonical, now),
-            None if key == own else key,
+            None if key == unnamed else key,
             corrected_at,
         ),
     )

@@ -23,7 +23,7 @@ from immunos_mcp.ledger.moments import utc_text
 from immunos_mcp.ledger.sessions import current_session, find_open, opened_session
 from immunos_mcp.ledger.stored_settings import effective_settings
 from immunos_mcp.ledger.totals import Addition, add_to_totals
-from immunos_mcp.rules.models import record_key
+from immunos_mcp.rules.claude_tiers import record_key
 from immunos_mcp.rules.policy import budget_tokens
 
 if TYPE_CHECKING:
@@ -169,8 +169,8 @@ def _attribute(connection: Connection, usage: Usage, now: datetime, *, is_measur
     if usage.outcome is not None:
         # The outcome belongs to the model that did the task, even if the decision chose another.
         close_as(connection, decided, usage.model, usage.outcome, now, usage.judge)
-    key = record_key(usage.model, effective_settings(connection))
     settings = effective_settings(connection)
+    key = record_key(usage.model, decided.task_type, settings)
     if settings.reservations is Switch.ON:
         tokens = budget_tokens(usage.counts, settings)
         reservations.release_reported(

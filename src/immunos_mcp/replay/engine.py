@@ -15,8 +15,8 @@ from immunos_mcp.replay.records import RecordsSoFar
 from immunos_mcp.rules import policy
 from immunos_mcp.rules.budgets import states, tightest, uses_of
 from immunos_mcp.rules.circumstances import Circumstances
+from immunos_mcp.rules.claude_tiers import record_key
 from immunos_mcp.rules.ladder import models_tried
-from immunos_mcp.rules.models import record_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -152,7 +152,7 @@ def _learning(
         if past.is_replayed:
             yield past
         else:
-            model = record_key(past.model, settings_of(past.policy_id))
+            model = record_key(past.model, past.task_type, settings_of(past.policy_id))
             moment = datetime.fromisoformat(past.decided_at)
             records.remember_trial(past.task_type, model, moment)
 
@@ -179,7 +179,8 @@ def _with_record(
     now = datetime.fromisoformat(past.decided_at)
     choice = policy.choose(case, _engine_of(past, engines), records.at(past.task_type, now))
     if choice.trial:
-        records.remember_trial(past.task_type, record_key(choice.model, settings), now)
+        model = record_key(choice.model, past.task_type, settings)
+        records.remember_trial(past.task_type, model, now)
     return choice
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from immunos_mcp.domain import Outcome
 from immunos_mcp.rules import track_record
-from immunos_mcp.rules.models import record_key
+from immunos_mcp.rules.models import shared_record_key
 from immunos_mcp.rules.track_record import Evidence, ModelRecord, TaskRecord
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class RecordsSoFar:
 
     def learn(self, past: PastOutcome, settings: Settings) -> None:
         """Add an outcome; one that corrects an earlier outcome replaces it."""
-        model = past.model or record_key(past.decided_model, settings)
+        model = past.model or shared_record_key(past.decided_model, settings)
         succeeded = past.outcome == Outcome.SUCCESS
         at = datetime.fromisoformat(past.known_at)
         for kind in (self._by_task_type.setdefault(past.task_type, {}), self._everywhere):

@@ -22,6 +22,7 @@ from immunos_mcp.answers.report import (
 from immunos_mcp.domain import Provider, Weights
 from immunos_mcp.reports.sums import NOTHING, priced, sums_by
 from immunos_mcp.rules import policy, track_record
+from immunos_mcp.rules.claude_tiers import CLAUDE_RECORDS
 from immunos_mcp.rules.list_prices import Cost
 from immunos_mcp.rules.track_record import Evidence, ModelRecord
 
@@ -40,9 +41,6 @@ if TYPE_CHECKING:
 PricedGroups: TypeAlias = "Sequence[tuple[UsageGroup, UsageSum]]"
 
 REPORTED_PROJECTS = 200
-
-CLAUDE = "claude"
-"""The name that stands for all Claude models in track records."""
 
 
 def compose(
@@ -240,9 +238,8 @@ def _usd_if_any(amount: Decimal | None) -> float | None:
 
 def _record(record: StoredRecord, figures: ReportFigures, now: datetime) -> RecordLine:
     known = ModelRecord(record.evidence, figures.priors.get(record.model, Evidence()))
-    estimate_of = (
-        track_record.estimate_claude if record.model == CLAUDE else track_record.estimate_local
-    )
+    is_claude = record.model in CLAUDE_RECORDS
+    estimate_of = track_record.estimate_claude if is_claude else track_record.estimate_local
     estimate = estimate_of(known, figures.settings, now)
     at_least, at_most = track_record.interval(estimate)
     return RecordLine(

@@ -102,8 +102,8 @@ def _judgement(case: Case, considered: Considered) -> Iterator[str]:
     passed = "passed over" if verdict.passed_over else "kept"
     if case.settings.track_record is Consultation.ADVISE:
         passed = f"would be {passed}"
-    expected, needed = _apart(verdict.local.rate, verdict.needed)
-    outcomes = f"{round(verdict.local.outcomes, 1):,}".removesuffix(".0")
+    expected, needed = _apart(verdict.own.rate, verdict.needed)
+    outcomes = f"{round(verdict.own.outcomes, 1):,}".removesuffix(".0")
     yield (
         f"{considered.model}: {expected} of {case.task.task_type} expected to succeed "
         f"({outcomes} outcomes), {needed} needed: {passed}"

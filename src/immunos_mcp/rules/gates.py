@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from immunos_mcp.domain import GateChoice, Switch, WarningLevel
+from immunos_mcp.domain import CLAUDE_TIERS, GateChoice, Switch, WarningLevel
 from immunos_mcp.rules.formatting import minute
 
 if TYPE_CHECKING:
@@ -24,9 +24,6 @@ SUBAGENT_TOOLS = frozenset({"Agent", "Task"})
 """What Claude Code calls the tool that starts a subagent, now and in earlier versions."""
 
 WAY_OUT = "The user can allow it with `immunos-mcp allow --once` or `immunos-mcp off --for 2h` in a terminal."
-
-_FAMILIES = ("haiku", "sonnet", "opus")
-"""Families of Claude's models, the cheapest first."""
 
 
 class Gated(StrEnum):
@@ -102,7 +99,7 @@ def gated_tool(tool: str, settings: Settings) -> Gated | None:
 def is_dearer(before: str, after: str) -> bool:
     """Return whether a model is of a dearer family than another; of unknown ones none is."""
     ranks = [
-        next((rank for rank, family in enumerate(_FAMILIES) if family in model.lower()), None)
+        next((rank for rank, family in enumerate(CLAUDE_TIERS) if family in model.lower()), None)
         for model in (before, after)
     ]
     return None not in ranks and ranks[0] < ranks[1]  # type: ignore[operator]

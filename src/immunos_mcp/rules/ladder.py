@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from immunos_mcp.domain import Provider, Switch
+from immunos_mcp.domain import CLAUDE_TIERS, Provider, Switch
 from immunos_mcp.errors import DelegationError
+from immunos_mcp.rules.claude_tiers import stronger
 from immunos_mcp.rules.models import availability, mapped_models, provider_of
 
 if TYPE_CHECKING:
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
     from immunos_mcp.domain import Decision, Engine, Task
     from immunos_mcp.rules.settings import Settings
 
-SUBAGENT_MODELS = ("haiku", "sonnet", "opus")
-"""What Claude Code calls the models of its subagents."""
+
+_YOURSELF = "Do this task yourself."
+_SUBAGENT = "Give this task to a subagent with model"
 
 
 def rungs(task: Task, settings: Settings) -> tuple[str, ...]:
@@ -43,10 +45,11 @@ def untried(decision: Decision, task: Task) -> Decision:
     """Return a decision for a model that did not fail at the task.
 
     Raises:
-        DelegationError: none is left, since the budget keeps the task local.
+        DelegationError: none is left, which of local models is so where the budget keeps the task local.
     """
     if decision.model in task.tried:
-        raise DelegationError(f"no other local model is mapped to {task.task_type}")
+        kind = "other" if decision.provider is Provider.CLAUDE else "other local"
+        raise DelegationError(f"no {kind} model is mapped to {task.task_type}")
     return decision
 
 
@@ -55,11 +58,20 @@ def models_tried(stored: str | None) -> tuple[str, ...]:
     return tuple(stored.split(",")) if stored else ()
 
 
-def advice(model: str) -> str:
-    """Return who is to do a task that goes to Claude's ``model``, as a sentence."""
-    if model in SUBAGENT_MODELS:
-        return f"Give this task to a subagent with model {model}."
-    return "Do this task yourself."
+def advice(model: str, decision_id: int, task_type: str, settings: Settings) -> str:
+    """Return who is to do a task that goes to Claude's ``model``, in one or two sentences."""
+    if model not in CLAUDE_TIERS:
+        return _YOURSELF
+    who = f"{_SUBAGENT} {model}."
+    mapped = mapped_models(task_type, settings)
+    if model not in mapped or not stronger(model, mapped, settings):
+        return who
+    return f"{who} If it fails, record that and call again with decision_id {decision_id}."
+
+
+def without_advice(message: str) -> str:
+    """Return what an answer says before its advice, which only Claude can follow."""
+    return message.partition(_YOURSELF)[0].partition(_SUBAGENT)[0].strip()
 
 
 def faults_text(faults: Sequence[tuple[str, str]]) -> str:

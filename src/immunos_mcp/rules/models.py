@@ -94,8 +94,8 @@ def _is_named_after_claude(model: str) -> bool:
     return "claude" in model or re.search(_CLAUDE_NAME, model) is not None
 
 
-def record_key(model: str, settings: Settings) -> str:
-    """Return the name that a model's outcomes are recorded under."""
+def shared_record_key(model: str, settings: Settings) -> str:
+    """Return the name that a model's outcomes are recorded under where no tiers of Claude's are told apart."""
     if provider_of(model, settings) is Provider.CLAUDE:
         return CLAUDE_RECORD
     return canonical_model(model)

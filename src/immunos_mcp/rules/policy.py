@@ -22,9 +22,9 @@ from immunos_mcp.domain import (
     WarningLevel,
 )
 from immunos_mcp.rules.budgets import states, tightest, without_room
+from immunos_mcp.rules.claude_tiers import compared, stronger
 from immunos_mcp.rules.ladder import local_rungs, rungs
 from immunos_mcp.rules.models import (
-    CLAUDE_RECORD,
     Availability,
     availability,
     fallback_models,
@@ -32,8 +32,6 @@ from immunos_mcp.rules.models import (
     mapped_models,
     provider_of,
 )
-from immunos_mcp.rules.names import canonical_model
-from immunos_mcp.rules.track_record import ModelRecord, judge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -43,8 +41,6 @@ if TYPE_CHECKING:
     from immunos_mcp.rules.circumstances import Circumstances
     from immunos_mcp.rules.settings import Settings
     from immunos_mcp.rules.track_record import TaskRecord, Verdict
-
-_NO_RECORD = ModelRecord()
 
 
 def budget_tokens(counts: TokenCounts, settings: Settings) -> int:
@@ -283,7 +279,7 @@ ROWS: tuple[Row, ...] = (
 
 
 class Considered(Struct, frozen=True):
-    """A local model that the steps after the table considered, and what they found.
+    """A model that the steps after the table considered, and what they found.
 
     Attributes:
         model: the model.
@@ -300,7 +296,7 @@ class Choice(Decision, frozen=True):
     """A decision with what led to it.
 
     Attributes:
-        considered: the local models that the steps after the table considered, in order.
+        considered: the models that the steps after the table considered, in order.
     """
 
     considered: tuple[Considered, ...] = ()
@@ -342,9 +338,9 @@ def _choose(case: Case, engine: Engine | None, record: TaskRecord | None) -> Cho
     row = next(row for row in ROWS if row.applies(case))
     settings = case.settings
     chosen = _chosen(case, row.reason, row.model(case))
-    if chosen.provider is Provider.CLAUDE:
-        return chosen
     if row.reason is not Reason.TASK_OPTIMIZED:
+        if chosen.provider is Provider.CLAUDE:
+            return chosen
         # The budget is hard: the task stays local, whatever is found.
         if case.task.tried:
             chosen = _stays_local(chosen, case, engine)
@@ -410,26 +406,27 @@ def _walk(case: Case, engine: Engine | None, record: TaskRecord | None) -> Choic
     """Go through the models of a mapped task until one can run and is not passed over.
 
     They are the mapped ones in order, where the first cannot run installed ones of the same kind,
-    and Claude. Of a task that was tried they are those behind the ones that failed, and Claude.
+    and Claude. Of a task that was tried they are those behind the ones that failed, and Claude. The last
+    of Claude's models takes what the others leave.
     """
-    settings = case.settings
-    models = mapped_models(case.task.task_type, settings)
-    table_model, first = models[0], availability(models[0], engine, settings)
-    changed_by: ChangedBy | None = None
-    if case.task.tried:
-        models, changed_by = rungs(case.task, settings), ChangedBy.LADDER
-    elif engine is not None and first.can_run is False:
-        models = (*models, *fallback_models(table_model, engine, settings))
+    settings, task_type = case.settings, case.task.task_type
+    models = mapped_models(task_type, settings)
+    table_model, first = models[0], _availability(models[0], engine, settings)
+    changed_by = ChangedBy.LADDER if case.task.tried else None
+    models = _candidates(case, engine, models, first)
     considered: list[Considered] = []
-    model, available, trial = settings.claude_model, None, False
-    for candidate in dict.fromkeys(models):
-        if provider_of(candidate, settings) is Provider.CLAUDE:
+    model = claude = settings.claude_model
+    available, trial = None, False
+    for candidate in models:
+        behind = stronger(candidate, models, settings)
+        if not behind and provider_of(candidate, settings) is Provider.CLAUDE:
             model = candidate
             break
-        found = availability(candidate, engine, settings)
+        found = _availability(candidate, engine, settings)
         verdict = None
         if record is not None and found.can_run is not False:
-            verdict = _judge(candidate, record, settings)
+            behind = behind or (settings.claude_model,)
+            claude, verdict = compared(candidate, behind, task_type, record, settings)
         considered.append(Considered(candidate, found, verdict))
         if found.can_run is False:
             changed_by = changed_by or ChangedBy.AVAILABILITY
@@ -440,6 +437,7 @@ def _walk(case: Case, engine: Engine | None, record: TaskRecord | None) -> Choic
             break
         changed_by = changed_by or ChangedBy.TRACK_RECORD
         if trial:
+            model = claude
             break
     is_changed = model != table_model
     return replace(
@@ -453,10 +451,20 @@ def _walk(case: Case, engine: Engine | None, record: TaskRecord | None) -> Choic
     )
 
 
-def _judge(model: str, record: TaskRecord, settings: Settings) -> Verdict:
-    local = record.models.get(canonical_model(model), _NO_RECORD)
-    claude = record.models.get(CLAUDE_RECORD, _NO_RECORD)
-    return judge(local, claude, settings, record.now)
+def _candidates(
+    case: Case, engine: Engine | None, models: tuple[str, ...], first: Availability
+) -> tuple[str, ...]:
+    if case.task.tried:
+        return rungs(case.task, case.settings)
+    if engine is not None and first.can_run is False:
+        models = (*models, *fallback_models(models[0], engine, case.settings))
+    return tuple(dict.fromkeys(models))
+
+
+def _availability(model: str, engine: Engine | None, settings: Settings) -> Availability:
+    """Return whether a model can run; of Claude's the engine knows nothing."""
+    is_claude = provider_of(model, settings) is Provider.CLAUDE
+    return Availability() if is_claude else availability(model, engine, settings)
 
 
 def examine(settings: Settings, circumstances: Circumstances, task: Task) -> Case:

@@ -21,7 +21,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from immunos_mcp.rules.settings import Settings
@@ -80,19 +80,19 @@ class Estimate(Struct, frozen=True):
 
 
 class Verdict(Struct, frozen=True):
-    """What the track record makes of a local model at a task type.
+    """What the track record makes of a model at a task type, beside the Claude model behind it.
 
     Attributes:
         passed_over: whether the task should go to another model.
         trial: whether that is so only to learn more: the record alone says the opposite.
-        local: what is expected of the local model.
-        claude: what is expected of Claude.
-        needed: the success rate from which the record alone keeps the local model.
+        own: what is expected of the model.
+        claude: what is expected of the Claude model behind it.
+        needed: the success rate from which the record alone keeps the model.
     """
 
     passed_over: bool
     trial: bool
-    local: Estimate
+    own: Estimate
     claude: Estimate
     needed: float
 
@@ -101,7 +101,7 @@ class TaskRecord(Struct, frozen=True):
     """What outcomes say of each model at a task type, at the moment of a decision.
 
     Attributes:
-        models: by the name that ``models.record_key`` gives a model; others have no record yet.
+        models: by the name that ``claude_tiers.record_key`` gives a model; others have no record yet.
         now: the moment.
     """
 
@@ -240,39 +240,45 @@ def _is_overdue(evidence: Evidence, settings: Settings, now: datetime) -> bool:
     return (now - max(moments)).total_seconds() >= settings.record_retry_days * _SECONDS_OF_A_DAY
 
 
-def judge(local: ModelRecord, claude: ModelRecord, settings: Settings, now: datetime) -> Verdict:
-    """Return whether a task should pass a local model over.
+def judge(
+    own: ModelRecord,
+    claude: ModelRecord,
+    settings: Settings,
+    now: datetime,
+    estimate_own: Callable[[ModelRecord, Settings, datetime], Estimate] = estimate_local,
+) -> Verdict:
+    """Return whether a task should pass a model over, for the Claude model behind it.
 
-    It should where Claude's expected success rate is higher by more than ``settings.record_gain``. As long as no
-    outcome of Claude was recorded anywhere, that is where the local model's is below
+    It should where that one's expected success rate is higher by more than ``settings.record_gain``. As long as
+    no outcome of it was recorded anywhere, that is where the model's own is below
     ``settings.record_claude_rate - settings.record_gain``.
 
     Whichever of the two the record speaks against gets the task as a trial where that is expected to
-    gain more than it costs; Claude only if outcomes of Claude are recorded at all. A local model gets
+    gain more than it costs; the one behind only if outcomes of it are recorded at all. The model gets
     it also if it was never tried at the task type, if its last outcome was a success, and if it had
     neither outcome nor trial for ``settings.record_retry_days``. While a trial's outcome is awaited, only the
     passing of those days makes another.
 
     A verdict that is a trial and is followed has to be remembered by ``tried``, for the model that
-    gets the task.
+    gets the task. ``estimate_own`` is ``estimate_claude`` where the model is Claude's too.
     """
-    of_local = estimate_local(local, settings, now)
+    of_own = estimate_own(own, settings, now)
     of_claude = estimate_claude(claude, settings, now)
     needed = of_claude.rate - settings.record_gain
-    shortfall = needed - of_local.rate
+    shortfall = needed - of_own.rate
     if shortfall > 0:
-        trial = _is_overdue(local.here, settings, now) or (
-            _is_answered(local.here)
+        trial = _is_overdue(own.here, settings, now) or (
+            _is_answered(own.here)
             and (
-                local.here.succeeded
-                or _is_worth_a_trial(of_local, of_claude, shortfall, settings.record_horizon)
+                own.here.succeeded
+                or _is_worth_a_trial(of_own, of_claude, shortfall, settings.record_horizon)
             )
         )
-        return Verdict(not trial, trial, of_local, of_claude, needed)
-    trial = _is_worth_a_trial(of_claude, of_local, -shortfall, settings.record_horizon) and (
+        return Verdict(not trial, trial, of_own, of_claude, needed)
+    trial = _is_worth_a_trial(of_claude, of_own, -shortfall, settings.record_horizon) and (
         _is_answered(claude.here) or _is_overdue(claude.here, settings, now)
     )
-    return Verdict(trial, trial, of_local, of_claude, needed)
+    return Verdict(trial, trial, of_own, of_claude, needed)
 
 
 def interval(estimate: Estimate, mass: float = 0.9) -> tuple[float, float]:

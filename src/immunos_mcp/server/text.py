@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from immunos_mcp.domain import ChangedBy, Provider
+from immunos_mcp.domain import CLAUDE_TIERS, ChangedBy, Provider
 from immunos_mcp.rules.budget_check import budget_line
 from immunos_mcp.rules.obstacles import obstacle
 
@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 def routed(task: RoutedTask) -> str:
     """Return who does a task and why."""
     answer = task.answer
-    by_claude = answer.provider is Provider.CLAUDE
-    who = "Do it yourself (Claude)" if by_claude else f"Use {answer.model} ({answer.provider})"
+    who = f"Use {answer.model} ({answer.provider})"
+    if answer.provider is Provider.CLAUDE:
+        is_tier = answer.model in CLAUDE_TIERS
+        who = f"{f'Use a subagent with {answer.model}' if is_tier else 'Do it yourself'} (Claude)"
     meaning = "" if answer.task_type is None else f" as {answer.task_type}"
     line = (
         f"{who}{meaning}: {_unlike_mapping(task.logged)}{answer.reason}. "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,9 +10,10 @@ from desks import CODER, desk_at
 from ollama_server import Script, scripted_ollama
 
 from immunos_mcp.domain import ChangedBy, Outcome, Provider
-from immunos_mcp.errors import DelegationError
+from immunos_mcp.errors import DelegationError, InvalidInputError
 from immunos_mcp.ledger.history import history
 from immunos_mcp.replay import engine
+from immunos_mcp.reports.prices import list_prices
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from desks import Desk
 
     from immunos_mcp.answers.history import LoggedDecision
+    from immunos_mcp.answers.report import RecordLine
 
 SCHEMA = {"type": "object", "required": ["n"]}
 RIGHT = ('{"n":', " 1}")
@@ -41,6 +44,10 @@ async def desk(tmp_path: Path, script: Script) -> AsyncGenerator[Desk]:
 
 async def logged(desk: Desk) -> list[LoggedDecision]:
     return [*reversed(await desk.archive.list_decisions(50, None))]
+
+
+async def reported(desk: Desk) -> tuple[RecordLine, ...]:
+    return (await desk.archive.report(None, list_prices(datetime.now(UTC)))).records
 
 
 async def as_read(desk: Desk) -> list[tuple[str, int | None, tuple[str, ...], Outcome | None]]:
@@ -89,6 +96,60 @@ async def test_at_the_end_claude_gets_the_task_with_what_is_known(
         ("tiny", 1, (CODER,), Outcome.FAILURE),
         ("haiku", 2, (CODER, "tiny"), Outcome.SUCCESS),
     ]
+
+
+@pytest.mark.anyio
+async def test_a_task_at_which_a_subagent_failed_goes_on_to_the_next_tier(
+    desk: Desk, script: Script
+) -> None:
+    script.words_of.clear()
+    await desk.router.update_config({"task_mappings": {"code_review": "tiny,haiku,opus"}}, "test")
+    first = await desk.delegate(schema=SCHEMA)
+    assert first.message is not None
+    assert first.message.endswith(
+        "model haiku. If it fails, record that and call again with decision_id 2."
+    )
+    await desk.router.record_usage(decision_id=2, outcome="failure")
+    second = await desk.delegate(decision_id=2)
+    assert (second.model, second.decision_id) == ("opus", 3)
+    assert second.message == "Give this task to a subagent with model opus."
+    await desk.router.record_usage("claude-opus-4-8", decision_id=3, outcome="success")
+    with pytest.raises(InvalidInputError, match="decision 3 is already closed as success"):
+        await desk.delegate(decision_id=3)
+    assert await as_read(desk) == [
+        ("tiny", None, (), Outcome.FAILURE),
+        ("haiku", 1, ("tiny",), Outcome.FAILURE),
+        ("opus", 2, ("tiny", "haiku"), Outcome.SUCCESS),
+    ]
+    explained = (await desk.archive.explain_decision(3)).explanation
+    assert explained.steps[0] == "tiny, haiku failed at it (decision 2)"
+    records = {line.model: line for line in await reported(desk)}
+    assert {name: (line.successes, line.failures) for name, line in records.items()} == {
+        "tiny:latest": (0, 1),
+        "haiku": (0, 1),
+        "opus": (1, 0),
+    }
+    # More is expected of Claude's than of a local model, which failed as often.
+    rates = [records[name].expected_success_rate for name in ("tiny:latest", "haiku", "opus")]
+    assert rates == sorted(rates)
+    assert rates[1] > rates[0] + 0.1
+    found = await desk.router._ledger.read(history)  # pyright: ignore[reportPrivateUsage]
+    again = [one.choice.model for one in engine.replay(found, found.policies.__getitem__)]
+    assert again == ["tiny", "haiku", "opus"]
+
+
+@pytest.mark.anyio
+async def test_a_local_answer_that_its_reader_rejects_goes_on_as_well(desk: Desk) -> None:
+    await desk.delegate()
+    await desk.router.record_usage(decision_id=1, outcome="failure")
+    answer = await desk.delegate(decision_id=1)
+    assert (answer.model, answer.decision_id) == ("tiny", 2)
+    await desk.router.record_usage(decision_id=2, outcome="failure")
+    await desk.router.update_config({"task_mappings": {"code_review": CODER}}, "test")
+    assert (await desk.delegate(decision_id=2)).provider is Provider.CLAUDE
+    await desk.router.record_usage(decision_id=3, outcome="failure")
+    with pytest.raises(DelegationError, match="no other model is mapped to code_review"):
+        await desk.delegate(decision_id=3)
 
 
 @pytest.mark.anyio

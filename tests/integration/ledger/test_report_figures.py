@@ -28,6 +28,7 @@ from immunos_mcp.reports.csv import Line, long_table
 from immunos_mcp.reports.page.document import page
 from immunos_mcp.reports.text import COLUMNS, text
 from immunos_mcp.rules import policy
+from immunos_mcp.rules.claude_tiers import CLAUDE_RECORDS
 from immunos_mcp.rules.formatting import cells, printable
 from immunos_mcp.rules.settings import Settings
 from immunos_mcp.rules.track_record import (
@@ -203,7 +204,7 @@ def test_records_carry_the_estimates_of_the_track_record(contents: Contents) -> 
     assert len(answer.records) == sum(bool(task_type) for task_type, _ in rows)
     for line in answer.records:
         known = ModelRecord(evidence(line.task_type, line.model), evidence("", line.model))
-        estimate_of = estimate_claude if line.model == "claude" else estimate_local
+        estimate_of = estimate_claude if line.model in CLAUDE_RECORDS else estimate_local
         estimate = estimate_of(known, Settings(), NOW)
         assert line.expected_success_rate == round(estimate.rate, 4)
         low, high = interval(estimate)

@@ -185,6 +185,7 @@ MAPPED = f"Do it yourself (Claude): code_review is mapped to {CODER}"
     ("more", "line"),
     [
         ({}, f"Do it yourself (Claude): {STATE}"),
+        ({"model": "haiku"}, f"Use a subagent with haiku (Claude): {STATE}"),
         (
             {"changed_by": ChangedBy.AVAILABILITY, "remedy": f"ollama pull {CODER}"},
             f"{MAPPED}, which is not installed (ollama pull {CODER}). {STATE}",
