@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
+import wire
 from desks import CODER, desk_at
 from ollama_server import Script, scripted_ollama
 
@@ -196,6 +200,39 @@ async def test_a_fault_of_the_engine_does_not_climb(desk: Desk, script: Script) 
     with pytest.raises(DelegationError, match=f"Tried: check json failed: {CODER}.*context"):
         await desk.delegate(schema=SCHEMA, prompt="word " * 500)
     assert [outcome for *_, outcome in await as_read(desk)] == [Outcome.FAILURE, None]
+
+
+def test_what_fails_the_users_command_climbs_on_the_command_line(home: Path) -> None:
+    script = Script(words=("x", " = 3"), words_of={"tiny:latest": ("x", " = 2")})
+    code = "import sys; sys.exit(0 if 'x = 2' in open(sys.argv[1]).read() else 'x is wrong')"
+    command = ("delegate", "Set x", "--task-type", "code_generation", "--check", "two", "--json")
+    with scripted_ollama(script) as where:
+        variables = {"IMMUNOS_OLLAMA_CHECK": "on", "OLLAMA_HOST": where}
+        wire.run(home, "checks", "add", "two", shlex.join((sys.executable, "-c", code, "{path}")))
+        wire.run(home, "config", "set", f"task_mappings.code_generation={CODER},tiny,haiku,opus")
+        done = wire.run(home, *command, "--output", "new.py", variables=variables)
+        script.words_of.clear()
+        failed = wire.run(home, *command, "--output", "other.py", variables=variables)
+    answer = json.loads(done.stdout)
+    assert (answer["model"], answer["passed_checks"], done.returncode) == ("tiny", "code, two", 0)
+    fault = "'s answer fails it (exit code 1): x is wrong"
+    assert answer["message"] == f"Tried: check two failed: {CODER}{fault}"
+    assert (home / "new.py").read_text(encoding="utf-8") == "x = 2\n"
+    assert (failed.returncode, failed.stdout) == (1, "")
+    advised = json.loads(failed.stderr)
+    assert (advised["model"], advised["decision_id"]) == ("haiku", 5)
+    assert f"; check two failed: tiny{fault}. Give this task to a subagent" in advised["message"]
+    assert "x is wrong" in script.requests[-1]["messages"][1]["content"]
+    assert wire.rows(
+        wire.ledger_path(home),
+        "SELECT model, follows, outcome, outcome_source FROM immunos_mcp_decision",
+    ) == [
+        (CODER, None, "failure", "check"),
+        ("tiny", 1, "success", "check"),
+        (CODER, None, "failure", "check"),
+        ("tiny", 3, "failure", "check"),
+        ("haiku", 4, None, None),
+    ]
 
 
 @pytest.mark.anyio

@@ -151,6 +151,26 @@ def test_endless_output_is_stopped(tmp_path: Path) -> None:
     assert (end.code, end.why_stopped) == (None, "wrote more than 8 MiB")
 
 
+LIMITED = """
+import resource
+try:
+    bytearray(5 * 2**30)
+except MemoryError:
+    print('no memory')
+try:
+    with open('big', 'wb') as file:
+        file.truncate(2**29)
+except OSError as error:
+    print(error.strerror)
+threads, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+print(1_000 < threads < 100_000, threads == hard)
+"""
+
+
+def test_memory_files_and_processes_of_a_command_are_limited(tmp_path: Path) -> None:
+    assert ended(tmp_path, LIMITED).output == "no memory\nFile too large\nTrue True\n"
+
+
 FORKS = """
 import os, time
 for _ in range(20):

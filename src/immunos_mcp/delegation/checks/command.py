@@ -24,19 +24,35 @@ KEPT_OUTPUT = 4_000
 """Bytes of the end of its output that are kept."""
 
 LARGEST_FILE = 2**28
+MOST_MEMORY = 2**32
+"""Bytes of memory of its own that each process may have."""
+
+MOST_PROCESSES = 1_000
+"""Processes and threads that may be started beside those that the user has already."""
 
 PASSED_ON = ("LANG", "LC_ALL", "LC_CTYPE", "TZ")
 """Environment variables that a command gets as they are."""
 
+# Address space is not limited: programs reserve much that they never use. Threads count for the whole user.
 _LAUNCH = f"""
 import os, resource, sys
-for kind, most in (
+limits = [
     (resource.RLIMIT_CPU, {int(LONGEST_SECONDS)}),
     (resource.RLIMIT_FSIZE, {LARGEST_FILE}),
+    (resource.RLIMIT_DATA, {MOST_MEMORY}),
     (resource.RLIMIT_CORE, 0),
-):
-    hard = resource.getrlimit(kind)[1]
-    most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+]
+if os.path.isdir('/proc/self/task'):
+    threads = 0
+    for process in os.scandir('/proc'):
+        try:
+            if process.name.isdecimal() and process.stat().st_uid == os.getuid():
+                threads += len(os.listdir(process.path + '/task'))
+        except OSError:
+            pass
+    limits.append((resource.RLIMIT_NPROC, threads + {MOST_PROCESSES}))
+for kind, most in limits:
+    most = min([most, *(each for each in resource.getrlimit(kind) if each != resource.RLIM_INFINITY)])
     resource.setrlimit(kind, (most, most))
 os.execv(sys.argv[1], sys.argv[2:])
 """
