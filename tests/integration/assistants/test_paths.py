@@ -258,7 +258,15 @@ sys.exit(status_line.main() if sys.argv[1:] == ["statusline"] else main.main(sys
 
 
 @pytest.mark.parametrize(
-    "command", ["status", "route --task-type x --classification routine", "doctor", "sync --all"]
+    "command",
+    [
+        "status",
+        "route --task-type x --classification routine",
+        "doctor",
+        "sync --all",
+        "checks list",
+        "tasks",
+    ],
 )
 def test_without_a_home_a_ledger_given_is_enough(tmp_path: Path, command: str) -> None:
     done = wire.run(

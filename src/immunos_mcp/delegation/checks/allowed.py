@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from immunos_mcp.assistants import regular_files
 from immunos_mcp.delegation.checks import registry
 from immunos_mcp.errors import InvalidInputError, OutputError, Problem, unknown
-from immunos_mcp.options import home_folder
+from immunos_mcp.options import NoHomeError, home_folder
 from immunos_mcp.rules.names import is_printable
 
 if TYPE_CHECKING:
@@ -109,7 +109,10 @@ def _check_command(command: str) -> None:
 
 
 def _read() -> Projects:
-    file = store()
+    try:
+        file = store()
+    except NoHomeError:
+        return {}
     try:
         return _projects(json.loads(regular_files.content(file, LARGEST)))
     except FileNotFoundError:
