@@ -11,6 +11,8 @@ from desks import CODER, desk_at
 from llama_engine import TRAINED_CONTEXT, LlamaEngine, make_tiny_model
 from ollama_server import Script, scripted_ollama
 
+from immunos_mcp.delegation.checks import allowed
+from immunos_mcp.domain import Outcome, Provider
 from immunos_mcp.engines.addresses import address
 from immunos_mcp.engines.openai_compatible import OpenAICompatible
 from immunos_mcp.engines.protocol import ChatRequest
@@ -22,9 +24,14 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module")
-def llama(tmp_path_factory: pytest.TempPathFactory) -> LlamaEngine:
-    model = tmp_path_factory.mktemp("model") / "tiny.gguf"
-    make_tiny_model(model)
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("model") / "tiny.gguf"
+    make_tiny_model(file)
+    return file
+
+
+@pytest.fixture(scope="module")
+def llama(model: Path) -> LlamaEngine:
     return LlamaEngine(model)
 
 
@@ -137,3 +144,43 @@ async def test_llama_cpps_own_server_keeps_to_a_schema(llama: LlamaEngine) -> No
         await server.close()
     assert "".join(pieces).strip() in {'"yes"', '"no"'}
     assert counts.output_tokens >= len(pieces) > 1
+
+
+@pytest.mark.anyio
+async def test_a_climb_from_one_protocol_to_the_other_has_the_counts_of_both_engines(
+    tmp_path: Path,
+    where: str,
+    model: Path,
+    llama: LlamaEngine,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    other = LlamaEngine(model)
+    before = llama.counters()
+    server = OpenAICompatible("llamacpp", address(other.address))
+    try:
+        async with desk_at(tmp_path, where, {"llamacpp": server}) as desk:
+            mapped = {"task_mappings": {"code_review": f"{CODER},llamacpp/tiny.gguf,haiku"}}
+            await desk.router.update_config(mapped, "test")
+            allowed.add(desk.folder, "never", "false")
+            # The first one never ends; the second one keeps to the schema.
+            told = {"schema": {"enum": ["yes", "no"]}, "max_output_tokens": 60}
+            climbed = await desk.delegate(**told)
+            returned = await desk.delegate(**told, checks=["never"], output_path="new.txt")
+            status = await desk.router.get_session_status()
+            logged = await desk.archive.list_decisions(9, None)
+    finally:
+        await server.close()
+    assert (climbed.model, climbed.passed_checks) == ("llamacpp/tiny.gguf", "json")
+    assert f"{CODER}'s answer was cut off" in (climbed.message or "")
+    assert (returned.model, returned.provider) == ("haiku", Provider.CLAUDE)
+    assert "; check never failed: llamacpp/tiny.gguf" in (returned.message or "")
+    assert [entry.outcome for entry in logged] == [
+        None,
+        Outcome.FAILURE,
+        Outcome.FAILURE,
+        Outcome.SUCCESS,
+        Outcome.FAILURE,
+    ]
+    used = [now - then for now, then in zip(llama.counters(), before, strict=True)]
+    assert status.kept_local_tokens == sum(used) + sum(other.counters())

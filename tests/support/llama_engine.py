@@ -88,13 +88,16 @@ class LlamaEngine:
         address: where that server is.
     """
 
-    def __init__(self, model: Path) -> None:
+    def __init__(self, model: Path, context: int = TRAINED_CONTEXT) -> None:
         xllamacpp: Any = importlib.import_module("xllamacpp")
         parameters = xllamacpp.CommonParams()
         parameters.model.path = str(model)
-        parameters.n_ctx = TRAINED_CONTEXT
+        parameters.n_ctx = context
         parameters.n_parallel = 1
         parameters.verbosity = 0
+        parameters.endpoint_metrics = True
+        # What is read again is counted again, as clients are told.
+        parameters.cache_prompt = False
         self._server = xllamacpp.Server(parameters)
         self.address: str = urlsplit(str(self._server.listening_address)).netloc
 
@@ -104,6 +107,17 @@ class LlamaEngine:
             asked = {"content": text, "add_special": True}
             connection.request("POST", "/tokenize", json.dumps(asked))
             return len(json.loads(connection.getresponse().read())["tokens"])
+
+    def counters(self) -> tuple[int, int]:
+        """Return how many tokens it has read and made since it was started, by its own counters."""
+        with closing(http.client.HTTPConnection(self.address, timeout=60)) as connection:
+            connection.request("GET", "/metrics")
+            lines = connection.getresponse().read().decode().splitlines()
+        values = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+        read, made = (
+            values[f"llamacpp:{name}_total"] for name in ("prompt_tokens", "tokens_predicted")
+        )
+        return int(read), int(made)
 
     def words(self, text: str, limit: int) -> Iterator[str]:
         """Have the model go on from a text, token by token; leaving the iterator stops it."""
