@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import product
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +16,9 @@ from immunos_mcp.rules import task_types
 from immunos_mcp.rules.names import normalise_task_type
 from immunos_mcp.rules.setting_changes import apply
 from immunos_mcp.rules.settings import DEFAULT_TASK_MAPPINGS, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 DEFAULTS = Settings()
 SYNONYMS_ON = replace(DEFAULTS, task_synonyms="on")
@@ -44,6 +50,75 @@ def meant(word: str, settings: Settings = DEFAULTS) -> str:
 )
 def test_other_forms_of_a_default_name_mean_it(word: str, task_type: str) -> None:
     assert meant(word) == task_type
+
+
+def noun(word: str) -> tuple[str, ...]:
+    if word.endswith("y"):
+        return word, f"{word[:-1]}ies"
+    return word, f"{word[:-2]}es" if word.endswith("sis") else f"{word}s"
+
+
+def verb(word: str, doubled: str = "") -> tuple[str, ...]:
+    stem = word.removesuffix("e") + doubled
+    return word, f"{word}s", f"{stem}ed", f"{stem}ing"
+
+
+ANALYSIS = (*noun("analysis"), *verb("analyze"), *verb("analyse"))
+SUMMARY = (*noun("summary"), *noun("summarization"), *noun("summarisation"))
+GRAMMAR = {
+    "code_scan": (("code",), verb("scan", "n")),
+    "vulnerability_detection": (noun("vulnerability"), (*noun("detection"), *verb("detect"))),
+    "code_review": (("code",), verb("review")),
+    "code_generation": (("code",), (*noun("generation"), *verb("generate"))),
+    "debug": (verb("debug", "g"),),
+    "reasoning": (verb("reason"),),
+    "planning": (verb("plan", "n"),),
+    "analysis": (ANALYSIS,),
+    "problem_solving": (noun("problem"), verb("solve")),
+    "file_analysis": (noun("file"), ANALYSIS),
+    "summarize": ((*SUMMARY, *verb("summarize"), *verb("summarise")),),
+    "simple_question": (("simple",), noun("question")),
+}
+"""How English forms the words of each name, stated a second time."""
+
+SEPARATORS = ("_", "-", " ", "  ", "")
+CASES: tuple[Callable[[str], str], ...] = (str, str.upper, str.title)
+
+
+@pytest.mark.parametrize("task_type", DEFAULT_TASK_MAPPINGS)
+def test_every_form_means_its_type_however_it_is_written(task_type: str) -> None:
+    phrases = [*product(*GRAMMAR[task_type])]
+    spelled = {
+        case(separator.join(words))
+        for words, separator, case in product(phrases, SEPARATORS, CASES)
+    }
+    spelled |= {"".join(word.title() for word in words) for words in phrases}
+    assert {word: meant(word) for word in spelled if meant(word) != task_type} == {}
+
+
+def test_no_other_phrase_means_a_default_type() -> None:
+    expected = {
+        "_".join(order): task_type
+        for task_type, parts in GRAMMAR.items()
+        for words in product(*parts)
+        for order in (words, words[::-1])
+    }
+    known = {word for parts in GRAMMAR.values() for words in parts for word in words}
+    known |= {"codec", "coder", "planet", "planner", "scanner", "reasonable", "analyst", "debugger"}
+    known |= {"profile", "filesystem", "summer", "solver", "reviewer", "generator", "questionable"}
+    phrases = ["_".join(words) for count in (1, 2) for words in product(known, repeat=count)]
+    found = {phrase: meant(phrase) for phrase in phrases}
+    assert {
+        phrase: meaning
+        for phrase, meaning in found.items()
+        if meaning != expected.get(phrase, phrase)
+    } == {}
+
+
+@given(st.sampled_from(sorted(GRAMMAR)), st.text("abcdefgnrsy_", min_size=1, max_size=4))
+def test_a_word_that_goes_on_means_itself(task_type: str, more: str) -> None:
+    word = normalise_task_type(f"{task_type}x{more}")
+    assert (meant(word), meant(f"x{word}")) == (word, f"x{word}")
 
 
 @pytest.mark.parametrize("task_type", DEFAULT_TASK_MAPPINGS)
