@@ -498,18 +498,21 @@ def test_the_status_of_a_bound_session_with_unreadable_lines_says_so(home: Path)
 
 def test_a_preset_maps_the_default_task_types_to_other_models(home: Path) -> None:
     listed = said(home, "config", "preset").splitlines()
-    assert listed[0].split() == ["preset", "code", "reasoning", "short", "tasks"]
+    assert listed[0].split() == ["preset", "code", "reasoning", "short", "tasks", "checked"]
     assert listed[1].split() == ["default", "qwen2.5-coder:7b", "deepseek-r1:14b", "qwen2.5:1.5b"]
+    assert "qwen3.5:9b" in listed[3]
+    assert any(line.startswith("16gb: ") and "https://" in line for line in listed)
+    assert wire.run_json(home, "config", "preset")["8gb"]["checked"] == listed[2].split()[-1]
     said(home, "config", "set", "task_mappings.mine=m:1")
     said(home, "config", "preset", "24gb")
-    assert said(home, "config", "get", "task_mappings.planning") == "gemma4:26b"
-    assert said(home, "config", "get", "task_mappings.summarize") == "gemma4:e2b"
+    assert said(home, "config", "get", "task_mappings.planning") == "qwen3.8:27b"
+    assert said(home, "config", "get", "task_mappings.summarize") == "qwen3.5:4b"
     assert said(home, "config", "get", "task_mappings.mine") == "m:1"
-    assert said(home, "config", "get", "default_local_model") == "gemma4:26b"
+    assert said(home, "config", "get", "default_local_model") == "qwen3.8:27b"
     said(home, "config", "preset", "default")
     assert said(home, "config", "get", "task_mappings.debug") == "qwen2.5-coder:7b"
     refused = wire.run(home, "config", "preset", "1gb")
-    accepted = "default, 8gb, 16gb, 24gb or 32gb"
+    accepted = "default, 8gb, 16gb, 24gb, 32gb or 48gb"
     assert (refused.returncode, refused.stderr) == (
         2,
         f"immunos-mcp: preset: must be {accepted} (got '1gb')\n",

@@ -18,7 +18,7 @@ import warm_starts
 import wire
 from ollama_server import Manner, Script, scripted_ollama
 
-from immunos_mcp.rules.setting_changes import preset
+from immunos_mcp.rules.presets import preset
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -47,7 +47,7 @@ def started(before: str, gigabytes: int = 24) -> tuple[str, ...]:
 
 @pytest.fixture
 def script() -> Script:
-    return Script(models={"gemma4:e2b": 4096})
+    return Script(models={"qwen3.5:4b": 4096})
 
 
 @pytest.fixture
@@ -102,10 +102,11 @@ def test_it_shows_what_it_would_do_and_changes_nothing(
         "\n"
         "Setup would:\n"
         "  set up Cursor: change ~/.cursor/mcp.json\n"
-        "  use the preset 16gb: gemma4:e4b and gemma4:e2b\n"
+        "  use the preset 16gb: qwen3.5:9b and qwen3.5:4b\n"
+        "  let synonyms mean your task types: set task_synonyms to on\n"
         "\n"
         "What to do next:\n"
-        "  1. Get the model: ollama pull gemma4:e4b\n"
+        "  1. Get the model: ollama pull qwen3.5:9b\n"
         "  2. Restart Cursor.\n"
         "  3. Ask for a code review, then see where the budget stands: immunos-mcp status\n"
     )
@@ -121,7 +122,8 @@ def test_it_shows_what_it_would_do_and_changes_nothing(
             "models": 1,
         },
         "preset": {"state": "proposed", "reason": "fits_memory", "name": "16gb"},
-        "pull": ["ollama pull gemma4:e4b"],
+        "synonyms": {"state": "proposed"},
+        "pull": ["ollama pull qwen3.5:9b"],
         "memory_bytes": 24 * GIGABYTE,
     }
     assert files(home) == []
@@ -142,17 +144,19 @@ def test_yes_does_all_of_it_without_asking(
     assert "immunos" in json.loads(cursor.read_text(encoding="utf-8"))["mcpServers"]
     in_force = settings(home)
     assert {name: in_force[name] for name in preset("16gb")} == preset("16gb")
+    assert done["synonyms"] == {"state": "done"}
+    assert in_force["task_synonyms"] == "on"
 
 
 def test_it_says_what_it_did_and_that_it_is_done(
     home: Path, cursor: Path, variables: dict[str, str]
 ) -> None:
     first = run(home, variables, "--yes")
-    assert "\n  Cursor          set up\n  Preset 16gb     in use\n\nChecked with" in first
-    assert "gemma4:e4b is configured but unavailable" in first
+    assert "\n  Cursor          set up\n  Preset 16gb     in use\n  Synonyms        in use\n\nChecked" in first
+    assert "qwen3.5:9b is configured but unavailable" in first
     assert first.endswith(
         "What to do next:\n"
-        "  1. Get the model: ollama pull gemma4:e4b\n"
+        "  1. Get the model: ollama pull qwen3.5:9b\n"
         "  2. Restart Cursor.\n"
         "  3. Ask for a code review, then see where the budget stands: immunos-mcp status\n"
     )
@@ -160,7 +164,7 @@ def test_it_says_what_it_did_and_that_it_is_done(
     second = run(home, variables, "--yes")
     assert "  Cursor          already set up\n" in second
     assert "\nYou have chosen models already, so they stay.\n\nChecked with" in second
-    assert "ollama pull gemma4:e4b" in second
+    assert "ollama pull qwen3.5:9b" in second
     assert cursor.read_bytes() == before
 
 
@@ -333,9 +337,9 @@ class Terminal:
             assert self._more(), f"ended without {text!r}: {self.shown}"
         self._read = place + len(text)
 
-    def answer(self, question: str, words: str) -> None:
+    def answer(self, question: str, words: str, choices: str = "[Y/n] ") -> None:
         self.wait_for(question)
-        self.wait_for("[Y/n] ")
+        self.wait_for(choices)
         self.type(words)
 
     def type(self, words: str) -> None:
@@ -359,6 +363,7 @@ class Terminal:
 
 
 CURSOR, CODEX, PRESET = "Set up Cursor?", "Set up Codex?", "Use the preset 16gb?"
+SYNONYMS = "Let synonyms mean your task types,"
 
 
 @pytest.fixture
@@ -369,22 +374,26 @@ def codex(home: Path) -> Path:
 
 @pytest.mark.usefixtures("cursor", "codex")
 def test_on_a_terminal_it_does_what_was_chosen(home: Path, variables: dict[str, str]) -> None:
+    smaller = "[Y/n/8gb] "
     with Terminal(home, variables) as terminal:
         terminal.answer(f"{CURSOR} It changes ~/.cursor/mcp.json.", "maybe\n")
         terminal.wait_for("Please answer y or n.")
         terminal.answer(CURSOR, "Yes\n")
         terminal.answer(CODEX, "n\n")
         assert files(home) == []
-        terminal.answer(f"{PRESET} It gives local tasks to gemma4:e4b and gemma4:e2b", "\n")
+        terminal.answer(f"{PRESET} It gives local tasks to qwen3.5:9b and qwen3.5:4b", "4gb\n", smaller)
+        terminal.wait_for("Please answer y, n or 8gb.")
+        terminal.answer(PRESET, "8gb\n", smaller)
+        terminal.answer(SYNONYMS, "\n")
         assert terminal.end() == 0
-    assert "  Cursor          set up\n  Preset 16gb     in use\n" in terminal.shown
+    assert "  Cursor          set up\n  Preset 8gb      in use\n  Syn" in terminal.shown
     assert "Restart Cursor.\n" in terminal.shown
     assert files(home) == [
         ".cursor/mcp.json",
         ".immunos/db/immunos.db",
         ".immunos/installed/cursor.json",
     ]
-    assert settings(home)["default_local_model"] == "gemma4:e4b"
+    assert settings(home)["default_local_model"] == "qwen3.5:4b"
 
 
 @pytest.mark.usefixtures("cursor")
@@ -393,9 +402,10 @@ def test_nothing_is_stored_where_everything_is_declined(
 ) -> None:
     with Terminal(home, variables) as terminal:
         terminal.answer(CURSOR, "n\n")
-        terminal.answer(PRESET, "no\n")
+        terminal.answer(PRESET, "no\n", "[Y/n/8gb] ")
+        terminal.answer(SYNONYMS, "N\n")
         assert terminal.end() == 0
-    assert "ollama pull gemma4:e4b" not in terminal.shown
+    assert "ollama pull qwen3.5:9b" not in terminal.shown
     assert files(home) == []
 
 
@@ -410,7 +420,7 @@ def test_leaving_in_the_middle_changes_nothing(
 ) -> None:
     with Terminal(home, variables) as terminal:
         terminal.answer(CURSOR, "y\n")
-        terminal.wait_for("[Y/n] ")
+        terminal.wait_for("[Y/n/8gb] ")
         terminal.type(key)
         assert terminal.end() == code
     assert terminal.shown.endswith(said)

@@ -56,11 +56,13 @@ class PresetProposal(Struct, frozen=True):
         reason: why this one, or none.
         preset: its name; absent where none is proposed.
         pull: models that are not installed: of the preset, or of the settings where those stay.
+        smaller: other presets that fit, the largest first.
     """
 
     reason: PresetReason
     preset: str | None = None
     pull: tuple[str, ...] = ()
+    smaller: tuple[str, ...] = ()
 
 
 class PresetStep(Struct, frozen=True):
@@ -76,6 +78,18 @@ class PresetStep(Struct, frozen=True):
     state: StepState
     reason: PresetReason
     name: str | None = None
+    message: str | None = None
+
+
+class SynonymsStep(Struct, frozen=True):
+    """The step that lets synonyms of the task types mean them.
+
+    Attributes:
+        state: how far it came.
+        message: why it failed.
+    """
+
+    state: StepState
     message: str | None = None
 
 
@@ -105,6 +119,7 @@ class SetupAnswer(Struct, frozen=True):
         clients: each client that was found.
         ollama: the local engine.
         preset: the step that applies a preset.
+        synonyms: the step that switches the setting ``task_synonyms`` on.
         pull: the commands that install the models still missing.
         doctor: what ``doctor`` found afterwards, as it prints it; absent on a dry run.
         memory_bytes: this machine's memory; absent where the system does not say.
@@ -114,6 +129,7 @@ class SetupAnswer(Struct, frozen=True):
     clients: tuple[ClientStep, ...]
     ollama: OllamaFound
     preset: PresetStep
+    synonyms: SynonymsStep
     pull: tuple[str, ...]
     doctor: tuple[Struct, ...] | None = None
     memory_bytes: int | None = None

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from immunos_mcp import __version__
-from immunos_mcp.assistants import json_edit, registry, regular_files
+from immunos_mcp.assistants import ages, json_edit, registry, regular_files
 from immunos_mcp.assistants.config_files import LARGEST
 from immunos_mcp.assistants.configuration import (
     PROGRAM,
@@ -341,6 +341,8 @@ def _ollama(context: DoctorContext) -> Iterator[Finding]:
     engine = watch.probe_now(context.options)
     yield from _engine_place(name, engine.address, settings)
     yield from (finding for other in engine.others for finding in _other_engine(other, settings))
+    if EngineState.UP in {engine.state, *(other.state for other in engine.others)}:
+        yield from ages.old_models(settings)
     missing = [
         model
         for model in models.named_models(settings)
@@ -389,6 +391,10 @@ def _engine_place(name: str, url: str, settings: Settings) -> Iterator[Finding]:
         yield Finding(name, Verdict.WARN if is_plain else Verdict.OK, notice, remedy)
 
 
+def _tables(_context: DoctorContext) -> Iterator[Finding]:
+    return ages.old_tables(datetime.now(UTC).date())
+
+
 def _settings(context: DoctorContext) -> Settings:
     path = context.options.database
     # Another check reports problems of the ledger.
@@ -404,6 +410,7 @@ CHECKS: dict[str, Callable[[DoctorContext], Iterator[Finding]]] = {
     "ledger": _ledger,
     "ledger file": _ledger_file,
     "ollama": _ollama,
+    "tables": _tables,
 }
 """All checks, in the order of the report."""
 

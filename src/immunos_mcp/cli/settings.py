@@ -9,7 +9,7 @@ from immunos_mcp.cli.assignments import assignments, split, without_entries
 from immunos_mcp.cli.command import Command
 from immunos_mcp.cli.console import CLIENT, Answered, limit, on_archive, on_ledger
 from immunos_mcp.errors import InvalidInputError, unknown
-from immunos_mcp.rules import setting_changes, settings
+from immunos_mcp.rules import presets, setting_changes, settings
 from immunos_mcp.rules.names import normalise_task_type
 from immunos_mcp.server import text
 
@@ -63,10 +63,18 @@ def _add_unset_arguments(parser: ArgumentParser) -> None:
 
 async def _preset(router: Router, given: Namespace) -> Answered:
     if given.preset is None:
-        return Answered(dict(setting_changes.PRESETS), terminal.presets(setting_changes.PRESETS))
-    changes = setting_changes.preset(given.preset)
+        return Answered(dict(presets.PRESETS), _presets_text())
+    changes = presets.preset(given.preset)
     answer = await router.update_config(changes, CLIENT, given.dry_run)
     return Answered(answer, text.changed(answer))
+
+
+def _presets_text() -> str:
+    known = presets.PRESETS.items()
+    rows = ((name, *each.models, f"{each.checked or ''}") for name, each in known)
+    columns = ("preset", "code", "reasoning", "short tasks", "checked")
+    sources = (f"{name}: {each.source}" for name, each in known if each.source)
+    return "\n".join([terminal.table(columns, rows), "", *sources])
 
 
 def _add_preset_arguments(parser: ArgumentParser) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 from msgspec.structs import replace
 
 from immunos_mcp.answers.encoding import to_json
-from immunos_mcp.answers.setup import StepState
+from immunos_mcp.answers.setup import StepState, SynonymsStep
 from immunos_mcp.assistants import doctor, install
 from immunos_mcp.assistants.config_files import InstallError
 from immunos_mcp.assistants.findings import DoctorContext
@@ -23,20 +23,20 @@ from immunos_mcp.cli.clients import options_of, own_launch
 from immunos_mcp.cli.command import PROGRAM, Command
 from immunos_mcp.cli.console import CLIENT, EXIT_FAILED, EXIT_FINE, chosen_options, print_text
 from immunos_mcp.cli.setup_survey import reason_of, survey
-from immunos_mcp.errors import ImmunosError
+from immunos_mcp.errors import ImmunosError, any_of
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
 from immunos_mcp.router import Router
-from immunos_mcp.rules import setting_changes
+from immunos_mcp.rules.presets import preset as preset_changes
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from types import FrameType, TracebackType
 
-    from immunos_mcp.answers.setup import PresetStep
     from immunos_mcp.assistants.findings import Finding
     from immunos_mcp.cli.setup_survey import Client, Survey
     from immunos_mcp.options import Options
+    from immunos_mcp.rules.setting_kinds import SettingChangeValue
 
 EXIT_USAGE = 2
 
@@ -82,9 +82,8 @@ def _end(given: Namespace, seen: Survey, findings: tuple[Finding, ...] | None) -
         parts = [] if findings is None else [setup_text.checked(findings)]
         for text in (*parts, setup_text.next_steps(seen)):
             print_text(f"\n{text}")
-    states = {seen.preset.state, *(client.step.state for client in seen.clients)}
     is_broken = findings is not None and doctor.has_failed(findings)
-    has_failed = is_broken or states & {StepState.FAILED, StepState.NOT_REACHED}
+    has_failed = is_broken or seen.states() & {StepState.FAILED, StepState.NOT_REACHED}
     return EXIT_FAILED if has_failed else EXIT_FINE
 
 
@@ -123,28 +122,44 @@ def _asked(seen: Survey) -> Survey:
     """
     print()
     clients = tuple(_asked_client(client) for client in seen.clients)
-    preset = seen.preset
-    if preset.state is StepState.PROPOSED and not _is_wanted(setup_text.preset_question(seen)):
-        preset = replace(preset, state=StepState.DECLINED)
-    return seen._replace(clients=clients, preset=preset)
+    return _asked_synonyms(_asked_preset(seen._replace(clients=clients)))
 
 
 def _asked_client(client: Client) -> Client:
     if client.step.state is not StepState.PROPOSED:
         return client
-    if _is_wanted(setup_text.client_question(client)):
+    if _reply(setup_text.client_question(client)) == "y":
         return client
     return client._replace(step=replace(client.step, state=StepState.DECLINED, files=()))
 
 
-def _is_wanted(question: str) -> bool:
+def _asked_preset(seen: Survey) -> Survey:
+    if seen.preset.state is not StepState.PROPOSED:
+        return seen
+    reply = _reply(setup_text.preset_question(seen), seen.proposal.smaller)
+    if reply == "n":
+        return seen._replace(preset=replace(seen.preset, state=StepState.DECLINED))
+    return seen if reply == "y" else seen.with_preset(reply)
+
+
+def _asked_synonyms(seen: Survey) -> Survey:
+    if seen.synonyms.state is not StepState.PROPOSED or _reply(setup_text.SYNONYMS_QUESTION) == "y":
+        return seen
+    return seen._replace(synonyms=SynonymsStep(StepState.DECLINED))
+
+
+def _reply(question: str, others: tuple[str, ...] = ()) -> str:
+    """Ask until the answer is yes (``y``), no (``n``) or one of the others."""
+    choices = "/".join(("Y", "n", *others))
     while True:
-        said = input(f"{question} [Y/n] ").strip().lower()
+        said = input(f"{question} [{choices}] ").strip().lower()
         if said in {"", "y", "yes"}:
-            return True
+            return "y"
         if said in {"n", "no"}:
-            return False
-        print("Please answer y or n.")
+            return "n"
+        if said in others:
+            return said
+        print(f"Please answer {any_of(('y', 'n', *others))}.")
 
 
 def _applied(
@@ -161,14 +176,15 @@ def _applied(
             done = _interrupted(client) if interruption.came else _installed(client)
             tell(setup_text.client_done(done))
         clients.append(done)
-    preset = seen.preset
+    preset, synonyms = seen.preset, seen.synonyms
     if preset.state is StepState.PROPOSED:
-        is_late = interruption.came
-        preset = (
-            replace(preset, state=StepState.NOT_REACHED) if is_late else _stored(preset, chosen)
-        )
+        state, message = _stored(preset_changes(preset.name or ""), chosen, interruption)
+        preset = replace(preset, state=state, message=message)
         tell(setup_text.preset_done(preset))
-    return seen._replace(clients=tuple(clients), preset=preset)
+    if synonyms.state is StepState.PROPOSED:
+        synonyms = SynonymsStep(*_stored({"task_synonyms": "on"}, chosen, interruption))
+        tell(setup_text.synonyms_done(synonyms))
+    return seen._replace(clients=tuple(clients), preset=preset, synonyms=synonyms)
 
 
 def _interrupted(client: Client) -> Client:
@@ -186,15 +202,18 @@ def _installed(client: Client) -> Client:
     return client._replace(step=done)
 
 
-def _stored(step: PresetStep, chosen: Options) -> PresetStep:
-    assert step.name is not None
-    changes = setting_changes.preset(step.name)
+def _stored(
+    changes: Mapping[str, SettingChangeValue], chosen: Options, interruption: _Interruption
+) -> tuple[StepState, str | None]:
+    """Change settings; return how far that came, and why it failed."""
+    if interruption.came:
+        return StepState.NOT_REACHED, None
     try:
         with InlineSqliteLedger(chosen.database) as ledger:
             run_sync(Router(ledger, chosen.session).update_config(changes, CLIENT))
     except ImmunosError as error:
-        return replace(step, state=StepState.FAILED, message=str(error))
-    return replace(step, state=StepState.DONE)
+        return StepState.FAILED, str(error)
+    return StepState.DONE, None
 
 
 def _add_arguments(parser: ArgumentParser) -> None:

@@ -7,13 +7,17 @@ import shutil
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
+from msgspec.structs import replace
+
 from immunos_mcp.answers.setup import (
     ClientStep,
     OllamaFound,
+    PresetProposal,
     PresetReason,
     PresetStep,
     SetupAnswer,
     StepState,
+    SynonymsStep,
 )
 from immunos_mcp.assistants import registry
 from immunos_mcp.assistants.config_files import InstallError
@@ -23,7 +27,7 @@ from immunos_mcp.domain import Engine, EngineState
 from immunos_mcp.errors import LedgerError
 from immunos_mcp.ledger.examination import examine
 from immunos_mcp.rules.engine_places import is_remote
-from immunos_mcp.rules.proposal import propose
+from immunos_mcp.rules.proposal import models_to_pull, propose
 from immunos_mcp.rules.settings import Settings
 
 if TYPE_CHECKING:
@@ -32,7 +36,6 @@ if TYPE_CHECKING:
 
     from msgspec import Struct
 
-    from immunos_mcp.answers.setup import PresetProposal
     from immunos_mcp.assistants.configuration import Assistant, Configuration, Launch
     from immunos_mcp.assistants.install import Plan
     from immunos_mcp.options import Options
@@ -62,6 +65,7 @@ class Survey(NamedTuple):
         memory_bytes: this machine's memory; ``None``: the system does not say.
         proposal: the preset that suits it.
         preset: what setup has to do about that.
+        synonyms: what it has to do about synonyms of the task types.
     """
 
     clients: tuple[Client, ...]
@@ -70,11 +74,21 @@ class Survey(NamedTuple):
     memory_bytes: int | None
     proposal: PresetProposal
     preset: PresetStep
+    synonyms: SynonymsStep
 
     def is_open(self) -> bool:
         """Tell whether anything is proposed."""
-        states = [self.preset.state, *(client.step.state for client in self.clients)]
-        return StepState.PROPOSED in states
+        return StepState.PROPOSED in self.states()
+
+    def states(self) -> set[StepState]:
+        """Return how far the steps came."""
+        clients = (client.step.state for client in self.clients)
+        return {self.preset.state, self.synonyms.state, *clients}
+
+    def with_preset(self, name: str) -> Survey:
+        """Return the survey with another preset proposed."""
+        proposal = PresetProposal(self.proposal.reason, name, models_to_pull(name, self.engine))
+        return self._replace(proposal=proposal, preset=replace(self.preset, name=name))
 
     def missing_models(self) -> tuple[str, ...]:
         """Return the models to install, unless the preset that needs them is not wanted."""
@@ -92,6 +106,7 @@ class Survey(NamedTuple):
             tuple(client.step for client in self.clients),
             OllamaFound(engine.state, self.has_ollama, engine.address or None, models, others),
             self.preset,
+            self.synonyms,
             tuple(pull_command(model) for model in self.missing_models()),
             findings,
             self.memory_bytes,
@@ -112,19 +127,24 @@ def survey(chosen: Options, launch: Launch) -> Survey:
     """
     engine = _engine(chosen)
     memory = memory_bytes()
-    proposal = propose(
-        None if is_remote(engine.address) else memory, engine, _settings(chosen.database)
-    )
+    settings = _settings(chosen.database)
+    proposal = propose(None if is_remote(engine.address) else memory, engine, settings)
     is_proposed = proposal.reason is PresetReason.FITS_MEMORY
-    state = StepState.PROPOSED if is_proposed else StepState.NOT_NEEDED
+    clients = tuple(_clients(Setup(launch, os.environ)))
+    has_synonyms = settings.task_synonyms != Settings().task_synonyms
     return Survey(
-        tuple(_clients(Setup(launch, os.environ))),
+        clients,
         engine,
         shutil.which("ollama") is not None,
         memory,
         proposal,
-        PresetStep(state, proposal.reason, proposal.preset),
+        PresetStep(_proposed(is_proposed), proposal.reason, proposal.preset),
+        SynonymsStep(_proposed(bool(clients) and not has_synonyms)),
     )
+
+
+def _proposed(is_proposed: bool) -> StepState:  # the name says it
+    return StepState.PROPOSED if is_proposed else StepState.NOT_NEEDED
 
 
 def memory_bytes() -> int | None:

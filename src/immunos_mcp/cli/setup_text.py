@@ -13,13 +13,13 @@ from immunos_mcp.domain import EngineState
 from immunos_mcp.options import home_folder
 from immunos_mcp.rules.engine_places import is_remote
 from immunos_mcp.rules.obstacles import OLLAMA_DOWNLOAD
+from immunos_mcp.rules.presets import PRESETS
 from immunos_mcp.rules.proposal import GIGABYTE
-from immunos_mcp.rules.setting_changes import PRESETS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from immunos_mcp.answers.setup import PresetStep
+    from immunos_mcp.answers.setup import PresetStep, SynonymsStep
     from immunos_mcp.assistants.findings import Finding
     from immunos_mcp.cli.setup_survey import Client, Survey
     from immunos_mcp.domain import Engine
@@ -45,6 +45,12 @@ _STATES = {
     StepState.FAILED: "cannot be set up",
     StepState.NOT_REACHED: "not set up, interrupted",
 }
+
+
+SYNONYMS_QUESTION = (
+    "Let synonyms mean your task types, such as bug_fix for debug and security_audit for "
+    "vulnerability_detection?"
+)
 
 
 def found(survey: Survey) -> str:
@@ -75,7 +81,7 @@ def _memory(survey: Survey) -> str:
 
 
 def _models(survey: Survey) -> str:
-    return _listed(list(dict.fromkeys(PRESETS[survey.preset.name or ""])))
+    return _listed(list(dict.fromkeys(PRESETS[survey.preset.name or ""].models)))
 
 
 def _state(client: Client) -> str:
@@ -123,12 +129,21 @@ def client_done(client: Client) -> str:
 
 def preset_done(step: PresetStep) -> str:
     """Say what became of the preset."""
+    return _setting_done(f"Preset {step.name}", step)
+
+
+def synonyms_done(step: SynonymsStep) -> str:
+    """Say what became of the synonyms."""
+    return _setting_done("Synonyms", step)
+
+
+def _setting_done(title: str, step: PresetStep | SynonymsStep) -> str:
     said = {
         StepState.DONE: "in use",
         StepState.FAILED: f"not stored: {step.message}",
         StepState.NOT_REACHED: "not used, interrupted",
     }
-    (row,) = _rows([(f"Preset {step.name}", said[step.state])])
+    (row,) = _rows([(title, said[step.state])])
     return row
 
 
@@ -141,6 +156,8 @@ def planned(survey: Survey) -> str:
     ]
     if survey.preset.state is StepState.PROPOSED:
         lines.append(f"  use the preset {survey.preset.name}: {_models(survey)}")
+    if survey.synonyms.state is StepState.PROPOSED:
+        lines.append("  let synonyms mean your task types: set task_synonyms to on")
     return "\n".join(["Setup would:", *(lines or ["  change nothing"])])
 
 

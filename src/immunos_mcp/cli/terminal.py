@@ -118,7 +118,7 @@ def budgets(found: Sequence[BudgetStatus]) -> str:
     """List budgets with how far they are used."""
     if not found:
         return "No budget is set beside the session's own; add one with `immunos-mcp budget add`"
-    return _table(
+    return table(
         ("budget", "limit", "used", "of it", "level", "ends", "at this rate"),
         (
             (
@@ -141,7 +141,7 @@ def blocks(found: Sequence[Block]) -> str:
     """List the plan's five-hour blocks."""
     if not found:
         return "Claude Code has logged no usage in these days"
-    return _table(
+    return table(
         ("block", "input", "output", "cache creation", "cache reads", "budget tokens", "usd", ""),
         (
             (
@@ -165,7 +165,7 @@ def bindings(bound: Sequence[BindAnswer]) -> str:
     """List which sessions count one project only."""
     if not bound:
         return "No session is bound to a project folder; all count every project"
-    return _table(("session", "project folder"), [(each.session, each.folder) for each in bound])
+    return table(("session", "project folder"), [(each.session, each.folder) for each in bound])
 
 
 def removed_bindings(removed: Sequence[BindAnswer]) -> str:
@@ -321,7 +321,7 @@ def replayed(answer: ReplayAnswer) -> str:
             (model, f"{share.before:,}", f"{share.after:,}")
             for model, share in answer.models.items()
         )
-        lines += ["", _table(("model", "decisions", "with changes"), rows)]
+        lines += ["", table(("model", "decisions", "with changes"), rows)]
     if answer.crossings:
         newest = answer.crossings[-NEWEST_CROSSINGS:]
         rows = (
@@ -333,7 +333,7 @@ def replayed(answer: ReplayAnswer) -> str:
             )
             for each in newest
         )
-        lines += ["", _table(("session", "level", "reached (UTC)", "with changes"), rows)]
+        lines += ["", table(("session", "level", "reached (UTC)", "with changes"), rows)]
         if len(newest) < len(answer.crossings):
             lines.append(f"and {len(answer.crossings) - len(newest):,} earlier (--json lists all)")
     if answer.differing:
@@ -348,7 +348,7 @@ def replayed(answer: ReplayAnswer) -> str:
             )
             for each in answer.differing
         )
-        lines += ["", _table(("id", "task", "class", "before", "after", "reason"), rows)]
+        lines += ["", table(("id", "task", "class", "before", "after", "reason"), rows)]
         left = answer.changed - len(answer.differing)
         if left:
             lines.append(f"and {left:,} more (raise --limit to list them)")
@@ -365,7 +365,7 @@ def models(answer: ModelsAnswer) -> str:
         head += f"\n{answer.notice}"
     for other in answer.engines or ():
         head += f"\n{_engine(other)}"
-    return f"{head}\n" + _table(
+    return f"{head}\n" + table(
         ("model", "status", "size", "context", "task types", "fix"),
         (
             (
@@ -394,7 +394,7 @@ def tasks(lines: Sequence[TaskLine]) -> str:
     """Format delegated tasks as a table."""
     if not lines:
         return "No task was delegated yet."
-    return _table(
+    return table(
         ("task", "model", "state", "tokens", "begun (UTC)", "last seen (UTC)"),
         (
             (
@@ -410,15 +410,9 @@ def tasks(lines: Sequence[TaskLine]) -> str:
     )
 
 
-def presets(known: Mapping[str, tuple[str, str, str]]) -> str:
-    """Format the presets as a table."""
-    rows = ((name, *models) for name, models in known.items())
-    return _table(("preset", "code", "reasoning", "short tasks"), rows)
-
-
 def setting_changes(changes: Sequence[SettingChange]) -> str:
     """Format changes of settings as a table."""
-    return _table(
+    return table(
         ("time (UTC)", "client", "setting", "before", "after"),
         (
             (
@@ -435,7 +429,7 @@ def setting_changes(changes: Sequence[SettingChange]) -> str:
 
 def decisions(logged: Sequence[LoggedDecision]) -> str:
     """Format decisions as a table."""
-    return _table(
+    return table(
         ("id", "time (UTC)", "session", "task", "class", "model", "reason", "tokens", "outcome"),
         (
             (
@@ -456,7 +450,7 @@ def decisions(logged: Sequence[LoggedDecision]) -> str:
 
 def sessions(summaries: Sequence[SessionSummary]) -> str:
     """Format sessions as a table."""
-    return _table(
+    return table(
         (
             "id",
             "session",
@@ -483,7 +477,8 @@ def sessions(summaries: Sequence[SessionSummary]) -> str:
     )
 
 
-def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+def table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    """Format rows in columns under a header."""
     lines = [header, *rows]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     return "\n".join(

@@ -1,12 +1,14 @@
-"""Writes the small price table that budgets in dollars use: ``python -m immunos_mcp.reports.price_table``.
+"""Writes the small price table that budgets in dollars use: ``python -m immunos_mcp.reports.price_table DAY``.
 
 Importing the ``genai-prices`` package takes half a second, which a status line or a routed task cannot
-wait for. A test compares both.
+wait for. A test compares both. The day is that of the package's release, which it does not contain.
 """
 
 from __future__ import annotations
 
 import json
+import sys
+from datetime import date
 from importlib.metadata import version
 from typing import TYPE_CHECKING, cast
 
@@ -21,8 +23,8 @@ if TYPE_CHECKING:
     from immunos_mcp.answers.encoding import Json
 
 
-def price_table() -> str:
-    """Return the table as JSON, one line for each model."""
+def price_table(released: date) -> str:
+    """Return the table of a package that was released on that day, as JSON, one line for each model."""
     lines = [
         json.dumps([number == 0, *_model(model)], separators=(",", ":"))
         for number, maker in enumerate(MAKERS)
@@ -30,7 +32,8 @@ def price_table() -> str:
         if model.name is not None
     ]
     table = ",\n".join(lines)
-    return f'{{"version":"{PACKAGE} {version(PACKAGE)}","models":[\n{table}\n]}}\n'
+    head = f'"version":"{PACKAGE} {version(PACKAGE)}","released":"{released}"'
+    return f'{{{head},"models":[\n{table}\n]}}\n'
 
 
 def _model(model: ModelInfo) -> list[Json]:
@@ -71,4 +74,4 @@ def _clause(match: object) -> list[Json]:
 
 
 if __name__ == "__main__":
-    FILE.write_text(price_table(), encoding="utf-8")
+    FILE.write_text(price_table(date.fromisoformat(sys.argv[1])), encoding="utf-8")

@@ -57,12 +57,18 @@ class _Model(Struct, frozen=True, array_like=True):
 
 class _Table(Struct, frozen=True):
     version: str
+    released: date
     models: list[_Model]
 
 
 @lru_cache(maxsize=1)
 def _table() -> _Table:
     return decode(FILE.read_bytes(), type=_Table)
+
+
+def released() -> date:
+    """Return the day on which the prices were published."""
+    return _table().released
 
 
 @lru_cache(maxsize=1)

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from immunos_mcp.answers.setup import PresetProposal, PresetReason
 from immunos_mcp.rules.models import find_model, named_models
 from immunos_mcp.rules.names import is_cloud_model
-from immunos_mcp.rules.setting_changes import PRESETS
+from immunos_mcp.rules.presets import PRESETS
 from immunos_mcp.rules.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from immunos_mcp.domain import Engine
 
 GIGABYTE = 2**30
-
-SMALLEST_MEMORY: Mapping[str, int] = MappingProxyType(
-    {"32gb": 40, "24gb": 28, "16gb": 20, "8gb": 11}
-)
-"""Gigabytes that a machine needs for each preset, largest first.
-
-A preset is named after the memory that its models need at most. About a quarter of the machine's is
-left to the system, and systems report a little less than is built in.
-"""
 
 
 def propose(memory_bytes: int | None, engine: Engine, settings: Settings) -> PresetProposal:
@@ -44,10 +34,25 @@ def propose(memory_bytes: int | None, engine: Engine, settings: Settings) -> Pre
         return PresetProposal(PresetReason.MODELS_CHOSEN, pull=missing)
     if memory_bytes is None:
         return PresetProposal(PresetReason.MEMORY_UNKNOWN)
-    preset = _largest_that_fits(memory_bytes)
-    if preset is None:
+    fitting = presets_that_fit(memory_bytes)
+    if not fitting:
         return PresetProposal(PresetReason.MEMORY_TOO_SMALL)
-    return PresetProposal(PresetReason.FITS_MEMORY, preset, _missing(PRESETS[preset], engine))
+    largest = fitting[0]
+    return PresetProposal(
+        PresetReason.FITS_MEMORY, largest, models_to_pull(largest, engine), fitting[1:]
+    )
+
+
+def presets_that_fit(memory_bytes: int) -> tuple[str, ...]:
+    """Return the names of the presets that a machine has the memory for, the largest first."""
+    needed = [(each.least_memory, name) for name, each in PRESETS.items() if each.least_memory]
+    fitting = [name for least, name in sorted(needed) if memory_bytes >= least * GIGABYTE]
+    return tuple(reversed(fitting))
+
+
+def models_to_pull(preset: str, engine: Engine) -> tuple[str, ...]:
+    """Return the models of a preset that are not installed."""
+    return _missing(PRESETS[preset].models, engine)
 
 
 def _local(names: Iterable[str]) -> list[str]:
@@ -64,8 +69,3 @@ def _are_chosen(settings: Settings) -> bool:
         default.default_local_model,
         dict(default.task_mappings),
     )
-
-
-def _largest_that_fits(memory_bytes: int) -> str | None:
-    fitting = (name for name, least in SMALLEST_MEMORY.items() if memory_bytes >= least * GIGABYTE)
-    return next(fitting, None)

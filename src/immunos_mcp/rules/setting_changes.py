@@ -16,7 +16,6 @@ from immunos_mcp.errors import (
     InvalidInputError,
     InvalidStoredSettingsError,
     Problem,
-    any_of,
     unknown,
 )
 from immunos_mcp.rules.models import provider_of
@@ -38,20 +37,6 @@ if TYPE_CHECKING:
 THRESHOLDS = ("token_warning_threshold", "token_auto_switch_threshold", "session_limit")
 """The bounds of a session, ascending: each gives way to what somebody set of the others."""
 
-PRESETS: Mapping[str, tuple[str, str, str]] = MappingProxyType(
-    {
-        "default": ("qwen2.5-coder:7b", "deepseek-r1:14b", "qwen2.5:1.5b"),
-        "8gb": ("gemma4:e2b", "gemma4:e2b", "gemma4:e2b"),
-        "16gb": ("gemma4:e4b", "gemma4:e4b", "gemma4:e2b"),
-        "24gb": ("gemma4:26b", "gemma4:26b", "gemma4:e2b"),
-        "32gb": ("gemma4:31b", "gemma4:31b", "gemma4:e2b"),
-    }
-)
-"""Models by memory of the graphics card: for code, for reasoning, for short tasks.
-
-Names as in Ollama's library in 2026; the first is also the default local model.
-"""
-
 
 def full_name(name: str) -> str:
     """Return a setting's full name.
@@ -63,19 +48,6 @@ def full_name(name: str) -> str:
     if known not in ROWS:
         raise InvalidInputError(unknown("setting", "setting", name, ROWS))
     return known
-
-
-def preset(name: str) -> dict[str, SettingChangeValue]:
-    """Return the changes that a preset stands for: the default mappings' task types, other models.
-
-    Raises:
-        InvalidInputError: the preset does not exist.
-    """
-    if name not in PRESETS:
-        raise InvalidInputError(Problem("preset", name, any_of(PRESETS)))
-    models = dict(zip(PRESETS["default"], PRESETS[name], strict=True))
-    mappings = {task_type: models[model] for task_type, model in DEFAULT_TASK_MAPPINGS.items()}
-    return {"default_local_model": PRESETS[name][0], MAPPINGS: mappings}
 
 
 def notable_values(settings: Settings) -> dict[str, SettingValue]:

@@ -14,7 +14,8 @@ SPELLINGS = ("{}[1m]", "{}-20251211", "x{}", "{}-99")
 
 
 def test_the_table_is_up_to_date() -> None:
-    assert derived_prices.FILE.read_text(encoding="utf-8") == price_table()
+    written = derived_prices.FILE.read_text(encoding="utf-8")
+    assert written == price_table(derived_prices.released())
 
 
 def test_every_model_has_the_same_price_in_both_tables() -> None:

@@ -6,8 +6,9 @@ import pytest
 
 from immunos_mcp.answers.setup import PresetProposal, PresetReason
 from immunos_mcp.domain import Engine, EngineState, LocalModel
-from immunos_mcp.rules.proposal import GIGABYTE, SMALLEST_MEMORY, propose
-from immunos_mcp.rules.setting_changes import PRESETS, apply, preset
+from immunos_mcp.rules.presets import PRESETS, preset
+from immunos_mcp.rules.proposal import GIGABYTE, presets_that_fit, propose
+from immunos_mcp.rules.setting_changes import apply
 from immunos_mcp.rules.settings import Settings
 
 DEFAULT = Settings()
@@ -19,38 +20,47 @@ def engine(*models: str) -> Engine:
     return Engine(EngineState.UP, models={model: LocalModel(model) for model in models})
 
 
-def test_every_preset_but_the_default_can_be_proposed_the_largest_first() -> None:
-    assert set(SMALLEST_MEMORY) == set(PRESETS) - {"default"}
-    assert sorted(SMALLEST_MEMORY.values(), reverse=True) == list(SMALLEST_MEMORY.values())
+def test_every_preset_but_the_default_fits_a_large_machine_the_largest_first() -> None:
+    assert presets_that_fit(PLENTY) == ("48gb", "32gb", "24gb", "16gb", "8gb")
+    assert {*presets_that_fit(PLENTY), "default"} == set(PRESETS)
 
 
 @pytest.mark.parametrize(
     ("gigabytes", "expected"),
-    [(11.0, "8gb"), (15.4, "8gb"), (20, "16gb"), (23.5, "16gb"), (31, "24gb"), (40, "32gb")],
+    [
+        (11.0, ("8gb",)),
+        (15.4, ("8gb",)),
+        (20, ("16gb", "8gb")),
+        (23.5, ("16gb", "8gb")),
+        (31, ("24gb", "16gb", "8gb")),
+        (40, ("32gb", "24gb", "16gb", "8gb")),
+        (62.5, ("48gb", "32gb", "24gb", "16gb", "8gb")),
+    ],
 )
-def test_the_largest_preset_that_fits_is_proposed(gigabytes: float, expected: str) -> None:
+def test_the_largest_preset_that_fits_is_proposed_with_the_smaller_ones(
+    gigabytes: float, expected: tuple[str, ...]
+) -> None:
     proposal = propose(int(gigabytes * GIGABYTE), NOTHING, DEFAULT)
-    models = tuple(dict.fromkeys(PRESETS[expected]))
-    assert proposal == PresetProposal(PresetReason.FITS_MEMORY, expected, models)
+    largest, *smaller = expected
+    models = tuple(dict.fromkeys(PRESETS[largest].models))
+    assert proposal == PresetProposal(PresetReason.FITS_MEMORY, largest, models, tuple(smaller))
 
 
-@pytest.mark.parametrize("least", SMALLEST_MEMORY.values())
-def test_a_byte_less_than_a_preset_needs_is_too_little_for_it(least: int) -> None:
-    fits, misses = (
-        propose(least * GIGABYTE - less, NOTHING, DEFAULT).preset or "none" for less in (0, 1)
-    )
-    order = [*SMALLEST_MEMORY, "none"]
-    assert order.index(misses) == order.index(fits) + 1
+@pytest.mark.parametrize("name", set(PRESETS) - {"default"})
+def test_a_byte_less_than_a_preset_needs_is_too_little_for_it(name: str) -> None:
+    least = (PRESETS[name].least_memory or 0) * GIGABYTE
+    assert name in presets_that_fit(least)
+    assert name not in presets_that_fit(least - 1)
 
 
 def test_only_models_that_are_not_installed_are_left_to_install() -> None:
-    proposal = propose(PLENTY, engine("gemma4:e2b"), DEFAULT)
-    assert proposal == PresetProposal(PresetReason.FITS_MEMORY, "32gb", ("gemma4:31b",))
+    proposal = propose(PLENTY, engine("qwen3.5:9b"), DEFAULT)
+    assert (proposal.preset, proposal.pull) == ("48gb", ("qwen3.8:27b-q8_0",))
 
 
 def test_an_engine_that_is_down_has_no_models() -> None:
     down = Engine(EngineState.DOWN)
-    assert propose(PLENTY, down, DEFAULT).pull == ("gemma4:31b", "gemma4:e2b")
+    assert propose(PLENTY, down, DEFAULT).pull == ("qwen3.8:27b-q8_0", "qwen3.5:9b")
 
 
 @pytest.mark.parametrize(
@@ -71,8 +81,8 @@ def test_models_that_are_all_installed_stay() -> None:
 
 def test_chosen_models_stay_and_those_missing_are_left_to_install() -> None:
     settings = apply(DEFAULT, preset("16gb"))
-    proposal = propose(PLENTY, engine("gemma4:e4b"), settings)
-    assert proposal == PresetProposal(PresetReason.MODELS_CHOSEN, pull=("gemma4:e2b",))
+    proposal = propose(PLENTY, engine("qwen3.5:9b"), settings)
+    assert proposal == PresetProposal(PresetReason.MODELS_CHOSEN, pull=("qwen3.5:4b",))
 
 
 @pytest.mark.parametrize(
