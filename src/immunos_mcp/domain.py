@@ -45,6 +45,7 @@ class Provider(StrEnum):
 class Reason(StrEnum):
     """The row of the routing policy that decided. The words are a contract with users' logs."""
 
+    HANDOVER_FORBIDDEN = "handover_forbidden"
     TOKEN_BUDGET_EXCEEDED = "token_budget_exceeded"
     PLAN_LIMIT_EXCEEDED = "plan_limit_exceeded"
     SPEND_LIMIT_EXCEEDED = "spend_limit_exceeded"
@@ -70,6 +71,20 @@ class Switch(StrEnum):
 
     ON = "on"
     OFF = "off"
+
+
+class HandoverChoice(StrEnum):
+    """Whether tasks may be handed over to local models."""
+
+    ON = "on"
+    NEVER = "never"
+
+
+class EnginesAllowed(StrEnum):
+    """Where the engine of a task that is handed over may be."""
+
+    ANY = "any"
+    THIS_MACHINE = "this_machine"
 
 
 class GateChoice(StrEnum):
@@ -313,6 +328,7 @@ class LocalModel(Struct, frozen=True):
         context_length: most tokens it accepts; ``None``: the listing does not say.
         capabilities: such as ``completion``; ``None``: the engine is too old to say.
         is_loaded: whether it is in memory.
+        is_passed_on: whether the engine sends its tasks on to another machine.
         engine: the name of the engine that has it; empty: Ollama.
         served_as: what that engine calls it, where that is not ``name``.
     """
@@ -324,6 +340,7 @@ class LocalModel(Struct, frozen=True):
     context_length: int | None = None
     capabilities: frozenset[str] | None = None
     is_loaded: bool = False
+    is_passed_on: bool = False
     engine: str = ""
     served_as: str = ""
 
@@ -341,6 +358,7 @@ class Engine(Struct, frozen=True):
         seen_at: when it was last checked; ``None``: never.
         name: what the user calls it; empty: Ollama.
         others: the other engines, each with its own models.
+        is_elsewhere: whether its address is not known to be one of this machine's own.
     """
 
     state: EngineState
@@ -351,6 +369,7 @@ class Engine(Struct, frozen=True):
     seen_at: datetime | None = None
     name: str = ""
     others: tuple[Engine, ...] = ()
+    is_elsewhere: bool = False
 
 
 class TaskState(StrEnum):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from immunos_mcp.answers.routing import SPEND_REASONS, Alternative, RowExplanation
-from immunos_mcp.domain import Classification, Engine, EngineState, Reason, Task
+from immunos_mcp.domain import Classification, Engine, EngineState, HandoverChoice, Reason, Task
 from immunos_mcp.rules.circumstances import Circumstances
 from immunos_mcp.rules.explanation import explain
 from immunos_mcp.rules.policy import ROWS, decide
@@ -93,7 +93,10 @@ def test_an_explanation_agrees_with_the_decision(data: st.DataObject) -> None:
     decision, told = decide(settings, circumstances, task), explain(settings, circumstances, task)
     assert [row.applies for row in told.rows] == [False] * (len(told.rows) - 1) + [True]
     assert told.rows[-1].reason is decision.reason
-    shown = [row.reason for row in ROWS if row.reason not in SPEND_REASONS]
+    hidden = {*SPEND_REASONS}
+    if settings.handover is HandoverChoice.ON:
+        hidden.add(Reason.HANDOVER_FORBIDDEN)
+    shown = [row.reason for row in ROWS if row.reason not in hidden]
     assert [row.reason for row in told.rows] == shown[: len(told.rows)]
     assert all(other.model != decision.model for other in told.alternatives)
 

@@ -38,6 +38,8 @@ ADVANCED: wire.JsonObject = {
     "claude_classifications": "critical",
     "counted_assistants": "claude-code",
     "task_synonyms": "off",
+    "handover": "on",
+    "engines_allowed": "any",
     "remote_engine": "off",
     **dict.fromkeys(
         (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from immunos_mcp.cli import terminal
+from immunos_mcp.cli import settings_text, terminal
 from immunos_mcp.cli.assignments import assignments, split, without_entries
 from immunos_mcp.cli.command import Command
 from immunos_mcp.cli.console import CLIENT, Answered, limit, on_archive, on_ledger
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 async def _get(router: Router, given: Namespace) -> Answered:
     values = settings.values(await router.get_config())
     if given.name is None:
-        return Answered(values, terminal.settings(values))
+        return Answered(values, settings_text.settings(values))
     name, entry = split(given.name)
     name = setting_changes.full_name(name)
     value = values[name]
@@ -34,7 +34,9 @@ async def _get(router: Router, given: Namespace) -> Answered:
         if task_type not in value:
             raise InvalidInputError(unknown("setting", "mapped task type", task_type, value))
         value = value[task_type]
-    shown = terminal.settings(value) if isinstance(value, dict) else setting_changes.to_text(value)
+    shown = (
+        settings_text.settings(value) if isinstance(value, dict) else setting_changes.to_text(value)
+    )
     return Answered({given.name: value}, shown)
 
 
@@ -84,7 +86,7 @@ def _add_preset_arguments(parser: ArgumentParser) -> None:
 
 async def _history(archive: Archive, given: Namespace) -> Answered:
     changes = await archive.list_setting_changes(given.limit)
-    return Answered(changes, terminal.setting_changes(changes))
+    return Answered(changes, settings_text.setting_changes(changes))
 
 
 def _add_history_arguments(parser: ArgumentParser) -> None:

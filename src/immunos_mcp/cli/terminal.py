@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from immunos_mcp.answers.routing import SPEND_REASONS
@@ -12,18 +11,17 @@ from immunos_mcp.rules.formatting import minute, second
 from immunos_mcp.rules.obstacles import obstacle
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from immunos_mcp.answers.budgets import Block
     from immunos_mcp.answers.delegation import TaskLine
-    from immunos_mcp.answers.history import LoggedDecision, SettingChange
+    from immunos_mcp.answers.history import LoggedDecision
     from immunos_mcp.answers.models import EngineLine, ModelsAnswer
     from immunos_mcp.answers.replay import ReplayAnswer
     from immunos_mcp.answers.routing import ExplainAnswer
     from immunos_mcp.answers.sessions import BindAnswer, SessionSummary
     from immunos_mcp.answers.status import BudgetStatus, StatusAnswer
     from immunos_mcp.domain import Decision, PlanUsage, Task
-    from immunos_mcp.rules.setting_kinds import SettingValue
     from immunos_mcp.rules.settings import Settings
 
 BAR_CELLS = 20
@@ -230,6 +228,8 @@ def _budget_reason(decision: Decision, settings: Settings) -> str:
 
 
 def _limit_reason(decision: Decision, settings: Settings) -> str:
+    if decision.reason is Reason.HANDOVER_FORBIDDEN:
+        return "tasks are never handed over here (handover)"
     if decision.reason in SPEND_REASONS:
         return _spend_reason(decision)
     used = f"{decision.plan_used_percent or 0:g}% of your plan's limit is used"
@@ -275,17 +275,6 @@ def _projection(decision: Decision) -> str:
     level = decision.projected_level
     changed = "" if level is None or level is decision.warning_level else f" ({level})"
     return f", {decision.projected_tokens:,} after this task{changed}"
-
-
-def settings(values: Mapping[str, SettingValue]) -> str:
-    """List settings, one a line; each mapping under its own name."""
-    rows: list[tuple[str, str]] = []
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            rows.extend((f"{name}.{task_type}", model) for task_type, model in value.items())
-        else:
-            rows.append((name, f"{value:g}" if isinstance(value, float) else str(value)))
-    return "\n".join(f"{name} = {text}" for name, text in rows)
 
 
 def explanation(answer: ExplainAnswer) -> str:
@@ -410,23 +399,6 @@ def tasks(lines: Sequence[TaskLine]) -> str:
     )
 
 
-def setting_changes(changes: Sequence[SettingChange]) -> str:
-    """Format changes of settings as a table."""
-    return table(
-        ("time (UTC)", "client", "setting", "before", "after"),
-        (
-            (
-                second(change.changed_at),
-                change.client,
-                change.setting,
-                change.before or _unset(change.setting),
-                change.after or _unset(change.setting),
-            )
-            for change in changes
-        ),
-    )
-
-
 def decisions(logged: Sequence[LoggedDecision]) -> str:
     """Format decisions as a table."""
     return table(
@@ -478,17 +450,13 @@ def sessions(summaries: Sequence[SessionSummary]) -> str:
 
 
 def table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    """Format rows in columns under a header."""
+    """Format rows under a header, in columns."""
     lines = [header, *rows]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     )
-
-
-def _unset(setting: str) -> str:
-    return "(none)" if "." in setting else "(default)"
 
 
 def _in_minutes(minutes: int | None) -> str:

@@ -20,6 +20,7 @@ from immunos_mcp.delegation.chat import TaskChat, limits_of
 from immunos_mcp.delegation.checks import registry, trial
 from immunos_mcp.delegation.elsewhere import collected_elsewhere
 from immunos_mcp.delegation.machine import check_machine
+from immunos_mcp.delegation.permission import check_permission
 from immunos_mcp.delegation.processes import is_going_on
 from immunos_mcp.delegation.request import checked
 from immunos_mcp.delegation.result_file import ResultFile
@@ -59,7 +60,6 @@ if TYPE_CHECKING:
     from immunos_mcp.engines.several import Engines
     from immunos_mcp.engines.watch import EngineWatch
     from immunos_mcp.router import Router
-    from immunos_mcp.rules.settings import Settings
 
 
 LONGEST_OUTPUT = 30_000
@@ -191,7 +191,7 @@ class Delegations:
 
     async def _check(self, model: str, engine: Engine) -> Engine:
         settings = await self._router.get_config()
-        self._check_place(model, engine, settings)
+        await check_permission(model, engine, self._place(model, engine)[1], settings)
         found = models.availability(model, engine, settings)
         if found.can_run is not True:
             # The engine may just have been started, or the model pulled.
@@ -202,15 +202,8 @@ class Delegations:
             raise DelegationError(
                 f"{model} is unavailable{why}; run `{found.remedy}`, or do the task yourself"
             )
-        self._check_place(model, engine, settings)
+        await check_permission(model, engine, self._place(model, engine)[1], settings)
         return engine
-
-    def _check_place(self, model: str, engine: Engine, settings: Settings) -> None:
-        name, url = self._place(model, engine)
-        called = "OLLAMA_HOST" if name == models.OLLAMA else name
-        refused = engine_places.refusal(url, settings, called)
-        if refused is not None:
-            raise DelegationError(f"{refused}; or do the task yourself")
 
     async def _machine_notice(self, model: str, engine: Engine) -> str | None:
         """Check the machine for an engine on it, and say what cannot be told of it."""

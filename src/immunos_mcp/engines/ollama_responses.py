@@ -185,6 +185,7 @@ def _model(name: str, entry: Json, *, is_loaded: bool) -> LocalModel:
             else None
         ),
         is_loaded=is_loaded,
+        is_passed_on=bool(text_of(entry, "remote_host") or text_of(entry, "remote_model")),
     )
 
 

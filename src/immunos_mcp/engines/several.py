@@ -9,6 +9,7 @@ import anyio
 from msgspec.structs import replace
 
 from immunos_mcp.domain import EngineState
+from immunos_mcp.engines import whereabouts
 from immunos_mcp.engines.addresses import LLAMA_CPP_PORT, address
 from immunos_mcp.engines.ollama import Ollama
 from immunos_mcp.engines.openai_compatible import OpenAICompatible
@@ -61,14 +62,16 @@ class Engines:
         seen: dict[str, Engine] = {}
 
         async def look(name: str) -> None:
-            found = await self._by_name[name].probe()
+            client = self._by_name[name]
+            found = await client.probe()
             if found.state is EngineState.SLOW:
                 found = self._last_up.get(name, found)
             elif found.state is EngineState.UP:
                 self._last_up[name] = found
             else:
                 self._last_up.pop(name, None)
-            seen[name] = found
+            is_here = await whereabouts.is_on_this_machine(client.where.url)
+            seen[name] = replace(found, is_elsewhere=not is_here)
 
         async with anyio.create_task_group() as tasks:
             for name in self._by_name:

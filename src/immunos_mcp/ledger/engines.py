@@ -31,10 +31,19 @@ def engine_text(engine: Engine) -> str:
         encoded["engines"] = {
             canonical: model.engine for canonical, model in engine.models.items() if model.engine
         }
+    if elsewhere := _elsewhere(engine):
+        encoded["elsewhere"] = elsewhere
+    if passed_on := sorted(name for name, model in engine.models.items() if model.is_passed_on):
+        encoded["passed_on"] = passed_on
     loaded = loaded_among_equals(engine.models)
     if loaded:
         encoded["loaded"] = loaded
     return json.dumps(encoded, sort_keys=True, separators=(",", ":"))
+
+
+def _elsewhere(engine: Engine) -> list[str]:
+    """Return the names of the engines that are not on this machine; Ollama's is empty."""
+    return sorted(each.name for each in (engine, *engine.others) if each.is_elsewhere)
 
 
 def engine_of(text: str) -> Engine:
@@ -43,20 +52,25 @@ def engine_of(text: str) -> Engine:
 
     decoded = json.loads(text)
     engines, loaded = decoded.get("engines", {}), decoded.get("loaded", [])
+    passed_on, elsewhere = decoded.get("passed_on", []), decoded.get("elsewhere", [])
     models = {
         canonical: LocalModel(
             name,
             size_bytes=size_bytes,
             capabilities=frozenset({_FIT} if is_fit else ()),
             is_loaded=canonical in loaded,
+            is_passed_on=canonical in passed_on,
             engine=engines.get(canonical, ""),
         )
         for canonical, (name, size_bytes, is_fit) in decoded["models"].items()
     }
     others = tuple(
-        Engine(EngineState(state), name=name) for name, state in decoded.get("others", {}).items()
+        Engine(EngineState(state), name=name, is_elsewhere=name in elsewhere)
+        for name, state in decoded.get("others", {}).items()
     )
-    return Engine(EngineState(decoded["state"]), models=models, others=others)
+    return Engine(
+        EngineState(decoded["state"]), models=models, others=others, is_elsewhere="" in elsewhere
+    )
 
 
 def engine_id(connection: Connection, text: str) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from immunos_mcp.answers.routing import SPEND_REASONS, Alternative, Explanation, RowExplanation
-from immunos_mcp.domain import Classification, Consultation, Reason
+from immunos_mcp.domain import Classification, Consultation, HandoverChoice, Reason
 from immunos_mcp.rules.policy import ROWS, choose, examine, warning_level
 
 if TYPE_CHECKING:
@@ -32,9 +32,11 @@ def explain(settings: Settings, circumstances: Circumstances, task: Task) -> Exp
 
 def _rows(case: Case, choice: Choice) -> Iterator[RowExplanation]:
     for row in ROWS:
-        if case.budget is None and row.reason in SPEND_REASONS:
+        is_off = case.budget is None and row.reason in SPEND_REASONS
+        applies = row.applies(case)
+        if is_off or (row.reason is Reason.HANDOVER_FORBIDDEN and not applies):
             continue
-        yield RowExplanation(row.reason, row.applies(case), row.why(case))
+        yield RowExplanation(row.reason, applies, row.why(case))
         if row.reason is choice.reason:
             return
 
@@ -61,6 +63,9 @@ def _changes(
         if other is not task.classification:
             changed = replace(task, classification=other)
             yield f"the task were {other}", settings, circumstances, changed
+    if settings.handover is HandoverChoice.NEVER:
+        changed_settings = replace(settings, handover=HandoverChoice.ON)
+        yield "handover were on", changed_settings, circumstances, task
     if case.budget is not None:
         yield "no budget were set", replace(settings, budgets=""), circumstances, task
     for total in (0, settings.token_warning_threshold, settings.token_auto_switch_threshold):
@@ -81,7 +86,7 @@ def _steps(case: Case, choice: Choice) -> Iterator[str]:
     """Yield what happened after the table, model by model."""
     if case.task.tried:
         yield f"{', '.join(case.task.tried)} failed at it (decision {case.task.follows})"
-    if not case.fits:
+    if not case.fits and choice.reason is not Reason.HANDOVER_FORBIDDEN:
         estimate, held = case.task.estimated_tokens, case.held_tokens
         yield f"{estimate} tokens do not fit beside {held} reserved ones"
     for considered in choice.considered:

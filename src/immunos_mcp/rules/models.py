@@ -8,9 +8,16 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from immunos_mcp.domain import EngineState, Provider, Switch
+from immunos_mcp.domain import EnginesAllowed, EngineState, Provider, Switch
 from immunos_mcp.rules.names import canonical_model, is_cloud_model
-from immunos_mcp.rules.obstacles import ALLOW_CLOUD, LIST_MODELS, PULL, RUN_DOCTOR, START_OLLAMA
+from immunos_mcp.rules.obstacles import (
+    ALLOW_CLOUD,
+    LIST_MODELS,
+    PULL,
+    RUN_DOCTOR,
+    SHOW_ALLOWED,
+    START_OLLAMA,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -120,7 +127,19 @@ def local_model(task_type: str, settings: Settings) -> str:
 
 
 def _is_forbidden(model: str, settings: Settings) -> bool:
-    return settings.cloud_models is Switch.OFF and is_cloud_model(model)
+    is_local_only = settings.engines_allowed is EnginesAllowed.THIS_MACHINE
+    return (is_local_only or settings.cloud_models is Switch.OFF) and is_cloud_model(model)
+
+
+def leaves_this_machine(model: str, engine: Engine) -> bool:
+    """Return whether a task for a local model would be sent to another machine, or may be."""
+    found = find_model(model, engine)
+    is_passed_on = found is not None and engine.models[found].is_passed_on
+    return (
+        is_passed_on
+        or is_cloud_model(model)
+        or _named(engine_name(model, engine), engine).is_elsewhere
+    )
 
 
 def availability(model: str, engine: Engine | None, settings: Settings) -> Availability:
@@ -130,7 +149,10 @@ def availability(model: str, engine: Engine | None, settings: Settings) -> Avail
     """
     if engine is None:
         return _UNKNOWN
-    if _is_forbidden(model, settings):
+    if settings.engines_allowed is EnginesAllowed.THIS_MACHINE:
+        if leaves_this_machine(model, engine):
+            return Availability(can_run=False, remedy=SHOW_ALLOWED)
+    elif _is_forbidden(model, settings):
         return Availability(can_run=False, remedy=ALLOW_CLOUD)
     if find_model(model, engine) is None:
         state = state_of(engine_name(model, engine), engine)
@@ -187,7 +209,11 @@ def engine_name(model: str, engine: Engine) -> str:
 
 def state_of(name: str, engine: Engine) -> EngineState:
     """Return the state of one of the engines."""
-    return next((other.state for other in engine.others if other.name == name), engine.state)
+    return _named(name, engine).state
+
+
+def _named(name: str, engine: Engine) -> Engine:
+    return next((other for other in engine.others if other.name == name), engine)
 
 
 def listed_name(canonical: str, installed: LocalModel) -> str:

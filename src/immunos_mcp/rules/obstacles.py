@@ -16,6 +16,7 @@ PULL = "ollama pull"
 RUN_DOCTOR = "immunos-mcp doctor"
 LIST_MODELS = "immunos-mcp models"
 ALLOW_CLOUD = "immunos-mcp config set cloud_models=on"
+SHOW_ALLOWED = "immunos-mcp config get engines_allowed"
 
 
 class Obstacle(Struct, frozen=True):
@@ -54,6 +55,11 @@ _OBSTACLES: Mapping[str, Obstacle] = MappingProxyType(
             "The model runs in the cloud",
             "Allow cloud models with",
             is_fixed=True,
+        ),
+        SHOW_ALLOWED: Obstacle(
+            "which is not on this machine, as engines_allowed demands",
+            "The model is not on this machine, as engines_allowed demands",
+            "See the setting with",
         ),
     }
 )

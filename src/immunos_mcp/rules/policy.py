@@ -15,6 +15,7 @@ from immunos_mcp.domain import (
     Classification,
     Consultation,
     Decision,
+    HandoverChoice,
     MeasuredAssistant,
     Provider,
     Reason,
@@ -172,6 +173,12 @@ def _claude(case: Case) -> str:
     return case.settings.claude_model
 
 
+def _mapped_claude(case: Case) -> str:
+    mapped = mapped_models(case.task.task_type, case.settings)
+    own = (each for each in mapped if provider_of(each, case.settings) is Provider.CLAUDE)
+    return next(own, case.settings.claude_model)
+
+
 def _is_routine(case: Case) -> bool:
     return case.task.classification is Classification.ROUTINE
 
@@ -215,6 +222,12 @@ def _mapped(case: Case) -> str:
 
 
 ROWS: tuple[Row, ...] = (
+    Row(
+        Reason.HANDOVER_FORBIDDEN,
+        lambda case: case.settings.handover is HandoverChoice.NEVER,
+        _mapped_claude,
+        lambda case: f"handover is {case.settings.handover}",
+    ),
     Row(
         Reason.TOKEN_BUDGET_EXCEEDED,
         lambda case: case.level is WarningLevel.CRITICAL,
@@ -316,7 +329,8 @@ def choose(case: Case, engine: Engine | None, record: TaskRecord | None) -> Choi
     threshold were reached; its level stays as it is.
     """
     choice = _choose(case, engine, record)
-    if choice.provider is not Provider.CLAUDE or case.fits:
+    is_hard = choice.reason is Reason.HANDOVER_FORBIDDEN
+    if choice.provider is not Provider.CLAUDE or is_hard or case.fits:
         return choice
     if case.full_budget is None:
         refused = replace(case, level=WarningLevel.CRITICAL)

@@ -14,7 +14,9 @@ from immunos_mcp.domain import (
     MAXIMUM_TOKENS,
     Classification,
     Consultation,
+    EnginesAllowed,
     GateChoice,
+    HandoverChoice,
     MeasuredAssistant,
     Switch,
 )
@@ -57,6 +59,8 @@ class Row(Struct, frozen=True):
         at_most: the setting that it may not exceed, unless that is 0, which is off.
         is_advanced: whether ``config set`` alone changes it and answers leave it out at its default:
             hardly anybody changes it, and every reader of a schema would pay for it.
+        is_shared: whether it is the same in every project folder, because it decides what is counted,
+            held back or learned.
         argument_description: its description in the schema of ``update_config``.
     """
 
@@ -65,6 +69,7 @@ class Row(Struct, frozen=True):
     short_name: str | None = None
     at_most: str | None = None
     is_advanced: bool = False
+    is_shared: bool = False
     argument_description: str | None = None
 
 
@@ -102,20 +107,24 @@ class Settings(Struct, frozen=True, kw_only=True):
     session_limit: Annotated[
         int, Row(_TOKENS, "budget tokens that count as 100 percent of a session")
     ] = 200_000
-    claude_model: Annotated[str, Row(ModelName(), "model name that answers give for Claude")] = (
-        "claude-sonnet-4.5"
-    )
+    claude_model: Annotated[
+        str, Row(ModelName(), "model name that answers give for Claude", is_shared=True)
+    ] = "claude-sonnet-4.5"
     default_local_model: Annotated[
         str, Row(ModelName(), "local model for task types without a mapping")
     ] = "qwen2.5-coder:7b"
-    input_weight: Annotated[float, Row(_WEIGHT, "what an input token adds to the budget")] = 1.0
-    output_weight: Annotated[float, Row(_WEIGHT, "what an output token adds to the budget")] = 1.0
+    input_weight: Annotated[
+        float, Row(_WEIGHT, "what an input token adds to the budget", is_shared=True)
+    ] = 1.0
+    output_weight: Annotated[
+        float, Row(_WEIGHT, "what an output token adds to the budget", is_shared=True)
+    ] = 1.0
     cache_creation_weight: Annotated[
-        float, Row(_WEIGHT, "what a token written to the cache adds to the budget")
+        float, Row(_WEIGHT, "what a token written to the cache adds to the budget", is_shared=True)
     ] = 1.0
     # Cache reads are some nine tenths of all tokens: a budget of them measures time, not work.
     cache_read_weight: Annotated[
-        float, Row(_WEIGHT, "what a token read from the cache adds to the budget")
+        float, Row(_WEIGHT, "what a token read from the cache adds to the budget", is_shared=True)
     ] = 0.0
     session_window_minutes: Annotated[
         int,
@@ -123,6 +132,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             WholeNumber(0, _MINUTES_OF_A_YEAR, "minutes", off=True),
             "age at which a session is closed and the next one opened",
             argument_description="0: off",
+            is_shared=True,
         ),
     ] = 0
     plan_warning_percent: Annotated[
@@ -144,6 +154,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             "budgets beside the session's own, such as `daily=20 usd/day; app=2M tokens/week in /home/me/app`;"
             " changes merge",
             argument_description="daily=20 usd/day; merged, daily=off removes",
+            is_shared=True,
         ),
     ] = ""
     reservations: Annotated[
@@ -153,6 +164,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             "whether a decision for Claude with `estimated_tokens` holds them back from budgets until its outcome,"
             " so that parallel tasks keep a limit together",
             is_advanced=True,
+            is_shared=True,
         ),
     ] = Switch.OFF
     reservation_minutes: Annotated[
@@ -161,6 +173,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             WholeNumber(1, 1440, "minutes"),
             "how long a reservation holds where no outcome or usage releases it",
             is_advanced=True,
+            is_shared=True,
         ),
     ] = 30
     time_zone: Annotated[
@@ -169,6 +182,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             TimeZone(),
             "time zone whose days, weeks and months budgets are for; `system` is the machine's own",
             is_advanced=True,
+            is_shared=True,
         ),
     ] = "system"
     claude_classifications: Annotated[
@@ -186,6 +200,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             "which assistants' measured tokens count towards the budget, from when they are read on, such as"
             " `claude-code,codex`",
             is_advanced=True,
+            is_shared=True,
         ),
     ] = MeasuredAssistant.CLAUDE_CODE.value
     task_synonyms: Annotated[
@@ -196,6 +211,23 @@ class Settings(Struct, frozen=True, kw_only=True):
             is_advanced=True,
         ),
     ] = "off"
+    handover: Annotated[
+        HandoverChoice,
+        Row(
+            Choice(HandoverChoice),
+            "whether tasks may be handed over to local models; `never` sends every task to Claude",
+            is_advanced=True,
+        ),
+    ] = HandoverChoice.ON
+    engines_allowed: Annotated[
+        EnginesAllowed,
+        Row(
+            Choice(EnginesAllowed),
+            "whether tasks may go to engines on other machines, or with `this_machine` only to engines on"
+            " loopback addresses",
+            is_advanced=True,
+        ),
+    ] = EnginesAllowed.ANY
     cloud_models: Annotated[
         Switch,
         Row(Choice(Switch), "whether models that Ollama runs elsewhere (`x:cloud`) may be chosen"),
@@ -321,17 +353,24 @@ class Settings(Struct, frozen=True, kw_only=True):
             Number(0, 1),
             "how much higher Claude's expected success rate must be for a local model to be passed over",
             is_advanced=True,
+            is_shared=True,
         ),
     ] = 0.3
     record_half_life_days: Annotated[
-        float, Row(_DAYS, "age in days at which an outcome counts half", is_advanced=True)
+        float,
+        Row(_DAYS, "age in days at which an outcome counts half", is_advanced=True, is_shared=True),
     ] = 180.0
     record_local_rate: Annotated[
         float,
-        Row(_RATE, "success rate assumed for a local model without outcomes", is_advanced=True),
+        Row(
+            _RATE,
+            "success rate assumed for a local model without outcomes",
+            is_advanced=True,
+            is_shared=True,
+        ),
     ] = 0.75
     record_claude_rate: Annotated[
-        float, Row(_RATE, "success rate assumed for Claude", is_advanced=True)
+        float, Row(_RATE, "success rate assumed for Claude", is_advanced=True, is_shared=True)
     ] = 0.9
     record_local_strength: Annotated[
         float,
@@ -339,6 +378,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             _STRENGTH,
             "outcomes at a task type that weigh as much as a local model's record at all others",
             is_advanced=True,
+            is_shared=True,
         ),
     ] = 5.0
     record_claude_strength: Annotated[
@@ -347,6 +387,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             _STRENGTH,
             "outcomes at a task type that weigh as much as Claude's record at all others",
             is_advanced=True,
+            is_shared=True,
         ),
     ] = 15.0
     record_horizon: Annotated[
@@ -355,6 +396,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             Number(0, 100_000),
             "number of later tasks that a trial's finding is assumed to help; at 0 only overdue trials are made",
             is_advanced=True,
+            is_shared=True,
         ),
     ] = 100.0
     record_retry_days: Annotated[
@@ -363,6 +405,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             _DAYS,
             "days without an outcome or a trial after which a passed-over model gets a trial",
             is_advanced=True,
+            is_shared=True,
         ),
     ] = 30.0
     task_mappings: Annotated[

@@ -12,7 +12,7 @@ from statuses import FRESH
 from immunos_mcp.answers.history import LoggedDecision, SettingChange
 from immunos_mcp.answers.models import ModelsAnswer
 from immunos_mcp.answers.sessions import SessionSummary
-from immunos_mcp.cli import terminal
+from immunos_mcp.cli import settings_text, terminal
 from immunos_mcp.domain import (
     ChangedBy,
     Classification,
@@ -295,7 +295,7 @@ def test_below_a_decision_is_how_much_of_the_budget_is_used(
 
 def test_settings_are_listed_one_a_line() -> None:
     settings = Settings(task_mappings={"debug": "m:1", "plan": "m:2"})
-    assert terminal.settings(values(settings)).splitlines() == [
+    assert settings_text.settings(values(settings)).splitlines() == [
         "token_warning_threshold = 150000",
         "token_auto_switch_threshold = 180000",
         "session_limit = 200000",
@@ -315,6 +315,8 @@ def test_settings_are_listed_one_a_line() -> None:
         "claude_classifications = critical",
         "counted_assistants = claude-code",
         "task_synonyms = off",
+        "handover = on",
+        "engines_allowed = any",
         "cloud_models = off",
         "remote_engine = off",
         "deny_agent_tool = off",
@@ -353,7 +355,7 @@ def test_changes_of_settings_are_tabled_with_what_was_not_set() -> None:
         SettingChange(NOON, "cli", "task_mappings.debug", None, "m:1"),
         SettingChange(NOON, "cli", "task_mappings.plan", "m:1", None),
     )
-    assert terminal.setting_changes(changes).splitlines() == [
+    assert settings_text.setting_changes(changes).splitlines() == [
         "time (UTC)           client      setting              before     after",
         "2026-01-15 12:00:05  vscode 1.2  session_limit        (default)  300000",
         "2026-01-15 12:00:05  cli         claude_model         claude-x   (default)",
@@ -412,7 +414,7 @@ def test_a_table_of_nothing_is_its_header() -> None:
     assert terminal.sessions(()) == (
         "id  session  start (UTC)  end (UTC)  tokens  kept local  decisions  reason"
     )
-    assert terminal.setting_changes(()) == "time (UTC)  client  setting  before  after"
+    assert settings_text.setting_changes(()) == "time (UTC)  client  setting  before  after"
 
 
 def test_the_state_of_the_engine_is_told_in_words() -> None:

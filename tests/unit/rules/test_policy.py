@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from fractions import Fraction
 from itertools import product
 
+import hypothesis
 import pytest
 import strategies
 from hypothesis import given
@@ -15,6 +16,7 @@ from msgspec.structs import replace
 from immunos_mcp.domain import (
     Classification,
     Decision,
+    HandoverChoice,
     PlanUsage,
     Provider,
     Reason,
@@ -206,6 +208,17 @@ def stated_level(tokens: int, settings: Settings) -> WarningLevel:
 
 def stated_choice(settings: Settings, total: int, task: Task) -> tuple[str, str]:
     """Return model and reason as the policy's description says of any settings, row by row."""
+    if settings.handover == "never":
+        mapped = settings.task_mappings.get(task.task_type, settings.claude_model)
+        model = mapped if is_claudes(mapped, settings) else settings.claude_model
+        return model, "handover_forbidden"
+    return stated_where_tasks_are_handed_over(settings, total, task)
+
+
+def stated_where_tasks_are_handed_over(
+    settings: Settings, total: int, task: Task
+) -> tuple[str, str]:
+    """Return the same where ``handover`` is on."""
     local = settings.task_mappings.get(task.task_type, settings.default_local_model)
     if is_claudes(local, settings):
         local = settings.default_local_model
@@ -275,8 +288,21 @@ def test_with_equal_thresholds_there_is_no_warning_between_normal_and_critical()
     assert levels == ["normal", "normal", "critical", "critical"]
 
 
+@hypothesis.settings(max_examples=20)
+@given(strategies.settings(), strategies.tasks, st.sampled_from(TOTALS), st.booleans())
+def test_where_nothing_may_be_handed_over_no_state_of_anything_hands_a_task_over(
+    settings: Settings, task: Task, total: int, has_reservations: bool
+) -> None:
+    forbidden = replace(settings, handover=HandoverChoice.NEVER)
+    circumstances = Circumstances(total, 120.0, held_tokens=10**12 if has_reservations else None)
+    decision = decide(forbidden, circumstances, task)
+    assert (decision.provider, decision.reason) == (Provider.CLAUDE, Reason.HANDOVER_FORBIDDEN)
+    assert decision.warning_level is warning_level(total, settings)
+
+
 def test_the_order_of_the_rows_and_their_words_are_the_contract() -> None:
     assert [row.reason.value for row in ROWS] == [
+        "handover_forbidden",
         "token_budget_exceeded",
         "plan_limit_exceeded",
         "spend_limit_exceeded",

@@ -235,6 +235,8 @@ NAMES = (
     "claude_classifications",
     "counted_assistants",
     "task_synonyms",
+    "handover",
+    "engines_allowed",
     "cloud_models",
     "remote_engine",
     "deny_agent_tool",
