@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from immunos_mcp import options
 from immunos_mcp.cli import program
+from immunos_mcp.http.options import HTTP_OPTIONS
 from immunos_mcp.rules.setting_changes import to_text
 from immunos_mcp.rules.settings import ROWS, Settings, values
 from immunos_mcp.server.tools import TOOLS
@@ -99,13 +100,19 @@ def options_page() -> str:
         "| --- | --- | --- | --- |",
         *map(_option, options.SERVING_OPTIONS),
         "",
+        "Only `immunos-mcp serve` has these:",
+        "",
+        "| flag | variable | default | |",
+        "| --- | --- | --- | --- |",
+        *map(_option, HTTP_OPTIONS),
+        "",
         "`IMMUNOS_TRANSCRIPTS=off` stops reading Claude Code's logs. `CLAUDE_CONFIG_DIR` says where Claude Code keeps them, if",
         "not in `~/.claude` or `~/.config/claude`.",
     ]
     return _page(lines)
 
 
-def _option(option: options.Row) -> str:
+def _option(option: options.Option[Any]) -> str:
     flag = f"`{_cell(f'{option.flag} {option.metavar}'.strip())}`" if option.flag else ""
     default = option.shown_default or option.default or "none"
     return f"| {flag} | `{option.variable}` | {_cell(default)} | {_cell(option.about)} |"

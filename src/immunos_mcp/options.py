@@ -26,7 +26,7 @@ _UNEXPANDED_IN_PATH = r"(?:^|[/\\])\$[A-Za-z_]\w*|%[A-Za-z_]\w*%"
 
 _ENGINE_NAME = r"[a-z][a-z0-9_-]{0,31}"
 
-_LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
+LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 
 Value = TypeVar("Value")
 
@@ -297,7 +297,7 @@ def _address(text: str, field: str) -> Address | None:
         return Address("127.0.0.1", TELEMETRY_PORT)
     host, _, port = text.rpartition(":")
     bare_host = host.removeprefix("[").removesuffix("]")
-    if bare_host in _LOOPBACK_HOSTS and re.fullmatch("[0-9]{1,5}", port) and int(port) < 2**16:
+    if bare_host in LOOPBACK_HOSTS and re.fullmatch("[0-9]{1,5}", port) and int(port) < 2**16:
         return Address(bare_host, int(port))
     expected = "on, off or a loopback address such as 127.0.0.1:4318"
     raise InvalidInputError(Problem(field, text, expected))

@@ -16,7 +16,7 @@ from immunos_mcp.options import COMMAND_OPTIONS
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from immunos_mcp.options import Row
+    from immunos_mcp.options import Option
 
 PROGRAM = "immunos-mcp"
 
@@ -268,7 +268,9 @@ def add_shared_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_option(parser: argparse.ArgumentParser, option: Row, default: str | None = None) -> None:
+def add_option(
+    parser: argparse.ArgumentParser, option: Option[Any], default: str | None = None
+) -> None:
     """Add the flag of an option."""
     if option.stands_for:
         parser.add_argument(

@@ -44,6 +44,7 @@ MODULES = {
     "checks": "checks",
     "setup": "setup",
     "install": "clients",
+    "serve": "serving_http",
     "report": "reporting",
     "export": "reporting",
     "doctor": "clients",

@@ -97,26 +97,14 @@ def build_server(
     services = Services(router, hooks, delegations, allowed_paths, sleep)
     tools = Tools(services, notifier.changed_here)
     resources = Resources(router, default_session, notifier)
-    server = Server(
-        NAME,
-        version=__version__,
-        title=TITLE,
-        description=DESCRIPTION,
-        instructions=INSTRUCTIONS,
-        icons=[ICON],
-        on_list_tools=tools.list_tools,
-        on_call_tool=tools.call_tool,
+    server = _server(
+        tools,
+        resources,
         on_list_prompts=None if delegations is None else prompts.list_prompts,
         on_get_prompt=None if delegations is None else prompts.get_prompt,
-        on_list_resources=resources.list_resources,
-        on_list_resource_templates=resources.list_templates,
-        on_read_resource=resources.read,
         on_subscribe_resource=resources.subscribe,
         on_unsubscribe_resource=resources.unsubscribe,
-        on_subscriptions_listen=resources.listen,
     )
-    # The SDK traces every message by default, which costs more than a decision does.
-    server.middleware.clear()
 
     async def run_background() -> None:
         async with anyio.create_task_group() as tasks:
@@ -127,6 +115,64 @@ def build_server(
                 tasks.start_soon(keep_running, "delegated tasks", delegations.run)
 
     return BuiltServer(server, run_background)
+
+
+class BuiltHttpServer(NamedTuple):
+    """A server whose clients are elsewhere, and what has to run beside it.
+
+    Attributes:
+        server: the SDK's server, which answers requests.
+        run_background: runs until it is cancelled.
+        end_streams: tells those who listen for changes that the server ends.
+    """
+
+    server: Server[dict[str, Any]]
+    run_background: Callable[[], Coroutine[Any, Any, None]]
+    end_streams: Callable[[], None]
+
+
+def build_http_server(
+    router: Router,
+    default_session: str,
+    sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+) -> BuiltHttpServer:
+    """Build a server for clients that may be elsewhere, each of whose requests stands alone.
+
+    It has nothing that needs a client's files, and clients of the handshake era cannot subscribe,
+    since nothing could be delivered to them.
+
+    Args:
+        router: the use cases.
+        default_session: the session of calls that name none.
+        sleep: waits for some seconds.
+    """
+    notifier = StatusNotifier(router.list_revisions, default_session)
+    tools = Tools(Services(router, sleep=sleep), notifier.changed_here)
+    resources = Resources(router, default_session, notifier)
+    server = _server(tools, resources, get_tool_input_schema=tools.input_schema)
+    run_background = partial(keep_running, "changes", notifier.run)
+    return BuiltHttpServer(server, run_background, resources.end_streams)
+
+
+def _server(tools: Tools, resources: Resources, **more: Any) -> Server[dict[str, Any]]:
+    server: Server[dict[str, Any]] = Server(
+        NAME,
+        version=__version__,
+        title=TITLE,
+        description=DESCRIPTION,
+        instructions=INSTRUCTIONS,
+        icons=[ICON],
+        on_list_tools=tools.list_tools,
+        on_call_tool=tools.call_tool,
+        on_list_resources=resources.list_resources,
+        on_list_resource_templates=resources.list_templates,
+        on_read_resource=resources.read,
+        on_subscriptions_listen=resources.listen,
+        **more,
+    )
+    # The SDK traces every message by default, which costs more than a decision does.
+    server.middleware.clear()
+    return server
 
 
 async def serve_stdio(

@@ -112,8 +112,15 @@ class Resources:
         self, context: Context, params: mcp.SubscriptionsListenRequestParams
     ) -> mcp.SubscriptionsListenResult:
         """Serve a stream of changes to a client of the newer era until it leaves."""
+        if not params.notifications.resource_subscriptions:
+            # Lists never change here, and most clients listen for nothing else.
+            return await self._serve_stream(context, params)
         async with self._notifier.listening():
             return await self._serve_stream(context, params)
+
+    def end_streams(self) -> None:
+        """End all streams of changes, so that their clients know that this was meant."""
+        self._serve_stream.close()
 
 
 def _unknown(uri: str) -> MCPError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import anyio
 from mcp.shared.exceptions import MCPDeprecationWarning, MCPError
@@ -33,19 +33,28 @@ ROOTS_SECONDS = 2.0
 """How long a client may take to list the folders it works in."""
 
 
+class HttpRequest(Protocol):
+    """The HTTP request that a message came in."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Its headers, by name in any case."""
+        ...
+
+
 class Services(NamedTuple):
     """What the tools of one server work with.
 
     Attributes:
         router: the use cases.
-        hooks: answers the hooks of Claude Code.
+        hooks: answers the hooks of Claude Code; ``None``: none can call.
         delegations: the tasks delegated to local models; ``None``: none can be.
         allowed_paths: folders and files, besides a client's roots, that a delegated task may read.
         sleep: waits for some seconds.
     """
 
     router: Router
-    hooks: Hooks
+    hooks: Hooks | None = None
     delegations: Delegations | None = None
     allowed_paths: tuple[Path, ...] = ()
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep
@@ -58,11 +67,13 @@ class ToolCall(NamedTuple):
         services: what the tools of this server work with.
         session: the client's side of the connection.
         meta: what the client sends with the call beside its arguments.
+        user_agent: the program that sent the request over HTTP, as it says; empty: not known.
     """
 
     services: Services
     session: ServerSession
     meta: Mapping[str, object] = {}
+    user_agent: str = ""
 
     @property
     def router(self) -> Router:
@@ -74,8 +85,10 @@ class ToolCall(NamedTuple):
         """The client's name and version, as it gives them."""
         params = self.session.client_params
         if params is None:
-            return UNKNOWN_CLIENT
-        name = f"{params.client_info.name} {params.client_info.version}".strip()[:100]
+            # A request of the handshake era that stands alone has no handshake.
+            name = self.user_agent.partition(" ")[0].replace("/", " ", 1)[:100]
+        else:
+            name = f"{params.client_info.name} {params.client_info.version}".strip()[:100]
         return name if name.isprintable() and name else UNKNOWN_CLIENT
 
     @property

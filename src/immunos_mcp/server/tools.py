@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from mcp.server.context import ServerRequestContext
     from msgspec import Struct
 
-    from immunos_mcp.server.tool_call import Services
+    from immunos_mcp.server.tool_call import HttpRequest, Services
 
     Context = ServerRequestContext[Any, Any]
 
@@ -162,7 +162,9 @@ async def delegate_task(call: ToolCall, given: DelegateTaskArguments) -> Reply:
 
 async def claude_code_hook(call: ToolCall, given: HookArguments) -> Reply:
     """Answer a hook of Claude Code."""
-    answer = await call.services.hooks.answer(
+    hooks = call.services.hooks
+    assert hooks is not None, "the tool exists only where a client's hooks can call"
+    answer = await hooks.answer(
         HookCall(
             HookEvent(given.event),
             given.session_id,
@@ -191,6 +193,7 @@ class Tool(NamedTuple, Generic[Given]):
         run: does what the tool does.
         is_listed: whether clients see it.
         needs_delegations: whether it exists only where tasks can be delegated.
+        needs_hooks: whether it exists only where a client's hooks can call.
     """
 
     name: str
@@ -202,6 +205,13 @@ class Tool(NamedTuple, Generic[Given]):
     run: Callable[[ToolCall, Given], Awaitable[Reply]]
     is_listed: bool = True
     needs_delegations: bool = False
+    needs_hooks: bool = False
+
+    def is_supported(self, services: Services) -> bool:
+        """Return whether a server with these services can offer it."""
+        if self.needs_delegations and services.delegations is None:
+            return False
+        return not self.needs_hooks or services.hooks is not None
 
     def listing(self) -> mcp.Tool:
         """Return its listing."""
@@ -288,6 +298,7 @@ TOOLS: tuple[Tool[Any], ...] = (
         ADDS,
         claude_code_hook,
         is_listed=False,
+        needs_hooks=True,
     ),
 )
 
@@ -304,11 +315,7 @@ class Tools:
         """
         self._services = services
         self._on_change = on_change
-        self._tools = {
-            tool.name: tool
-            for tool in TOOLS
-            if services.delegations is not None or not tool.needs_delegations
-        }
+        self._tools = {tool.name: tool for tool in TOOLS if tool.is_supported(services)}
 
     async def list_tools(
         self, _context: Context, _params: mcp.PaginatedRequestParams | None
@@ -320,6 +327,14 @@ class Tools:
     def _listed(self) -> list[mcp.Tool]:
         return [tool.listing() for tool in self._tools.values() if tool.is_listed]
 
+    def input_schema(self, name: str) -> arguments.JsonObject | None:
+        """Return the schema of a tool's arguments; ``None``: there is no such tool."""
+        return self._schemas.get(name)
+
+    @cached_property
+    def _schemas(self) -> dict[str, arguments.JsonObject]:
+        return {tool.name: tool.input_schema for tool in self._listed}
+
     async def call_tool(
         self, context: Context, params: mcp.CallToolRequestParams
     ) -> mcp.CallToolResult:
@@ -327,7 +342,9 @@ class Tools:
         tool = self._tools.get(params.name)
         if tool is None:
             raise MCPError(mcp.INVALID_PARAMS, f"Unknown tool: {params.name[:64]!a}")
-        call = ToolCall(self._services, context.session, params.meta or {})
+        call = ToolCall(
+            self._services, context.session, params.meta or {}, _user_agent(context.request)
+        )
         try:
             result = await tool.result(call, params.arguments or {})
         except ImmunosError as error:
@@ -339,6 +356,10 @@ class Tools:
         if not tool.annotations.read_only_hint:
             self._on_change()
         return result
+
+
+def _user_agent(request: HttpRequest | None) -> str:
+    return "" if request is None else request.headers.get("user-agent", "")
 
 
 def _failed(line: str) -> mcp.CallToolResult:

@@ -1,0 +1,79 @@
+"""Figures for Prometheus: how many requests and calls there were, how they went and how long they took."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from immunos_mcp.errors import ImmunosError
+
+if TYPE_CHECKING:
+    from prometheus_client import Histogram
+
+_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class MetricsMissingError(ImmunosError):
+    """The library that metrics need is not installed."""
+
+
+class Metrics:
+    """The metrics of one server.
+
+    Raises:
+        MetricsMissingError: their library is not installed.
+    """
+
+    def __init__(self) -> None:
+        try:
+            from prometheus_client import (
+                CollectorRegistry,
+                Counter,
+                Gauge,
+                Histogram,
+                ProcessCollector,
+            )
+        except ImportError:
+            message = "metrics need prometheus-client: pip install 'immunos-mcp[team]'"
+            raise MetricsMissingError(message) from None
+        self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
+        self._requests = Histogram(
+            "immunos_mcp_request_seconds",
+            "Time of HTTP requests, by path and status.",
+            ["path", "status"],
+            buckets=_BUCKETS,
+            registry=self._registry,
+        )
+        self._calls = Counter(
+            "immunos_mcp_calls",
+            "MCP requests, by method, tool and whether they failed.",
+            ["method", "tool", "failed"],
+            registry=self._registry,
+        )
+        self._under_way = Gauge(
+            "immunos_mcp_requests_under_way",
+            "HTTP requests that are being answered, streams included.",
+            registry=self._registry,
+        )
+
+    def begin_request(self) -> None:
+        """Count a request that begins."""
+        self._under_way.inc()
+
+    def end_request(self, path: str, status: int, seconds: float) -> None:
+        """Count a request that has ended."""
+        self._under_way.dec()
+        requests: Histogram = self._requests.labels(path, str(status))
+        requests.observe(seconds)
+
+    def count_call(self, method: str, tool: str, *, failed: bool) -> None:
+        """Count an MCP request."""
+        self._calls.labels(method, tool, "yes" if failed else "no").inc()
+
+    def text(self) -> bytes:
+        """Return all figures in Prometheus' own format."""
+        from prometheus_client import generate_latest
+
+        return generate_latest(self._registry)
