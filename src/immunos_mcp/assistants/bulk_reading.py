@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
-from itertools import islice
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TYPE_CHECKING, TypeAlias
 
 from msgspec import Struct
 
-from immunos_mcp.assistants import transcripts
-from immunos_mcp.assistants.transcripts import Transcript
+from immunos_mcp.assistants import transcript_reading
+from immunos_mcp.assistants.reading_processes import MOST_TASKS, in_processes
+from immunos_mcp.assistants.transcripts import BATCH_RECORDS, Transcript
 from immunos_mcp.logged_usage import (
     ConversationTotal,
     MeasuredUsage,
@@ -21,16 +20,12 @@ from immunos_mcp.logged_usage import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
-    from multiprocessing.connection import Connection
 
+    from immunos_mcp.assistants.byte_search import Find
     from immunos_mcp.assistants.transcripts import LogFormat
 
 TASK_BYTES = 4 * 2**20
 """Bytes of transcripts given to a process at a time."""
-
-AHEAD = 40
-"""The queued tasks and finished portions of a process while others are being stored: storing
-``PORTION_RECORDS`` takes as long as reading this much."""
 
 PORTION_RECORDS = 20_000
 """Responses in a portion. Their ids are random, so each transaction touches most pages of their index:
@@ -70,14 +65,22 @@ def read_portions(
     readings: Sequence[Reading], transcript_format: LogFormat, since: datetime | None
 ) -> Iterator[Portion]:
     """Read transcripts, leaving out responses before ``since``; portions come in any order."""
-    tasks = list(_tasks(readings))
+    size = sum(_unread(reading) for reading in readings)
+    tasks = list(_tasks(readings, size))
     processes = min(os.cpu_count() or 1, MOST_PROCESSES, len(tasks))
-    if processes > 1 and sum(_unread(reading) for reading in readings) >= PARALLEL_BYTES:
-        yield from _merged(_read_in_processes(tasks, transcript_format, since, processes))
-    else:
+    if processes < 2 or size < PARALLEL_BYTES or not hasattr(os, "fork"):
         yield from _merged(
             portion for task in tasks for portion in _read_task(task, transcript_format, since)
         )
+        return
+    from immunos_mcp.assistants.byte_search import fastest_find
+
+    find = fastest_find()
+
+    def read(task: int) -> Iterator[Portion]:
+        return _read_task(tasks[task], transcript_format, since, find)
+
+    yield from _merged(in_processes(len(tasks), read, Portion, processes))
 
 
 def _merged(portions: Iterator[Portion]) -> Iterator[Portion]:
@@ -110,13 +113,14 @@ def _unread(reading: Reading) -> int:
     return transcript.size - (position.read_bytes if position is not None else 0)
 
 
-def _tasks(readings: Sequence[Reading]) -> Iterator[tuple[Reading, ...]]:
+def _tasks(readings: Sequence[Reading], total: int) -> Iterator[tuple[Reading, ...]]:
+    least = max(TASK_BYTES, total // (MOST_TASKS - 1))
     task: list[Reading] = []
     size = 0
     for reading in readings:
         task.append(reading)
         size += _unread(reading)
-        if size >= TASK_BYTES:
+        if size >= least:
             yield tuple(task)
             task, size = [], 0
     if task:
@@ -124,7 +128,10 @@ def _tasks(readings: Sequence[Reading]) -> Iterator[tuple[Reading, ...]]:
 
 
 def _read_task(
-    task: Sequence[Reading], transcript_format: LogFormat, since: datetime | None
+    task: Sequence[Reading],
+    transcript_format: LogFormat,
+    since: datetime | None,
+    find: Find = bytearray.find,
 ) -> Iterator[Portion]:
     usage: list[MeasuredUsage] = []
     totals: list[ConversationTotal] = []
@@ -134,12 +141,15 @@ def _read_task(
     size = 0
     for transcript, position in task:
         try:
-            for batch in transcripts.read(transcript, transcript_format, position, since):
+            found = transcript_reading.read(
+                transcript, transcript_format, position, since, find=find
+            )
+            for batch in found:
                 usage += batch.usage
                 totals += batch.totals
                 reports += batch.reports
                 positions.append(batch.position)
-                if len(usage) >= transcripts.BATCH_RECORDS:
+                if len(usage) >= BATCH_RECORDS:
                     yield Portion(tuple(usage), tuple(positions), (), size, tuple(totals))
                     usage, totals, positions, size = [], [], [], 0
         except OSError:
@@ -148,90 +158,3 @@ def _read_task(
     yield Portion(
         tuple(usage), tuple(positions), tuple(unreadable), size, tuple(totals), tuple(reports)
     )
-
-
-def _read_in_processes(
-    tasks: Sequence[tuple[Reading, ...]],
-    transcript_format: LogFormat,
-    since: datetime | None,
-    processes: int,
-) -> Iterator[Portion]:
-    from multiprocessing import Pipe, Process
-    from multiprocessing.connection import wait
-
-    from msgspec.msgpack import Decoder
-
-    decode = Decoder(Portion).decode
-    waiting = iter(tasks)
-    open_tasks: dict[Connection, int] = {}
-    readers: list[Process] = []
-    try:
-        for _ in range(processes):
-            ours, theirs = Pipe()
-            reader = Process(
-                target=_serve, args=(theirs, ours, transcript_format, since), daemon=True
-            )
-            reader.start()
-            readers.append(reader)
-            theirs.close()
-            open_tasks[ours] = 0
-        for _ in range(_most_ahead(len(tasks), processes)):
-            for ours, task in zip(list(open_tasks), islice(waiting, processes), strict=False):
-                ours.send(task)
-                open_tasks[ours] += 1
-        while any(open_tasks.values()):
-            for ready in cast("list[Connection]", wait(list(open_tasks))):
-                answer = ready.recv_bytes()
-                if answer:
-                    yield decode(answer)
-                    continue
-                open_tasks[ready] -= 1
-                task = next(waiting, None)
-                if task is not None:
-                    ready.send(task)
-                    open_tasks[ready] += 1
-    finally:
-        for connection in open_tasks:
-            connection.close()
-        for reader in readers:
-            reader.join()
-
-
-def _most_ahead(tasks: int, processes: int) -> int:
-    """Return how many tasks each process gets at first: half of all, so that all end at about the same time."""
-    return min(AHEAD, max(1, tasks // (2 * processes)))
-
-
-def _serve(
-    tasks: Connection,
-    other_end: Connection,
-    transcript_format: LogFormat,
-    since: datetime | None,
-) -> None:
-    """Read the tasks sent until the sender closes its end or dies."""
-    import signal
-    from queue import Queue
-    from threading import Thread
-
-    from msgspec.msgpack import Encoder
-
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    encode = Encoder().encode
-    # A forked process inherits the sender's end and would never see it closed.
-    other_end.close()
-    answers: Queue[bytes] = Queue(AHEAD)
-
-    def send() -> None:
-        try:
-            while True:
-                tasks.send_bytes(answers.get())
-        except OSError:
-            # The receiver is gone, and the main thread may be blocked on the full queue.
-            os._exit(0)
-
-    Thread(target=send, daemon=True).start()
-    with suppress(EOFError, ConnectionResetError):
-        while True:
-            for portion in _read_task(tasks.recv(), transcript_format, since):
-                answers.put(encode(portion))
-            answers.put(b"")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from msgspec import DecodeError, Struct
 from msgspec.json import Decoder
 
-from immunos_mcp.assistants import regular_files, transcripts
+from immunos_mcp.assistants import regular_files, transcript_reading
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -77,7 +77,7 @@ def usage_since(
         if left < 0:
             break
         try:
-            for batch in transcripts.read(transcript, folders.format, None, since):
+            for batch in transcript_reading.read(transcript, folders.format, None, since):
                 for found in batch.usage:
                     known = usage.get(found.message_id)
                     if known is None or found.total > known.total:

@@ -221,11 +221,13 @@ class Follower:
     async def _store(
         self, transcript: Transcript, transcript_format: LogFormat, *, is_patient: bool
     ) -> None:
+        from immunos_mcp.assistants import transcript_reading  # most looks find nothing to read
+
         write = self._ledger.write if is_patient else self._ledger.write_soon
         position = self._read_so_far.positions.get(transcript.name)
         since = self._read_so_far.since
         try:
-            for batch in transcripts.read(transcript, transcript_format, position, since):
+            for batch in transcript_reading.read(transcript, transcript_format, position, since):
                 if batch.usage or batch.totals or batch.position != position:
                     positions = (batch.position,)
                     await write(ingest, batch.usage, positions, batch.totals, reports=batch.reports)

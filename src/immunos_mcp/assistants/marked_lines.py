@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from io import FileIO
 
+    from immunos_mcp.assistants.byte_search import Find
+
 LONGEST_LINE = 64 * 2**20
 """Longer lines are skipped, so that a broken file cannot exhaust memory."""
 
@@ -34,10 +36,19 @@ class MarkedLines:
         is_unfinished: whether the last line returned does not have its end yet.
     """
 
-    def __init__(self, file: FileIO, offset: int, mark: bytes, rarer_mark: bytes = b"") -> None:
+    def __init__(
+        self,
+        file: FileIO,
+        offset: int,
+        mark: bytes,
+        rarer_mark: bytes = b"",
+        *,
+        find: Find = bytearray.find,
+    ) -> None:
         self._file = file
         self._mark = mark
         self._rarer_mark = rarer_mark
+        self._find = find
         self._line_start = offset
         self.passed_bytes = offset
         self.too_long = 0
@@ -89,8 +100,8 @@ class MarkedLines:
     def _marked(self, buffer: bytearray, begin: int, last: int) -> Iterator[bytearray]:
         """Return the marked lines between two places of the buffer, which ends a line."""
         block_start = self.passed_bytes - begin
-        mark, rarer = self._mark, self._rarer_mark
-        place = buffer.find(mark, begin, last)
+        mark, rarer, find = self._mark, self._rarer_mark, self._find
+        place = find(buffer, mark, begin, last)
         rare = buffer.find(rarer, begin, last) if rarer else -1
         while place >= 0 or rare >= 0:
             first = rare if place < 0 or 0 <= rare < place else place
@@ -100,7 +111,7 @@ class MarkedLines:
             self._line_start = block_start + line_start
             yield buffer[line_start:line_end]
             if 0 <= place < line_end:
-                place = buffer.find(mark, line_end, last)
+                place = find(buffer, mark, line_end, last)
             if 0 <= rare < line_end:
                 rare = buffer.find(rarer, line_end, last)
         self.passed_bytes = block_start + last + 1

@@ -1,36 +1,26 @@
-"""Reads exact usage from the transcripts that assistants write on this machine.
-
-A response may span several lines, each with the usage of the whole response so far; it may be copied
-into other files; and the last line of a file may be half written. So responses are identified by id,
-whatever file they are in, and the largest total is stored. Reading anything again is harmless.
-"""
+"""The transcripts that assistants write on this machine: where they are, and how far each was read."""
 
 from __future__ import annotations
 
 import os
 import time
-import zlib
 from datetime import UTC, datetime, timedelta
 from stat import S_ISREG
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 from msgspec import Struct
 
-from immunos_mcp.assistants import regular_files
-from immunos_mcp.assistants.marked_lines import MarkedLines
-from immunos_mcp.logged_usage import (
-    ConversationTotal,
-    MeasuredUsage,
-    PlanReport,
-    TranscriptPosition,
-)
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from io import FileIO
     from pathlib import Path
 
-    from immunos_mcp.assistants.line_readers import LineReader, Logged
+    from immunos_mcp.assistants.line_readers import LineReader
+    from immunos_mcp.logged_usage import (
+        ConversationTotal,
+        MeasuredUsage,
+        PlanReport,
+        TranscriptPosition,
+    )
 
 BATCH_RECORDS = 2000
 """Responses in a batch: few enough for a short transaction, many enough to be fast."""
@@ -43,8 +33,6 @@ SETTLING_NS = 3 * 10**9
 
 MOST_LINKED_FOLDERS = 10_000
 """Folders behind links that are listed: a link may lead to a disk full of other things."""
-
-_TAIL_BYTES = 256
 
 READ_BEFORE = "?"
 """The context of a transcript that was read before its format had one."""
@@ -322,114 +310,6 @@ class Batch(NamedTuple):
     reports: tuple[PlanReport, ...] = ()
 
 
-def read(
-    transcript: Transcript,
-    transcript_format: LogFormat,
-    position: TranscriptPosition | None,
-    since: datetime | None = None,
-) -> Iterator[Batch]:
-    """Read the new part of a transcript, in batches; the last batch has the final position.
-
-    A transcript that shrank, was replaced, or no longer has the content read before is read from the
-    start. Lines with usage that cannot be read, or only in part, are counted in the position;
-    responses before ``since`` are skipped. A last line without its end is read if it is whole, and
-    again once it has its end.
-
-    Raises:
-        OSError: the file cannot be read.
-    """
-    if isinstance(transcript_format, DocumentFormat):
-        yield from transcript_format.read(transcript, position, since)
-        return
-    with open(
-        transcript.path, "rb", buffering=0, opener=regular_files.opener
-    ) as file:  # a thousand a call
-        offset = _start(file, transcript, position)
-        unread_lines, left_out_before, context, has_price_terms = _resumed(
-            position if offset else None, transcript_format
-        )
-        reader = transcript_format.reader(transcript.path, context)
-        usage: dict[tuple[str, str | None], MeasuredUsage] = {}
-        totals: list[ConversationTotal] = []
-        reports: dict[str, PlanReport] = {}
-        context_before: str | None = None
-        lines = MarkedLines(file, offset, transcript_format.mark, transcript_format.total_mark)
-
-        def reached(size: int) -> TranscriptPosition:
-            return TranscriptPosition(
-                path=transcript.name,
-                inode=transcript.inode,
-                size=size,
-                modified_ns=transcript.modified_ns,
-                read_bytes=lines.passed_bytes,
-                tail_checksum=_tail_checksum(file, lines.passed_bytes),
-                unread_lines=unread_lines + lines.too_long,
-                left_out_before=left_out_before,
-                context=reader.context if context_before is None else context_before,
-                has_price_terms=has_price_terms,
-            )
-
-        for line in lines:
-            if lines.is_unfinished:
-                # It is read again from its start, once it has its end.
-                context_before = reader.context
-            responses, is_whole = _responses(reader, line)
-            unread_lines += not (is_whole or lines.is_unfinished)
-            for found in responses:
-                if isinstance(found, PlanReport):
-                    reports[found.usage.window] = found
-                    continue
-                if isinstance(found, ConversationTotal):
-                    totals.append(_dated(found, lines, transcript_format, since))
-                    continue
-                if since is not None and found.at < since:
-                    left_out_before = later_left_out(left_out_before, since)
-                    continue
-                # Whether other requests have the same response is decided over all files.
-                identity = (found.message_id, found.request_id)
-                usage[identity] = _larger(usage.get(identity, found), found)
-            if len(usage) >= BATCH_RECORDS:
-                yield Batch(tuple(usage.values()), reached(size=-1), tuple(totals))
-                usage.clear()
-                totals.clear()
-        # What has not settled is read again later, whatever its time says then.
-        size = transcript.size if transcript.is_settled else unsettled(transcript.size)
-        yield Batch(tuple(usage.values()), reached(size), tuple(totals), (*reports.values(),))
-
-
-def _resumed(
-    position: TranscriptPosition | None, transcript_format: TranscriptFormat
-) -> tuple[int, str, str, int]:
-    """Return what an earlier reading found that this one goes on with."""
-    if position is None:
-        return 0, "", "", 1
-    context = position.context or (READ_BEFORE if transcript_format.total_mark else "")
-    return position.unread_lines, position.left_out_before, context, position.has_price_terms
-
-
-def _responses(reader: LineReader, line: bytearray) -> tuple[Sequence[Logged], bool]:
-    """Return what a line has, and whether that is all of it."""
-    try:
-        return reader.usage_of(line), True
-    except ValueError:
-        return reader.salvage(line)
-
-
-def _dated(
-    total: ConversationTotal,
-    lines: MarkedLines,
-    transcript_format: TranscriptFormat,
-    since: datetime | None,
-) -> ConversationTotal:
-    """Return a total with the last time written down before it, and whether it can be relied on."""
-    if not total.models:
-        return total
-    at = transcript_format.last_moment(lines.before())
-    at = total.at if at is None else max(at, total.at)
-    is_cut = since is not None and (total.first_at or at) < since
-    return total._replace(at=at, is_partial=total.is_partial or is_cut)
-
-
 def later_left_out(left_out_before: str, since: datetime) -> str:
     """Return the moment that responses were left out before, after one before ``since`` was."""
     return max(left_out_before, since.astimezone(UTC).isoformat())
@@ -445,26 +325,3 @@ def reaches_back(position: TranscriptPosition, since: datetime | None) -> bool:
     if not position.left_out_before:
         return True
     return since is not None and datetime.fromisoformat(position.left_out_before) <= since
-
-
-def _start(file: FileIO, transcript: Transcript, position: TranscriptPosition | None) -> int:
-    if (
-        position is None
-        or position.inode != transcript.inode
-        or position.read_bytes > transcript.size
-        or position.tail_checksum != _tail_checksum(file, position.read_bytes)
-    ):
-        return 0
-    return position.read_bytes
-
-
-def _tail_checksum(file: FileIO, offset: int) -> int:
-    start = max(0, offset - _TAIL_BYTES)
-    return zlib.crc32(os.pread(file.fileno(), offset - start, start))
-
-
-def _larger(earlier: MeasuredUsage, found: MeasuredUsage) -> MeasuredUsage:
-    larger = found if found.total > earlier.total else earlier
-    if (earlier.at, earlier.calls) == (found.at, found.calls):
-        return larger
-    return larger._replace(at=max(earlier.at, found.at), calls=earlier.calls + found.calls)

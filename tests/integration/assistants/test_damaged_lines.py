@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from transcript_desks import AFTER, Desk
 from transcript_lines import Answer, append, transcript
 
-from immunos_mcp.assistants import bulk_reading, json_objects, transcripts
+from immunos_mcp.assistants import bulk_reading, json_objects, transcript_reading
 from immunos_mcp.assistants.claude_code import usage_lines
 from immunos_mcp.assistants.claude_code.transcripts import FORMAT
-from immunos_mcp.assistants.transcripts import Transcript, TranscriptFolders
+from immunos_mcp.assistants.transcripts import Batch, Transcript, TranscriptFolders
 from immunos_mcp.domain import MAXIMUM_TOKENS
 
 if TYPE_CHECKING:
@@ -267,10 +267,10 @@ def damaged_files(draw: st.DrawFn) -> tuple[bytes, dict[str, int], int]:
     return bytes(content), whole, lost
 
 
-def read_all(file: Path, position: TranscriptPosition | None) -> Iterator[transcripts.Batch]:
+def read_all(file: Path, position: TranscriptPosition | None) -> Iterator[Batch]:
     status = file.stat()
     found = Transcript(str(file), status.st_ino, status.st_size, status.st_mtime_ns)
-    return transcripts.read(found, FORMAT, position)
+    return transcript_reading.read(found, FORMAT, position)
 
 
 def largest(found: dict[str, int], usage: tuple[MeasuredUsage, ...]) -> None:

@@ -13,7 +13,7 @@ from transcript_desks import AFTER, Desk
 from transcript_lines import Answer, append, transcript
 
 from immunos_mcp.answers.usage import SyncAnswer
-from immunos_mcp.assistants import config_files, transcripts
+from immunos_mcp.assistants import config_files, transcript_reading, transcripts
 from immunos_mcp.assistants.claude_code.transcripts import config_folders
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def test_what_has_settled_is_not_opened_again(desk: Desk, monkeypatch: pytest.Mo
     append(transcript(desk.projects), Answer("m1", 10))
     monkeypatch.setattr(transcripts, "SETTLING_NS", -(10**10))
     assert desk.tokens() == 10
-    monkeypatch.delattr(transcripts, "read")
+    monkeypatch.delattr(transcript_reading, "read")
     assert desk.tokens() == 10
 
 

@@ -26,7 +26,7 @@ from other_logs import (
     qwen_response,
 )
 
-from immunos_mcp.assistants import transcripts
+from immunos_mcp.assistants import transcript_reading
 from immunos_mcp.assistants.cline import messages
 from immunos_mcp.assistants.codex import rollouts
 from immunos_mcp.assistants.copilot import events
@@ -70,7 +70,7 @@ def test_whatever_a_log_holds_is_read_or_reported(
         file = Path(folder, "log.jsonl")
         file.write_bytes(content)
         found = Transcript(str(file), 1, len(content), 1)
-        batches = list(transcripts.read(found, log_format, None))
+        batches = list(transcript_reading.read(found, log_format, None))
     usage = [each for batch in batches for each in batch.usage]
     assert all(0 <= count <= 2 * MAXIMUM_TOKENS for each in usage for count in each[3:7])
     for text in (part for each in usage for part in (each.message_id, each.model, each.folder)):

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from immunos_mcp.assistants import transcripts
+from immunos_mcp.assistants import transcript_reading
 from immunos_mcp.assistants.claude_code.transcripts import FORMAT
 from immunos_mcp.assistants.transcripts import Transcript
 
@@ -66,7 +66,7 @@ class SubagentUsage:
     def _read(self, reading: _Reading) -> None:
         seen = os.stat(reading.path)  # noqa: PTH116  # as other transcripts are
         file = Transcript(reading.path, seen.st_ino, seen.st_size, seen.st_mtime_ns)
-        for batch in transcripts.read(file, FORMAT, reading.position):
+        for batch in transcript_reading.read(file, FORMAT, reading.position):
             for found in batch.usage:
                 known = reading.usage.get(found.message_id)
                 if known is None or found.total > known.total:
