@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
@@ -164,9 +165,9 @@ async def test_a_climb_from_one_protocol_to_the_other_has_the_counts_of_both_eng
             await desk.router.update_config(mapped, "test")
             allowed.add(desk.folder, "never", "false")
             # The first one never ends; the second one keeps to the schema.
-            told = {"schema": {"enum": ["yes", "no"]}, "max_output_tokens": 60}
-            climbed = await desk.delegate(**told)
-            returned = await desk.delegate(**told, checks=["never"], output_path="new.txt")
+            delegate = partial(desk.delegate, schema={"enum": ["yes", "no"]}, max_output_tokens=60)
+            climbed = await delegate()
+            returned = await delegate(checks=["never"], output_path="new.txt")
             status = await desk.router.get_session_status()
             logged = await desk.archive.list_decisions(9, None)
     finally:

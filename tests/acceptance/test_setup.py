@@ -152,7 +152,10 @@ def test_it_says_what_it_did_and_that_it_is_done(
     home: Path, cursor: Path, variables: dict[str, str]
 ) -> None:
     first = run(home, variables, "--yes")
-    assert "\n  Cursor          set up\n  Preset 16gb     in use\n  Synonyms        in use\n\nChecked" in first
+    assert (
+        "\n  Cursor          set up\n  Preset 16gb     in use\n  Synonyms        in use\n\nChecked"
+        in first
+    )
     assert "qwen3.5:9b is configured but unavailable" in first
     assert first.endswith(
         "What to do next:\n"
@@ -381,7 +384,9 @@ def test_on_a_terminal_it_does_what_was_chosen(home: Path, variables: dict[str, 
         terminal.answer(CURSOR, "Yes\n")
         terminal.answer(CODEX, "n\n")
         assert files(home) == []
-        terminal.answer(f"{PRESET} It gives local tasks to qwen3.5:9b and qwen3.5:4b", "4gb\n", smaller)
+        terminal.answer(
+            f"{PRESET} It gives local tasks to qwen3.5:9b and qwen3.5:4b", "4gb\n", smaller
+        )
         terminal.wait_for("Please answer y, n or 8gb.")
         terminal.answer(PRESET, "8gb\n", smaller)
         terminal.answer(SYNONYMS, "\n")
