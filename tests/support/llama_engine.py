@@ -21,7 +21,7 @@ WIDTH, LAYERS, HEADS = 32, 1, 2
 TRAINED_CONTEXT = 4096
 
 
-def make_tiny_model(file: Path) -> None:
+def make_tiny_model(file: Path, context: int = TRAINED_CONTEXT) -> None:
     """Write a model of a few hundred kilobytes whose tokens are bytes and printable characters."""
     gguf: Any = importlib.import_module("gguf")
     numpy: Any = importlib.import_module("numpy")
@@ -43,7 +43,7 @@ def make_tiny_model(file: Path) -> None:
 
     writer = gguf.GGUFWriter(str(file), "llama")
     writer.add_name("tiny")
-    writer.add_context_length(TRAINED_CONTEXT)
+    writer.add_context_length(context)
     writer.add_embedding_length(WIDTH)
     writer.add_block_count(LAYERS)
     writer.add_feed_forward_length(2 * WIDTH)

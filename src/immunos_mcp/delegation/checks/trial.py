@@ -141,4 +141,5 @@ def _run(
     if end.code != 0:
         how = end.why_stopped or f"exit code {end.code}"
         output = printable(" ".join(end.output.split())[-SHOWN_OUTPUT:])
-        raise failure(trial.model, allowed.name, f"fails it ({how}): {output}")
+        fault = f"fails it ({how})"
+        raise failure(trial.model, allowed.name, f"{fault}: {output}" if output else fault)
