@@ -117,6 +117,15 @@ def test_a_response_that_grows_releases_its_growth_and_a_repeat_releases_nothing
     assert desk.held() == {1: 25_000}
 
 
+def test_what_has_expired_takes_no_usage_from_what_has_not(desk: Desk) -> None:
+    desk.route(30_000, None, "thread")
+    desk.now += timedelta(minutes=20)
+    desk.route(30_000, None, "thread")
+    desk.now += timedelta(minutes=15)
+    desk.use(10_000, "thread")
+    assert desk.held() == {1: 30_000, 2: 20_000}
+
+
 def test_what_is_measured_anyway_is_not_released_by_a_report_too(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:

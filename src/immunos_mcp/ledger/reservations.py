@@ -162,8 +162,9 @@ def _join(connection: Connection, call: str, thread: str, at: datetime) -> None:
 def _release_oldest(connection: Connection, thread: str, at: datetime, tokens: int) -> None:
     rows = connection.execute(
         "SELECT decision_id, tokens FROM immunos_mcp_reservation"
-        " WHERE thread = ? AND reserved_at < ? AND tokens > 0 ORDER BY decision_id",
-        (thread, utc_text(at)),
+        " WHERE thread = :thread AND reserved_at < :at AND expires_at > :at AND tokens > 0"
+        " ORDER BY decision_id",
+        {"thread": thread, "at": utc_text(at)},
     ).fetchall()
     for decision_id, held_tokens in rows:
         released = min(tokens, held_tokens)
