@@ -312,13 +312,19 @@ def state(of: Budget, use: BudgetUse) -> BudgetState:
 
 
 def allowance(of: Budget, use: BudgetUse) -> float:
-    """Return how much may be used by now, in the unit of ``used``."""
-    return full_limit(of) * use.begun if of.is_spread else full_limit(of)
+    """Return how much may be used by now, in the unit of ``used``.
+
+    A share of days is of whole tokens and nanodollars, so that it is the same however it was divided.
+    """
+    if not of.is_spread:
+        return full_limit(of)
+    share = full_limit(of) * use.begun
+    return max(round(share, 6), 1e-6) if of.unit is Unit.PERCENT else max(round(share), 1)
 
 
 def full_limit(of: Budget) -> float:
     """Return a budget's limit in the unit of ``used``."""
-    return of.limit * NANODOLLARS if of.unit is Unit.USD else of.limit
+    return round(of.limit * NANODOLLARS) if of.unit is Unit.USD else of.limit
 
 
 def in_unit(of: Budget, used: float) -> float:
@@ -362,7 +368,12 @@ def states(text: str, uses: tuple[BudgetUse, ...]) -> tuple[BudgetState, ...]:
 def tightest(found: tuple[BudgetState, ...]) -> BudgetState | None:
     """Return the budget with the worst level, of several the fullest; ``None``: there is none."""
     known = (each for each in found if each.percent is not None)
-    return max(known, key=lambda each: (_RANK[each.level], each.percent), default=None)
+    return max(known, key=lambda each: (_RANK[each.level], _share(each)), default=None)
+
+
+def _share(of: BudgetState) -> float:
+    """Return how much is used of what is allowed, where the percentages of two may look the same."""
+    return (of.use.used or 0) / (allowance(of.budget, of.use) or 1)
 
 
 @lru_cache(maxsize=64)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from immunos_mcp.domain import Classification, Reason, Task, WarningLevel
 from immunos_mcp.errors import InvalidInputError
@@ -120,6 +121,34 @@ def test_a_spread_budget_allows_each_day_its_share() -> None:
     assert budgets.state(spread, use).level is WarningLevel.CRITICAL
     assert budgets.state(spread, use).percent == 100
     assert budgets.state(whole, use).level is WarningLevel.NORMAL
+
+
+@given(
+    st.sampled_from([Unit.TOKENS, Unit.USD]),
+    st.integers(1, 10**6),
+    st.sampled_from([7, 28, 30, 31]).flatmap(
+        lambda days: st.tuples(st.integers(1, days), st.just(days))
+    ),
+)
+def test_a_share_that_is_whole_is_used_up_by_exactly_that(
+    unit: Unit, share: int, part: tuple[int, int]
+) -> None:
+    begun, days = part
+    scale = 10**7 if unit is Unit.USD else 1
+    limit = share * days / (10**9 // scale if unit is Unit.USD else 1)
+    of = Budget("w", limit, unit, Window.MONTH, 100, 100, is_spread=True)
+    whole, use = share * begun * scale, BudgetUse("w", 0, begun / days, wanted=0)
+    levels = [budgets.state(of, replace(use, used=used)).level for used in (whole - 1, whole)]
+    assert levels == [WarningLevel.NORMAL, WarningLevel.CRITICAL]
+    states = [budgets.state(of, replace(use, used=used)) for used in (whole, whole + 1)]
+    assert [budgets.without_room((each,)) is None for each in states] == [True, False]
+
+
+def test_of_percentages_that_look_the_same_the_fuller_is_the_tightest() -> None:
+    uses = (BudgetUse("a", 9501), BudgetUse("b", 9504))
+    found = budgets.tightest(budgets.states("a=10000 tokens/day; b=10000 tokens/day", uses))
+    assert found is not None
+    assert (found.budget.name, found.percent) == ("b", 95.0)
 
 
 def test_a_budget_is_the_business_of_its_assistant_and_project() -> None:
