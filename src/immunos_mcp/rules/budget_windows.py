@@ -107,8 +107,8 @@ def gone_at(used: float, limit: float, span: Span, now: datetime) -> datetime | 
     """
     if span.end is None or used <= 0 or used >= limit:
         return None
-    passed = now - span.start
-    if passed < (span.end - span.start) / 100:
+    passed, length = now - span.start, span.end - span.start
+    # What lasts is found first: little of a large limit lasts longer than there are dates.
+    if passed < length / 100 or passed / length * limit >= used:
         return None
-    moment = span.start + passed * (limit / used)
-    return moment if moment < span.end else None
+    return span.start + passed * (limit / used)

@@ -149,6 +149,7 @@ def test_a_rate_says_when_a_limit_is_reached() -> None:
     assert gone_at(100, 100, span, wednesday) is None  # it is gone
     assert gone_at(1, 100, span, monday + timedelta(minutes=1)) is None  # too early to say
     assert gone_at(75, 100, Span(monday, None), wednesday) is None
+    assert gone_at(1, 10**12, span, wednesday) is None  # it lasts longer than there are dates
 
 
 def test_the_machine_has_a_zone() -> None:
