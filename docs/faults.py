@@ -81,6 +81,11 @@ ROWS = (
         "that task's error; a count that cannot be true is not counted",
     ),
     Row(
+        "requests over HTTP: hosts, origins, bodies, tokens, options that would open too much",
+        ("integration/http/test_serving.py",),
+        "refused with a status and a line of JSON; the next request is answered",
+    ),
+    Row(
         "lines, ids and openings of the protocol",
         (
             "integration/server/test_wire.py",

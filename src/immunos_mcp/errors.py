@@ -59,6 +59,10 @@ class InvalidInputError(ImmunosError):
         super().__init__("; ".join(str(problem) for problem in problems))
 
 
+class NotAllowedError(ImmunosError):
+    """The caller may not do this; nothing was changed."""
+
+
 class InvalidStoredSettingsError(ImmunosError):
     """The ledger holds settings that cannot be used until somebody corrects them."""
 

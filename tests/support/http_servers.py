@@ -50,14 +50,23 @@ async def serving(file: Path, http: HttpOptions = ANYWHERE) -> AsyncGenerator[Se
     """Serve a ledger in this process, and end without leaving anything."""
     options = Options(file, "default", read_transcripts=False, ollama_check=False)
     send, receive = anyio.create_memory_object_stream[str](1)
+    has_ended = anyio.Event()
+
+    async def serve() -> None:
+        await serve_http(options, http, send.send_nowait)
+        has_ended.set()
+
     async with send, receive, anyio.create_task_group() as tasks:
-        tasks.start_soon(serve_http, options, http, send.send_nowait)
+        tasks.start_soon(serve)
         with anyio.fail_after(wire.TIMEOUT_SECONDS):
             served = Served(await receive.receive())
         try:
             yield served
         finally:
-            served.end()
+            # If a test fails, too: threads that are left would keep the process.
+            with anyio.CancelScope(shield=True):
+                served.end()
+                await has_ended.wait()
 
 
 def client_of(url: str, **headers: str) -> httpx2.AsyncClient:
@@ -78,3 +87,10 @@ async def connected(url: str, era: Era, **headers: str) -> AsyncGenerator[Client
         transport = streamable_http_client(f"{url}/mcp", http_client=sender)
         async with Client(transport, mode=era, cache=None) as client:
             yield client
+
+
+def put_a_folder_in_place_of(ledger_file: Path) -> None:
+    """Make a ledger one that no server can use."""
+    for suffix in ("", "-wal", "-shm"):
+        ledger_file.with_name(ledger_file.name + suffix).unlink()
+    ledger_file.mkdir()

@@ -36,6 +36,7 @@ from immunos_mcp.ledger import (
     history,
     measured_usage,
     overrides,
+    people,
     plan_limits,
     pruning,
     report_figures,
@@ -50,6 +51,7 @@ from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
 from immunos_mcp.ledger.dialect import change_mark
 from immunos_mcp.logged_usage import MeasuredUsage, RequestUsage
 from immunos_mcp.router import Router
+from immunos_mcp.rules.roles import Role
 from immunos_mcp.rules.settings import Settings
 
 if TYPE_CHECKING:
@@ -122,6 +124,18 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "decision_state": _reading(lambda it, _: decisions.decision_state(it, 1)),
     "end_overrides": _writing(overrides.end_overrides),
+    "add_person": _writing(lambda it, now: people.add_person(it, "bob", Role.LEAD, now)),
+    "disable_person": _writing(lambda it, now: people.disable_person(it, "ada", now)),
+    "add_token": _writing(lambda it, now: people.add_token(it, "ada", "c" * 64, "t", now, now)),
+    "revoke_token": _writing(lambda it, now: people.revoke_token(it, "a" * 12, now)),
+    "audited": _writing(
+        lambda it, now: people.audited(it, people.Deed(now, "x", "y"), people.list_people)
+    ),
+    "record_deed": _writing(lambda it, now: people.record_deed(it, people.Deed(now, "x", "y"))),
+    "list_people": _reading(lambda it, _now: people.list_people(it)),
+    "list_tokens": _reading(lambda it, _now: people.list_tokens(it)),
+    "token_holder": _reading(lambda it, now: people.token_holder(it, "a" * 64, now)),
+    "list_deeds": _reading(lambda it, _now: people.list_deeds(it, 5)),
     "effective_settings": _reading(lambda it, _: stored_settings.effective_settings(it)),
     "export": _reading(_exported),
     "find_task": _reading(lambda it, _: delegated_tasks.find_task(it, 1)),
@@ -243,5 +257,7 @@ async def _fill(ledger: SqliteLedger) -> None:
         await router.route_task("debug", "routine")
         await router.record_usage("claude-x", number, 1, request_id=f"request-{number}")
     await ledger.write(budget_uses.first_told, *TOLD, NOW)
+    await ledger.write(people.add_person, "ada", Role.MEMBER, NOW)
+    await ledger.write(people.add_token, "ada", "a" * 64, "laptop", None, NOW)
     # A clock that was ahead opened it.
     await Router(ledger, "ahead", lambda: NOW + timedelta(hours=9)).open_session()

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from immunos_mcp.archive import Archive
     from immunos_mcp.domain import Engine
+    from immunos_mcp.ledger.connections.sqlite import SqliteLedger
 
 CLIENT = f"{PROGRAM} command line"
 EXIT_FINE, EXIT_FAILED = 0, 1
@@ -67,6 +68,19 @@ def on_ledger(use_case: UseCase, *, needs_engine: bool = False) -> Callable[[Nam
                 opened_by_looks=options.configured_session(os.environ),
             )
             answered = run_sync(use_case(router, given))
+        return _show(answered, given)
+
+    return run
+
+
+def on_opened_ledger(
+    use_case: Callable[[SqliteLedger, Namespace], Coroutine[Any, Any, Answered]],
+) -> Callable[[Namespace], int]:
+    """Make a command's ``run`` out of what is done with a ledger alone."""
+
+    def run(given: Namespace) -> int:
+        with _ledger(chosen_options(given)) as ledger:
+            answered = run_sync(use_case(ledger, given))
         return _show(answered, given)
 
     return run

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, request_response
 
 from immunos_mcp.errors import ImmunosError
+from immunos_mcp.http.access import Bearers, Verifier, protected, unavailable
 from immunos_mcp.http.guards import LARGEST_BODY, BodyGuard, HostGuard
 from immunos_mcp.http.metrics import CONTENT_TYPE, Metrics, MetricsMissingError
 from immunos_mcp.http.observing import Observer
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+    from immunos_mcp.http.access import HolderOf
     from immunos_mcp.http.options import HttpOptions
     from immunos_mcp.server.app import BuiltHttpServer
 
@@ -30,7 +34,10 @@ MCP_PATH, HEALTH, READINESS, METRICS = "/mcp", "/healthz", "/readyz", "/metrics"
 
 
 def build_application(
-    options: HttpOptions, built: BuiltHttpServer, check_ledger: Callable[[], Awaitable[object]]
+    options: HttpOptions,
+    built: BuiltHttpServer,
+    check_ledger: Callable[[], Awaitable[object]],
+    holder_of: HolderOf,
 ) -> ASGIApp:
     """Build the application around a server.
 
@@ -38,6 +45,7 @@ def build_application(
         options: what the run was told.
         built: answers MCP requests.
         check_ledger: raises ``ImmunosError`` if the ledger cannot be used.
+        holder_of: returns who holds a token.
     """
     metrics = _metrics()
     manager = StreamableHTTPSessionManager(
@@ -49,14 +57,24 @@ def build_application(
         async with manager.run():
             yield
 
+    def for_holders(app: ASGIApp) -> _Endpoint:
+        return _Endpoint(protected(app, needs_tokens=options.needs_tokens, rate=options.rate_limit))
+
     # A GET would wait for messages that cannot come, since no request knows of another.
     routes = [
-        Route(MCP_PATH, _Endpoint(manager.handle_request), methods=["POST"]),
+        Route(MCP_PATH, for_holders(BodyGuard(manager.handle_request)), methods=["POST"]),
         Route(HEALTH, _healthy, methods=["GET"]),
         Route(READINESS, _readiness(check_ledger), methods=["GET"]),
-        Route(METRICS, _figures(metrics), methods=["GET"]),
+        Route(METRICS, for_holders(request_response(_figures(metrics))), methods=["GET"]),
     ]
-    application = HostGuard(BodyGuard(Starlette(routes=routes, lifespan=running)), options.hosts)
+    bearers = Bearers(Verifier(holder_of))
+    authentication = Middleware(AuthenticationMiddleware, backend=bearers, on_error=unavailable)
+    starlette = Starlette(
+        routes=routes,
+        lifespan=running,
+        middleware=[authentication] if options.needs_tokens else [],
+    )
+    application = HostGuard(starlette, options.hosts)
     observer = Observer(
         application, metrics, [route.path for route in routes], [tool.name for tool in TOOLS]
     )

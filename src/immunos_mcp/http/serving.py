@@ -6,6 +6,7 @@ import asyncio
 import signal
 import socket
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import anyio
@@ -16,9 +17,12 @@ from immunos_mcp.engines.several import chosen_engines
 from immunos_mcp.engines.watch import EngineWatch
 from immunos_mcp.errors import ImmunosError
 from immunos_mcp.faults import keep_running
+from immunos_mcp.http.access import person_of
 from immunos_mcp.http.application import build_application
 from immunos_mcp.http.connection import TimedConnection
 from immunos_mcp.ledger.connections.threaded import ThreadedSqliteLedger
+from immunos_mcp.people import People
+from immunos_mcp.persons_router import PersonsRouter
 from immunos_mcp.router import Router
 from immunos_mcp.server.app import build_http_server
 
@@ -29,6 +33,8 @@ if TYPE_CHECKING:
 
     from immunos_mcp.http.options import HttpOptions
     from immunos_mcp.options import Options
+    from immunos_mcp.rules.roles import Person
+    from immunos_mcp.server.tool_call import HttpRequest
 
 MOST_CONNECTIONS = 1000
 """Connections that are served at once; one more is answered with 503."""
@@ -56,16 +62,22 @@ async def serve_http(
     async with ThreadedSqliteLedger(options.database) as ledger, chosen_engines(options) as engines:
         watch = EngineWatch(engines)
         is_local = http.is_for_this_machine
-        router = Router(
-            ledger,
-            options.session,
-            # Clients elsewhere have their logs and their engines there.
-            follower=transcript_follower(ledger, options) if is_local else None,
-            engine=watch.current if is_local and options.ollama_check else None,
-        )
+        # Clients elsewhere have their logs and their engines there.
+        follower = transcript_follower(ledger, options) if is_local else None
+        engine = watch.current if is_local and options.ollama_check else None
+        router = Router(ledger, options.session, follower=follower, engine=engine)
         await router.get_config()
-        built = build_http_server(router, options.session)
-        application = build_application(http, built, router.get_config)
+
+        @lru_cache(maxsize=1000)
+        def router_for(person: Person) -> Router:
+            return PersonsRouter(person, ledger, options.session, follower=follower, engine=engine)
+
+        def router_of(request: HttpRequest | None) -> Router:
+            person = person_of(request)
+            return router if person is None else router_for(person)
+
+        built = build_http_server(router, router_of, options.session)
+        application = build_application(http, built, router.get_config, People(ledger).holder)
         with _listen(http) as listener:
             running = _HttpServer(
                 _config(application, http),
@@ -74,7 +86,7 @@ async def serve_http(
             )
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(built.run_background)
-                if is_local and options.ollama_check:
+                if engine is not None:
                     tasks.start_soon(keep_running, "probe of Ollama", watch.run)
                 await running.serve([listener])
                 tasks.cancel_scope.cancel()

@@ -293,6 +293,22 @@ _TABLES = {
     "binding": _Table(
         "immunos_mcp_binding", (("session", "exported.session_name"), "folder"), "session_name"
     ),
+    "person": _Table(
+        "immunos_mcp_person",
+        ("person_id", "name", "role", "created_at", "disabled_at"),
+        "person_id",
+    ),
+    "token": _Table(
+        "immunos_mcp_token",
+        ("sha256", "person_id", "label", "created_at", "expires_at", "revoked_at"),
+        "sha256",
+    ),
+    "audit": _Table(
+        "immunos_mcp_audit",
+        ("audit_id", "at", "person_id", "action", "detail"),
+        "audit_id",
+        "at >= :since",
+    ),
     "override": _Table("immunos_mcp_override", ("kind", "set_at", "ends_at"), "kind"),
     "hook_text": _Table(
         "immunos_mcp_hook_text",

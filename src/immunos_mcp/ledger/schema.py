@@ -138,12 +138,46 @@ _VERSION_16 = (
     "ALTER TABLE immunos_mcp_decision ADD COLUMN tried TEXT",
 )
 
+_VERSION_17 = (
+    """
+    CREATE TABLE immunos_mcp_person (
+        -- Who may have tokens for the server over HTTP.
+        person_id INTEGER PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        role TEXT NOT NULL,        -- member, lead, admin
+        created_at TEXT NOT NULL,  -- UTC, ISO 8601
+        disabled_at TEXT           -- UTC, ISO 8601; NULL: may act
+    ) STRICT
+    """,
+    """
+    CREATE TABLE immunos_mcp_token (
+        sha256 TEXT PRIMARY KEY,   -- of the token, in hexadecimal; the token is nowhere
+        person_id INTEGER NOT NULL REFERENCES immunos_mcp_person,
+        label TEXT NOT NULL,
+        created_at TEXT NOT NULL,  -- UTC, ISO 8601
+        expires_at TEXT,           -- UTC, ISO 8601; NULL: never
+        revoked_at TEXT            -- UTC, ISO 8601; NULL: is in use
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE immunos_mcp_audit (
+        -- What was done to people, tokens and the team's budget, and by whom.
+        audit_id INTEGER PRIMARY KEY,
+        at TEXT NOT NULL,          -- UTC, ISO 8601
+        person_id INTEGER,         -- NULL: at the ledger itself
+        action TEXT NOT NULL,
+        detail TEXT NOT NULL
+    ) STRICT
+    """,
+)
+
 STEPS: tuple[tuple[str, ...], ...] = (
     *EARLIER_STEPS,
     _VERSION_13,
     _VERSION_14,
     _VERSION_15,
     _VERSION_16,
+    _VERSION_17,
 )
 """The statements of each migration; number N (from 1) migrates version N - 1 to version N."""
 

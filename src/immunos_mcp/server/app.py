@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from immunos_mcp.options import Options
     from immunos_mcp.server.standard_streams import StandardInput, StandardOutput
+    from immunos_mcp.server.tool_call import HttpRequest, RouterOf
 
 NAME = "immunos"
 TITLE = "immunos: token budget router"
@@ -94,9 +95,13 @@ def build_server(
     """
     notifier = StatusNotifier(router.list_revisions, default_session)
     hooks = Hooks(router, notifier.changed_here, sleep)
-    services = Services(router, hooks, delegations, allowed_paths, sleep)
+
+    def router_of(_request: HttpRequest | None) -> Router:
+        return router
+
+    services = Services(router_of, hooks, delegations, allowed_paths, sleep)
     tools = Tools(services, notifier.changed_here)
-    resources = Resources(router, default_session, notifier)
+    resources = Resources(router_of, default_session, notifier)
     server = _server(
         tools,
         resources,
@@ -133,6 +138,7 @@ class BuiltHttpServer(NamedTuple):
 
 def build_http_server(
     router: Router,
+    router_of: RouterOf,
     default_session: str,
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
 ) -> BuiltHttpServer:
@@ -142,13 +148,14 @@ def build_http_server(
     since nothing could be delivered to them.
 
     Args:
-        router: the use cases.
+        router: the use cases, for whoever listens to changes.
+        router_of: returns the use cases for whoever calls.
         default_session: the session of calls that name none.
         sleep: waits for some seconds.
     """
     notifier = StatusNotifier(router.list_revisions, default_session)
-    tools = Tools(Services(router, sleep=sleep), notifier.changed_here)
-    resources = Resources(router, default_session, notifier)
+    tools = Tools(Services(router_of, sleep=sleep), notifier.changed_here)
+    resources = Resources(router_of, default_session, notifier)
     server = _server(tools, resources, get_tool_input_schema=tools.input_schema)
     run_background = partial(keep_running, "changes", notifier.run)
     return BuiltHttpServer(server, run_background, resources.end_streams)

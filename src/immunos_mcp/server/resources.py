@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from immunos_mcp.router import Router
     from immunos_mcp.server.notifications import StatusNotifier
+    from immunos_mcp.server.tool_call import RouterOf
 
     Context = ServerRequestContext[Any, Any]
 
@@ -52,8 +53,8 @@ TEMPLATES = [
 class Resources:
     """The requests about resources, answered from one router."""
 
-    def __init__(self, router: Router, default_session: str, notifier: StatusNotifier) -> None:
-        self._router = router
+    def __init__(self, router_of: RouterOf, default_session: str, notifier: StatusNotifier) -> None:
+        self._router_of = router_of
         self._default_session = default_session
         self._notifier = notifier
         self._serve_stream = ListenHandler(notifier)
@@ -71,25 +72,25 @@ class Resources:
         return mcp.ListResourceTemplatesResult(resource_templates=TEMPLATES)
 
     async def read(
-        self, _context: Context, params: mcp.ReadResourceRequestParams
+        self, context: Context, params: mcp.ReadResourceRequestParams
     ) -> mcp.ReadResourceResult:
         """Read a resource as one line of JSON."""
         uri = str(params.uri)
         try:
-            line = await self._read(uri)
+            line = await self._read(self._router_of(context.request), uri)
         except ImmunosError as error:
             raise MCPError(mcp.INTERNAL_ERROR, str(error), {"uri": uri}) from None
         return mcp.ReadResourceResult(
             contents=[mcp.TextResourceContents(uri=uri, mime_type=JSON, text=line)]
         )
 
-    async def _read(self, uri: str) -> str:
+    async def _read(self, router: Router, uri: str) -> str:
         if uri == CONFIG_URI:
-            return to_json(settings.values(await self._router.get_config()))
+            return to_json(settings.values(await router.get_config()))
         name = session_of(uri, self._default_session)
         if name is None:
             raise _unknown(uri)
-        return to_json(await self._router.get_session_status(name))
+        return to_json(await router.get_session_status(name))
 
     async def subscribe(
         self, context: Context, params: mcp.SubscribeRequestParams

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 import anyio
 from mcp.shared.exceptions import MCPDeprecationWarning, MCPError
@@ -13,7 +13,7 @@ from immunos_mcp.rules.names import is_printable
 from immunos_mcp.server.project_folders import root_folders
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, MutableMapping
     from pathlib import Path
 
     from mcp.server.session import ServerSession
@@ -41,19 +41,28 @@ class HttpRequest(Protocol):
         """Its headers, by name in any case."""
         ...
 
+    @property
+    def scope(self) -> MutableMapping[str, Any]:
+        """What is known of it besides."""
+        ...
+
+
+RouterOf: TypeAlias = "Callable[[HttpRequest | None], Router]"
+"""Returns the use cases for whoever sent a request; ``None``: the user of this process."""
+
 
 class Services(NamedTuple):
     """What the tools of one server work with.
 
     Attributes:
-        router: the use cases.
+        router_of: returns the use cases for whoever calls.
         hooks: answers the hooks of Claude Code; ``None``: none can call.
         delegations: the tasks delegated to local models; ``None``: none can be.
         allowed_paths: folders and files, besides a client's roots, that a delegated task may read.
         sleep: waits for some seconds.
     """
 
-    router: Router
+    router_of: RouterOf
     hooks: Hooks | None = None
     delegations: Delegations | None = None
     allowed_paths: tuple[Path, ...] = ()
@@ -67,18 +76,18 @@ class ToolCall(NamedTuple):
         services: what the tools of this server work with.
         session: the client's side of the connection.
         meta: what the client sends with the call beside its arguments.
-        user_agent: the program that sent the request over HTTP, as it says; empty: not known.
+        request: the HTTP request that the call came in, if it did.
     """
 
     services: Services
     session: ServerSession
     meta: Mapping[str, object] = {}
-    user_agent: str = ""
+    request: HttpRequest | None = None
 
     @property
     def router(self) -> Router:
-        """The use cases."""
-        return self.services.router
+        """The use cases, for whoever calls."""
+        return self.services.router_of(self.request)
 
     @property
     def client(self) -> str:
@@ -86,7 +95,8 @@ class ToolCall(NamedTuple):
         params = self.session.client_params
         if params is None:
             # A request of the handshake era that stands alone has no handshake.
-            name = self.user_agent.partition(" ")[0].replace("/", " ", 1)[:100]
+            agent = "" if self.request is None else self.request.headers.get("user-agent", "")
+            name = agent.partition(" ")[0].replace("/", " ", 1)[:100]
         else:
             name = f"{params.client_info.name} {params.client_info.version}".strip()[:100]
         return name if name.isprintable() and name else UNKNOWN_CLIENT

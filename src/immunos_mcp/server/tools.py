@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from mcp.server.context import ServerRequestContext
     from msgspec import Struct
 
-    from immunos_mcp.server.tool_call import HttpRequest, Services
+    from immunos_mcp.server.tool_call import Services
 
     Context = ServerRequestContext[Any, Any]
 
@@ -342,9 +342,7 @@ class Tools:
         tool = self._tools.get(params.name)
         if tool is None:
             raise MCPError(mcp.INVALID_PARAMS, f"Unknown tool: {params.name[:64]!a}")
-        call = ToolCall(
-            self._services, context.session, params.meta or {}, _user_agent(context.request)
-        )
+        call = ToolCall(self._services, context.session, params.meta or {}, context.request)
         try:
             result = await tool.result(call, params.arguments or {})
         except ImmunosError as error:
@@ -356,10 +354,6 @@ class Tools:
         if not tool.annotations.read_only_hint:
             self._on_change()
         return result
-
-
-def _user_agent(request: HttpRequest | None) -> str:
-    return "" if request is None else request.headers.get("user-agent", "")
 
 
 def _failed(line: str) -> mcp.CallToolResult:

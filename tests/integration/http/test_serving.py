@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 import wire
-from http_servers import asking, client_of, connected, serving
+from http_servers import asking, client_of, connected, put_a_folder_in_place_of, serving
 from sdk_clients import ERAS, answer, read_json
 
 from immunos_mcp.http import connection, guards
@@ -130,6 +130,12 @@ async def test_hostile_requests_are_refused_and_the_next_one_is_answered(ledger_
         assert (await client.get("/nothing")).status_code == 404
 
 
+def inputs_of(test: object) -> int:
+    """Return how many inputs a test tries, for the table of faults."""
+    is_many = test is test_hostile_requests_are_refused_and_the_next_one_is_answered
+    return len(HOSTILE) if is_many else 1
+
+
 async def test_a_bug_is_told_as_one_without_its_traceback(
     ledger_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,12 +169,6 @@ async def test_a_sender_that_is_too_slow_is_let_go(
                         received += part
                 assert received.startswith(b"HTTP/1.1 " + heard if heard else b"")
                 assert bool(received) is bool(heard)
-
-
-def put_a_folder_in_place_of(ledger_file: Path) -> None:
-    for suffix in ("", "-wal", "-shm"):
-        ledger_file.with_name(ledger_file.name + suffix).unlink()
-    ledger_file.mkdir()
 
 
 async def test_probes_may_come_by_any_name_and_say_whether_the_ledger_can_be_used(

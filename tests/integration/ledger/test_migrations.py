@@ -59,6 +59,7 @@ FROZEN = (
     "f66d5fdb895a5f310d7179f22e038d38a9e70bd7914149cfc112fa13386f6f3b",
     "3ab0b406b4a686567b87f5b12d5e077c27f55e53443382760dfd844788993a2a",
     "1e75472a8dd2e8155fe0d8ae7381e5b089257f16c2871c22144aca42a9ef3910",
+    "a335666826c91fde27e13df3953bb532298e84978c84d24f4c1a0f7fbcc8c21f",
 )
 """SHA-256 of each step's statements. A step that has landed never changes: ledgers have it."""
 

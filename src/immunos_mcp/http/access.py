@@ -1,0 +1,174 @@
+"""Who sends a request: its token, who holds it, and how often it may be used."""
+
+from __future__ import annotations
+
+import logging
+import time
+from http import HTTPStatus
+from math import ceil
+from typing import TYPE_CHECKING, NamedTuple
+
+from mcp.server.auth.middleware.bearer_auth import (
+    AuthenticatedUser,
+    BearerAuthBackend,
+    RequireAuthMiddleware,
+)
+from mcp.server.auth.provider import AccessToken
+from starlette.authentication import AuthenticationBackend, AuthenticationError
+
+from immunos_mcp.errors import ImmunosError
+from immunos_mcp.http.guards import refusal
+from immunos_mcp.people import hash_of
+from immunos_mcp.rules.roles import Person  # noqa: TC001  # pydantic reads annotations
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from starlette.authentication import AuthCredentials, BaseUser
+    from starlette.requests import HTTPConnection
+    from starlette.responses import Response
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from immunos_mcp.server.tool_call import HttpRequest
+
+    HolderOf = Callable[[str], Awaitable[Person | None]]
+
+CACHE_SECONDS = 30.0
+"""How long it is remembered who holds a token, so that one that is revoked is good for no longer."""
+
+MOST_CACHED = 10_000
+
+BURST_SECONDS = 5
+"""For how long a token may be used as often as it likes, as a multiple of its requests a second."""
+
+LONGEST_TOKEN = 8192
+
+logger = logging.getLogger(__name__)
+
+
+class KnownToken(AccessToken):
+    """A token that is good.
+
+    Attributes:
+        person: who holds it.
+    """
+
+    person: Person
+
+
+class Verifier:
+    """Finds out who holds a token, for the SDK."""
+
+    def __init__(self, holder_of: HolderOf, clock: Callable[[], float] = time.monotonic) -> None:
+        """Verify tokens.
+
+        Args:
+            holder_of: returns who holds a token; ``None``: it is not good.
+            clock: the time in seconds, from any moment on.
+        """
+        self._holder_of = holder_of
+        self._clock = clock
+        self._known: dict[str, tuple[float, Person | None]] = {}
+
+    async def verify_token(self, token: str) -> KnownToken | None:
+        """Return a token that is good; a holder is remembered for ``CACHE_SECONDS``."""
+        if len(token) > LONGEST_TOKEN:
+            return None
+        hashed = hash_of(token)
+        until, person = self._known.get(hashed, (0.0, None))
+        if self._clock() >= until:
+            person = await self._holder_of(token)
+            self._remember(hashed, person)
+        if person is None:
+            return None
+        return KnownToken(token=hashed, client_id=person.name, scopes=[], person=person)
+
+    def _remember(self, hashed: str, person: Person | None) -> None:
+        if len(self._known) >= MOST_CACHED:
+            # Whoever tries tokens out fills it; those who hold one are looked up again.
+            self._known.clear()
+        self._known[hashed] = (self._clock() + CACHE_SECONDS, person)
+
+
+class Bearers(AuthenticationBackend):
+    """Authenticates requests by the header, and those of pages by the cookie that a login made."""
+
+    def __init__(self, verifier: Verifier) -> None:
+        self._verifier = verifier
+        self._by_header = BearerAuthBackend(verifier)
+
+    async def authenticate(self, conn: HTTPConnection) -> tuple[AuthCredentials, BaseUser] | None:
+        """Return who sends a request; ``None``: nobody that is known.
+
+        Raises:
+            AuthenticationError: that cannot be found out now.
+        """
+        try:
+            return await self._by_header.authenticate(conn)
+        except ImmunosError as error:
+            # Its text names the ledger's place, which is nothing for everybody.
+            logger.error("tokens cannot be checked: %s", error)  # noqa: TRY400  # no bug
+            raise AuthenticationError from None
+
+
+def unavailable(_conn: HTTPConnection, _error: AuthenticationError) -> Response:
+    """Return the answer where nobody can be authenticated."""
+    words = "the ledger cannot be used; the log and `immunos-mcp doctor` say why"
+    return refusal(HTTPStatus.SERVICE_UNAVAILABLE, words)
+
+
+def person_of(request: HttpRequest | None) -> Person | None:
+    """Return who sent a request; ``None``: the server asks for no tokens."""
+    user = None if request is None else request.scope.get("user")
+    if not isinstance(user, AuthenticatedUser):
+        return None
+    assert isinstance(user.access_token, KnownToken), "only these are let in"
+    return user.access_token.person
+
+
+class _Allowance(NamedTuple):
+    """How many requests a token may still make at once, and when that was so."""
+
+    requests: float
+    at: float
+
+
+class RateGuard:
+    """Refuses requests of a token that makes too many; each server counts for itself."""
+
+    def __init__(
+        self, app: ASGIApp, rate: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Let each token make so many requests a second on average (0: any number)."""
+        self._app = app
+        self._rate = rate
+        self._clock = clock
+        self._allowances: dict[str, _Allowance] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it."""
+        user = scope.get("user")
+        if self._rate and isinstance(user, AuthenticatedUser):
+            seconds = self._seconds_to_wait(user.access_token.token)
+            if seconds > 0:
+                words = f"too many requests; this token may make {self._rate} a second"
+                refused = refusal(
+                    HTTPStatus.TOO_MANY_REQUESTS, words, retry_after=str(ceil(seconds))
+                )
+                await refused(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    def _seconds_to_wait(self, token: str) -> float:
+        now, most = self._clock(), float(self._rate * BURST_SECONDS)
+        before = self._allowances.get(token, _Allowance(most, now))
+        left = min(most, before.requests + (now - before.at) * self._rate)
+        if left < 1:
+            return (1 - left) / self._rate
+        self._allowances[token] = _Allowance(left - 1, now)
+        return 0.0
+
+
+def protected(app: ASGIApp, *, needs_tokens: bool, rate: int) -> ASGIApp:
+    """Return an application that only those who hold a token reach, if the server asks for tokens."""
+    return RequireAuthMiddleware(RateGuard(app, rate), []) if needs_tokens else app

@@ -1,0 +1,70 @@
+"""The use cases as one person may use them, where several people share a ledger."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from immunos_mcp.ledger.moments import utc_now
+from immunos_mcp.ledger.people import Deed, record_deed
+from immunos_mcp.router import Router
+from immunos_mcp.rules import roles
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from datetime import datetime
+
+    from immunos_mcp.answers.sessions import ResetAnswer
+    from immunos_mcp.answers.settings import ConfigAnswer
+    from immunos_mcp.assistants.follower import Follower
+    from immunos_mcp.domain import Engine
+    from immunos_mcp.ledger.connections.sqlite import SqliteLedger
+    from immunos_mcp.rules.roles import Person
+    from immunos_mcp.rules.setting_kinds import SettingChangeValue
+
+
+class PersonsRouter(Router):
+    """The use cases of a ledger, for one person.
+
+    Raises ``NotAllowedError`` for what the person's role does not allow. What changes others' budgets goes
+    into the audit, before it is done.
+    """
+
+    def __init__(
+        self,
+        person: Person,
+        ledger: SqliteLedger,
+        default_session: str,
+        clock: Callable[[], datetime] = utc_now,
+        follower: Follower | None = None,
+        engine: Callable[[], Engine] | None = None,
+    ) -> None:
+        """Create the use cases of a ledger for a person; the rest is as for ``Router``."""
+        super().__init__(ledger, default_session, clock, follower, engine)
+        self._person = person
+
+    async def reset_session(
+        self, reason: str | None = None, session: str | None = None
+    ) -> ResetAnswer:
+        """Close the open session, if the person may, and open the next one."""
+        name = self._session_name(session)
+        roles.require_reset(self._person, name)
+        await self._note("reset_session", name)
+        return await super().reset_session(reason, session)
+
+    async def update_config(
+        self,
+        changes: Mapping[str, SettingChangeValue],
+        client: str,
+        dry_run: bool = False,
+        session: str | None = None,
+    ) -> ConfigAnswer:
+        """Change settings, if the person may; everybody may ask what a change would do."""
+        if not dry_run and changes:
+            roles.require_settings_change(self._person)
+            await self._note("update_config", ", ".join(sorted(changes))[:500])
+        who = f"{client} ({self._person.name})"
+        return await super().update_config(changes, who, dry_run, session)
+
+    async def _note(self, action: str, detail: str) -> None:
+        deed = Deed(self._clock(), action, detail, self._person.person_id)
+        await self._ledger.write(record_deed, deed)
