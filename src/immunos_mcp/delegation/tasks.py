@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from immunos_mcp.answers.delegation import DelegateAnswer
 from immunos_mcp.delegation import chunking
 from immunos_mcp.delegation.chat import TaskChat, limits_of
-from immunos_mcp.delegation.checks import registry, trial
+from immunos_mcp.delegation.checks import code, registry, trial
 from immunos_mcp.delegation.elsewhere import collected_elsewhere
 from immunos_mcp.delegation.machine import check_machine
 from immunos_mcp.delegation.permission import check_permission
@@ -442,7 +442,7 @@ class Delegations:
         passed = await anyio.to_thread.run_sync(
             registry.run, subject, task.assignment.checks, task.model
         )
-        result = result._replace(text=subject.delivered)
+        result = result._replace(text=code.delivered(subject))
         if task.assignment.commands:
             passed = (*passed, *await self._tried(task, result.text))
         return result, passed

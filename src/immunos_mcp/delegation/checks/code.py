@@ -7,10 +7,11 @@ import json
 import textwrap
 import tomllib
 import warnings
+from itertools import islice
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from immunos_mcp.delegation.checks.subject import PASSED, Block, fenced, unfenced
+from immunos_mcp.delegation.checks.subject import PASSED, Block, fenced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -40,13 +41,30 @@ _PARSERS: Mapping[str, Callable[[str], object]] = {
 
 def find(subject: Subject) -> str | None:
     """Return the first code that does not parse; ``None``: there is none in these languages."""
-    suffix = PurePosixPath(subject.file_name).suffix.lower().removeprefix(".")
+    suffix = _suffix(subject)
     if suffix in _PARSERS:
-        blocks = [Block(suffix, unfenced(subject.text))]
+        blocks = [Block(suffix, delivered(subject))]
     else:
         blocks = [block for block in fenced(subject.text) if block.language in _PARSERS]
     faults = (_fault(block) for block in blocks)
     return next(filter(None, faults), PASSED) if blocks else None
+
+
+def delivered(subject: Subject) -> str:
+    """Return an answer as its caller gets it; of code for a file, without the words around it.
+
+    They are known for such only where the whole does not parse and the one fenced block in it does.
+    """
+    whole, suffix = subject.unfenced, _suffix(subject)
+    if suffix not in _PARSERS or _fault(Block(suffix, whole)) == PASSED:
+        return whole
+    blocks = [*islice(fenced(whole), 2)]
+    is_one = len(blocks) == 1 and _fault(Block(suffix, blocks[0].text)) == PASSED
+    return blocks[0].text if is_one else whole
+
+
+def _suffix(subject: Subject) -> str:
+    return PurePosixPath(subject.file_name).suffix.lower().removeprefix(".")
 
 
 def _fault(block: Block) -> str:

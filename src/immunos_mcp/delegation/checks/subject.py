@@ -40,8 +40,8 @@ class Subject(NamedTuple):
     file_name: str = ""
 
     @property
-    def delivered(self) -> str:
-        """The answer as its caller gets it: without a fence where it is JSON or a file's whole text."""
+    def unfenced(self) -> str:
+        """The answer, without its fence where it is JSON or a file's whole text."""
         is_whole_file = bool(self.file_name) and not self.file_name.lower().endswith(_PROSE)
         return unfenced(self.text) if self.schema is not None or is_whole_file else self.text
 

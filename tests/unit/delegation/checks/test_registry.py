@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from immunos_mcp.delegation.checks import answer_json, patch, registry
+from immunos_mcp.delegation.checks import answer_json, code, patch, registry
 from immunos_mcp.delegation.checks.subject import Subject, unfenced
 from immunos_mcp.delegation.material import Document
 from immunos_mcp.errors import BadAnswerError, InvalidInputError
@@ -178,9 +178,9 @@ def test_code_parses(text: str, words: str | None) -> None:
 
 @pytest.mark.parametrize("depth", [1_000, 90_000])
 def test_deep_code_does_not_end_the_process(depth: int) -> None:
-    for code in ("-" * depth + "1", "a" + ".a" * depth, "1" + "+1" * depth, "[" * depth):
+    for deep in ("-" * depth + "1", "a" + ".a" * depth, "1" + "+1" * depth, "[" * depth):
         try:
-            passed(f"```python\n{code}\n```", task_type="code_generation")
+            passed(f"```python\n{deep}\n```", task_type="code_generation")
         except BadAnswerError:
             continue
 
@@ -249,6 +249,24 @@ def test_only_an_answer_that_is_one_fenced_block_loses_its_fence(
     text: str, whole: str | None
 ) -> None:
     assert unfenced(text) == (text if whole is None else whole)
+
+
+@pytest.mark.parametrize(
+    ("text", "whole"),
+    [
+        ("Here it is:\n```python\nx = 1\n```\nIt is one.", "x = 1"),
+        ("Here it is:\n```\nx = 1", "x = 1"),
+        ("```python\nx = 1\n```\nUse it:\n```python\nx\n```", None),
+        ("Here it is:\n```python\nx =\n```", None),
+        ('"""So:\n```\nx\n```\n"""\ny = 1', None),
+    ],
+)
+def test_code_for_a_file_loses_the_words_around_it_where_they_do_not_parse(
+    text: str, whole: str | None
+) -> None:
+    assert code.delivered(Subject(text, file_name="new.py")) == (text if whole is None else whole)
+    assert code.delivered(Subject(text, file_name="new.go")) == text
+    assert code.delivered(Subject(text)) == text
 
 
 def test_many_fences_are_read_in_one_pass() -> None:
