@@ -89,6 +89,10 @@ class People:
         """Return who holds a token; ``None``: it is not good."""
         return await self._ledger.read(people.token_holder, hash_of(token), self._clock())
 
+    async def named(self, name: str) -> Person | None:
+        """Return the person who has a name, and may act."""
+        return await self._ledger.read(people.person_named, name)
+
     async def audit(self, limit: int) -> tuple[AuditEntry, ...]:
         """Return what was done last, newest first."""
         return await self._ledger.read(people.list_deeds, limit)

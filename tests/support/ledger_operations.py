@@ -124,17 +124,16 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "decision_state": _reading(lambda it, _: decisions.decision_state(it, 1)),
     "end_overrides": _writing(overrides.end_overrides),
-    "add_person": _writing(lambda it, now: people.add_person(it, "bob", Role.LEAD, now)),
-    "disable_person": _writing(lambda it, now: people.disable_person(it, "ada", now)),
-    "add_token": _writing(lambda it, now: people.add_token(it, "ada", "c" * 64, "t", now, now)),
-    "revoke_token": _writing(lambda it, now: people.revoke_token(it, "a" * 12, now)),
     "audited": _writing(
-        lambda it, now: people.audited(it, people.Deed(now, "x", "y"), people.list_people)
+        lambda it, now: people.audited(
+            it, people.Deed(now, "x", "y"), people.add_token, "ada", "c" * 64, "t", now, now
+        )
     ),
     "record_deed": _writing(lambda it, now: people.record_deed(it, people.Deed(now, "x", "y"))),
     "list_people": _reading(lambda it, _now: people.list_people(it)),
     "list_tokens": _reading(lambda it, _now: people.list_tokens(it)),
     "token_holder": _reading(lambda it, now: people.token_holder(it, "a" * 64, now)),
+    "person_named": _reading(lambda it, _now: people.person_named(it, "ada")),
     "list_deeds": _reading(lambda it, _now: people.list_deeds(it, 5)),
     "effective_settings": _reading(lambda it, _: stored_settings.effective_settings(it)),
     "export": _reading(_exported),

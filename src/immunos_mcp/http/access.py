@@ -14,11 +14,13 @@ from mcp.server.auth.middleware.bearer_auth import (
     RequireAuthMiddleware,
 )
 from mcp.server.auth.provider import AccessToken
+from mcp.server.auth.routes import build_resource_metadata_url, create_protected_resource_routes
+from pydantic import AnyHttpUrl
 from starlette.authentication import AuthenticationBackend, AuthenticationError
 
 from immunos_mcp.errors import ImmunosError
 from immunos_mcp.http.guards import refusal
-from immunos_mcp.people import hash_of
+from immunos_mcp.people import TOKEN_PREFIX, hash_of
 from immunos_mcp.rules.roles import Person  # noqa: TC001  # pydantic reads annotations
 
 if TYPE_CHECKING:
@@ -27,8 +29,11 @@ if TYPE_CHECKING:
     from starlette.authentication import AuthCredentials, BaseUser
     from starlette.requests import HTTPConnection
     from starlette.responses import Response
+    from starlette.routing import Route
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+    from immunos_mcp.http.options import HttpOptions
+    from immunos_mcp.people import People
     from immunos_mcp.server.tool_call import HttpRequest
 
     HolderOf = Callable[[str], Awaitable[Person | None]]
@@ -169,6 +174,36 @@ class RateGuard:
         return 0.0
 
 
-def protected(app: ASGIApp, *, needs_tokens: bool, rate: int) -> ASGIApp:
-    """Return an application that only those who hold a token reach, if the server asks for tokens."""
-    return RequireAuthMiddleware(RateGuard(app, rate), []) if needs_tokens else app
+def holder_of_any(people: People, options: HttpOptions) -> HolderOf:
+    """Return what finds out who holds a token, one of ours or of the identity provider."""
+    if not options.issuer:
+        return people.holder
+    from immunos_mcp.http.identity_provider import IdentityProvider, Issuer
+
+    issuer = Issuer(options.issuer, options.audience, options.person_claim)
+    provider = IdentityProvider(issuer, people.named)
+
+    async def holder(token: str) -> Person | None:
+        return await (people if token.startswith(TOKEN_PREFIX) else provider).holder(token)
+
+    return holder
+
+
+def protected(app: ASGIApp, options: HttpOptions) -> ASGIApp:
+    """Return an application that only those who hold a token reach, if the server asks for tokens.
+
+    Only where there is an identity provider do refusals name a place to ask for a token: some clients stop
+    sending the token that they have when they see it.
+    """
+    if not options.needs_tokens:
+        return app
+    place = build_resource_metadata_url(AnyHttpUrl(options.audience)) if options.issuer else None
+    return RequireAuthMiddleware(RateGuard(app, options.rate_limit), [], place)
+
+
+def metadata_routes(options: HttpOptions) -> list[Route]:
+    """Return the pages that say whose tokens the server accepts (RFC 9728)."""
+    if not (options.issuer and options.needs_tokens):
+        return []
+    audience, issuer = AnyHttpUrl(options.audience), AnyHttpUrl(options.issuer)
+    return create_protected_resource_routes(audience, [issuer])

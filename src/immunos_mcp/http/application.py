@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route, request_response
 
 from immunos_mcp.errors import ImmunosError
-from immunos_mcp.http.access import Bearers, Verifier, protected, unavailable
+from immunos_mcp.http.access import Bearers, Verifier, metadata_routes, protected, unavailable
 from immunos_mcp.http.guards import LARGEST_BODY, BodyGuard, HostGuard
 from immunos_mcp.http.metrics import CONTENT_TYPE, Metrics, MetricsMissingError
 from immunos_mcp.http.observing import Observer
@@ -58,7 +58,7 @@ def build_application(
             yield
 
     def for_holders(app: ASGIApp) -> _Endpoint:
-        return _Endpoint(protected(app, needs_tokens=options.needs_tokens, rate=options.rate_limit))
+        return _Endpoint(protected(app, options))
 
     # A GET would wait for messages that cannot come, since no request knows of another.
     routes = [
@@ -66,6 +66,7 @@ def build_application(
         Route(HEALTH, _healthy, methods=["GET"]),
         Route(READINESS, _readiness(check_ledger), methods=["GET"]),
         Route(METRICS, for_holders(request_response(_figures(metrics))), methods=["GET"]),
+        *metadata_routes(options),
     ]
     bearers = Bearers(Verifier(holder_of))
     authentication = Middleware(AuthenticationMiddleware, backend=bearers, on_error=unavailable)

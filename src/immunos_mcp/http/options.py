@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from urllib.parse import urlsplit
 
 from immunos_mcp.errors import InvalidInputError, Problem
 from immunos_mcp.options import LOOPBACK_HOSTS, NO_FLAGS, Address, Option, expanded
@@ -29,6 +30,9 @@ class HttpOptions(NamedTuple):
         key: the certificate's key; ``None``: it is in the certificate's file.
         needs_tokens: whether a request needs a token.
         rate_limit: requests a second that each token may make on average; 0: any number.
+        issuer: the identity provider whose tokens are accepted besides; empty: none.
+        audience: this server's URL in those tokens.
+        person_claim: what names the person in them.
     """
 
     address: Address
@@ -38,6 +42,9 @@ class HttpOptions(NamedTuple):
     key: Path | None = None
     needs_tokens: bool = True
     rate_limit: int = 50
+    issuer: str = ""
+    audience: str = ""
+    person_claim: str = "sub"
 
     @property
     def is_for_this_machine(self) -> bool:
@@ -64,6 +71,9 @@ def read(environment: Mapping[str, str], flags: Flags = NO_FLAGS) -> HttpOptions
         KEY.settle(flags, environment),
         TOKENS.settle(flags, environment),
         RATE_LIMIT.settle(flags, environment),
+        ISSUER.settle(flags, environment),
+        AUDIENCE.settle(flags, environment),
+        PERSON_CLAIM.settle(flags, environment),
     )
     _check(chosen, bool(allowed))
     return chosen
@@ -84,6 +94,9 @@ def _check(chosen: HttpOptions, names_hosts: bool) -> None:
     if is_open and not chosen.needs_tokens:
         reason = f"cannot be used here: others than this machine can reach {where}"
         raise _refused(TOKENS.flag, reason)
+    if bool(chosen.issuer) is not bool(chosen.audience):
+        given, missing = (ISSUER, AUDIENCE) if chosen.issuer else (AUDIENCE, ISSUER)
+        raise _refused(given.flag, f"needs {missing.flag}")
     if chosen.certificate is not None:
         _check_certificate(chosen.certificate, chosen.key)
 
@@ -151,6 +164,30 @@ def _rate(text: str, field: str) -> int:
     raise InvalidInputError(Problem(field, text, expected))
 
 
+def is_safe_url(text: str) -> bool:
+    """Return whether a URL is read over HTTPS, or from this machine."""
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return False
+    return bool(parts.hostname) and (
+        parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK_HOSTS)
+    )
+
+
+def _url(text: str, field: str) -> str:
+    if not text or (is_safe_url(text) and text.isascii() and text.isprintable()):
+        return text
+    expected = "an https address, such as https://login.example.com"
+    raise InvalidInputError(Problem(field, text, expected))
+
+
+def _claim(text: str, field: str) -> str:
+    if re.fullmatch(r"[\x21-\x7e]{1,100}", text):
+        return text
+    raise InvalidInputError(Problem(field, text, "the name of a claim, such as email"))
+
+
 HTTP = Option(
     "IMMUNOS_HTTP",
     _address,
@@ -208,6 +245,29 @@ RATE_LIMIT = Option(
     about="requests a second of each token, on average; 0: any number",
     shown_default="50",
 )
+ISSUER = Option(
+    "IMMUNOS_ISSUER",
+    _url,
+    flag="--issuer",
+    metavar="URL",
+    about="identity provider (OpenID Connect) whose signed tokens are accepted besides",
+)
+AUDIENCE = Option(
+    "IMMUNOS_AUDIENCE",
+    _url,
+    flag="--audience",
+    metavar="URL",
+    about="this server's URL, which the provider's tokens have to be made for",
+)
+PERSON_CLAIM = Option(
+    "IMMUNOS_PERSON_CLAIM",
+    _claim,
+    "sub",
+    flag="--person-claim",
+    metavar="NAME",
+    about="what names the person in the provider's tokens",
+    shown_default="sub",
+)
 
 HttpRow: TypeAlias = (
     "Option[Address | None] | Option[str] | Option[bool] | Option[Path | None] | Option[int]"
@@ -221,4 +281,7 @@ HTTP_OPTIONS: tuple[HttpRow, ...] = (
     KEY,
     TOKENS,
     RATE_LIMIT,
+    ISSUER,
+    AUDIENCE,
+    PERSON_CLAIM,
 )

@@ -17,7 +17,7 @@ from immunos_mcp.engines.several import chosen_engines
 from immunos_mcp.engines.watch import EngineWatch
 from immunos_mcp.errors import ImmunosError
 from immunos_mcp.faults import keep_running
-from immunos_mcp.http.access import person_of
+from immunos_mcp.http.access import holder_of_any, person_of
 from immunos_mcp.http.application import build_application
 from immunos_mcp.http.connection import TimedConnection
 from immunos_mcp.ledger.connections.threaded import ThreadedSqliteLedger
@@ -77,7 +77,8 @@ async def serve_http(
             return router if person is None else router_for(person)
 
         built = build_http_server(router, router_of, options.session)
-        application = build_application(http, built, router.get_config, People(ledger).holder)
+        holder_of = holder_of_any(People(ledger), http)
+        application = build_application(http, built, router.get_config, holder_of)
         with _listen(http) as listener:
             running = _HttpServer(
                 _config(application, http),

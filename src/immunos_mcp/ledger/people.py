@@ -174,6 +174,16 @@ def token_holder(connection: Connection, sha256: str, now: datetime) -> Person |
     return None if row is None else Person(row[0], row[1], Role(row[2]))
 
 
+def person_named(connection: Connection, name: str) -> Person | None:
+    """Return the person who has a name; ``None``: nobody has, or the person is disabled."""
+    row = connection.execute(
+        "SELECT person_id, name, role FROM immunos_mcp_person"
+        " WHERE name = ? AND disabled_at IS NULL",
+        (name,),
+    ).fetchone()
+    return None if row is None else Person(row[0], row[1], Role(row[2]))
+
+
 def list_deeds(connection: Connection, limit: int) -> tuple[AuditEntry, ...]:
     """Return the newest entries of the audit, newest first."""
     rows = connection.execute(
