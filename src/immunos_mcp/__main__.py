@@ -11,7 +11,6 @@ import gc
 import os
 import sys
 from contextlib import suppress
-from importlib import import_module
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, NoReturn, cast
 
@@ -27,6 +26,7 @@ def main() -> NoReturn:
     gc.disable()
     _replace_closed_streams()
     _load_msgspec()
+    _load_pathlib()
     try:
         code = _run()
     except SystemExit as ended:
@@ -62,7 +62,7 @@ def _load_msgspec() -> None:
     """Load ``msgspec`` without modules that it imports and that nothing here uses.
 
     They take as long as the rest of it. From Python 3.11 on, it takes from ``typing`` what it would from
-    ``typing_extensions``; ``uuid`` wants only the system's name of ``platform``; nobody asks for schemas.
+    ``typing_extensions``; ``uuid`` wants only the system's name of ``platform``; nobody asks for schemas, TOML or YAML.
     """
     _load(
         "msgspec",
@@ -71,9 +71,22 @@ def _load_msgspec() -> None:
             "typing_extensions": None,
             "platform": SimpleNamespace(system=lambda: os.uname().sysname),
             "msgspec.inspect": SimpleNamespace(),
+            "msgspec.toml": SimpleNamespace(),
+            "msgspec.yaml": SimpleNamespace(),
             "msgspec._json_schema": SimpleNamespace(schema=None, schema_components=None),
         },
     )
+
+
+def _load_pathlib() -> None:
+    """Load ``pathlib`` without the module for addresses, which it needs only to make one of a path."""
+    _load("pathlib", {"urllib.parse": SimpleNamespace(quote_from_bytes=_quoted)})
+
+
+def _quoted(path: bytes) -> str:
+    from urllib.parse import quote_from_bytes
+
+    return quote_from_bytes(path)
 
 
 def _load_argparse() -> None:
@@ -92,7 +105,7 @@ def _load(name: str, unused: dict[str, object]) -> None:
     try:
         # Another version may use more of them, and is loaded as a whole where it is needed.
         with suppress(ImportError):
-            import_module(name)
+            __import__(name)
     finally:
         for each in standing_in:
             sys.modules.pop(each, None)

@@ -23,7 +23,7 @@ from immunos_mcp.domain import (
 )
 from immunos_mcp.errors import LedgerBusyError
 from immunos_mcp.ledger.engines import engine_text
-from immunos_mcp.ledger.measured_usage import ingest_requests, unread_lines
+from immunos_mcp.ledger.measured_usage import unread_lines
 from immunos_mcp.ledger.moments import utc_now
 from immunos_mcp.ledger.plan_limits import record_plan_usage
 from immunos_mcp.ledger.session_snapshots import session_snapshot
@@ -450,6 +450,8 @@ class Router:
 
     async def record_requests(self, requests: Sequence[RequestUsage]) -> int:
         """Store requests that a client's telemetry reported; return how many were new."""
+        from immunos_mcp.ledger.ingestion import ingest_requests  # most looks find nothing to store
+
         return await self._ledger.write(ingest_requests, requests)
 
     async def list_revisions(self) -> Revisions:

@@ -17,7 +17,7 @@ from immunos_mcp.answers.budgets import CheckState
 from immunos_mcp.archive import Archive
 from immunos_mcp.domain import PlanUsage, Reason
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
-from immunos_mcp.ledger.measured_usage import ingest
+from immunos_mcp.ledger.ingestion import ingest
 from immunos_mcp.logged_usage import MeasuredUsage
 from immunos_mcp.reports.prices import list_prices
 from immunos_mcp.reports.text import text as report_text

@@ -19,7 +19,7 @@ from immunos_mcp.assistants.codex.rollouts import Rollout
 from immunos_mcp.domain import JoinKey
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
 from immunos_mcp.ledger.connections.threaded import ThreadedSqliteLedger
-from immunos_mcp.ledger.measured_usage import ingest
+from immunos_mcp.ledger.ingestion import ingest
 from immunos_mcp.logged_usage import MeasuredUsage
 from immunos_mcp.router import Router
 from immunos_mcp.server.app import build_server

@@ -34,6 +34,7 @@ from immunos_mcp.ledger import (
     delegated_tasks,
     export,
     history,
+    ingestion,
     measured_usage,
     overrides,
     people,
@@ -142,12 +143,10 @@ OPERATIONS: dict[str, Operation] = {
     "forget_future": _writing(measured_usage.forget_future),
     "forget_told": _writing(lambda it, _: budget_uses.forget_told(it, *TOLD)),
     "ingest": _writing(
-        lambda it, now: measured_usage.ingest(it, [MeasuredUsage("m1", now, "claude-x", 1)])
+        lambda it, now: ingestion.ingest(it, [MeasuredUsage("m1", now, "claude-x", 1)])
     ),
     "ingest_requests": _writing(
-        lambda it, now: measured_usage.ingest_requests(
-            it, [RequestUsage("r1", now, "claude-x", COUNTS)]
-        )
+        lambda it, now: ingestion.ingest_requests(it, [RequestUsage("r1", now, "claude-x", COUNTS)])
     ),
     "list_bindings": _reading(lambda it, _: sessions.list_bindings(it)),
     "logged_decision": _reading(lambda it, _: decisions.logged_decision(it, 1)),

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, TypeAlias
 from msgspec import Struct
 
 from immunos_mcp.assistants import transcript_reading
-from immunos_mcp.assistants.reading_processes import MOST_TASKS, in_processes
 from immunos_mcp.assistants.transcripts import BATCH_RECORDS, Transcript
 from immunos_mcp.logged_usage import (
     ConversationTotal,
@@ -30,6 +29,9 @@ TASK_BYTES = 4 * 2**20
 PORTION_RECORDS = 20_000
 """Responses in a portion. Their ids are random, so each transaction touches most pages of their index:
 a few large ones write far less than many small ones, and still take only a tenth of a second."""
+
+MOST_TASKS = 4000
+"""As many as processes can share."""
 
 PARALLEL_BYTES = 64 * 2**20
 """With less than this to read, starting processes costs more time than it saves."""
@@ -74,6 +76,7 @@ def read_portions(
         )
         return
     from immunos_mcp.assistants.byte_search import fastest_find
+    from immunos_mcp.assistants.reading_processes import in_processes
 
     find = fastest_find()
 

@@ -14,7 +14,6 @@ from immunos_mcp.ledger.measured_usage import (
     CLOCK_TOLERANCE,
     ReadingState,
     forget_future,
-    ingest,
     reading_state,
     unread_lines,
 )
@@ -149,7 +148,9 @@ class Follower:
             since: skip usage before this time, unless an open session counts it.
             progress: receives the bytes read so far and the total, after each portion.
         """
-        from immunos_mcp.assistants import bulk_reading  # only one command needs it
+        # Only one command needs these.
+        from immunos_mcp.assistants import bulk_reading
+        from immunos_mcp.ledger.ingestion import ingest
 
         self._read_so_far = await self._ledger.read(reading_state, now)
         if since is not None and self._read_so_far.since is not None:
@@ -221,7 +222,9 @@ class Follower:
     async def _store(
         self, transcript: Transcript, transcript_format: LogFormat, *, is_patient: bool
     ) -> None:
-        from immunos_mcp.assistants import transcript_reading  # most looks find nothing to read
+        # Most looks find nothing to read.
+        from immunos_mcp.assistants import transcript_reading
+        from immunos_mcp.ledger.ingestion import ingest
 
         write = self._ledger.write if is_patient else self._ledger.write_soon
         position = self._read_so_far.positions.get(transcript.name)

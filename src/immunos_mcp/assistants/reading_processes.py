@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import select
-import signal
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -15,9 +14,6 @@ from msgspec import Struct, msgpack
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
     from typing import NoReturn
-
-MOST_TASKS = 4000
-"""Their numbers wait in one pipe, which holds 16 KiB on every system."""
 
 _MOST_WAITING = 40
 """What a process has found and its pipe cannot take yet, before it waits; storing takes turns with reading."""
@@ -44,7 +40,7 @@ def in_processes(
     error, so has the caller.
 
     Args:
-        tasks: how many there are, at most ``MOST_TASKS``.
+        tasks: how many there are, at most 4,000: their numbers wait in a pipe that holds 16 KiB.
         do: does a task by its number.
         kind: what it finds, which has to be a ``Struct``.
         processes: how many.
@@ -129,7 +125,6 @@ def _serve(waiting: int, results: int, do: Callable[[int], Iterable[Found]]) -> 
     """Do tasks until none waits; never return, since what is above belongs to the other process."""
     is_done = False
     try:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
         # Nothing here is in a cycle, and a collection would copy the pages shared with the other process.
         gc.disable()
         outbox = _Outbox(results)

@@ -6,7 +6,6 @@ a second.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -91,6 +90,8 @@ def _in_json(error: Exception, text: str) -> str:
             }
             for problem in error.problems
         ]
+    import json  # only where something failed
+
     return json.dumps({"error": described}, separators=(",", ":"))
 
 

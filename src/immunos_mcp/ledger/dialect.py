@@ -11,6 +11,8 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
+from msgspec.json import encode
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -109,9 +111,7 @@ IN_NUMBERS = "IN (SELECT CAST(value AS INTEGER) FROM json_each(?))"
 
 def list_parameter(values: Iterable[str | int | None]) -> str:
     """Encode values as the parameter of ``IN_LIST``; one statement handles any number of them."""
-    import json
-
-    return json.dumps([*values])
+    return encode([*values]).decode()
 
 
 def change_mark(connection: Connection) -> tuple[int, int]:

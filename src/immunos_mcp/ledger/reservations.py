@@ -13,17 +13,22 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec.structs import replace
 
+from immunos_mcp.domain import Provider
+from immunos_mcp.ledger.engines import providers_of_usage
 from immunos_mcp.ledger.moments import utc_text
 from immunos_mcp.rules import derived_prices
 from immunos_mcp.rules.budgets import NANODOLLARS, Unit, parsed
 from immunos_mcp.rules.list_prices import MILLION
+from immunos_mcp.rules.policy import budget_tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
     from datetime import datetime
 
     from immunos_mcp.domain import Decision, JoinKey, Session, Task
     from immunos_mcp.ledger.dialect import Connection
+    from immunos_mcp.ledger.identities import Identified
+    from immunos_mcp.logged_usage import MeasuredUsage
     from immunos_mcp.rules.budgets import BudgetUse
     from immunos_mcp.rules.settings import Settings
 
@@ -113,7 +118,24 @@ def release_reported(
     )
 
 
-class Measured(NamedTuple):
+def release_used(
+    connection: Connection,
+    found: Identified,
+    new: Collection[MeasuredUsage],
+    settings: Settings,
+) -> None:
+    """Join reservations with the calls in responses, and release what new usage used of them."""
+    providers = providers_of_usage(connection, {usage.model for usage in new}, settings)
+    calling = [_measured(usage, 0) for usage in found.measured if usage.calls]
+    for usage in new:
+        if providers[usage.model] is not Provider.OLLAMA:
+            before = found.known.get(usage.message_id)
+            growth = usage.counts if before is None else usage.counts - before.counts
+            calling.append(_measured(usage, budget_tokens(growth, settings)))
+    _release_measured(connection, calling)
+
+
+class _Measured(NamedTuple):
     """What a conversation or subagent used at a moment, as its client logged it.
 
     Attributes:
@@ -128,7 +150,11 @@ class Measured(NamedTuple):
     calls: tuple[str, ...] = ()
 
 
-def release_measured(connection: Connection, measured: Iterable[Measured]) -> None:
+def _measured(usage: MeasuredUsage, tokens: int) -> _Measured:
+    return _Measured(usage.agent or usage.conversation, usage.at, tokens, usage.calls)
+
+
+def _release_measured(connection: Connection, measured: Iterable[_Measured]) -> None:
     """Join reservations with whom they were made for, and release what these have used since.
 
     A response that asks for a decision is not part of the work that is decided on.

@@ -19,7 +19,7 @@ from transcript_desks import Desk
 from immunos_mcp.assistants import bulk_reading
 from immunos_mcp.domain import TokenCounts
 from immunos_mcp.ledger.connections.inline import run_sync
-from immunos_mcp.ledger.measured_usage import ingest_requests
+from immunos_mcp.ledger.ingestion import ingest_requests
 from immunos_mcp.ledger.pruning import prune
 from immunos_mcp.logged_usage import RequestUsage
 

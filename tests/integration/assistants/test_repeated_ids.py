@@ -18,7 +18,7 @@ from transcript_lines import NOON
 
 from immunos_mcp.domain import TokenCounts
 from immunos_mcp.ledger.connections.inline import run_sync
-from immunos_mcp.ledger.measured_usage import ingest_requests
+from immunos_mcp.ledger.ingestion import ingest_requests
 from immunos_mcp.logged_usage import RequestUsage
 
 if TYPE_CHECKING:

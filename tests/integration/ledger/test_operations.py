@@ -44,7 +44,8 @@ from immunos_mcp.errors import InvalidInputError, InvalidStoredSettingsError, Pr
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger
 from immunos_mcp.ledger.connections.threaded import ThreadedSqliteLedger
 from immunos_mcp.ledger.decisions import decide, newest_decisions
-from immunos_mcp.ledger.measured_usage import ReadingState, ingest, reading_state, unread_lines
+from immunos_mcp.ledger.ingestion import ingest
+from immunos_mcp.ledger.measured_usage import ReadingState, reading_state, unread_lines
 from immunos_mcp.ledger.plan_limits import plan_usage, record_plan_usage
 from immunos_mcp.ledger.reported_usage import Recorded, record_usage
 from immunos_mcp.ledger.session_snapshots import session_snapshot

@@ -23,7 +23,7 @@ from immunos_mcp.errors import InvalidInputError
 from immunos_mcp.ledger import history
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
 from immunos_mcp.ledger.connections.sqlite_file import connect
-from immunos_mcp.ledger.measured_usage import ingest, ingest_requests
+from immunos_mcp.ledger.ingestion import ingest, ingest_requests
 from immunos_mcp.logged_usage import MeasuredUsage, RequestUsage
 from immunos_mcp.replay import engine
 from immunos_mcp.router import Router

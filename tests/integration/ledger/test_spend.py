@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from immunos_mcp.domain import TokenCounts, Usage
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
-from immunos_mcp.ledger.measured_usage import ingest, ingest_requests
+from immunos_mcp.ledger.ingestion import ingest, ingest_requests
 from immunos_mcp.ledger.pruning import prune
 from immunos_mcp.ledger.reported_usage import record_usage
 from immunos_mcp.ledger.spend import NO_END, Scope, Spent, read_spent, refresh, spent_in

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 from immunos_mcp.errors import LedgerError, LedgerReplacedError
 from immunos_mcp.ledger.connections.sqlite_file import (
     busy_timeout,
-    files_of,
     transaction,
     translated,
 )
@@ -128,7 +127,7 @@ class SqliteLedger(ABC):
     def _transact(
         self, connection: SqliteConnection, begin: str, operation: Callable[[], Result]
     ) -> Result:
-        files = files_of(connection)
+        files = connection.open_files
         with translated(self.path, connection):
             if not files.are_in_place():
                 raise LedgerReplacedError(

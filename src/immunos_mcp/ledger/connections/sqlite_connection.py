@@ -10,14 +10,18 @@ from immunos_mcp.ledger.dialect import INDEXES
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from immunos_mcp.ledger.connections.open_files import OpenFiles
+
 
 class SqliteConnection(sqlite3.Connection):
     """What operations need of SQLite; ``Connection`` describes it.
 
-    A subclass also because ``sqlite3.Connection`` does not support weak references.
+    Attributes:
+        open_files: its files, once they are open.
     """
 
     last_uses: tuple[object, object] | None = None
+    open_files: OpenFiles
 
     def foreign_changes(self) -> int:
         """Return a number that changes whenever another connection commits."""

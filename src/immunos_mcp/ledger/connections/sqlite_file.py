@@ -9,7 +9,6 @@ import time
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, cast
-from weakref import WeakKeyDictionary
 
 from immunos_mcp.errors import LedgerBusyError, LedgerError
 from immunos_mcp.ledger import schema
@@ -52,25 +51,17 @@ def connect(path: Path, busy_timeout_seconds: float) -> SqliteConnection:
             refuse_newer(connection, path)
             _configure(connection, busy_timeout_seconds)
             _migrate(connection, path)
-            _files[connection] = OpenFiles(path)
+            connection.open_files = OpenFiles(path)
         except BaseException:
             connection.close()
             raise
     return connection
 
 
-_files: WeakKeyDictionary[SqliteConnection, OpenFiles] = WeakKeyDictionary()
-
-
-def files_of(connection: SqliteConnection) -> OpenFiles:
-    """Return the files that a connection has opened."""
-    return _files[connection]
-
-
 def let_go(connection: sqlite3.Connection) -> None:
     """Save what only an open connection still has: a log that was deleted under its hands."""
-    files = _files.get(cast("SqliteConnection", connection))
-    if files is not None and files.has_lost_its_log_alone():
+    files = cast("SqliteConnection", connection).open_files
+    if files.has_lost_its_log_alone():
         with suppress(sqlite3.Error):
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
