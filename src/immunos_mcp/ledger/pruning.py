@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from immunos_mcp.answers.pruning import Pruned
 from immunos_mcp.ledger import history
 from immunos_mcp.ledger.moments import utc_text
+from immunos_mcp.ledger.usage_groups import MEASURED_IN_BATCHES
 from immunos_mcp.replay.engine import records_before
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ _USAGE_TOTALS = """
             + excluded.cache_read_input_tokens,
         usage_records = immunos_mcp_pruned_usage.usage_records + excluded.usage_records
 """
+
+_MEASURED = f"CASE WHEN service_tier = 'batch' THEN '{MEASURED_IN_BATCHES}' ELSE 'measured' END"
+"""The source of measured usage in totals, which have no other place for what halves its price."""
 
 _OLD_DECISIONS = """
     decision_id < :first
@@ -123,7 +127,7 @@ def _prune_usage(connection: Connection, before: datetime, first: int) -> int:
         (
             "immunos_mcp_measured_usage",
             "measured_at",
-            "'measured'",
+            _MEASURED,
             "1",
             "measured_at < ?",
             utc_text(before - LONGEST_RESPONSE),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from immunos_mcp.domain import Provider, TokenCounts
 from immunos_mcp.ledger.dialect import IN_NUMBERS, list_parameter
-from immunos_mcp.rules.list_prices import PricedUsage
+from immunos_mcp.rules.list_prices import PRUNED, PRUNED_BATCH, PricedUsage
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 _KINDS = "input_tokens, output_tokens, cache_creation_input_tokens, cache_read_input_tokens"
 
-PRUNED = "pruned"
-"""The service tier of pruned usage: one whose price is not known, so that its cost is *at least* so much."""
+MEASURED_IN_BATCHES = "measured, batch"
+"""The source of measured usage in totals of pruned usage, if its service tier was ``batch``."""
 
 USAGE = f"""
     SELECT recorded_at AS at, provider, model, source, {_KINDS}, 1 AS usage_records,
@@ -40,14 +40,17 @@ USAGE = f"""
         'claude-code', folder, NULL, NULL, NULL, web_searches, cache_1h_input_tokens
     FROM immunos_mcp_side_usage WHERE used_at >= :since
     UNION ALL
-    SELECT day, provider, model, source, {_KINDS}, usage_records,
-        NULL, NULL, NULL, '{PRUNED}', NULL, NULL, NULL
+    SELECT day, provider, model,
+        CASE WHEN source = '{MEASURED_IN_BATCHES}' THEN 'measured' ELSE source END,
+        {_KINDS}, usage_records, NULL, NULL, NULL,
+        CASE WHEN source = '{MEASURED_IN_BATCHES}' THEN '{PRUNED_BATCH}' ELSE '{PRUNED}' END,
+        NULL, NULL, NULL
     FROM immunos_mcp_pruned_usage WHERE day >= :day AND (counted = 1 OR provider = 'ollama')
 """  # noqa: S608  # constants
 """All usage from a moment (``:since``) on, and all that was pruned from its day (``:day``) on."""
 
 _SUMS = f"""
-    speed, service_tier, region, CASE WHEN service_tier = '{PRUNED}' THEN 0 ELSE {{length}} END AS length,
+    speed, service_tier, region, CASE WHEN service_tier IN ('{PRUNED}', '{PRUNED_BATCH}') THEN 0 ELSE {{length}} END AS length,
     sum(input_tokens), sum(output_tokens), sum(cache_creation_input_tokens),
     sum(cache_read_input_tokens), sum(usage_records),
     coalesce(sum(cache_1h_input_tokens), 0), coalesce(sum(web_searches), 0),

@@ -12,6 +12,10 @@ from immunos_mcp.domain import TokenCounts
 
 MILLION = 1_000_000
 
+PRUNED, PRUNED_BATCH = "pruned", "pruned batch"
+"""The service tiers of usage whose records were pruned: what else its price depends on is not known, so
+that its cost is *at least* so much."""
+
 _NOT_OF_THE_VERSION = re.compile(r"\[[^]]*\]$|[-@]\d{8}(?!\d)|[-@]\d{4}-\d{2}-\d{2}(?!\d)")
 _NUMBER = re.compile(r"\d+")
 
@@ -157,9 +161,9 @@ def _factor(price: ListPrice, usage: PricedUsage) -> tuple[Decimal, bool]:
         factor *= times or 1
         is_known &= times is not None
     if usage.service_tier not in _TIERS:
-        is_batch = usage.service_tier == "batch" and price.is_claude
+        is_batch = usage.service_tier in {"batch", PRUNED_BATCH} and price.is_claude
         factor *= _BATCH if is_batch else 1
-        is_known &= is_batch
+        is_known &= is_batch and usage.service_tier != PRUNED_BATCH
     if usage.region not in _REGIONS:
         is_us = usage.region == "us" and price.is_claude
         if is_us and not _SAME_PRICE_IN_THE_US.match(price.model_id):

@@ -42,8 +42,8 @@ USAGE = """
         cache_creation_input_tokens, cache_read_input_tokens, 1 FROM immunos_mcp_request_usage
     UNION ALL SELECT provider, model, 'side', 1, input_tokens, output_tokens,
         cache_creation_input_tokens, cache_read_input_tokens, is_first FROM immunos_mcp_side_usage
-    UNION ALL SELECT provider, model, source, counted, input_tokens, output_tokens,
-        cache_creation_input_tokens, cache_read_input_tokens, usage_records
+    UNION ALL SELECT provider, model, replace(source, ', batch', ''), counted, input_tokens,
+        output_tokens, cache_creation_input_tokens, cache_read_input_tokens, usage_records
         FROM immunos_mcp_pruned_usage)
     GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
 """

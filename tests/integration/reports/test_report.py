@@ -310,9 +310,19 @@ def test_responses_without_cache_lifetimes_are_counted_and_cost_at_least_so_much
 
 
 def test_pruned_usage_costs_at_least_so_much_since_its_conditions_are_gone(home: Path) -> None:
-    usage = {"output_tokens": 10**6, "input_tokens": 300_000, "speed": "fast"}
-    written(home, {"id": "m1", "model": "claude-opus-4-8", "usage": usage}, month="2026-06")
+    fast = {"output_tokens": 10**6, "input_tokens": 300_000, "speed": "fast"}
+    batch = {"output_tokens": 10**6, "service_tier": "batch"}
+    written(
+        home,
+        {"id": "m1", "model": "claude-opus-4-8", "usage": fast},
+        {"id": "m2", "model": "claude-opus-4-8", "usage": batch},
+        month="2026-06",
+    )
     said(home, "sync", "--all")
     said(home, "prune", "--keep-days", "30")
     prices = wire.run_json(home, "report")["prices"]
-    assert (prices["claude_cost_usd"], prices["claude_cost_is_at_least"]) == (26.5, True)
+    # A batch costs half, which "at least" must not exceed.
+    cost = 26.5 + 12.5
+    assert (prices["claude_cost_usd"], prices["claude_cost_is_at_least"]) == (cost, True)
+    sources = wire.run_json(home, "report")["sources"]
+    assert [(each["source"], each["usage_records"]) for each in sources] == [("measured", 2)]
