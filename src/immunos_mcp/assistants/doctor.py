@@ -169,15 +169,21 @@ def _logs(context: DoctorContext) -> Iterator[Finding]:
     for name in registry.NAMES:
         yield from registry.assistant(name).log_findings(context)
     if context.options.read_transcripts:
-        for name, source in OtherLogs(context.environment).by_assistant().items():
+        logs = OtherLogs(context.environment)
+        for name, source in logs.by_assistant().items():
             yield from _other_logs(name, source)
+        for name, place in sorted(logs.hidden().items()):
+            remedy = "give this user access to the folders above it"
+            yield Finding(
+                f"logs of {name}", Verdict.FAIL, f"cannot be looked for at {place}", remedy
+            )
 
 
 def _other_logs(assistant: str, source: TranscriptSource) -> Iterator[Finding]:
     """Check that another assistant's logs, if it has any, are readable."""
-    if not source.exist():
-        return
     check, found = f"logs of {assistant}", source.changed({}, None)
+    if not source.exist() and not source.unreachable:
+        return
     closed = [each.name for each in found if not os.access(each.path, os.R_OK)]
     unread = sorted(source.unreachable) + closed
     if unread:

@@ -50,7 +50,8 @@ class Follower:
     def unread_files(self) -> frozenset[str]:
         """The transcripts, and folders of transcripts, that could not be read."""
         unreachable = (each.unreachable for each in self._sources())
-        return frozenset(self._unreadable.union(self._folders.unfollowed, *unreachable))
+        hidden = () if self._others is None else self._others.hidden().values()
+        return frozenset(self._unreadable.union(self._folders.unfollowed, hidden, *unreachable))
 
     def exist(self) -> bool:
         """Return whether there are transcripts, or may be, of any assistant on this machine."""

@@ -45,6 +45,21 @@ class OtherLogs:
         self.sources()
         return self._found
 
+    def hidden(self) -> Mapping[str, str]:
+        """Return the places that cannot be looked at, where there may be logs, by the assistant's name."""
+        unknown = self._places.keys() - self._found.keys()
+        return {name: place for name in unknown if _is_hidden(place := self._places[name])}
+
+
+def _is_hidden(place: str) -> bool:
+    try:
+        os.stat(place)  # noqa: PTH116  # at each status
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return False
+    except OSError:
+        return True
+    return False
+
 
 def _places(environment: Mapping[str, str]) -> dict[str, str]:
     """Return where each assistant's logs are, if it has any."""

@@ -292,6 +292,23 @@ def test_other_assistants_logs_are_found_and_what_cannot_be_read_is_said(home: P
         assert found(findings, "logs of gemini") == [("fail", seen)]
 
 
+def test_folders_that_nobody_can_look_into_are_said(home: Path) -> None:
+    # Like a folder without access, which the superuser has: it is not known what is behind it.
+    closed = [home / name for name in (".claude", ".codex", ".local", ".pi")]
+    for folder in closed:
+        folder.symlink_to(folder)
+    findings = diagnose(home, 1)
+    for check, place in (
+        ("transcripts", ".claude/projects"),
+        ("logs of codex", ".codex"),
+        ("logs of opencode", ".local/share/opencode/opencode.db"),
+        ("logs of pi", ".pi/agent/sessions"),
+    ):
+        ((verdict, seen),) = found(findings, check)
+        assert (verdict, str(home / place) in seen) == ("fail", True)
+    assert wire.run_json(home, "status")["unread_files"] >= 3
+
+
 def test_transcripts_that_are_switched_off_are_said(home: Path) -> None:
     assert found(diagnose(home, IMMUNOS_TRANSCRIPTS="off"), "transcripts") == [
         ("warn", "not read: IMMUNOS_TRANSCRIPTS is off")

@@ -115,12 +115,12 @@ def log_findings(context: DoctorContext) -> Iterator[Finding]:
 
     yield from _config_folder(context.environment)
     folders = transcript_folders(context.options, context.environment)
-    if folders is None or not folders.exist():
+    found = [] if folders is None else folders.changed({}, None)
+    if folders is None or not (folders.exist() or folders.unreachable):
         yield Finding(
             name, Verdict.OK, "none on this machine; only usage that clients report is counted"
         )
         return
-    found = folders.changed({}, None)
     yield _readable(found, sorted(folders.unreachable))
     links = folders.links()
     if links:
