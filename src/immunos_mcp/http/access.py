@@ -16,7 +16,11 @@ from mcp.server.auth.middleware.bearer_auth import (
 from mcp.server.auth.provider import AccessToken
 from mcp.server.auth.routes import build_resource_metadata_url, create_protected_resource_routes
 from pydantic import AnyHttpUrl
-from starlette.authentication import AuthenticationBackend, AuthenticationError
+from starlette.authentication import (
+    AuthCredentials,
+    AuthenticationBackend,
+    AuthenticationError,
+)
 
 from immunos_mcp.errors import ImmunosError
 from immunos_mcp.http.guards import refusal
@@ -26,7 +30,7 @@ from immunos_mcp.rules.roles import Person  # noqa: TC001  # pydantic reads anno
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from starlette.authentication import AuthCredentials, BaseUser
+    from starlette.authentication import BaseUser
     from starlette.requests import HTTPConnection
     from starlette.responses import Response
     from starlette.routing import Route
@@ -47,6 +51,11 @@ BURST_SECONDS = 5
 """For how long a token may be used as often as it likes, as a multiple of its requests a second."""
 
 LONGEST_TOKEN = 8192
+
+COOKIE = "immunos_token"
+"""Where a browser keeps the token of a login."""
+
+MCP_PATH = "/mcp"
 
 logger = logging.getLogger(__name__)
 
@@ -109,11 +118,18 @@ class Bearers(AuthenticationBackend):
             AuthenticationError: that cannot be found out now.
         """
         try:
-            return await self._by_header.authenticate(conn)
+            return await self._by_header.authenticate(conn) or await self._by_cookie(conn)
         except ImmunosError as error:
             # Its text names the ledger's place, which is nothing for everybody.
             logger.error("tokens cannot be checked: %s", error)  # noqa: TRY400  # no bug
             raise AuthenticationError from None
+
+    async def _by_cookie(self, conn: HTTPConnection) -> tuple[AuthCredentials, BaseUser] | None:
+        # A browser adds it to requests that other pages make it send; so it is for reading alone.
+        is_for_reading = conn.scope["method"] == "GET" and conn.scope["path"] != MCP_PATH
+        token = conn.cookies.get(COOKIE) if is_for_reading else None
+        known = None if token is None else await self._verifier.verify_token(token)
+        return None if known is None else (AuthCredentials([]), AuthenticatedUser(known))
 
 
 def unavailable(_conn: HTTPConnection, _error: AuthenticationError) -> Response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from starlette.applications import Starlette
@@ -14,10 +14,18 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route, request_response
 
 from immunos_mcp.errors import ImmunosError
-from immunos_mcp.http.access import Bearers, Verifier, metadata_routes, protected, unavailable
+from immunos_mcp.http.access import (
+    MCP_PATH,
+    Bearers,
+    Verifier,
+    metadata_routes,
+    protected,
+    unavailable,
+)
 from immunos_mcp.http.guards import LARGEST_BODY, BodyGuard, HostGuard
 from immunos_mcp.http.metrics import CONTENT_TYPE, Metrics, MetricsMissingError
 from immunos_mcp.http.observing import Observer
+from immunos_mcp.http.pages import EVENTS, LOGIN, LOGOUT, REPORT, SCRIPT, Pages
 from immunos_mcp.server.tools import TOOLS
 
 if TYPE_CHECKING:
@@ -26,31 +34,55 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+    from immunos_mcp.archive import Archive
     from immunos_mcp.http.access import HolderOf
     from immunos_mcp.http.options import HttpOptions
+    from immunos_mcp.router import Router
     from immunos_mcp.server.app import BuiltHttpServer
+    from immunos_mcp.server.tool_call import RouterOf
 
-MCP_PATH, HEALTH, READINESS, METRICS = "/mcp", "/healthz", "/readyz", "/metrics"
+HEALTH, READINESS, METRICS = "/healthz", "/readyz", "/metrics"
 
 
-def build_application(
-    options: HttpOptions,
-    built: BuiltHttpServer,
-    check_ledger: Callable[[], Awaitable[object]],
-    holder_of: HolderOf,
-) -> ASGIApp:
-    """Build the application around a server.
+class Parts(NamedTuple):
+    """What an application is built of.
 
-    Args:
-        options: what the run was told.
+    Attributes:
         built: answers MCP requests.
-        check_ledger: raises ``ImmunosError`` if the ledger cannot be used.
+        router: the use cases.
+        router_of: returns the use cases for whoever sent a request.
+        archive: makes reports.
         holder_of: returns who holds a token.
     """
+
+    built: BuiltHttpServer
+    router: Router
+    router_of: RouterOf
+    archive: Archive
+    holder_of: HolderOf
+
+
+class Application(NamedTuple):
+    """An application, and what ends its streams.
+
+    Attributes:
+        run: answers requests.
+        end_streams: ends what would go on for as long as a client listens.
+    """
+
+    run: ASGIApp
+    end_streams: Callable[[], None]
+
+
+def build_application(options: HttpOptions, parts: Parts) -> Application:
+    """Build the application around a server."""
+    built = parts.built
     metrics = _metrics()
     manager = StreamableHTTPSessionManager(
         built.server, json_response=True, stateless=True, max_request_body_size=LARGEST_BODY
     )
+    verifier = Verifier(parts.holder_of)
+    pages = Pages(options, parts.archive, parts.router_of, built.changes, verifier)
 
     @asynccontextmanager
     async def running(_application: Starlette) -> AsyncGenerator[None]:
@@ -64,23 +96,44 @@ def build_application(
     routes = [
         Route(MCP_PATH, for_holders(BodyGuard(manager.handle_request)), methods=["POST"]),
         Route(HEALTH, _healthy, methods=["GET"]),
-        Route(READINESS, _readiness(check_ledger), methods=["GET"]),
+        Route(READINESS, _readiness(parts.router.get_config), methods=["GET"]),
         Route(METRICS, for_holders(request_response(_figures(metrics))), methods=["GET"]),
         *metadata_routes(options),
+        *_page_routes(pages),
     ]
-    bearers = Bearers(Verifier(holder_of))
+    bearers = Bearers(verifier)
     authentication = Middleware(AuthenticationMiddleware, backend=bearers, on_error=unavailable)
     starlette = Starlette(
         routes=routes,
         lifespan=running,
         middleware=[authentication] if options.needs_tokens else [],
     )
-    application = HostGuard(starlette, options.hosts)
     observer = Observer(
-        application, metrics, [route.path for route in routes], [tool.name for tool in TOOLS]
+        HostGuard(starlette, options.hosts),
+        metrics,
+        [route.path for route in routes],
+        [tool.name for tool in TOOLS],
     )
     built.server.middleware.append(observer.observe_call)
-    return observer
+
+    def end_streams() -> None:
+        built.end_streams()
+        pages.end_streams()
+
+    return Application(observer, end_streams)
+
+
+def _page_routes(pages: Pages) -> list[Route]:
+    login = _Endpoint(BodyGuard(request_response(pages.login)))
+    return [
+        Route("/", pages.for_people(pages.home), methods=["GET"]),
+        Route(REPORT, pages.for_people(pages.report), methods=["GET"]),
+        Route(EVENTS, pages.for_people(pages.events), methods=["GET"]),
+        Route(SCRIPT, pages.script, methods=["GET"]),
+        Route(LOGIN, pages.login_form, methods=["GET"]),
+        Route(LOGIN, login, methods=["POST"]),
+        Route(LOGOUT, pages.logout, methods=["POST"]),
+    ]
 
 
 class _Endpoint:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from urllib.request import urlopen
 
 import anyio.to_thread
@@ -138,4 +138,4 @@ def _fetched(url: str) -> dict[str, Any]:
         raise ProviderError(f"{url} cannot be read: {error}") from None
     if not isinstance(document, dict):
         raise ProviderError(f"{url} has no JSON object")
-    return document
+    return cast("dict[str, Any]", document)

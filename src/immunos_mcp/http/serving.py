@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 import anyio
 import uvicorn
 
+from immunos_mcp.archive import Archive
 from immunos_mcp.assistants.claude_code.transcripts import transcript_follower
 from immunos_mcp.engines.several import chosen_engines
 from immunos_mcp.engines.watch import EngineWatch
 from immunos_mcp.errors import ImmunosError
 from immunos_mcp.faults import keep_running
 from immunos_mcp.http.access import holder_of_any, person_of
-from immunos_mcp.http.application import build_application
+from immunos_mcp.http.application import Parts, build_application
 from immunos_mcp.http.connection import TimedConnection
 from immunos_mcp.ledger.connections.threaded import ThreadedSqliteLedger
 from immunos_mcp.people import People
@@ -77,13 +78,15 @@ async def serve_http(
             return router if person is None else router_for(person)
 
         built = build_http_server(router, router_of, options.session)
+        archive = Archive(ledger, follower=follower)
         holder_of = holder_of_any(People(ledger), http)
-        application = build_application(http, built, router.get_config, holder_of)
+        parts = Parts(built, router, router_of, archive, holder_of)
+        application = build_application(http, parts)
         with _listen(http) as listener:
             running = _HttpServer(
-                _config(application, http),
+                _config(application.run, http),
                 lambda: on_listening(_url(listener, http)),
-                built.end_streams,
+                application.end_streams,
             )
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(built.run_background)

@@ -129,11 +129,13 @@ class BuiltHttpServer(NamedTuple):
         server: the SDK's server, which answers requests.
         run_background: runs until it is cancelled.
         end_streams: tells those who listen for changes that the server ends.
+        changes: tells of changes while somebody listens.
     """
 
     server: Server[dict[str, Any]]
     run_background: Callable[[], Coroutine[Any, Any, None]]
     end_streams: Callable[[], None]
+    changes: StatusNotifier
 
 
 def build_http_server(
@@ -158,7 +160,7 @@ def build_http_server(
     resources = Resources(router_of, default_session, notifier)
     server = _server(tools, resources, get_tool_input_schema=tools.input_schema)
     run_background = partial(keep_running, "changes", notifier.run)
-    return BuiltHttpServer(server, run_background, resources.end_streams)
+    return BuiltHttpServer(server, run_background, resources.end_streams, notifier)
 
 
 def _server(tools: Tools, resources: Resources, **more: Any) -> Server[dict[str, Any]]:

@@ -5,8 +5,6 @@ It takes the dependency group ``browser`` and a Chromium on the PATH, or named b
 
 from __future__ import annotations
 
-import os
-import shutil
 from datetime import timedelta
 from functools import cache
 from itertools import pairwise
@@ -26,30 +24,9 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.browser
 
-ARGUMENTS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 DESKTOP, PHONE = (1200, 900), (360, 740)
 SCHEMES = ("light", "dark")
 STEPS = {"hours": timedelta(hours=1), "days": timedelta(days=1), "years": timedelta(days=30)}
-
-
-@pytest.fixture(scope="session")
-def browser() -> Generator[Browser]:
-    from playwright.sync_api import sync_playwright  # others do without it
-
-    program = os.environ.get("CHROMIUM") or shutil.which("chromium")
-    assert program is not None, "no Chromium: apt-get install chromium, or set CHROMIUM"
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=program, args=list(ARGUMENTS))
-        yield started
-        started.close()
 
 
 def usage(number: int, passed: timedelta) -> Row:

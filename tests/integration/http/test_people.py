@@ -6,6 +6,8 @@ import stat
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+import anyio
+import anyio.to_thread
 import pytest
 import wire
 from http_servers import (
@@ -53,7 +55,7 @@ async def test_only_a_token_opens_the_tools_and_the_metrics(ledger_file: Path) -
         {"authorization": f"Bearer {token}x"},
         {"authorization": f"Bearer {token[:-1]}"},
         {"authorization": f"Bearer {'x' * 9000}"},
-        {"cookie": f"token={token}"},
+        {"cookie": f"immunos_token={token}x"},
     )
     async with serving(ledger_file, WITH_TOKENS) as served, client_of(served.url) as client:
         for headers in wrong:
@@ -69,6 +71,9 @@ async def test_only_a_token_opens_the_tools_and_the_metrics(ledger_file: Path) -
         listed = await client.post("/mcp", headers=good, json=asking("tools/list"))
         assert len(listed.json()["result"]["tools"]) == 5
         assert (await client.get("/healthz")).status_code == 200
+        by_cookie = {"cookie": f"immunos_token={token}"}
+        sent = await client.post("/mcp", headers=by_cookie, json=asking("tools/list"))
+        assert sent.status_code == 401, "other pages can make a browser send it"
     assert token not in "\n".join(wire.dump(ledger_file))
 
 
@@ -179,6 +184,52 @@ async def test_where_tokens_cannot_be_checked_nobody_gets_in(ledger_file: Path) 
         unavailable = await client.post("/mcp", json=asking("tools/list"))
         assert unavailable.status_code == 503
         assert str(ledger_file) not in unavailable.text
+
+
+async def test_the_report_is_shown_to_those_who_logged_in(ledger_file: Path) -> None:
+    token = token_of(ledger_file, "ada").token
+    async with serving(ledger_file, WITH_TOKENS) as served, client_of(served.url) as client:
+        for path in ("/", "/report", "/events"):
+            asked = await client.get(path)
+            assert asked.status_code == 401
+            assert 'name="token"' in asked.text
+        form = {"content-type": "application/x-www-form-urlencoded"}
+        wrong = await client.post("/login", content="token=%00%FF", headers=form)
+        assert (wrong.status_code, wrong.headers.get("set-cookie")) == (401, None)
+        elsewhere = {**form, "origin": "https://evil.example"}
+        assert (
+            await client.post("/login", content=f"token={token}", headers=elsewhere)
+        ).status_code == 403
+        right = await client.post("/login", content=f"token={token}", headers=form)
+        assert (right.status_code, right.headers["location"]) == (303, "/report")
+        shown = await client.get("/report?since=2026-01-01")
+        assert shown.status_code == 200
+        assert "frame-ancestors 'none'" in shown.headers["content-security-policy"]
+        assert "Session default" in shown.text
+        assert (await client.get("/report?since=soon")).status_code == 400
+        left = await client.post("/logout")
+        assert left.status_code == 303
+        assert (await client.get("/report")).status_code == 401
+
+
+async def test_an_open_page_is_told_of_changes_and_of_the_end(
+    ledger_file: Path, home: Path
+) -> None:
+    token = token_of(ledger_file, "ada").token
+    async with (
+        serving(ledger_file, WITH_TOKENS) as served,
+        client_of(served.url, authorization=f"Bearer {token}") as client,
+        client.stream("GET", "/events") as events,
+    ):
+        lines = events.aiter_lines()
+        assert await anext(lines) == ": listening"
+        await anyio.to_thread.run_sync(
+            lambda: wire.run_json(home, "config", "set", "session_limit=300000")
+        )
+        with anyio.fail_after(wire.TIMEOUT_SECONDS):
+            assert "event: change" in [await anext(lines) for _ in range(2)]
+            served.end()
+            assert "event: change" not in [line async for line in lines][3:]
 
 
 def test_people_and_tokens_are_managed_on_the_command_line(home: Path, ledger_file: Path) -> None:

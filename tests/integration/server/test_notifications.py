@@ -379,3 +379,24 @@ def test_a_client_that_subscribed_to_nothing_hears_nothing(
     assert server.finish() == 0
     with pytest.raises(wire.ServerGoneError):
         server.receive()
+
+
+async def test_nothing_is_read_for_a_client_that_listens_to_lists_alone(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+    original = Router.list_revisions
+
+    async def counted(router: Router) -> object:
+        asked.append(router)
+        return await original(router)
+
+    monkeypatch.setattr(Router, "list_revisions", counted)
+    async with server_here(home) as server, Client(server, mode="2026-07-28", cache=None) as client:
+        async with client.listen(tools_list_changed=True):
+            await call(client, "record_usage", **USAGE)
+        assert asked == []
+        async with client.listen(resource_subscriptions=[STATUS]) as changes:
+            await call(client, "record_usage", **USAGE)
+            assert await ListeningEar(client, changes).hear() == STATUS
+        assert asked

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from immunos_mcp.answers.report import ReportAnswer
+    from immunos_mcp.answers.status import StatusAnswer
 
 BEGINNING = "<!doctype html>\n<!-- immunos-mcp report -->\n"
 """The beginning of every page, which identifies an earlier report."""
@@ -63,20 +64,33 @@ class Tile(NamedTuple):
     note: str
 
 
-def page(answer: ReportAnswer) -> str:
-    """Return a report as an HTML document."""
-    style = style_sheet()
-    hashed = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+class Live(NamedTuple):
+    """What a page has besides that a server keeps up to date with a script of its own.
+
+    Attributes:
+        status: the session's status.
+        has_login: whether readers log in, and can log out.
+    """
+
+    status: StatusAnswer
+    has_login: bool
+
+
+def page(answer: ReportAnswer, live: Live | None = None) -> str:
+    """Return a report as an HTML document; ``live=None``: it stays as it is."""
+    sources = "" if live is None else " script-src 'self'; connect-src 'self';"
     content = (
         _environment()
         .get_template("report.html")
         .render(
             answer=answer,
             version=__version__,
+            live=live,
             policy=(
-                f"default-src 'none'; style-src 'sha256-{hashed}'; base-uri 'none'; form-action 'none'"
+                f"default-src 'none'; style-src 'sha256-{hash_of_style()}';{sources} base-uri 'none';"
+                f" form-action '{'none' if live is None else 'self'}'"
             ),
-            style=Markup(style),  # noqa: S704  # a file of this package
+            style=Markup(style_sheet()),  # noqa: S704  # a file of this package
             nothing=NOTHING_YET if answer.since is None else NOTHING_SINCE,
             tiles=tuple(_tiles(answer)),
             usage=usage_figure(answer) if answer.usage else None,
@@ -93,6 +107,12 @@ def style_sheet() -> str:
     return "\n" + (files("immunos_mcp.reports.page") / "templates" / "style.css").read_text(
         encoding="utf-8"
     )
+
+
+@cache
+def hash_of_style() -> str:
+    """Return the hash by which a page's policy allows the style sheet."""
+    return base64.b64encode(hashlib.sha256(style_sheet().encode()).digest()).decode()
 
 
 def _tiles(answer: ReportAnswer) -> Iterator[Tile]:
