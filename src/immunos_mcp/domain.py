@@ -236,6 +236,7 @@ class Usage(Struct, frozen=True):
         seconds: how long the model worked, where somebody measured it.
         judge: who says that it succeeded; ``None``: nobody looked at the work, and any judge's outcome
             replaces this one.
+        in_file: whether the result of a delegated task went into a file.
     """
 
     model: str
@@ -245,6 +246,7 @@ class Usage(Struct, frozen=True):
     outcome: Outcome | None = None
     seconds: float | None = None
     judge: Judge | None = Judge.ASSISTANT
+    in_file: bool = False
 
 
 class MeasuredAssistant(StrEnum):

@@ -86,6 +86,8 @@ class Handover:
         session: str | None = None,
         seconds: float | None = None,
         judge: Judge | None = None,
+        *,
+        in_file: bool = False,
     ) -> int:
         """Record the usage and outcome of a task; return the session's tokens kept local.
 
@@ -99,6 +101,7 @@ class Handover:
             outcome=outcome,
             seconds=seconds,
             judge=judge,
+            in_file=in_file,
         )
         name = self._default_session if session is None else names.check_session_name(session)
         recorded = await self._ledger.write(record_usage, name, self._clock(), usage, DELEGATED)

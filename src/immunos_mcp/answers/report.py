@@ -199,6 +199,40 @@ class ReportedSession(Struct, frozen=True):
     cost_is_at_least: bool | None = None
 
 
+class Savings(Struct, frozen=True):
+    """What handing tasks over saved Claude, in tokens at the price of an input token.
+
+    Attributes:
+        hand_overs: tasks that were handed over, as far as their detail is not pruned.
+        undone: those that failed and so saved nothing.
+        verified: those whose results the assistant judged.
+        only_routed: decisions with which no local model did anything.
+        gross_tokens: what Claude would have paid for the tasks that did not fail.
+        hand_over_tokens: what it paid to hand them over and to pass results on.
+        verification_tokens: to verify them.
+        routing_tokens: for calls that moved no work.
+        tools_tokens: to know the server's instructions and tools.
+        advice_tokens: to read what hooks said.
+        net_tokens: the gross without these.
+        gross_usd: the gross at list price; absent where the model has none, and so the next.
+        net_usd: the net at list price.
+    """
+
+    hand_overs: int
+    undone: int
+    verified: int
+    only_routed: int
+    gross_tokens: int
+    hand_over_tokens: int
+    verification_tokens: int
+    routing_tokens: int
+    tools_tokens: int
+    advice_tokens: int
+    net_tokens: int
+    gross_usd: float | None = None
+    net_usd: float | None = None
+
+
 class ReportAnswer(Struct, frozen=True):
     """What ``report`` answers.
 
@@ -221,6 +255,7 @@ class ReportAnswer(Struct, frozen=True):
         budgets: the budgets of calendar and plan windows now, where any are set.
         hook_texts: how many texts hooks gave to models, if any.
         hook_tokens: what these cost, estimated; they are in the tokens of the model that read them.
+        savings: what handing over saved, net and gross, where anything was routed.
         decisions: by reason, provider and the step that changed the choice, the most first.
         records: outcomes of models by task type, of all time whatever ``since`` is.
         records_left_out: how many more of these there are.
@@ -253,6 +288,7 @@ class ReportAnswer(Struct, frozen=True):
     budgets: tuple[BudgetStatus, ...] | None = None
     hook_texts: int | None = None
     hook_tokens: int | None = None
+    savings: Savings | None = None
 
     @property
     def is_empty(self) -> bool:

@@ -471,6 +471,7 @@ class Delegations:
                 task.assignment.session,
                 None if task.answer is None else task.answer.seconds,
                 Judge.CHECK if task.is_judged else None,
+                in_file=task.answer is not None and task.answer.output_path is not None,
             )
         except ImmunosError as error:
             task.error = task.error or error

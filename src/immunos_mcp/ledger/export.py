@@ -187,6 +187,7 @@ _TABLES = {
             "provider",
             "source",
             "counted",
+            "result_in_file",
             ("request_id", "exported.external_id"),
             *_KINDS,
         ),

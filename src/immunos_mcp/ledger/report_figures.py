@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from immunos_mcp.answers.report import DecisionSum
+from immunos_mcp.ledger.hand_overs import work_around_hand_overs
 from immunos_mcp.ledger.measured_usage import pruned_before
 from immunos_mcp.ledger.moments import utc_text
 from immunos_mcp.ledger.overrides import NO_TEXTS, HookTexts, hook_texts
 from immunos_mcp.ledger.sessions import newest_sessions
 from immunos_mcp.ledger.usage_groups import USAGE, usage_groups, usage_of_sessions
+from immunos_mcp.rules.net_savings import Work
 from immunos_mcp.rules.track_record import Evidence
 
 if TYPE_CHECKING:
@@ -73,6 +75,7 @@ class ReportFigures(Struct, frozen=True):
         sessions: newest first.
         session_usage: what counts towards the budget of each of these, by session id.
         hook_texts: what hooks said to models.
+        work: what of Claude's work had to do with this server.
         pruned_before: the moment before which usage is only known by day; ``None``: none was pruned.
     """
 
@@ -87,6 +90,7 @@ class ReportFigures(Struct, frozen=True):
     session_usage: Mapping[int, Sequence[PricedUsage]] = MappingProxyType({})
     pruned_before: datetime | None = None
     hook_texts: HookTexts = NO_TEXTS
+    work: Work = Work()
 
 
 def report_figures(
@@ -125,6 +129,7 @@ def report_figures(
         session_usage=usage_of_sessions(connection, numbers, lengths),
         pruned_before=pruned_before(connection),
         hook_texts=hook_texts(connection, since),
+        work=work_around_hand_overs(connection, text),
     )
 
 

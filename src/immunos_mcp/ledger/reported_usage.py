@@ -78,8 +78,8 @@ def record_usage(
     connection.execute(
         "INSERT INTO immunos_mcp_usage (session_id, recorded_at, model, provider, source,"
         " external_id, input_tokens, output_tokens, cache_creation_input_tokens,"
-        " cache_read_input_tokens, decision_id, counted)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " cache_read_input_tokens, decision_id, counted, result_in_file)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             before.session_id,
             utc_text(now),
@@ -93,6 +93,7 @@ def record_usage(
             usage.counts.cache_read_input_tokens,
             usage.decision_id,
             counted,
+            1 if usage.in_file else None,
         ),
     )
     if counted and provider is not Provider.HOSTED:

@@ -171,6 +171,12 @@ _VERSION_17 = (
     """,
 )
 
+_VERSION_18 = (
+    # 1: the result of a delegated task went into a file, so that nobody had to read and repeat all of
+    # it; NULL: it did not, or that is not known.
+    "ALTER TABLE immunos_mcp_usage ADD COLUMN result_in_file INTEGER",
+)
+
 STEPS: tuple[tuple[str, ...], ...] = (
     *EARLIER_STEPS,
     _VERSION_13,
@@ -178,6 +184,7 @@ STEPS: tuple[tuple[str, ...], ...] = (
     _VERSION_15,
     _VERSION_16,
     _VERSION_17,
+    _VERSION_18,
 )
 """The statements of each migration; number N (from 1) migrates version N - 1 to version N."""
 

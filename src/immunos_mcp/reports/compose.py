@@ -21,7 +21,7 @@ from immunos_mcp.answers.report import (
 )
 from immunos_mcp.domain import Provider, Weights
 from immunos_mcp.reports.sums import NOTHING, priced, sums_by
-from immunos_mcp.rules import policy, track_record
+from immunos_mcp.rules import net_savings, policy, track_record
 from immunos_mcp.rules.claude_tiers import CLAUDE_RECORDS
 from immunos_mcp.rules.list_prices import Cost
 from immunos_mcp.rules.track_record import Evidence, ModelRecord
@@ -88,6 +88,9 @@ def compose(
         assistants=_assistants(usage),
         hook_texts=figures.hook_texts.texts or None,
         hook_tokens=figures.hook_texts.tokens or None,
+        savings=net_savings.savings(
+            figures.work, figures.hook_texts.tokens, prices.find(settings.claude_model)
+        ),
     )
 
 

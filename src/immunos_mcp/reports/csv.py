@@ -75,9 +75,7 @@ def _lines(answer: ReportAnswer) -> Iterator[Line]:
         {"kept_local_tokens": answer.kept_local_tokens, **_kinds(answer.ollama_tokens)},
         provider="ollama",
     )
-    if answer.hook_texts is not None:
-        hooks = {"hook_texts": answer.hook_texts, "hook_tokens": answer.hook_tokens}
-        yield from _of("total", hooks)
+    yield from _savings_lines(answer)
     yield from _price_lines(answer)
     for period in answer.usage:
         start = _moment(period.start)
@@ -125,6 +123,15 @@ def _lines(answer: ReportAnswer) -> Iterator[Line]:
         yield from _of("decision", measures, each.reason, each.provider, "", each.changed_by or "")
     yield from _record_lines(answer)
     yield from _session_lines(answer)
+
+
+def _savings_lines(answer: ReportAnswer) -> Iterator[Line]:
+    if answer.hook_texts is not None:
+        hooks = {"hook_texts": answer.hook_texts, "hook_tokens": answer.hook_tokens}
+        yield from _of("total", hooks)
+    if answer.savings is not None:
+        names = answer.savings.__struct_fields__
+        yield from _of("savings", {name: getattr(answer.savings, name) for name in names})
 
 
 def _price_lines(answer: ReportAnswer) -> Iterator[Line]:

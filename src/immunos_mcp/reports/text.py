@@ -6,6 +6,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from immunos_mcp.domain import Provider, WarningLevel
+from immunos_mcp.reports import savings
 from immunos_mcp.reports.spans import grouped_usage
 from immunos_mcp.rules.budget_check import budget_line
 from immunos_mcp.rules.formatting import (
@@ -183,6 +184,7 @@ def _summary(answer: ReportAnswer) -> list[str]:
             ],
         ),
         *_hook_lines(answer),
+        *_saving_lines(answer),
         *_labelled("List price", _cost_phrases(answer.prices)),
         *_labelled("Spend", _spend_phrases(answer)),
         *_labelled(
@@ -209,6 +211,15 @@ def _hook_lines(answer: ReportAnswer) -> list[str]:
         return []
     said = f"{answer.hook_texts:,} {'text' if answer.hook_texts == 1 else 'texts'} of hooks,"
     return _labelled("Advice", [said, f"about {answer.hook_tokens or 0:,} tokens of Claude's"])
+
+
+def _saving_lines(answer: ReportAnswer) -> list[str]:
+    if answer.savings is None:
+        return []
+    gross, *costs, _ = savings.parts(answer.savings)
+    made_of = ", ".join(f"{name} {tokens:,}" for name, tokens in (gross, *costs) if tokens)
+    said = f"{savings.headline(answer.savings)}: {savings.tasks(answer.savings)}"
+    return _labelled("Savings", [f"{said} ({made_of or 0} {savings.UNIT})"])
 
 
 def _cost_phrases(prices: PricesAnswer) -> list[str]:

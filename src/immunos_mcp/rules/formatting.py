@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _FORMULA = frozenset("=+-@\uff1d\uff0b\uff0d\uff20")
 """What makes a spreadsheet run a cell."""
 
+_NEGATIVE = r"-[0-9]+(?:\.[0-9]+)?"
+
 NOTHING_YET = (
     "Nothing is recorded yet. Set up your client (immunos-mcp install claude-code)"
     " or import Claude Code's history (immunos-mcp sync --all), then try again."
@@ -59,6 +61,8 @@ def for_terminal(text: str) -> str:
 def csv_cell(cell: str) -> str:
     """Return a text as a spreadsheet shows it: neither run as a formula nor obeyed by a terminal."""
     text = for_terminal(cell)
+    if re.fullmatch(_NEGATIVE, text):
+        return text
     return f"'{text}" if text.lstrip()[:1] in _FORMULA or cell.startswith(("\t", "\r")) else text
 
 
@@ -85,6 +89,8 @@ def grouped(number: float) -> str:
 
 def usd(amount: float) -> str:
     """Format an amount of money; an amount above zero never looks like zero."""
+    if amount < 0:
+        return f"-{usd(-amount)}"
     if 0 < amount < 0.01:
         return "<$0.01"
     return f"${amount:,.2f}" if amount < 1_000_000 else f"${compact(amount)}"

@@ -13,11 +13,12 @@ import wire
 from desks import CODER, desk_at
 from ollama_server import Script, scripted_ollama
 
-from immunos_mcp.domain import ChangedBy, Outcome, Provider
+from immunos_mcp.domain import ChangedBy, Classification, Judge, Outcome, Provider
 from immunos_mcp.errors import DelegationError, InvalidInputError
 from immunos_mcp.ledger.history import history
 from immunos_mcp.replay import engine
 from immunos_mcp.reports.prices import list_prices
+from immunos_mcp.rules.net_savings import FAILED, Conversation, Task, alone, handed_over
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 SCHEMA = {"type": "object", "required": ["n"]}
 RIGHT = ('{"n":', " 1}")
+AROUND = Conversation()
 MAPPING = {"code_review": f"{CODER},gone:1b,tiny,haiku"}
 
 
@@ -59,6 +61,21 @@ async def as_read(desk: Desk) -> list[tuple[str, int | None, tuple[str, ...], Ou
         (each.decision.model, each.task.follows, each.task.tried, each.outcome)
         for each in await logged(desk)
     ]
+
+
+@pytest.mark.anyio
+async def test_a_climb_is_one_hand_over_whose_result_went_into_a_file(desk: Desk) -> None:
+    answer = await desk.delegate(schema=SCHEMA, output_path="n.json")
+    await desk.delegate(schema=SCHEMA)
+    await desk.router.outcomes.close(4, Outcome.FAILURE, judge=Judge.ASSISTANT)
+    await desk.router.route_task("essay", Classification.ROUTINE)
+    found = (await desk.archive.report(None, list_prices(datetime.now(UTC)))).savings
+    assert found is not None
+    assert (found.hand_overs, found.undone, found.verified, found.only_routed) == (2, 1, 1, 1)
+    task = Task(0, answer.output_tokens or 0, in_file=True)
+    assert found.gross_tokens == round(alone(task, AROUND))
+    paid = handed_over(task, AROUND) + handed_over(FAILED, AROUND)
+    assert found.hand_over_tokens == round(paid)
 
 
 @pytest.mark.anyio

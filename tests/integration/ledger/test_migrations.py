@@ -60,6 +60,7 @@ FROZEN = (
     "3ab0b406b4a686567b87f5b12d5e077c27f55e53443382760dfd844788993a2a",
     "1e75472a8dd2e8155fe0d8ae7381e5b089257f16c2871c22144aca42a9ef3910",
     "a335666826c91fde27e13df3953bb532298e84978c84d24f4c1a0f7fbcc8c21f",
+    "b4b35a62e9b12fbf3688bba70d57af4c80c2287c6771d8d86d88a4aff9c92250",
 )
 """SHA-256 of each step's statements. A step that has landed never changes: ledgers have it."""
 
@@ -466,7 +467,7 @@ def test_a_ledger_holds_what_it_was_given_in_the_columns_that_say_so(file: Path)
         )
     ]  # fmt: skip
     assert wire.rows(file, "SELECT * FROM immunos_mcp_usage") == [
-        (1, 1, moment, "m:1", "ollama", "reported", "r1", 1, 2, 3, 4, 1, 1)
+        (1, 1, moment, "m:1", "ollama", "reported", "r1", 1, 2, 3, 4, 1, 1, None)
     ]
     ((policy,),) = wire.rows(file, "SELECT settings FROM immunos_mcp_policy")
     assert json.loads(policy)["token_warning_threshold"] == 150_000

@@ -335,7 +335,7 @@ def test_an_export_is_of_one_moment_and_lets_others_write(home: Path) -> None:
             wire.execute(
                 file,
                 "INSERT INTO immunos_mcp_usage SELECT NULL, session_id, recorded_at, model, provider,"
-                " source, NULL, 1, 0, 0, 0, NULL, 1 FROM immunos_mcp_usage LIMIT 1",
+                " source, NULL, 1, 0, 0, 0, NULL, 1, NULL FROM immunos_mcp_usage LIMIT 1",
             )
 
     with InlineSqliteLedger(file) as ledger:

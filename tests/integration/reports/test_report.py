@@ -48,7 +48,17 @@ def test_what_hooks_said_is_in_the_report(used: Path) -> None:
     wire.execute(
         wire.ledger_path(used), "INSERT INTO immunos_mcp_hook_text VALUES ('2026-11-01', 3, 90)"
     )
-    assert "Advice       3 texts of hooks, about 90 tokens of Claude's" in said(used, "report")
+    shown = said(used, "report")
+    assert "Advice       3 texts of hooks, about 90 tokens of Claude's" in shown
+    assert "advice of hooks -292" in " ".join(shown.split())
+    page = said(used, "report", "--format", "html")
+    assert "Hooks said 3 texts, about 90 tokens." in page
+    assert '<th scope="row">advice of hooks</th><td class="number">-292</td>' in page
+    rows = csv.reader(io.StringIO(said(used, "report", "--format", "csv")))
+    figures = {row[5]: row[6] for row in rows if row[0] == "savings"}
+    savings = wire.run_json(used, "report")["savings"]
+    assert figures == {name: str(figure) for name, figure in savings.items()}
+    assert (savings["hand_overs"], savings["only_routed"], savings["advice_tokens"]) == (1, 1, 292)
 
 
 def test_the_text_tells_what_was_used_decided_and_saved(used: Path) -> None:

@@ -20,6 +20,7 @@ from markupsafe import Markup
 
 from immunos_mcp import __version__
 from immunos_mcp.domain import Provider
+from immunos_mcp.reports import savings
 from immunos_mcp.reports.page.figures import sessions_figure, usage_figure
 from immunos_mcp.rules.formatting import (
     NOTHING_SINCE,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
 
-    from immunos_mcp.answers.report import ReportAnswer
+    from immunos_mcp.answers.report import ReportAnswer, Savings
     from immunos_mcp.answers.status import StatusAnswer
 
 BEGINNING = "<!doctype html>\n<!-- immunos-mcp report -->\n"
@@ -95,6 +96,7 @@ def page(answer: ReportAnswer, live: Live | None = None) -> str:
             tiles=tuple(_tiles(answer)),
             usage=usage_figure(answer) if answer.usage else None,
             sessions=sessions_figure(answer) if answer.sessions else None,
+            **({} if answer.savings is None else _savings(answer.savings)),
             most_decisions=max((each.decisions for each in answer.decisions), default=0),
         )
     )
@@ -113,6 +115,15 @@ def style_sheet() -> str:
 def hash_of_style() -> str:
     """Return the hash by which a page's policy allows the style sheet."""
     return base64.b64encode(hashlib.sha256(style_sheet().encode()).digest()).decode()
+
+
+def _savings(found: Savings) -> dict[str, object]:
+    return {
+        "savings_headline": savings.headline(found),
+        "savings_tasks": savings.tasks(found),
+        "savings_parts": savings.parts(found),
+        "savings_unit": savings.UNIT,
+    }
 
 
 def _tiles(answer: ReportAnswer) -> Iterator[Tile]:
@@ -137,11 +148,18 @@ def _tiles(answer: ReportAnswer) -> Iterator[Tile]:
             cost(prices.claude_cost_usd, prices.claude_cost_is_at_least),
             note,
         )
-    if prices.kept_local_cost_usd is None:
-        yield Tile("local", "Cost avoided", "unknown", f"no known price for {prices.model}")
+    saved = answer.savings
+    if saved is not None and saved.net_usd is not None and saved.gross_usd is not None:
+        note = f"of {usd(saved.gross_usd)} gross, at {prices.priced_as} list prices"
+        yield Tile("local", "Saved, net", usd(saved.net_usd), note)
+    elif saved is not None:
+        note = f"of {_short(saved.gross_tokens)} gross, {savings.UNIT}"
+        yield Tile("local", "Saved, net", _short(saved.net_tokens), note)
+    elif prices.kept_local_cost_usd is None:
+        yield Tile("local", "Price of kept", "unknown", f"no known price for {prices.model}")
     else:
         avoided = usd(prices.kept_local_cost_usd)
-        yield Tile("local", "Cost avoided", avoided, f"at {prices.priced_as} list prices")
+        yield Tile("local", "Price of kept", avoided, f"at {prices.priced_as} list prices")
     decided = sum(each.decisions for each in answer.decisions)
     local = sum(each.decisions for each in answer.decisions if each.provider == Provider.OLLAMA)
     yield Tile("plain", "Decisions", _short(decided), f"{local:,} to local models")
