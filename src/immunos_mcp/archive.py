@@ -95,6 +95,7 @@ class Archive:
         from immunos_mcp.ledger.history import replay
         from immunos_mcp.replay.engine import inputs_of
         from immunos_mcp.rules.explanation import explain
+        from immunos_mcp.rules.own_settings import own_text
 
         logged = await self._ledger.read(logged_decision, inputs.checked_decision_id(decision_id))
         decision = logged.decision
@@ -110,8 +111,9 @@ class Archive:
             classification=logged.task.classification,
             model=decision.model,
             reason=decision.reason,
-            explanation=explain(*past),
+            explanation=explain(past.settings, past.circumstances, past.task),
             given_task_type=logged.task.given_task_type,
+            project_settings=own_text(past.settings, past.origins),
         )
 
     async def replay(

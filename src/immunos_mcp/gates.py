@@ -45,6 +45,7 @@ class Gates:
         session: str,
         clock: Callable[[], datetime],
         engine: Callable[[], Engine] | None = None,
+        places: tuple[str, ...] = (),
     ) -> None:
         """Create the use cases.
 
@@ -53,16 +54,22 @@ class Gates:
             session: the session whose level counts.
             clock: the time, aware.
             engine: returns the last known state of the local engine; ``None``: nothing is known.
+            places: the folders that calls come from, whose settings hold.
         """
         self._ledger = ledger
         self._session = session
         self._clock = clock
         self._engine = engine
+        self._places = places
 
-    async def standing(self) -> Standing:
-        """Return what the gates go by, from what is stored; nothing is waited for."""
+    async def standing(self, *places: str) -> Standing:
+        """Return what the gates go by, from what is stored; nothing is waited for.
+
+        ``places`` are folders that the work belongs to beside those that calls come from.
+        """
         now = self._clock()
-        snapshot = await self._ledger.read(session_snapshot, self._session, now)
+        there = (*self._places, *places)
+        snapshot = await self._ledger.read(session_snapshot, self._session, now, there)
         status, settings = session_status(snapshot, now), snapshot.settings
         return Standing(
             gates.level_of(status.recommended_model, settings),

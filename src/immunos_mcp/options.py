@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeAlias, TypeVar
 
@@ -192,6 +193,15 @@ def read(environment: Mapping[str, str], flags: Flags = NO_FLAGS) -> Options:
         ALLOWED_PATHS.settle_all(flags, environment),
         _with_own_names(ENGINES.settle_all(flags, environment)),
     )
+
+
+def working_folders(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the folders that calls come from, without links: what a client names, and the current one."""
+    named = environment.get("CLAUDE_PROJECT_DIR")
+    found = [] if not named else [os.path.realpath(named)]
+    with suppress(OSError):
+        found.append(os.path.realpath(Path.cwd()))
+    return tuple(dict.fromkeys(found))
 
 
 class NoHomeError(InvalidInputError):

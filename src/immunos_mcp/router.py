@@ -64,9 +64,9 @@ if TYPE_CHECKING:
     from immunos_mcp.handover import Handover
     from immunos_mcp.ledger.connections.sqlite import SqliteLedger
     from immunos_mcp.ledger.sessions import Revisions
-    from immunos_mcp.ledger.stored_settings import SettingsChanged
     from immunos_mcp.logged_usage import RequestUsage
     from immunos_mcp.outcomes import Outcomes
+    from immunos_mcp.project_settings import ProjectSettings
     from immunos_mcp.rules.circumstances import SessionSnapshot
     from immunos_mcp.rules.setting_kinds import SettingChangeValue
     from immunos_mcp.rules.settings import Settings
@@ -102,6 +102,7 @@ class Router:
         engine: Callable[[], Engine] | None = None,
         opened_by_looks: str | None = None,
         folder: str | None = None,
+        places: tuple[str, ...] = (),
     ) -> None:
         """Create the use cases of a ledger.
 
@@ -114,6 +115,7 @@ class Router:
                 models are assumed to be available.
             opened_by_looks: the session that a status opens; ``None``: the default session.
             folder: the project folder that calls come from; ``None``: not known.
+            places: the folders that calls come from, however wide, without links: their settings hold.
         """
         self._ledger = ledger
         self._default_session = default_session
@@ -121,10 +123,11 @@ class Router:
         self._looks = (
             None
             if follower is None
-            else Looks(ledger, opened_by_looks or default_session, follower)
+            else Looks(ledger, opened_by_looks or default_session, follower, places)
         )
         self._clock = clock
         self._folder = folder
+        self._places = places
         self._engine = engine
         self._engine_as_text: tuple[Engine, str] | None = None
 
@@ -150,7 +153,14 @@ class Router:
         """The use cases of hooks that hold work back."""
         from immunos_mcp.gates import Gates
 
-        return Gates(self._ledger, self._default_session, self._clock, self._engine)
+        return Gates(self._ledger, self._default_session, self._clock, self._engine, self._places)
+
+    @cached_property
+    def project_settings(self) -> ProjectSettings:
+        """The use cases of settings that hold in one project folder and below."""
+        from immunos_mcp.project_settings import ProjectSettings
+
+        return ProjectSettings(self._ledger, self._default_session, self._clock, self._places)
 
     @cached_property
     def outcomes(self) -> Outcomes:
@@ -193,11 +203,13 @@ class Router:
         key: JoinKey = UNJOINED,
         follows: int | None = None,
         tried: tuple[str, ...] = (),
+        places: tuple[str, ...] = (),
     ) -> RoutedTask:
         """Do what ``route_task`` does, and return the logged decision beside its answer.
 
         A task that models failed at names them and the decision that this one follows. If none is left
-        that may try, that is a ``DelegationError``, and nothing is logged.
+        that may try, that is a ``DelegationError``, and nothing is logged. ``places`` are folders that the
+        task belongs to beside those that calls come from.
         """
         from immunos_mcp.answers.routing import RoutedTask, answered
         from immunos_mcp.ledger.budget_uses import Caller
@@ -240,6 +252,7 @@ class Router:
             self._engine_text(engine),
             Caller(assistant_named(client), self._folder),
             key,
+            (*self._places, *places),
         )
         return RoutedTask(answered(logged, explanations[0] if explanations else None), logged)
 
@@ -312,7 +325,7 @@ class Router:
         name = self._session_name(session)
         now = self._clock()
         if self._looks is None:
-            snapshot = await self._ledger.read(session_snapshot, name, now)
+            snapshot = await self._ledger.read(session_snapshot, name, now, self._places)
             answer = session_status(snapshot, now)
         else:
             seen = await self._looks.look(name, now, look)
@@ -384,17 +397,15 @@ class Router:
             dry_run: change nothing, and decide the session's newest decisions again instead.
             session: the session whose decisions a dry run decides again.
         """
+        from immunos_mcp.rules.setting_changes import config_answer
+
         name = self._session_name(session)
         if not dry_run:
             if not changes:
-                from immunos_mcp.answers.settings import ConfigAnswer
-                from immunos_mcp.rules.setting_changes import notable_values
-
                 current = await self._ledger.read(effective_settings)
-                return ConfigAnswer({}, notable_values(current))
-            return _config(
-                await self._ledger.write(change_settings, changes, client, self._clock())
-            )
+                return config_answer(current, current)
+            done = await self._ledger.write(change_settings, changes, client, self._clock())
+            return config_answer(done.before, done.after)
         from immunos_mcp.ledger.history import replay  # few commands need it
         from immunos_mcp.replay.changed_settings import changed_settings
         from immunos_mcp.replay.summary import dry_run_summary
@@ -406,14 +417,17 @@ class Router:
             name,
             newest=DRY_RUN_DECISIONS,
         )
-        return replace(_config(would), dry_run=True, rehearsal=effect)
+        return replace(config_answer(would.before, would.after), dry_run=True, rehearsal=effect)
 
     async def unset_config(self, settings: tuple[str, ...], client: str) -> ConfigAnswer:
         """Return settings to their defaults, all or none."""
-        return _config(await self._ledger.write(unset_settings, settings, client, self._clock()))
+        from immunos_mcp.rules.setting_changes import config_answer
+
+        done = await self._ledger.write(unset_settings, settings, client, self._clock())
+        return config_answer(done.before, done.after)
 
     async def get_config(self) -> Settings:
-        """Return the settings in force."""
+        """Return the settings that hold everywhere."""
         return await self._ledger.read(effective_settings)
 
     async def list_models(self) -> ModelsAnswer:
@@ -469,13 +483,3 @@ class Router:
 
     def _session_name(self, session: str | None) -> str:
         return self._default_session if session is None else names.check_session_name(session)
-
-
-def _config(done: SettingsChanged) -> ConfigAnswer:
-    from immunos_mcp.answers.settings import ConfigAnswer
-    from immunos_mcp.rules.setting_changes import differences, notable_values
-
-    return ConfigAnswer(
-        changes=differences(done.before, done.after),
-        settings=notable_values(done.after),
-    )

@@ -19,7 +19,7 @@ from plain_budgets import LOCAL, Allotment, Asked, Books, Kinds, Used
 from immunos_mcp.archive import Archive
 from immunos_mcp.domain import JoinKey, PlanUsage
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
-from immunos_mcp.ledger.measured_usage import ingest
+from immunos_mcp.ledger.ingestion import ingest
 from immunos_mcp.logged_usage import MeasuredUsage
 from immunos_mcp.router import Router
 

@@ -39,6 +39,7 @@ from immunos_mcp.ledger import (
     overrides,
     people,
     plan_limits,
+    project_settings,
     pruning,
     report_figures,
     reported_usage,
@@ -112,6 +113,11 @@ OPERATIONS: dict[str, Operation] = {
     "bind_session": _writing(lambda it, _: sessions.bind_session(it, "default", "/code")),
     # A number of the connection's own: another connection's says something else.
     "change_mark": _reading(lambda it, _: type(change_mark(it))),
+    "change_project_settings": _writing(
+        lambda it, now: project_settings.change_project_settings(
+            it, "/work", {"handover": "on"}, "t", now
+        )
+    ),
     "change_settings": _writing(
         lambda it, now: stored_settings.change_settings(it, {"session_limit": 300_000}, "t", now)
     ),
@@ -156,6 +162,9 @@ OPERATIONS: dict[str, Operation] = {
     "note_task": _writing(_noted),
     "open_session": _writing(lambda it, now: session_start.open_session(it, "new", now)),
     "open_until": _reading(lambda it, now: session_start.open_until(it, "default", now)),
+    "preview_project_settings": _reading(
+        lambda it, _: project_settings.preview_project_settings(it, "/work", {"handover": "on"})
+    ),
     "preview_prune": _writing(lambda it, now: pruning.preview_prune(it, now + timedelta(days=1))),
     "preview_settings": _reading(
         lambda it, _: stored_settings.preview_settings(it, {"session_limit": 300_000})
@@ -193,6 +202,8 @@ OPERATIONS: dict[str, Operation] = {
             it, overrides.OverrideKind.PAUSE, now + timedelta(hours=1), now
         )
     ),
+    "settings_by_folder": _reading(lambda it, _: stored_settings.settings_by_folder(it)),
+    "settings_for": _reading(lambda it, _: project_settings.settings_for(it, "default", "/work/a")),
     "setting_changes": _reading(lambda it, _: stored_settings.setting_changes(it, 10)),
     "used_by_model": _reading(
         lambda it, now: spend.used_by_model(it, now - timedelta(days=9), now)
@@ -202,6 +213,11 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "take_allowance": _writing(overrides.take_allowance),
     "unread_lines": _reading(lambda it, _: measured_usage.unread_lines(it)),
+    "unset_project_settings": _writing(
+        lambda it, now: project_settings.unset_project_settings(
+            it, "/work", ("handover",), "t", now
+        )
+    ),
     "unset_settings": _writing(
         lambda it, now: stored_settings.unset_settings(it, ("claude_model",), "t", now)
     ),
@@ -250,6 +266,7 @@ async def _fill(ledger: SqliteLedger) -> None:
     router = Router(ledger, "default", lambda: next(hour))
     await router.update_config({"claude_model": "claude-opus-4.6"}, "test")
     await router.bindings.add("/work", "elsewhere")
+    await router.project_settings.change("/work", {"handover": "never"}, "test")
     await router.gates.allow_once()
     for number in range(3):
         await router.route_task("debug", "routine")

@@ -18,7 +18,7 @@ from immunos_mcp.domain import (
     PlanUsage,
     TokenCounts,
 )
-from immunos_mcp.errors import InvalidInputError
+from immunos_mcp.errors import InvalidInputError, InvalidStoredSettingsError
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
 from immunos_mcp.router import Router
 
@@ -77,6 +77,22 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class ChangeIn:
+    """A project folder gets settings of its own, or (``None``) loses one that it had."""
+
+    folder: str
+    name: str
+    value: SettingChangeValue | None
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Calls come from other folders now."""
+
+    places: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Wait:
     """Time passes; clocks may also be set back."""
 
@@ -101,7 +117,7 @@ class Reset:
     session: str
 
 
-Step = Route | Report | Streak | Spend | Change | Wait | See | Plan | Reset
+Step = Route | Report | Streak | Spend | Change | ChangeIn | Move | Wait | See | Plan | Reset
 
 routes = st.builds(
     Route,
@@ -143,6 +159,27 @@ changes = st.builds(
         ),
     ),
 )
+FOLDERS = ("/work", "/work/app", "/home")
+OWN: tuple[tuple[str, SettingChangeValue | None], ...] = (
+    ("handover", "never"),
+    ("handover", "on"),
+    ("handover", None),
+    ("engines_allowed", "this_machine"),
+    ("token_warning_threshold", 20_000),
+    ("track_record", "off"),
+    ("task_mappings", {"debug": SMALL, "code_review": None}),
+    ("task_mappings", None),
+)
+
+
+def change_in(folder: str, change: tuple[str, SettingChangeValue | None]) -> ChangeIn:
+    return ChangeIn(folder, *change)
+
+
+changes_in = st.builds(change_in, st.sampled_from(FOLDERS), st.sampled_from(OWN))
+moves = st.builds(
+    Move, st.lists(st.sampled_from((*FOLDERS, "/work/app/src")), max_size=2).map(tuple)
+)
 waits = st.builds(Wait, st.sampled_from((-2.0, 0.0, 0.0004, 30.0, 4000.0, 86_400.0 * 20)))
 sights = st.builds(
     See,
@@ -161,6 +198,8 @@ steps: st.SearchStrategy[list[Step]] = st.lists(
         ),
         waits,
         changes,
+        changes_in,
+        moves,
         sights,
         st.builds(Spend, st.integers(0, 90_000), st.integers(0, 90_000), st.sampled_from(SESSIONS)),
         st.builds(Plan, st.sampled_from((10.0, 60.0, 99.0))),
@@ -179,6 +218,7 @@ class Past:
     now: datetime = START
     engine: Engine | None = None
     decision_ids: list[int] = field(default_factory=list[int])
+    places: tuple[str, ...] = ()
 
     def live(self, lived: list[Step]) -> None:
         """Let every step happen, each as one call."""
@@ -191,10 +231,11 @@ class Past:
                     "default",
                     lambda: self.now,
                     engine=None if self.engine is None else self._seen,
+                    places=self.places,
                 )
                 try:
                     self._take(step, router)
-                except InvalidInputError:
+                except (InvalidInputError, InvalidStoredSettingsError):
                     # What was refused changed nothing.
                     continue
 
@@ -202,7 +243,7 @@ class Past:
         assert self.engine is not None
         return self.engine
 
-    def _take(self, step: Step, router: Router) -> None:  # noqa: C901  # a case for each kind of step
+    def _take(self, step: Step, router: Router) -> None:  # noqa: C901, PLR0912  # a case for each kind
         match step:
             case Route():
                 answer = run_sync(
@@ -230,6 +271,14 @@ class Past:
                 )
             case Change():
                 run_sync(router.update_config(step.changes, "test"))
+            case ChangeIn():
+                own = router.project_settings
+                if step.value is None:
+                    run_sync(own.unset(step.folder, (step.name,), "test"))
+                else:
+                    run_sync(own.change(step.folder, {step.name: step.value}, "test"))
+            case Move():
+                self.places = step.places
             case Wait():
                 self.now += timedelta(seconds=step.seconds)
             case See():

@@ -30,10 +30,15 @@ class LoggedDecision(Struct, frozen=True):
 
 
 class SettingChange(Struct, frozen=True):
-    """One line of the settings' history."""
+    """One line of the settings' history.
+
+    Attributes:
+        project: the folder that the change holds in; ``None``: it holds everywhere.
+    """
 
     changed_at: datetime
     client: str
     setting: str
     before: str | None
     after: str | None
+    project: str | None = None

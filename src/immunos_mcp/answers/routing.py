@@ -91,7 +91,11 @@ class RoutedTask(Struct, frozen=True):
 
 
 class ExplainAnswer(Struct, frozen=True):
-    """What ``explain`` answers: a logged decision and its explanation."""
+    """What ``explain`` answers: a logged decision and its explanation.
+
+    Attributes:
+        project_settings: what a project folder had set for itself that held.
+    """
 
     decision_id: int
     session: str
@@ -102,3 +106,4 @@ class ExplainAnswer(Struct, frozen=True):
     reason: Reason
     explanation: Explanation
     given_task_type: str | None = None
+    project_settings: str | None = None

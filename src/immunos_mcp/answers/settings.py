@@ -49,3 +49,29 @@ class ConfigAnswer(Struct, frozen=True):
     settings: Mapping[str, int | float | str | Mapping[str, str]]
     dry_run: bool | None = None
     rehearsal: DryRunEffect | None = None
+
+
+class SettingInFolder(Struct, frozen=True):
+    """A setting as it holds in a project folder.
+
+    Attributes:
+        value: what holds.
+        project: the folder that it was set for; absent: it holds everywhere.
+    """
+
+    value: int | float | str
+    project: str | None = None
+
+
+class FolderSettings(Struct, frozen=True):
+    """What was set for one project folder and all below it.
+
+    Attributes:
+        project: the folder.
+        settings: the settings that it has of its own, as text.
+        missing: true if there is no such folder any more.
+    """
+
+    project: str
+    settings: Mapping[str, str]
+    missing: bool | None = None

@@ -83,6 +83,7 @@ class StatusAnswer(Struct, frozen=True):
         ollama: the local engine when it was last checked, and which mapped models it lacks.
         gates: what the user decided for now about the gates of hooks, such as ``off until ...``.
         folder: the only project folder whose measured usage counts, if the session is bound to one.
+        project_settings: what a project folder has set for itself that holds here.
         unread_lines: lines of transcripts that should carry usage and could not be read.
         unread_files: transcripts that could not be opened.
         not_counting: why what clients log is not counted, or not all of it yet.
@@ -116,6 +117,7 @@ class StatusAnswer(Struct, frozen=True):
     ollama: EngineStatus | None = None
     gates: str | None = None
     folder: str | None = None
+    project_settings: str | None = None
     unread_lines: int | None = None
     unread_files: int | None = None
     not_counting: str | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import shlex
 import shutil
 import stat
 from contextlib import suppress
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from immunos_mcp.assistants.findings import DoctorContext
     from immunos_mcp.assistants.transcripts import TranscriptSource
     from immunos_mcp.domain import Engine
+    from immunos_mcp.ledger.examination import Examination
 
 LITTLE_SPACE = 100 * 2**20
 LONGEST_LIST = 5
@@ -216,6 +218,7 @@ def _ledger(context: DoctorContext) -> Iterator[Finding]:
         yield Finding(name, Verdict.OK, f"{path} is intact")
     if examined.settings_problem is not None:
         yield Finding("settings", Verdict.FAIL, examined.settings_problem)
+    yield from _project_settings(examined)
     if examined.gates is not None:
         yield Finding("gates", Verdict.WARN, examined.gates, f"{PROGRAM} on")
     if examined.unread_lines:
@@ -232,6 +235,18 @@ def _ledger(context: DoctorContext) -> Iterator[Finding]:
     if examined.measured is not None and examined.measured > latest:
         seen = f"a response is dated in the future, {examined.measured:%Y-%m-%d %H:%M} UTC"
         yield Finding("clock", Verdict.WARN, seen, CLOCK_REMEDY)
+
+
+def _project_settings(examined: Examination) -> Iterator[Finding]:
+    """Say which folders have settings of their own, and which of those are gone."""
+    for folder, own in examined.by_folder.items():
+        seen = f"{folder} has settings of its own: {', '.join(own)}"
+        if Path(folder).is_dir():
+            yield Finding("projects", Verdict.OK, seen)
+        else:
+            undo = f"{PROGRAM} config unset {' '.join(own)} --project {shlex.quote(folder)}"
+            remedy = f"set them for the folder's new place, if it has one; then {undo}"
+            yield Finding("projects", Verdict.WARN, f"{seen}, but is no folder", remedy)
 
 
 def _listed(names: tuple[str, ...]) -> str:

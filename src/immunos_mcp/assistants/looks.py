@@ -54,8 +54,15 @@ class Looks:
         follower: reads what was logged.
     """
 
-    def __init__(self, ledger: SqliteLedger, session: str, follower: Follower) -> None:
+    def __init__(
+        self,
+        ledger: SqliteLedger,
+        session: str,
+        follower: Follower,
+        places: tuple[str, ...] = (),
+    ) -> None:
         self._ledger = ledger
+        self._places = places
         self._session = session
         self.follower = follower
         self._open_until = NEVER
@@ -95,7 +102,8 @@ class Looks:
 
     async def _look(self, name: str, now: datetime, look: Look) -> Seen:
         obstacle = await self._catch_up(name, now, look)
-        return Seen(await self._ledger.read(session_snapshot, name, now), obstacle)
+        snapshot = await self._ledger.read(session_snapshot, name, now, self._places)
+        return Seen(snapshot, obstacle)
 
     async def _catch_up(self, name: str, now: datetime, look: Look) -> str | None:
         try:

@@ -66,6 +66,7 @@ def on_ledger(use_case: UseCase, *, needs_engine: bool = False) -> Callable[[Nam
                 engine=None if engine is None else lambda: engine,
                 # A name that was typed may be a typing error.
                 opened_by_looks=options.configured_session(os.environ),
+                places=options.working_folders(os.environ),
             )
             answered = run_sync(use_case(router, given))
         return _show(answered, given)
@@ -171,6 +172,14 @@ def folder(text: str) -> str:
     if text and found.is_dir() and is_printable(str(found)):
         return str(found)
     raise BadArgument(text, "an existing folder with a printable name")
+
+
+def former_folder(text: str) -> str:
+    """Parse a folder that may be gone."""
+    found = os.path.realpath(path(text))
+    if text and is_printable(found):
+        return found
+    raise BadArgument(text, "a folder with a printable name")
 
 
 def file(text: str) -> Path:

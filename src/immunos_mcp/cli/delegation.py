@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +15,7 @@ from immunos_mcp.cli.console import EXIT_FAILED, EXIT_FINE, chosen_options, prin
 from immunos_mcp.domain import Classification, Provider
 from immunos_mcp.errors import ImmunosError, InvalidInputError, Problem
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger
-from immunos_mcp.options import expanded
+from immunos_mcp.options import expanded, working_folders
 from immunos_mcp.router import Router
 from immunos_mcp.rules import ladder
 from immunos_mcp.server import text
@@ -111,6 +112,7 @@ async def _delegated(given: Namespace, chosen: Options) -> DelegateAnswer:
                 chosen.session,
                 follower=transcript_follower(ledger, chosen),
                 engine=watch.current if chosen.ollama_check else None,
+                places=working_folders(os.environ),
             )
             delegations = Delegations(router, engines, watch, longest_output=None)
             return await _finished(delegations, given)

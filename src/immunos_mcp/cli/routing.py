@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 async def _route(router: Router, given: Namespace) -> Answered:
     routed = await router.decide_task(given.task_type, given.classification, given.tokens)
-    settings = await router.get_config()
+    settings = await router.project_settings.here()
     return Answered(routed.answer, terminal.routed(routed.logged, settings))
 
 

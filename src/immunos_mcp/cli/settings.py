@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 from immunos_mcp.cli import settings_text, terminal
 from immunos_mcp.cli.assignments import assignments, split, without_entries
 from immunos_mcp.cli.command import Command
-from immunos_mcp.cli.console import CLIENT, Answered, limit, on_archive, on_ledger
+from immunos_mcp.cli.console import (
+    CLIENT,
+    Answered,
+    folder,
+    former_folder,
+    limit,
+    on_archive,
+    on_ledger,
+)
 from immunos_mcp.errors import InvalidInputError, unknown
 from immunos_mcp.rules import presets, setting_changes, settings
 from immunos_mcp.rules.names import normalise_task_type
@@ -15,12 +23,15 @@ from immunos_mcp.server import text
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
+    from collections.abc import Callable
 
     from immunos_mcp.archive import Archive
     from immunos_mcp.router import Router
 
 
 async def _get(router: Router, given: Namespace) -> Answered:
+    if given.project is not None:
+        return await _get_in(router, given)
     values = settings.values(await router.get_config())
     if given.name is None:
         return Answered(values, settings_text.settings(values))
@@ -40,27 +51,58 @@ async def _get(router: Router, given: Namespace) -> Answered:
     return Answered({given.name: value}, shown)
 
 
+async def _get_in(router: Router, given: Namespace) -> Answered:
+    """Show what holds in a project folder, and where it comes from."""
+    found = await router.project_settings.at(given.project)
+    if given.name is not None:
+        name, entry = split(given.name)
+        full = setting_changes.full_name(name)
+        wanted = full if entry is None else f"{full}.{normalise_task_type(entry, given.name)}"
+        chosen = {
+            each: value
+            for each, value in found.items()
+            if each == wanted or each.startswith(f"{wanted}.")
+        }
+        if not chosen:
+            raise InvalidInputError(unknown("setting", "setting", wanted, found))
+        found = chosen
+    return Answered(found, settings_text.in_folder(found))
+
+
 def _add_get_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", metavar="NAME")
+    _add_project(parser, former_folder)
 
 
 async def _set(router: Router, given: Namespace) -> Answered:
-    answer = await router.update_config(assignments(given.assignments), CLIENT, given.dry_run)
+    changes = assignments(given.assignments)
+    if given.project is None:
+        answer = await router.update_config(changes, CLIENT, given.dry_run)
+    else:
+        answer = await router.project_settings.change(
+            given.project, changes, CLIENT, dry_run=given.dry_run
+        )
     return Answered(answer, text.changed(answer))
 
 
 def _add_set_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("assignments", nargs="+", metavar="NAME=VALUE")
+    _add_project(parser, folder)
     _add_dry_run(parser)
 
 
 async def _unset(router: Router, given: Namespace) -> Answered:
-    answer = await router.unset_config(tuple(given.names), CLIENT)
+    names = tuple(given.names)
+    if given.project is None:
+        answer = await router.unset_config(names, CLIENT)
+    else:
+        answer = await router.project_settings.unset(given.project, names, CLIENT)
     return Answered(answer, text.changed(answer))
 
 
 def _add_unset_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("names", nargs="+", metavar="NAME")
+    _add_project(parser, former_folder)
 
 
 async def _preset(router: Router, given: Namespace) -> Answered:
@@ -93,6 +135,20 @@ def _add_history_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--limit", type=limit, default=20, metavar="N")
 
 
+async def _projects(router: Router, _given: Namespace) -> Answered:
+    found = await router.project_settings.all()
+    return Answered(found, settings_text.projects(found))
+
+
+def _add_project(parser: ArgumentParser, kind: Callable[[str], str]) -> None:
+    parser.add_argument(
+        "--project",
+        type=kind,
+        metavar="PATH",
+        help="what holds in this folder and below, over what holds everywhere",
+    )
+
+
 def _add_dry_run(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="show the effect without changing anything"
@@ -100,7 +156,7 @@ def _add_dry_run(parser: ArgumentParser) -> None:
 
 
 def _show_all_by_default(parser: ArgumentParser) -> None:
-    parser.set_defaults(name=None)
+    parser.set_defaults(name=None, project=None)
 
 
 _ACTIONS = (
@@ -117,6 +173,12 @@ _ACTIONS = (
         "config set token_warning_threshold=100000 task_mappings.translate=qwen2.5:7b",
         on_ledger(_set),
         _add_set_arguments,
+    ),
+    Command(
+        "projects",
+        "list the folders that have settings of their own",
+        "config projects",
+        on_ledger(_projects),
     ),
     Command(
         "unset",

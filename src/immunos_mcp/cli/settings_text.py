@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from immunos_mcp.answers.history import SettingChange
+    from immunos_mcp.answers.settings import FolderSettings, SettingInFolder
     from immunos_mcp.rules.setting_kinds import SettingValue
 
 
@@ -28,20 +29,44 @@ def settings(values: Mapping[str, SettingValue]) -> str:
 
 def setting_changes(changes: Sequence[SettingChange]) -> str:
     """Format changes of settings as a table."""
-    return table(
-        ("time (UTC)", "client", "setting", "before", "after"),
+    rows = [
         (
-            (
-                second(change.changed_at),
-                change.client,
-                change.setting,
-                change.before or _unset(change.setting),
-                change.after or _unset(change.setting),
-            )
-            for change in changes
-        ),
-    )
+            second(change.changed_at),
+            change.client,
+            change.setting,
+            change.before or _unset(change.setting),
+            change.after or _unset(change.setting),
+            change.project or "",
+        )
+        for change in changes
+    ]
+    header = ("time (UTC)", "client", "setting", "before", "after", "project folder")
+    # Most people have set nothing for a folder.
+    columns = None if any(row[-1] for row in rows) else -1
+    return table(header[:columns], (row[:columns] for row in rows))
 
 
 def _unset(setting: str) -> str:
     return "(none)" if "." in setting else "(default)"
+
+
+def in_folder(found: Mapping[str, SettingInFolder]) -> str:
+    """List the settings that hold in a folder, one a line, with the folder that each was set for."""
+    return "\n".join(
+        f"{settings({name: each.value})}{'' if each.project is None else f'  (set for {each.project})'}"
+        for name, each in found.items()
+    )
+
+
+def projects(found: Sequence[FolderSettings]) -> str:
+    """List the folders that have settings of their own."""
+    if not found:
+        return (
+            "No folder has settings of its own; give one some with"
+            " `immunos-mcp config set NAME=VALUE --project PATH`"
+        )
+    return "\n".join(
+        f"{each.project}{' (no such folder)' if each.missing else ''}: "
+        + ", ".join(f"{name}={value}" for name, value in each.settings.items())
+        for each in found
+    )

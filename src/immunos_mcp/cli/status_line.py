@@ -66,7 +66,7 @@ def _line(status_input: Json, environment: Mapping[str, str], flags: Flags) -> s
         chosen = options.read(environment, flags)
         with InlineSqliteLedger(chosen.database, BUSY_TIMEOUT_SECONDS) as ledger:
             follower = transcript_follower(ledger, chosen, environment)
-            router = Router(ledger, chosen.session, follower=follower)
+            router = Router(ledger, chosen.session, follower=follower, places=_places(status_input))
             with suppress(LedgerError):
                 run_sync(router.record_plan_usage(plan))
             answer = run_sync(router.get_session_status(look=_look(status_input)))
@@ -109,6 +109,14 @@ def _print(text: str) -> None:
 def _look(status_input: Json) -> Look:
     conversation = _part(status_input, "session_id")
     return Look(conversation if isinstance(conversation, str) else None, LARGEST_CATCH_UP)
+
+
+def _places(status_input: Json) -> tuple[str, ...]:
+    """Return the folder that the client works in, without links."""
+    given = _part(status_input, "workspace", "project_dir") or _part(status_input, "cwd")
+    if not isinstance(given, str) or "\0" in given or not given.isprintable():
+        return ()
+    return (os.path.realpath(given),)
 
 
 def line(

@@ -66,6 +66,8 @@ def status(answer: StatusAnswer) -> str:
         rows.append(("Gates", answer.gates))
     if answer.folder is not None:
         rows.append(("Project", answer.folder))
+    if answer.project_settings is not None:
+        rows.append(("Set here", answer.project_settings))
     if answer.not_counting is not None:
         what = "Not counting" if answer.session_id is None else "Not current"
         rows.append((what, answer.not_counting))
@@ -287,6 +289,7 @@ def explanation(answer: ExplainAnswer) -> str:
         ),
         *(f"{'yes' if row.applies else 'no':<4} {row.reason:<22} {row.why}" for row in found.rows),
         *(f"then {step}" for step in found.steps),
+        *([] if answer.project_settings is None else [f"set here {answer.project_settings}"]),
         *(f"if {each.when}: {each.model} ({each.reason})" for each in found.alternatives),
     ]
     return "\n".join(lines)

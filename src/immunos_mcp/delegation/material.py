@@ -49,10 +49,17 @@ class Document(NamedTuple):
 
 
 class Material(NamedTuple):
-    """The files of a task, and how many pattern matches were left out as binary or secret."""
+    """The files of a task.
+
+    Attributes:
+        documents: their contents.
+        left_out: how many matches of patterns were left out as binary or secret.
+        folders: the folders that the files are in, without links.
+    """
 
     documents: tuple[Document, ...]
     left_out: int
+    folders: tuple[str, ...] = ()
 
     def with_first(self, documents: tuple[Document, ...]) -> Material:
         """Return the material with other documents before its own."""
@@ -104,7 +111,8 @@ def read_material(
         except OSError as error:
             message = f"{field}: {shown(given)} cannot be read ({error.strerror})"
             raise InvalidInputError(Problem(field, given, message=message)) from None
-    return Material(tuple(reading.documents.values()), len(reading.left_out))
+    folders = dict.fromkeys(str(path.parent) for path in reading.documents)
+    return Material(tuple(reading.documents.values()), len(reading.left_out), tuple(folders))
 
 
 def numbered(document: Document) -> list[str]:

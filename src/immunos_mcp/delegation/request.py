@@ -48,6 +48,7 @@ class DelegationRequest(msgspec.Struct, frozen=True, kw_only=True):
         schema: the JSON schema that the answer must have; ``None``: any text.
         checks: names of checks of the answer, in addition to those of the task type.
         session: the budget session; ``None``: the default one.
+        places: folders that the call comes from, beside those of the process; without links.
     """
 
     prompt: str
@@ -62,6 +63,7 @@ class DelegationRequest(msgspec.Struct, frozen=True, kw_only=True):
     schema: Mapping[str, Json] | None = None
     checks: Sequence[str] = ()
     session: str | None = None
+    places: tuple[str, ...] = ()
 
 
 class Assignment(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +81,7 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
         commands: those of them that the user allowed, all of one project.
         session: the budget session, validated.
         earlier_fault: what was wrong with another model's answer; ``None``: there was none.
+        places: the folders that the call and its files belong to, beside those of the process.
     """
 
     prompt: str
@@ -92,6 +95,7 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     checks: tuple[str, ...] = ()
     commands: tuple[Allowed, ...] = ()
     earlier_fault: str | None = None
+    places: tuple[str, ...] = ()
 
     @property
     def output_in_project(self) -> PurePosixPath | None:
@@ -138,10 +142,12 @@ async def checked(request: DelegationRequest, allowed: Sequence[Path]) -> Assign
         output = await anyio.to_thread.run_sync(destination.check_output, path, allowed)
     _check_place(commands, output)
     instructions = request.instructions
+    read = await _read(request.paths, allowed)
+    written = () if output is None else (str(output.path.parent),)
     return Assignment(
         prompt=encodable(request.prompt),
         task_type=task_type,
-        material=(await _read(request.paths, allowed)).with_first(request.documents),
+        material=read.with_first(request.documents),
         instructions=None if instructions is None else encodable(instructions),
         max_output_tokens=bound,
         output=output,
@@ -149,6 +155,7 @@ async def checked(request: DelegationRequest, allowed: Sequence[Path]) -> Assign
         checks=tuple(request.checks),
         commands=commands,
         session=session,
+        places=tuple(dict.fromkeys((*request.places, *read.folders, *written))),
     )
 
 

@@ -32,6 +32,7 @@ from immunos_mcp.domain import (
     LocalModel,
     Outcome,
     Provider,
+    Reason,
     Switch,
     Task,
     TaskState,
@@ -55,11 +56,12 @@ if TYPE_CHECKING:
 
     from immunos_mcp.delegation.chunking import OnText, Result
     from immunos_mcp.delegation.elsewhere import Progress
-    from immunos_mcp.delegation.request import DelegationRequest
+    from immunos_mcp.delegation.request import Assignment, DelegationRequest
     from immunos_mcp.domain import Decision, Engine
     from immunos_mcp.engines.several import Engines
     from immunos_mcp.engines.watch import EngineWatch
     from immunos_mcp.router import Router
+    from immunos_mcp.rules.settings import Settings
 
 
 LONGEST_OUTPUT = 30_000
@@ -81,6 +83,7 @@ class _Route(NamedTuple):
     model: str
     provider: Provider
     decision_id: int
+    reason: Reason | None = None
 
 
 class Delegations:
@@ -134,20 +137,25 @@ class Delegations:
             DelegationError: the model cannot run, the task does not fit its context, or it failed.
         """
         assignment = await checked(request, allowed)
-        settings = await self._router.get_config()
+        settings = await self._settings(assignment)
         meaning = task_types.meant(assignment.task_type, settings)
         assignment = replace(assignment, task_type=meaning)
         engine = await self._watch.fresh()
-        model, provider, decision_id = await self._route(request, assignment.session)
+        model, provider, decision_id, reason = await self._route(request, assignment)
         if provider is Provider.CLAUDE:
-            message = ladder.advice(model, decision_id, meaning, settings)
-            return DelegateAnswer(model, provider, decision_id, message=message)
-        engine = await self._check(model, engine)
+            advice = ladder.advice(model, decision_id, meaning, settings)
+            if reason is Reason.HANDOVER_FORBIDDEN:
+                advice = f"The user forbids handing this over (handover). {advice}"
+            return DelegateAnswer(model, provider, decision_id, message=advice)
+        engine = await self._check(model, engine, assignment)
         if sum(is_going_on(task.state) for task in self._tasks.values()) > MOST_WAITING:
             raise DelegationError(
                 f"{MOST_WAITING} tasks are already waiting for {model}; try again later, or do it yourself"
             )
-        notices = (await self._machine_notice(model, engine), self._notice(model, engine))
+        notices = (
+            await self._machine_notice(model, engine, assignment),
+            self._notice(model, engine),
+        )
         notice = " ".join(filter(None, notices)) or None
         task = RunningTask(request, assignment, model, decision_id, notice=notice)
         self._tasks[task.handle] = task
@@ -172,7 +180,12 @@ class Delegations:
             return await collected_elsewhere(self._router, int(number), progress)
         raise InvalidInputError(Problem("handle", handle, "the handle of a delegate_task answer"))
 
-    async def _route(self, request: DelegationRequest, session: str | None) -> _Route:
+    async def _settings(self, assignment: Assignment) -> Settings:
+        """Return the settings that hold for a task, its files among it."""
+        settings = self._router.project_settings
+        return await settings.here(assignment.session, *assignment.places)
+
+    async def _route(self, request: DelegationRequest, assignment: Assignment) -> _Route:
         tried: tuple[str, ...] = ()
         if request.decision_id is not None:
             known = await self._router.handover.unfinished_decision(request.decision_id)
@@ -182,15 +195,16 @@ class Delegations:
         routed = await self._router.decide_task(
             request.task_type,
             request.classification,
-            session=session,
+            session=assignment.session,
             follows=request.decision_id,
             tried=tried,
+            places=assignment.places,
         )
         answer = routed.answer
-        return _Route(answer.model, answer.provider, answer.decision_id)
+        return _Route(answer.model, answer.provider, answer.decision_id, answer.reason)
 
-    async def _check(self, model: str, engine: Engine) -> Engine:
-        settings = await self._router.get_config()
+    async def _check(self, model: str, engine: Engine, assignment: Assignment) -> Engine:
+        settings = await self._settings(assignment)
         await check_permission(model, engine, self._place(model, engine)[1], settings)
         found = models.availability(model, engine, settings)
         if found.can_run is not True:
@@ -205,13 +219,15 @@ class Delegations:
         await check_permission(model, engine, self._place(model, engine)[1], settings)
         return engine
 
-    async def _machine_notice(self, model: str, engine: Engine) -> str | None:
+    async def _machine_notice(
+        self, model: str, engine: Engine, assignment: Assignment
+    ) -> str | None:
         """Check the machine for an engine on it, and say what cannot be told of it."""
         if engine_places.is_remote(self._place(model, engine)[1]):
             return None
         found = models.find_model(model, engine)
         is_loaded = found is not None and engine.models[found].is_loaded
-        settings = await self._router.get_config()
+        settings = await self._settings(assignment)
         check = partial(check_machine, settings, is_loaded=is_loaded)
         return await anyio.to_thread.run_sync(check)
 
@@ -233,7 +249,7 @@ class Delegations:
         return self._turns.setdefault(name, anyio.CapacityLimiter(1))
 
     async def _wait(self, task: RunningTask, progress: Progress | None) -> DelegateAnswer:
-        settings = await self._router.get_config()
+        settings = await self._settings(task.assignment)
         task.waiters += 1
         try:
             with anyio.move_on_after(settings.delegate_wait_seconds):
@@ -353,12 +369,13 @@ class Delegations:
             session=task.assignment.session,
             follows=task.decision_id,
             tried=task.tried,
+            places=task.assignment.places,
         )
         return routed.answer
 
     async def _has_ladder(self, task: RunningTask) -> bool:
         """Return whether the task's type is mapped to several models, of which the next may try."""
-        settings = await self._router.get_config()
+        settings = await self._settings(task.assignment)
         mapped = models.mapped_models(task.assignment.task_type, settings)
         return settings.ladder is Switch.ON and len(mapped) > 1
 
@@ -368,7 +385,7 @@ class Delegations:
         Raises:
             CutAnswerError: another may try.
         """
-        settings = await self._router.get_config()
+        settings = await self._settings(task.assignment)
         classification = Classification(task.request.classification)
         again = Task(task.assignment.task_type, classification, tried=task.tried)
         engine = await self._watch.fresh()
@@ -398,8 +415,8 @@ class Delegations:
             on_text(f"\n\n({ladder.faults_text(failed[-1:])}; {chosen.model} tries again)\n\n")
         task.hand_to(chosen.model, chosen.decision_id)
         task.failed = failed
-        engine = await self._check(chosen.model, await self._watch.fresh())
-        await self._machine_notice(chosen.model, engine)
+        engine = await self._check(chosen.model, await self._watch.fresh(), task.assignment)
+        await self._machine_notice(chosen.model, engine, task.assignment)
         return engine
 
     async def _end(self, task: RunningTask) -> None:
@@ -424,7 +441,9 @@ class Delegations:
         name = models.engine_name(task.model, engine)
         model = LocalModel(task.model) if found is None else engine.models[found]
         client = self._engines.named(name)
-        settings = await self._router.get_config()
+        settings = await self._settings(task.assignment)
+        # It may have waited for its turn, and the user have forbidden it meanwhile.
+        await check_permission(task.model, engine, client.where.url, settings)
         limits = await limits_of(
             task.model, model, task.assignment, client, settings.largest_context
         )

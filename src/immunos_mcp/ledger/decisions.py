@@ -35,6 +35,7 @@ from immunos_mcp.rules.circumstances import SessionSnapshot
 from immunos_mcp.rules.claude_tiers import record_key
 from immunos_mcp.rules.ladder import models_tried
 from immunos_mcp.rules.models import shared_record_key
+from immunos_mcp.rules.project_settings import origins_text
 from immunos_mcp.rules.task_types import as_meant
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ _INSERT_COLUMNS = (
     "given_task_type",
     "follows",
     "tried",
+    "folder",
+    "setting_folders",
     "engine_id",
     "claude_input_tokens",
     "claude_output_tokens",
@@ -88,19 +91,22 @@ def decide(
     engine: str | None = None,
     caller: Caller = ANYBODY,
     key: JoinKey = UNJOINED,
+    places: tuple[str, ...] = (),
 ) -> LoggedDecision:
     """Apply a pure rule to a task and the current session, and log the decision with its inputs.
 
     The rule gets the task with the task type that its word means under the current settings.
     ``engine`` is the engine that the rule uses, encoded by ``engines.engine_text``; ``caller`` is who
     asks, since some budgets are for one assistant or project; ``key`` joins the decision with the usage of
-    its work.
+    its work; ``places`` are the folders that the call belongs to, whose settings hold.
     """
     # At the stored precision, so that a replay decides with the same time.
     now = as_stored(now)
-    settings, canonical = settings_in_force(connection)
+    everywhere = settings_in_force(connection)
+    session = opened_session(connection, name, now, everywhere.settings)
+    places = (*places, *filter(None, (session.folder,)))
+    settings, canonical, origins, _ = everywhere.at(*places)
     task = as_meant(task, settings)
-    session = opened_session(connection, name, now, settings)
     uses_plan = settings.plan_warning_percent or settings.plan_auto_switch_percent
     plan = plan_usage(connection, now) if uses_plan else ()
     uses_record = (
@@ -131,6 +137,8 @@ def decide(
             task.given_task_type,
             task.follows,
             ",".join(task.tried) or None,
+            next(iter(places), None),
+            origins_text(tuple(sorted(origins.items()))),
             None if engine is None else engines.engine_id(connection, engine),
             *by_kind(session.claude),
             uses_text(uses),
@@ -337,7 +345,7 @@ def close_as(
         if _overrules(judge, decided):
             _close(connection, decided, outcome, decided.closed_at, judge)
         return
-    settings, canonical = settings_in_force(connection)
+    settings, canonical, *_ = settings_in_force(connection)
     # What an outcome without the name of a record belongs to; a tier of Claude's is always named.
     unnamed = shared_record_key(decided.model, settings)
     # A judgement of closed work is of the original work, even if another model redid it.

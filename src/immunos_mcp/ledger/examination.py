@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from datetime import datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from immunos_mcp.errors import InvalidStoredSettingsError, LedgerError
@@ -17,12 +18,15 @@ from immunos_mcp.ledger.connections.sqlite_connection import SqliteConnection
 from immunos_mcp.ledger.connections.sqlite_file import translated
 from immunos_mcp.ledger.moments import utc_now
 from immunos_mcp.ledger.overrides import read_overrides
+from immunos_mcp.ledger.stored_settings import settings_by_folder
 from immunos_mcp.rules import setting_changes
 from immunos_mcp.rules.gates import summary
+from immunos_mcp.rules.project_settings import check
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from immunos_mcp.rules.project_settings import SettingsByFolder
     from immunos_mcp.rules.settings import Settings
 
 BUSY_TIMEOUT_SECONDS = 5.0
@@ -41,6 +45,7 @@ class Examination(NamedTuple):
         unread_lines: transcript lines with usage that could not be read.
         gates: what the user decided for now about the gates, in words; ``None``: nothing.
         unread_in: the transcripts that have such lines, those with the most first.
+        by_folder: what is set for each project folder, as stored.
     """
 
     version: int
@@ -52,6 +57,7 @@ class Examination(NamedTuple):
     unread_lines: int = 0
     unread_in: tuple[str, ...] = ()
     gates: str | None = None
+    by_folder: SettingsByFolder = MappingProxyType({})
 
     @property
     def is_older(self) -> bool:
@@ -102,8 +108,10 @@ def _examination(connection: SqliteConnection) -> Examination:
         return Examination(version, damage)
     settings = settings_problem = None
     stored = dict(connection.execute("SELECT key, value FROM settings"))
+    by_folder = settings_by_folder(connection)
     try:
         settings = setting_changes.from_stored(stored)
+        check(settings, by_folder)
     except InvalidStoredSettingsError as error:
         settings_problem = str(error)
     (began,) = connection.execute("SELECT max(started_at) FROM immunos_mcp_session").fetchone()
@@ -124,6 +132,7 @@ def _examination(connection: SqliteConnection) -> Examination:
         sum(lines for _, lines in unread),
         tuple(path for path, _ in unread),
         summary(read_overrides(connection, utc_now())),
+        by_folder,
     )
 
 

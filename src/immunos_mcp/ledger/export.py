@@ -148,6 +148,8 @@ _TABLES = {
             "given_task_type",
             "follows",
             "tried",
+            "folder",
+            "setting_folders",
         ),
         "decision_id",
         "decided_at >= :since",
@@ -287,9 +289,22 @@ _TABLES = {
     ),
     "setting_change": _Table(
         "immunos_mcp_setting_change",
-        ("change_id", "changed_at", "client", "setting", "value_before", "value_after"),
+        (
+            "change_id",
+            "changed_at",
+            "client",
+            "setting",
+            "value_before",
+            "value_after",
+            "folder",
+        ),
         "change_id",
         "changed_at >= :since",
+    ),
+    "project_setting": _Table(
+        "immunos_mcp_project_setting",
+        ("folder", "setting", "value", "updated_at"),
+        "folder, setting",
     ),
     "binding": _Table(
         "immunos_mcp_binding", (("session", "exported.session_name"), "folder"), "session_name"

@@ -38,7 +38,7 @@ _DECISION_COLUMNS = """
     estimated_tokens, session_tokens, plan_used_percent, model, provider, changed_by, table_model,
     claude_input_tokens, claude_output_tokens, claude_cache_creation_input_tokens,
     claude_cache_read_input_tokens, budget_uses, held_tokens,
-    follows, tried
+    follows, tried, folder, setting_folders
 """
 
 _REPLAYED = (

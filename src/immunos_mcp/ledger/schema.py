@@ -177,6 +177,25 @@ _VERSION_18 = (
     "ALTER TABLE immunos_mcp_usage ADD COLUMN result_in_file INTEGER",
 )
 
+_VERSION_19 = (
+    """
+    CREATE TABLE immunos_mcp_project_setting (
+        -- Settings that hold in a project folder and below, over those in settings.
+        folder TEXT NOT NULL,      -- absolute, without links
+        setting TEXT NOT NULL,     -- key, as in settings
+        value TEXT NOT NULL,       -- stored text; of task_mappings only what differs
+        updated_at TEXT NOT NULL,  -- UTC, ISO 8601
+        PRIMARY KEY (folder, setting)
+    ) STRICT, WITHOUT ROWID
+    """,
+    # The project folder that the change holds in; NULL: it holds everywhere.
+    "ALTER TABLE immunos_mcp_setting_change ADD COLUMN folder TEXT",
+    # The folder that the call came from, and the folder of each setting that one has of its own, as JSON;
+    # NULL: not known, or none has.
+    "ALTER TABLE immunos_mcp_decision ADD COLUMN folder TEXT",
+    "ALTER TABLE immunos_mcp_decision ADD COLUMN setting_folders TEXT",
+)
+
 STEPS: tuple[tuple[str, ...], ...] = (
     *EARLIER_STEPS,
     _VERSION_13,
@@ -185,6 +204,7 @@ STEPS: tuple[tuple[str, ...], ...] = (
     _VERSION_16,
     _VERSION_17,
     _VERSION_18,
+    _VERSION_19,
 )
 """The statements of each migration; number N (from 1) migrates version N - 1 to version N."""
 

@@ -11,7 +11,7 @@ from immunos_mcp.ledger.measured_usage import side_request_tokens, tokens_of_oth
 from immunos_mcp.ledger.overrides import read_overrides
 from immunos_mcp.ledger.plan_limits import plan_usage
 from immunos_mcp.ledger.sessions import current_session, decisions_by_reason
-from immunos_mcp.ledger.stored_settings import effective_settings
+from immunos_mcp.ledger.stored_settings import settings_in_force
 from immunos_mcp.rules.circumstances import SessionSnapshot
 
 if TYPE_CHECKING:
@@ -23,10 +23,16 @@ if TYPE_CHECKING:
     from immunos_mcp.rules.settings import Settings
 
 
-def session_snapshot(connection: Connection, name: str, now: datetime) -> SessionSnapshot:
-    """Return a snapshot of a session without opening or writing anything."""
-    settings = effective_settings(connection)
-    session = current_session(connection, name, now, settings)
+def session_snapshot(
+    connection: Connection, name: str, now: datetime, places: tuple[str, ...] = ()
+) -> SessionSnapshot:
+    """Return a snapshot of a session without opening or writing anything.
+
+    ``places`` are the folders that it is looked at from, whose settings hold.
+    """
+    everywhere = settings_in_force(connection)
+    session = current_session(connection, name, now, everywhere.settings)
+    settings, _, origins, _ = everywhere.at(*places, session.folder)
     return SessionSnapshot(
         settings,
         session,
@@ -36,6 +42,7 @@ def session_snapshot(connection: Connection, name: str, now: datetime) -> Sessio
         decisions=decisions_by_reason(connection, session.session_id),
         budgets=_budget_uses(connection, settings, session, now) if settings.budgets else (),
         overrides=read_overrides(connection, now),
+        origins=origins,
     )
 
 

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from datetime import datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from msgspec import Struct
 
 from immunos_mcp.answers.history import SettingChange
 from immunos_mcp.errors import InvalidStoredSettingsError
 from immunos_mcp.ledger.moments import utc_text
+from immunos_mcp.rules.project_settings import check, settings_at
 from immunos_mcp.rules.setting_changes import (
     apply,
     from_stored,
@@ -26,14 +28,19 @@ from immunos_mcp.rules.settings import MAPPINGS, ROWS, values
 from immunos_mcp.rules.task_types import meant_mappings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from immunos_mcp.ledger.dialect import Connection
+    from immunos_mcp.rules.project_settings import Origins
     from immunos_mcp.rules.setting_kinds import SettingChangeValue
     from immunos_mcp.rules.settings import Settings
 
 
 _SELECT_SETTINGS = "SELECT key, value FROM settings"
+_SELECT_ALL = (
+    "SELECT key, value, NULL FROM settings"
+    " UNION ALL SELECT setting, value, folder FROM immunos_mcp_project_setting"
+)
 
 
 class SettingsChanged(Struct, frozen=True):
@@ -49,10 +56,48 @@ def stored_settings(connection: Connection) -> dict[str, str]:
 
 
 class InForce(NamedTuple):
-    """The current settings, and the line that ``stored_form`` encodes them as."""
+    """Settings, and the line that ``stored_form`` encodes them as.
+
+    Attributes:
+        settings: those that hold.
+        line: they, encoded.
+        origins: the folder of each that a project folder has of its own.
+        rows: all that is set, if anything is for a project folder.
+    """
 
     settings: Settings
     line: str
+    origins: Origins = MappingProxyType({})
+    rows: Rows = ()
+
+    def at(self, *places: str | None) -> InForce:
+        """Return what holds for a call that belongs to some places, of what holds everywhere.
+
+        Raises:
+            InvalidStoredSettingsError: the settings of a folder do not go together.
+        """
+        return _at(self.rows, tuple(filter(None, places))) if self.rows else self
+
+
+Rows: TypeAlias = "tuple[tuple[str, str, str | None], ...]"
+"""Settings with their stored texts and the folders that they were set for; ``None``: everywhere."""
+
+
+@lru_cache(maxsize=64)
+def _at(rows: Rows, places: tuple[str, ...]) -> InForce:
+    everywhere, by_folder = _parted(rows)
+    settings, origins = settings_at(places, everywhere, by_folder)
+    return InForce(settings, stored_form(settings), MappingProxyType({**origins}), rows)
+
+
+def _parted(rows: Rows) -> tuple[Settings, dict[str, dict[str, str]]]:
+    """Return what holds everywhere, and what is set for each folder."""
+    by_folder: dict[str, dict[str, str]] = {}
+    for name, text, folder in rows:
+        if folder is not None:
+            by_folder.setdefault(folder, {})[name] = text
+    everywhere = tuple((name, text) for name, text, folder in rows if folder is None)
+    return _parsed_settings(everywhere), by_folder
 
 
 @lru_cache(maxsize=16)
@@ -61,14 +106,14 @@ def _parsed_settings(rows: tuple[tuple[str, str], ...]) -> Settings:
 
 
 @lru_cache(maxsize=16)
-def _in_force(rows: tuple[tuple[str, str], ...]) -> InForce:
-    settings = _parsed_settings(rows)
-    return InForce(settings, stored_form(settings))
+def _in_force(rows: Rows) -> InForce:
+    settings, by_folder = _parted(rows)
+    return InForce(settings, stored_form(settings), rows=rows if by_folder else ())
 
 
 def settings_in_force(connection: Connection) -> InForce:
-    """Return the current settings, in both forms."""
-    return _in_force(tuple(connection.execute(_SELECT_SETTINGS)))
+    """Return the settings that hold everywhere, in both forms, and what is set for each folder."""
+    return _in_force(tuple(connection.execute(_SELECT_ALL)))
 
 
 def effective_settings(connection: Connection) -> Settings:
@@ -78,6 +123,17 @@ def effective_settings(connection: Connection) -> Settings:
         InvalidStoredSettingsError: the ledger holds invalid settings.
     """
     return _parsed_settings(tuple(connection.execute(_SELECT_SETTINGS)))
+
+
+def settings_by_folder(connection: Connection) -> dict[str, dict[str, str]]:
+    """Return what is set for each project folder, as stored."""
+    found: dict[str, dict[str, str]] = {}
+    rows = connection.execute(
+        "SELECT folder, setting, value FROM immunos_mcp_project_setting ORDER BY folder, setting"
+    )
+    for folder, name, text in rows:
+        found.setdefault(folder, {})[name] = text
+    return found
 
 
 def change_settings(
@@ -94,6 +150,7 @@ def change_settings(
     """
     stored = stored_settings(connection)
     changed, updated = _changed(stored, changes)
+    check(changed.after, settings_by_folder(connection))
     _store(connection, stored, updated, client, now)
     return changed
 
@@ -102,7 +159,9 @@ def preview_settings(
     connection: Connection, changes: Mapping[str, SettingChangeValue]
 ) -> SettingsChanged:
     """Return what ``change_settings`` would change, without changing it; raises the same errors."""
-    return _changed(stored_settings(connection), changes)[0]
+    changed = _changed(stored_settings(connection), changes)[0]
+    check(changed.after, settings_by_folder(connection))
+    return changed
 
 
 def _changed(
@@ -142,6 +201,7 @@ def unset_settings(
         if left.task_mappings != mapped.task_mappings:
             updated[MAPPINGS] = to_text(left.task_mappings)
     after = from_stored(updated)
+    check(after, settings_by_folder(connection))
     before = after if _is_broken(stored) else from_stored(stored)
     _store(connection, stored, updated, client, now)
     return SettingsChanged(before, after)
@@ -174,26 +234,38 @@ def _store(
                 " DO UPDATE SET value = excluded.value, updated_at = excluded.updated_at",
                 (name, text, utc_text(now)),
             )
-        connection.executemany(
-            "INSERT INTO immunos_mcp_setting_change"
-            " (changed_at, client, setting, value_before, value_after) VALUES (?, ?, ?, ?, ?)",
-            [
-                (utc_text(now), client, setting, before, after)
-                for setting, before, after in text_changes(name, was, text)
-            ],
-        )
+        log_changes(connection, text_changes(name, was, text), client, now, None)
+
+
+def log_changes(
+    connection: Connection,
+    changes: Iterable[tuple[str, str | None, str | None]],
+    client: str,
+    now: datetime,
+    folder: str | None,
+) -> None:
+    """Record changes of settings: the name, and the text before and after."""
+    connection.executemany(
+        "INSERT INTO immunos_mcp_setting_change"
+        " (changed_at, client, setting, value_before, value_after, folder)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        [
+            (utc_text(now), client, setting, before, after, folder)
+            for setting, before, after in changes
+        ],
+    )
 
 
 def setting_changes(connection: Connection, limit: int) -> tuple[SettingChange, ...]:
     """Return the newest setting changes, newest first."""
     rows = connection.execute(
-        "SELECT changed_at, client, setting, value_before, value_after"
+        "SELECT changed_at, client, setting, value_before, value_after, folder"
         " FROM immunos_mcp_setting_change ORDER BY change_id DESC LIMIT ?",
         (limit,),
     )
     return tuple(
-        SettingChange(datetime.fromisoformat(changed_at), client, setting, before, after)
-        for changed_at, client, setting, before, after in rows
+        SettingChange(datetime.fromisoformat(changed_at), client, setting, before, after, folder)
+        for changed_at, client, setting, before, after, folder in rows
     )
 
 

@@ -12,7 +12,7 @@ from immunos_mcp.rules import policy
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from immunos_mcp.replay.history import History, PastSession, PastUsage
+    from immunos_mcp.replay.history import History, PastDecision, PastSession, PastUsage
     from immunos_mcp.rules.settings import Settings
 
 END_OF_TIME = "9999"
@@ -93,22 +93,22 @@ class _Comparison(NamedTuple):
 
 def crossings(
     history: History,
-    settings_of: Callable[[int | None], tuple[Settings, Settings]],
-    last_policies: Mapping[int, int],
+    settings_of: Callable[[PastDecision | None], tuple[Settings, Settings]],
+    last_decisions: Mapping[int, PastDecision],
     moves: Mapping[int, Moves],
 ) -> Iterator[Crossing]:
     """Yield the thresholds that sessions reached or would have reached, with the times.
 
     Args:
         history: the logged past.
-        settings_of: the settings before and after the change, by ``policy_id``; ``None``: the current
+        settings_of: the settings before and after the change, of a decision; ``None``: the current
             ones.
-        last_policies: the ``policy_id`` of each session's last replayed decision.
+        last_decisions: each session's last replayed decision.
         moves: the moves of each session.
     """
     compared: list[_Comparison] = []
     for session in history.sessions():
-        before, after = settings_of(last_policies.get(session.session_id))
+        before, after = settings_of(last_decisions.get(session.session_id))
         each = _Comparison(
             session,
             ThresholdTracker(session, before, []),

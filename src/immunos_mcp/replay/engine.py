@@ -8,6 +8,7 @@ goes elsewhere takes its tokens along, so later decisions of the session see the
 from __future__ import annotations
 
 from datetime import datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from immunos_mcp.domain import Classification, Task, TokenCounts
@@ -17,15 +18,17 @@ from immunos_mcp.rules.budgets import states, tightest, uses_of
 from immunos_mcp.rules.circumstances import Circumstances
 from immunos_mcp.rules.claude_tiers import record_key
 from immunos_mcp.rules.ladder import models_tried
+from immunos_mcp.rules.project_settings import origins_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from immunos_mcp.domain import Engine
-    from immunos_mcp.replay.history import History, PastDecision
+    from immunos_mcp.replay.history import History, PastDecision, SettingsOf
     from immunos_mcp.replay.shifts import Shifts
     from immunos_mcp.rules.budgets import BudgetState
     from immunos_mcp.rules.policy import Case, Choice
+    from immunos_mcp.rules.project_settings import Origins
     from immunos_mcp.rules.settings import Settings
     from immunos_mcp.rules.track_record import Evidence
 
@@ -40,11 +43,16 @@ class Replayed(NamedTuple):
 
 
 class DecisionInputs(NamedTuple):
-    """The inputs of a decision, as arguments of ``explanation.explain``."""
+    """The inputs of a decision, as arguments of ``explanation.explain``.
+
+    Attributes:
+        origins: the folder of each setting that a project folder had of its own.
+    """
 
     settings: Settings
     circumstances: Circumstances
     task: Task
+    origins: Origins = MappingProxyType({})
 
 
 class _FirstChoice(NamedTuple):
@@ -56,13 +64,13 @@ class _FirstChoice(NamedTuple):
 
 
 def replay(
-    history: History, settings_of: Callable[[int], Settings], shifts: Shifts | None = None
+    history: History, settings_of: SettingsOf, shifts: Shifts | None = None
 ) -> Iterator[Replayed]:
     """Decide each logged task again, with the information available at the time.
 
     Args:
         history: the logged past.
-        settings_of: the settings to decide with, by the ``policy_id`` of the logged decision.
+        settings_of: the settings to decide with.
         shifts: records every move and how much totals differ; ``None``: totals stay as logged.
     """
     records = RecordsSoFar(history.records)
@@ -71,7 +79,7 @@ def replay(
     same_weights: dict[int, bool] = {}
     for past in _learning(history, records, settings_of):
         policy_id, task_type = past.policy_id, past.task_type
-        settings = settings_of(policy_id)
+        settings = settings_of(policy_id, past.folder, past.setting_folders)
         if policy_id not in same_weights:
             same_weights[policy_id] = policy.weights_in_thousandths(
                 settings
@@ -92,6 +100,7 @@ def replay(
         key = (
             figures,
             policy_id,
+            id(settings),
             past.engine_id,
             level,
             plan_level,
@@ -114,14 +123,14 @@ def replay(
 def records_before(history: History) -> dict[tuple[str, str], Evidence]:
     """Return the evidence on every model, by task type, just before the first decision to replay."""
     records = RecordsSoFar(history.records)
-    next(iter(_learning(history, records, history.policies.__getitem__)), None)
+    next(iter(_learning(history, records, history.settings_of)), None)
     return records.evidence()
 
 
 def inputs_of(history: History) -> DecisionInputs | None:
     """Return the inputs of the first decision to replay; ``None``: there is none."""
     records = RecordsSoFar(history.records)
-    for past in _learning(history, records, history.policies.__getitem__):
+    for past in _learning(history, records, history.settings_of):
         engine = _engine_of(past, history.engines)
         record = records.at(past.task_type, datetime.fromisoformat(past.decided_at))
         return DecisionInputs(
@@ -135,24 +144,26 @@ def inputs_of(history: History) -> DecisionInputs | None:
                 past.held_tokens,
             ),
             _task_of(past),
+            origins_of(past.setting_folders or "{}"),
         )
     return None
 
 
 def _learning(
-    history: History, records: RecordsSoFar, settings_of: Callable[[int], Settings]
+    history: History, records: RecordsSoFar, settings_of: SettingsOf
 ) -> Iterator[PastDecision]:
     """Yield the decisions to replay; by then, the records have the evidence of that time."""
     outcomes = iter(history.outcomes())
     outcome = next(outcomes, None)
     for past in history.decisions():
         while outcome is not None and outcome.after_decision_id < past.decision_id:
-            records.learn(outcome, settings_of(outcome.policy_id))
+            records.learn(outcome, settings_of(outcome.policy_id, None, None))
             outcome = next(outcomes, None)
         if past.is_replayed:
             yield past
         else:
-            model = record_key(past.model, past.task_type, settings_of(past.policy_id))
+            settings = settings_of(past.policy_id, None, None)
+            model = record_key(past.model, past.task_type, settings)
             moment = datetime.fromisoformat(past.decided_at)
             records.remember_trial(past.task_type, model, moment)
 

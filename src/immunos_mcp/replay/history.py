@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,6 +27,9 @@ class PastDecision(NamedTuple):
         held_tokens: what open reservations held back; ``None``: reservations were off.
         follows: the decision whose model failed at the task; ``None``: it is the first.
         tried: the models that failed at it, with commas; ``None``: none did.
+        folder: the folder that the call came from, if known.
+        setting_folders: the folder of each setting that a project folder had of its own, as JSON;
+            ``None``: none had.
     """
 
     is_replayed: int
@@ -52,6 +55,12 @@ class PastDecision(NamedTuple):
     held_tokens: int | None = None
     follows: int | None = None
     tried: str | None = None
+    folder: str | None = None
+    setting_folders: str | None = None
+
+
+SettingsOf: TypeAlias = "Callable[[int, str | None, str | None], Settings]"
+"""Returns the settings to decide with, by ``policy_id``, ``folder`` and ``setting_folders`` of a decision."""
 
 
 class PastOutcome(NamedTuple):
@@ -138,3 +147,9 @@ class History:
     sessions: Callable[[], Sequence[PastSession]]
     usage: Callable[[], Iterable[PastUsage]]
     pruned_before: str | None = None
+
+    def settings_of(
+        self, policy_id: int, _folder: str | None = None, _setting_folders: str | None = None
+    ) -> Settings:
+        """Return the settings that a decision was made with."""
+        return self.policies[policy_id]

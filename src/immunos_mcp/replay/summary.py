@@ -16,18 +16,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from immunos_mcp.replay.engine import Replayed
-    from immunos_mcp.replay.history import History, PastDecision
+    from immunos_mcp.replay.history import History, PastDecision, SettingsOf
     from immunos_mcp.rules.settings import Settings
 
 
-def dry_run_summary(history: History, settings_of: Callable[[int], Settings]) -> DryRunEffect:
+def dry_run_summary(history: History, settings_of: SettingsOf) -> DryRunEffect:
     """Return the figures of a replay with other settings."""
     return _tallied(history, settings_of, most=0).figures()
 
 
 def replay_summary(
     history: History,
-    settings_of: Callable[[int], Settings],
+    settings_of: SettingsOf,
     change: Callable[[Settings], Settings],
     most: int,
 ) -> ReplayAnswer:
@@ -35,15 +35,16 @@ def replay_summary(
 
     Args:
         history: the logged past.
-        settings_of: the settings to decide with, by the ``policy_id`` of the logged decision.
+        settings_of: the settings to decide with.
         change: applies the changes to the current settings, for sessions without a decision.
         most: the maximum number of differing decisions to list.
     """
 
-    def compared(policy_id: int | None) -> tuple[Settings, Settings]:
-        if policy_id is None:
+    def compared(last: PastDecision | None) -> tuple[Settings, Settings]:
+        if last is None:
             return history.current, change(history.current)
-        return history.policies[policy_id], settings_of(policy_id)
+        changed = settings_of(last.policy_id, last.folder, last.setting_folders)
+        return history.settings_of(last.policy_id), changed
 
     tally = _tallied(history, settings_of, most)
     figures = tally.figures()
@@ -55,7 +56,7 @@ def replay_summary(
         kept_tokens=figures.kept_tokens,
         spent_tokens=figures.spent_tokens,
         models=tally.shares(),
-        crossings=tuple(crossings(history, compared, tally.last_policies, tally.shifts.moves)),
+        crossings=tuple(crossings(history, compared, tally.last_decisions, tally.shifts.moves)),
         differing=tuple(tally.differing),
     )
 
@@ -65,13 +66,13 @@ class _Tally:
 
     Attributes:
         shifts: the tokens moved between providers.
-        last_policies: the ``policy_id`` of each session's last decision.
+        last_decisions: each session's last decision.
         differing: the first decisions that would have chosen another model.
     """
 
     def __init__(self, shifts: Shifts, most: int) -> None:
         self.shifts = shifts
-        self.last_policies: dict[int, int] = {}
+        self.last_decisions: dict[int, PastDecision] = {}
         self.differing: list[DifferingDecision] = []
         self._most = most
         self._models: Counter[tuple[str, str]] = Counter()
@@ -79,7 +80,7 @@ class _Tally:
 
     def add(self, replayed: Replayed) -> None:
         past, _case, _total, choice = replayed
-        self.last_policies[past.session_id] = past.policy_id
+        self.last_decisions[past.session_id] = past
         model = _logged_model(past)
         self._models[model, choice.model] += 1
         if choice.model == model:
@@ -119,7 +120,7 @@ class _Tally:
         return {model: ModelShare(before[model], after[model]) for model in models}
 
 
-def _tallied(history: History, settings_of: Callable[[int], Settings], most: int) -> _Tally:
+def _tallied(history: History, settings_of: SettingsOf, most: int) -> _Tally:
     shifts = Shifts(history)
     tally = _Tally(shifts, most)
     for replayed in replay(history, settings_of, shifts):

@@ -31,6 +31,7 @@ class SessionSnapshot(Struct, frozen=True):
         budgets: how far the budgets beside the session's own are used.
         held_tokens: what open reservations of the session hold back; ``None``: reservations are off.
         overrides: what the user decided for now about the gates; decisions do not see it.
+        origins: the folder of each setting that a project folder has of its own; a status alone sees it.
     """
 
     settings: Settings
@@ -43,6 +44,7 @@ class SessionSnapshot(Struct, frozen=True):
     budgets: tuple[BudgetUse, ...] = ()
     held_tokens: int | None = None
     overrides: Overrides = Overrides()
+    origins: Mapping[str, str] = MappingProxyType({})
 
 
 class Circumstances(Struct, frozen=True):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from immunos_mcp.answers.settings import Difference
+from immunos_mcp.answers.settings import ConfigAnswer, Difference
 from immunos_mcp.domain import Provider
 from immunos_mcp.errors import (
     InvalidInputError,
@@ -73,6 +73,11 @@ def differences(before: Settings, after: Settings) -> dict[str, Difference]:
         if was != now:
             found[f"{MAPPINGS}.{task_type}"] = Difference(was, now)
     return found
+
+
+def config_answer(before: Settings, after: Settings) -> ConfigAnswer:
+    """Return what changed settings, and the settings that now hold."""
+    return ConfigAnswer(changes=differences(before, after), settings=notable_values(after))
 
 
 def _plain(value: SettingValue) -> int | float | str:

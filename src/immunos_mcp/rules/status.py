@@ -10,6 +10,7 @@ from immunos_mcp.answers.usage import RecordAnswer
 from immunos_mcp.domain import EngineState, Provider, TokenCounts
 from immunos_mcp.rules import budget_windows, budgets, gates, models, pace, policy
 from immunos_mcp.rules.budget_windows import Span
+from immunos_mcp.rules.own_settings import own_text
 from immunos_mcp.rules.recommendation import recommend
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ def session_status(
         budgets=tuple(budget_status(state, now) for state in states) or None,
         gates=gates.summary(snapshot.overrides),
         folder=session.folder,
+        project_settings=own_text(settings, snapshot.origins),
         unread_lines=unread_lines or None,
         unread_files=unread_files or None,
     )

@@ -22,6 +22,7 @@ from immunos_mcp.engines.several import chosen_engines
 from immunos_mcp.engines.watch import EngineWatch
 from immunos_mcp.faults import end_at_once, keep_running, report_bug
 from immunos_mcp.ledger.connections.threaded import ThreadedSqliteLedger
+from immunos_mcp.options import working_folders
 from immunos_mcp.router import Router
 from immunos_mcp.server import prompts
 from immunos_mcp.server.hooks import Hooks
@@ -203,6 +204,7 @@ async def serve_stdio(
             follower=transcript_follower(ledger, options),
             engine=watch.current if options.ollama_check else None,
             folder=next(map(str, project_folders(os.environ)), None),
+            places=working_folders(os.environ),
         )
         delegations = Delegations(router, engines, watch) if options.delegate else None
         server, run_background = build_server(

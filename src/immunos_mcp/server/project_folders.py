@@ -22,7 +22,7 @@ def project_folders(environment: Mapping[str, str]) -> tuple[Path, ...]:
 
 
 def root_folders(uris: Iterable[str]) -> tuple[Path, ...]:
-    """Return the folders that a client's roots name."""
+    """Return the folders that a client's roots name, however wide."""
     folders: list[Path] = []
     for uri in uris:
         try:
@@ -32,7 +32,7 @@ def root_folders(uris: Iterable[str]) -> tuple[Path, ...]:
         path = unquote_to_bytes(parts.path)
         if parts.scheme == "file" and path.startswith(b"/") and b"\0" not in path:
             folders.append(Path(os.fsdecode(path)))
-    return narrow_enough(folders)
+    return tuple(folders)
 
 
 def narrow_enough(folders: Iterable[Path]) -> tuple[Path, ...]:

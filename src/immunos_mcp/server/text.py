@@ -129,6 +129,8 @@ def status(answer: StatusAnswer) -> str:
     )
     if answer.budgets:
         line += f". Budgets: {'; '.join(budget_line(each) for each in answer.budgets)}"
+    if answer.project_settings is not None:
+        line += f". Set for this project: {answer.project_settings}"
     if answer.other_assistants:
         others = (f"{name} {tokens}" for name, tokens in answer.other_assistants.items())
         line += f". Other assistants: {', '.join(others)}"

@@ -112,15 +112,8 @@ class ToolCall(NamedTuple):
         thread = self.meta.get(CODEX_THREAD) if self.client.startswith(CODEX) else None
         return JoinKey(_name(call), _name(thread))
 
-    async def allowed_paths(self) -> tuple[Path, ...]:
-        """Return what a delegated task may read and write; the client is asked for its roots."""
-        return (*await self._roots(), *self.services.allowed_paths)
-
-    async def report_progress(self, tokens: int, message: str) -> None:
-        """Report the progress of the call to the client, if it wants to know."""
-        await self.session.report_progress(float(tokens), None, message)
-
-    async def _roots(self) -> tuple[Path, ...]:
+    async def roots(self) -> tuple[Path, ...]:
+        """Return the folders that the client works in, which it is asked for."""
         params = self.session.client_params
         if params is None or params.capabilities.roots is None:
             return ()
@@ -131,6 +124,10 @@ class ToolCall(NamedTuple):
         except (MCPError, TimeoutError):
             return ()
         return root_folders(str(root.uri) for root in listed.roots)
+
+    async def report_progress(self, tokens: int, message: str) -> None:
+        """Report the progress of the call to the client, if it wants to know."""
+        await self.session.report_progress(float(tokens), None, message)
 
 
 def _name(given: object) -> str | None:

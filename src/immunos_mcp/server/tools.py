@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
@@ -32,6 +33,7 @@ from immunos_mcp.server.arguments import (
     UpdateConfigArguments,
 )
 from immunos_mcp.server.hooks import HookCall, HookEvent
+from immunos_mcp.server.project_folders import narrow_enough
 from immunos_mcp.server.tool_call import ToolCall
 
 if TYPE_CHECKING:
@@ -142,6 +144,7 @@ async def delegate_task(call: ToolCall, given: DelegateTaskArguments) -> Reply:
         missing = "prompt" if given.prompt is None else "task_type"
         message = f"{missing}: is required unless a handle is given"
         raise InvalidInputError(Problem(missing, None, message=message))
+    roots = await call.roots()
     asked = DelegationRequest(
         prompt=given.prompt,
         task_type=given.task_type,
@@ -154,8 +157,9 @@ async def delegate_task(call: ToolCall, given: DelegateTaskArguments) -> Reply:
         schema=given.answer_schema,
         checks=given.checks or (),
         session=given.session,
+        places=tuple(map(os.path.realpath, roots)),
     )
-    allowed = await call.allowed_paths()
+    allowed = (*narrow_enough(roots), *call.services.allowed_paths)
     answer = await delegations.delegate(asked, allowed, progress=call.report_progress)
     return Reply(text.delegated(answer), answer)
 

@@ -155,7 +155,7 @@ async def test_a_task_at_which_a_subagent_failed_goes_on_to_the_next_tier(
     assert rates == sorted(rates)
     assert rates[1] > rates[0] + 0.1
     found = await desk.router._ledger.read(history)  # pyright: ignore[reportPrivateUsage]
-    again = [one.choice.model for one in engine.replay(found, found.policies.__getitem__)]
+    again = [one.choice.model for one in engine.replay(found, found.settings_of)]
     assert again == ["tiny", "haiku", "opus"]
 
 
@@ -261,7 +261,7 @@ async def test_attempts_are_replayed_as_they_were_decided(desk: Desk, script: Sc
     with pytest.raises(DelegationError):
         await desk.delegate(schema=SCHEMA)
     found = await desk.router._ledger.read(history)  # pyright: ignore[reportPrivateUsage]
-    again = [one.choice for one in engine.replay(found, found.policies.__getitem__)]
+    again = [one.choice for one in engine.replay(found, found.settings_of)]
     assert [(one.model, one.changed_by) for one in again] == [
         (one.decision.model, one.decision.changed_by) for one in await logged(desk)
     ]

@@ -78,7 +78,7 @@ def assert_replays(file: Path) -> list[int]:
     connection = connect(file, 5.0)
     connection.execute("BEGIN")
     found = history.history(connection)
-    replayed = list(engine.replay(found, found.policies.__getitem__))
+    replayed = list(engine.replay(found, found.settings_of))
     trials = dict(connection.execute("SELECT decision_id, trial IS 1 FROM immunos_mcp_decision"))
     assert [(one.choice.model, bool(one.choice.trial)) for one in replayed] == [
         (one.past.model, bool(trials[one.past.decision_id])) for one in replayed

@@ -87,7 +87,7 @@ def test_under_the_settings_of_the_time_every_decision_comes_out_as_it_was_logge
     past = Past(tmp_path_factory.mktemp("past") / "ledger.db")
     past.live([pasts.Route("debug", "routine", None, "default"), *lived])
     with past_of(past.file) as found:
-        replayed = list(engine.replay(found, found.policies.__getitem__))
+        replayed = list(engine.replay(found, found.settings_of))
     assert [one.past.decision_id for one in replayed] == past.decision_ids
     assert [as_replayed(one) for one in replayed] == logged(past.file, replayed)
 
@@ -101,7 +101,7 @@ def test_replaying_a_part_comes_out_as_in_the_whole(
     past.live([pasts.Route("debug", "routine", None, "work"), *lived])
     for narrower in ({"name": "work"}, {"newest": 3}, {"since": past.now}):
         with past_of(past.file, **narrower) as found:
-            replayed = list(engine.replay(found, found.policies.__getitem__))
+            replayed = list(engine.replay(found, found.settings_of))
         assert [as_replayed(one) for one in replayed] == logged(past.file, replayed)
 
 
@@ -118,7 +118,7 @@ def test_a_trial_in_another_session_is_remembered_where_one_is_replayed_alone(
     alone = pasts.Route("debug", "routine", None, "work")
     past.live([*given_up, pasts.Wait(40 * 86_400), trial, alone])
     with past_of(past.file, name="work") as found:
-        (replayed,) = engine.replay(found, found.policies.__getitem__)
+        (replayed,) = engine.replay(found, found.settings_of)
     assert replayed.choice.model == replayed.past.model == CLAUDE
 
 
@@ -132,7 +132,7 @@ def test_the_inputs_of_a_logged_decision_decide_the_same_again(
     with past_of(past.file, only=past.decision_ids[-1]) as found:
         inputs = engine.inputs_of(found)
     assert inputs is not None
-    decision = policy.decide(*inputs)
+    decision = policy.decide(inputs.settings, inputs.circumstances, inputs.task)
     with InlineSqliteLedger(past.file) as ledger:
         (entry,) = run_sync(ledger.read(newest_decisions, None, 1))
     assert (decision.model, decision.reason, decision.trial, decision.changed_by) == (

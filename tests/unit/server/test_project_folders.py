@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from immunos_mcp.server.project_folders import project_folders, root_folders
+from immunos_mcp.server.project_folders import narrow_enough, project_folders, root_folders
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,13 +31,13 @@ def test_a_home_by_any_name_its_parents_and_the_disk_are_no_project(
         linked_home / "project" / "..", "/", "//", "/root/..",
     ):  # fmt: skip
         assert project_folders({"CLAUDE_PROJECT_DIR": str(folder)}) == (), folder
-        assert root_folders([f"file://{folder}"]) == (), folder
+        assert narrow_enough(root_folders([f"file://{folder}"])) == (), folder
 
 
 def test_a_folder_below_a_home_is_a_project(linked_home: Path) -> None:
     for project in (linked_home / "project", linked_home.resolve() / "project"):
         assert project_folders({"CLAUDE_PROJECT_DIR": str(project)}) == (project,)
-        assert root_folders([f"file://{project}"]) == (project,)
+        assert narrow_enough(root_folders([f"file://{project}"])) == (project,)
 
 
 @pytest.mark.parametrize("given", ["relative", "${CLAUDE_PROJECT_DIR}"])
