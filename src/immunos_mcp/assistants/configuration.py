@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from immunos_mcp.assistants.findings import AssistantState, DoctorContext, Finding
 
 PROGRAM = "immunos-mcp"
+TOKEN = "IMMUNOS_TOKEN"  # noqa: S105  # its name
+"""The environment variable that has the token for a server over HTTP."""
+
 _MODULE = "immunos_mcp"
 _WRAPPERS = frozenset({"env", "pipx", "uv", "uvx"})
 
@@ -51,11 +54,33 @@ class Setup:
         launch: how it starts the program.
         environment: environment variables, which determine where its files are.
         telemetry: whether it should also export its requests, if it can.
+        url: the server over HTTP that it uses instead of starting one; empty: it starts one.
+        is_removal: whether the entries are to be removed, however it was set up.
     """
 
     launch: Launch
     environment: Mapping[str, str]
     telemetry: bool = False
+    url: str = ""
+    is_removal: bool = False
+
+
+def server_at(url: str, token: str) -> dict[str, Json]:
+    """Return the entry of a server over HTTP, in the form common to many assistants.
+
+    Args:
+        url: where it is.
+        token: what the assistant replaces by the token, which is in no file.
+    """
+    return {"url": url, "headers": {"Authorization": f"Bearer {token}"}}
+
+
+def url_of(entry: Json) -> str | None:
+    """Return the URL of an entry that we made for a server over HTTP; ``None``: it is none."""
+    bearer = member(entry, ("headers", "Authorization"))
+    url = member(entry, ("url",))
+    is_ours = isinstance(bearer, str) and TOKEN in bearer.upper().replace("-", "_")
+    return url if is_ours and isinstance(url, str) else None
 
 
 def command_line(entry: Json) -> list[str]:
@@ -78,8 +103,8 @@ def _part(entry: Json, name: str) -> Json:
 
 
 def is_our_server(entry: Json) -> bool:
-    """Return whether an entry starts this program."""
-    return starts_program(command_line(entry))
+    """Return whether an entry starts this program, or is one of ours for a server over HTTP."""
+    return starts_program(command_line(entry)) or url_of(entry) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +167,7 @@ class Assistant:
         has_plugin: decides from the content of its files whether a plugin provides the server.
         findings: the doctor's findings in its files, other than the server's entry.
         log_findings: the doctor's findings in the logs that its usage is read from.
+        takes_url: whether it can be set up for a server over HTTP.
     """
 
     name: str
@@ -152,6 +178,7 @@ class Assistant:
     has_plugin: Callable[[Sequence[Json]], bool] = _has_no_plugin
     findings: Callable[[AssistantState], Iterator[Finding]] = _nothing_found
     log_findings: Callable[[DoctorContext], Iterator[Finding]] = _nothing_found
+    takes_url: bool = False
 
 
 def starts_program(words: Sequence[str]) -> bool:

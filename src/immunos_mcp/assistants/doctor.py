@@ -23,6 +23,7 @@ from immunos_mcp.assistants.configuration import (
     command_line,
     own_environment,
     server_arguments,
+    url_of,
 )
 from immunos_mcp.assistants.documents import DocumentError, member
 from immunos_mcp.assistants.findings import (
@@ -113,6 +114,11 @@ def _assistant(
         install=f"{PROGRAM} install {assistant.name}",
         context=context,
     )
+    url = url_of(existing)
+    if url is not None:
+        seen = f"uses the server at {engine_places.without_credentials(url)}"
+        yield Finding(assistant.name, Verdict.OK, seen)
+        return
     if state.is_ours and isinstance(existing, dict):
         yield from _launch(assistant, existing, state)
     else:

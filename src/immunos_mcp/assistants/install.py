@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from immunos_mcp.assistants import config_files, install_record
 from immunos_mcp.assistants.config_files import FileChange, InstallError
+from immunos_mcp.assistants.configuration import url_of
 from immunos_mcp.assistants.documents import DocumentError, items, member
 from immunos_mcp.assistants.json_edit import lenience
 
@@ -208,6 +209,8 @@ def _installed(text: str, entry: Entry, configuration: Configuration, notes: lis
         notes.append(f"{configuration.file}: {name} is already set and stays unchanged")
         return text
     value = entry.value
+    if existing is not None and (url_of(existing) is None) is not (url_of(value) is None):
+        raise InstallError(_set_up_otherwise(configuration, entry))
     if isinstance(existing, dict) and isinstance(value, dict):
         value = {**existing, **value}
     return syntax.put(text, entry.path, value)
@@ -217,6 +220,15 @@ def _another(configuration: Configuration, entry: Entry) -> str:
     return (
         f"{configuration.file}: {'.'.join(entry.path)} belongs to another program; "
         "rename or remove it first. Nothing was changed"
+    )
+
+
+def _set_up_otherwise(configuration: Configuration, entry: Entry) -> str:
+    name = ".".join(entry.path)
+    uses = "starts a server" if url_of(entry.value) is not None else "uses a server over HTTP"
+    return (
+        f"{configuration.file}: {name} {uses}; undo that setup first, with --uninstall. "
+        "Nothing was changed"
     )
 
 

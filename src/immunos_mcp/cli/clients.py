@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 from immunos_mcp import options
 from immunos_mcp.answers.encoding import to_json
 from immunos_mcp.assistants import doctor, install, registry
-from immunos_mcp.assistants.configuration import Launch, Setup
+from immunos_mcp.assistants.configuration import TOKEN, Launch, Setup
 from immunos_mcp.assistants.findings import DoctorContext
 from immunos_mcp.cli import program
-from immunos_mcp.cli.command import PROGRAM, Command
+from immunos_mcp.cli.command import PROGRAM, BadArgument, Command
 from immunos_mcp.cli.console import EXIT_FAILED, EXIT_FINE, chosen_options
 from immunos_mcp.errors import InvalidInputError, Problem
 from immunos_mcp.options import ENGINE_OPTIONS, LEDGER_OPTIONS, SERVING_OPTIONS
+from immunos_mcp.rules.names import is_printable
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -34,8 +35,18 @@ def _install(given: Namespace) -> int:
     chosen_options(given)
     client = given.client
     assistant = registry.assistant(client)
-    telemetry = given.telemetry_export or given.uninstall
-    files = assistant.configurations(Setup(own_launch(given), os.environ, telemetry=telemetry))
+    if given.url and not assistant.takes_url:
+        named = ", ".join(each for each in registry.NAMES if registry.assistant(each).takes_url)
+        message = f"--url: {client} cannot be set up for a server over HTTP; these can: {named}"
+        raise InvalidInputError(Problem("--url", given.url, message=message))
+    setup = Setup(
+        own_launch(given),
+        os.environ,
+        telemetry=given.telemetry_export or given.uninstall,
+        url="" if given.uninstall else given.url or "",
+        is_removal=given.uninstall,
+    )
+    files = assistant.configurations(setup)
     planned = install.plan_uninstall if given.uninstall else install.plan_install
     plan = planned(assistant, files)
     if not given.json:
@@ -52,8 +63,17 @@ def _install(given: Namespace) -> int:
     elif not given.print:
         for backup in backups:
             print(f"Backup: {backup}")
-        print(f"{client} is {'no longer set up' if given.uninstall else 'set up'}; restart it")
+        print(f"{client} is {'no longer set up' if given.uninstall else 'set up'}; {_next(given)}")
     return EXIT_FINE
+
+
+def _next(given: Namespace) -> str:
+    """Return what is left to do."""
+    if not given.url or given.uninstall:
+        return "restart it"
+    if given.client == "vscode":
+        return "restart it, and enter the token when it asks"
+    return f"set {TOKEN} to your token where it is started, and restart it"
 
 
 def _install_json(given: Namespace, plan: Plan, backups: Sequence[Path]) -> str:
@@ -108,11 +128,25 @@ def _add_install_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--yes", action="store_true", help="apply the changes without asking")
     parser.add_argument("--uninstall", action="store_true", help="undo the setup")
     parser.add_argument(
+        "--url",
+        type=_server_url,
+        metavar="URL",
+        help="claude-code, cursor, vscode: use the server over HTTP at this address",
+    )
+    parser.add_argument(
         "--telemetry",
         dest="telemetry_export",
         action="store_true",
         help="claude-code: also send its OpenTelemetry export to the router",
     )
+
+
+def _server_url(text: str) -> str:
+    from immunos_mcp.http.options import is_safe_url
+
+    if is_safe_url(text) and "@" not in text and is_printable(text) and " " not in text:
+        return text
+    raise BadArgument(text, "an https address, such as https://budget.example.com/mcp")
 
 
 def _doctor(given: Namespace) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from starlette.authentication import BaseUser
+
 from immunos_mcp.http.log_lines import REQUESTS
 
 if TYPE_CHECKING:
@@ -88,6 +90,9 @@ class Observer:
         }
         if called is not None:
             fields |= {"call": called.method, **({"tool": called.tool} if called.tool else {})}
+        user = scope.get("user")
+        if isinstance(user, BaseUser) and user.is_authenticated:
+            fields["person"] = user.display_name
         if scope.get("client"):
             fields["from"] = scope["client"][0]
         REQUESTS.info("request", extra={"fields": fields})

@@ -663,3 +663,76 @@ def test_opencode_is_set_up_in_the_file_whose_entries_win_and_its_comments_stay(
     assert (folder / "opencode.json").read_text(encoding="utf-8") == "{}"
     run(home, "opencode", "--uninstall", "--yes")
     assert file.read_text(encoding="utf-8") == before
+
+
+URL = "https://budget.example.com/mcp"
+OVER_HTTP: dict[str, dict[str, Any]] = {
+    "claude-code": {
+        "mcpServers": {
+            "immunos": {
+                "type": "http",
+                "url": URL,
+                "headers": {"Authorization": "Bearer ${IMMUNOS_TOKEN}"},
+                "alwaysLoad": True,
+            }
+        }
+    },
+    "cursor": {
+        "mcpServers": {
+            "immunos": {"url": URL, "headers": {"Authorization": "Bearer ${env:IMMUNOS_TOKEN}"}}
+        }
+    },
+    "vscode": {
+        "servers": {
+            "immunos": {
+                "type": "http",
+                "url": URL,
+                "headers": {"Authorization": "Bearer ${input:immunos-token}"},
+            }
+        },
+        "inputs": [
+            {
+                "type": "promptString",
+                "id": "immunos-token",
+                "description": "immunos-mcp token",
+                "password": True,
+            }
+        ],
+    },
+}
+
+
+@pytest.mark.parametrize("client", OVER_HTTP)
+def test_a_client_is_set_up_for_a_server_over_http_and_back(home: Path, client: str) -> None:
+    file = home / FILES[client][0]
+    run(home, client, "--url", URL, "--yes")
+    assert json.loads(file.read_text()) == OVER_HTTP[client]
+    assert run(home, client, "--url", URL, "--yes").stdout.endswith("already set up\n")
+    other = URL.replace("budget", "other")
+    run(home, client, "--url", other, "--yes")
+    assert json.loads(file.read_text()) == json.loads(
+        json.dumps(OVER_HTTP[client]).replace(URL, other)
+    )
+    local = run(home, client, "--yes", code=1)
+    assert "uses a server over HTTP; undo that setup first" in local.stderr
+    run(home, client, "--uninstall", "--yes")
+    assert not file.exists()
+    run(home, client, "--yes")
+    remote = run(home, client, "--url", URL, "--yes", code=1)
+    assert "starts a server; undo that setup first" in remote.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("codex", "--url", URL), "these can: claude-code"),
+        (("cursor", "--url", "http://budget.example.com/mcp"), "--url: must be an https address"),
+        (("cursor", "--url", "https://me:secret@budget.example.com"), "must be an https address"),
+    ],
+)
+def test_a_server_over_http_must_be_safe_and_known_to_the_client(
+    home: Path, arguments: tuple[str, ...], words: str
+) -> None:
+    refused = run(home, *arguments, "--yes", code=2)
+    assert words in refused.stderr
+    assert tree(home) == {}

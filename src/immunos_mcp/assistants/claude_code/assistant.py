@@ -14,4 +14,5 @@ ASSISTANT = Assistant(
     has_plugin=configuration.has_plugin,
     findings=doctor.findings,
     log_findings=doctor.log_findings,
+    takes_url=True,
 )

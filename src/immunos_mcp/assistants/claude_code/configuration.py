@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 
 from immunos_mcp.assistants import NAME
 from immunos_mcp.assistants.claude_code.hooks import HOOK_EVENTS, hook_group, without_our_hooks
-from immunos_mcp.assistants.configuration import Configuration, Entry, starts_program, words_of
+from immunos_mcp.assistants.configuration import (
+    TOKEN,
+    Configuration,
+    Entry,
+    server_at,
+    starts_program,
+    words_of,
+)
 from immunos_mcp.options import home_folder
 
 if TYPE_CHECKING:
@@ -33,11 +40,17 @@ def configurations(setup: Setup) -> tuple[Configuration, ...]:
     own_folder = setup.environment.get("CLAUDE_CONFIG_DIR")
     folder = Path(own_folder).absolute() if own_folder else home_folder() / ".claude"
     top = folder if own_folder else folder.parent
-    server = {"type": "stdio", **setup.launch.server(), "alwaysLoad": True}
+    server: dict[str, Json] = {"type": "stdio", **setup.launch.server(), "alwaysLoad": True}
+    if setup.url:
+        # Hooks, status line and logs are for a ledger on this machine.
+        at_url = server_at(setup.url, f"${{{TOKEN}}}")
+        server = {"type": "http", **at_url, "alwaysLoad": True}
+    servers = Entry(("mcpServers", NAME), server)
+    main = Configuration(top / ".claude.json", (servers,), is_plain_json=True)
+    if setup.url:
+        return (main,)
     return (
-        Configuration(
-            top / ".claude.json", (Entry(("mcpServers", NAME), server),), is_plain_json=True
-        ),
+        main,
         Configuration(folder / "settings.json", tuple(_settings(setup)), is_plain_json=True),
     )
 
