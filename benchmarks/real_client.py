@@ -34,22 +34,21 @@ CONTEXT = 16_384
 SCHEMA = {"enum": ["yes", "no"]}
 SUMMARY_BYTES = 200_000
 WORDS = (
-    "the",
-    "router",
-    "keeps",
-    "what",
-    "every",
-    "model",
-    "has",
-    "done",
-    "and",
-    "asks",
-    "before",
-    "it",
-    "hands",
-    "anything",
-    "over",
+    "information",
+    "development",
+    "international",
+    "government",
+    "understanding",
+    "environmental",
+    "communication",
+    "opportunities",
+    "responsibility",
+    "traditional",
+    "significant",
+    "characteristics",
+    "particularly",
 )
+"""A token each for most models, so that 200 KB are few of them."""
 
 Answers = list[dict[str, Any]]
 

@@ -95,6 +95,8 @@ class LlamaEngine:
         parameters.n_ctx = context
         parameters.n_parallel = 1
         parameters.verbosity = 0
+        # Threads that make a token together wait for each other by spinning, on a busy machine for long.
+        parameters.cpuparams.n_threads = 1
         parameters.endpoint_metrics = True
         # What is read again is counted again, as clients are told.
         parameters.cache_prompt = False

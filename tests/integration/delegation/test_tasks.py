@@ -553,8 +553,15 @@ async def test_tasks_wait_their_turn_and_only_so_many(
     monkeypatch.setattr(tasks, "MOST_WAITING", 2)
     script.gate = threading.Event()
     await desk.router.update_config({"delegate_wait_seconds": 1}, "test")
-    for handle in ("d1", "d2", "d3"):
-        assert (await desk.delegate()).handle == handle
+    handles: set[str | None] = set()
+
+    async def begin() -> None:
+        handles.add((await desk.delegate()).handle)
+
+    async with anyio.create_task_group() as group:
+        for _ in range(3):
+            group.start_soon(begin)
+    assert handles == {"d1", "d2", "d3"}
     assert len(script.requests) == 1
     with pytest.raises(DelegationError, match="2 tasks are already waiting"):
         await desk.delegate()
