@@ -63,6 +63,8 @@ def short_tasks(answers: Answers) -> Play:
     answers += yield [asked("code_review", schema=SCHEMA, max_output_tokens=60)]
     hopeless = {"checks": ["never"], "output_path": "new.txt"}
     answers += yield [asked("code_review", schema=SCHEMA, max_output_tokens=60, **hopeless)]
+    # A subagent is said to have done it.
+    yield [Call("record_usage", {"decision_id": answers[-1]["decision_id"], "outcome": "success"})]
     for number in range(20):
         paths = [f"{number % 5}.txt"]
         answers += yield [asked("analysis", paths=paths, max_output_tokens=20)]
@@ -134,6 +136,7 @@ def short(given: Namespace, folder: Path) -> list[Figure]:
     judged = sum(
         line["successes"] + line["failures"] for line in records if line["task_type"] == "debug"
     )
+    done = {(line["task_type"], line["model"], line["successes"]) for line in records}
     kept = sum(first.counters()) + sum(second.counters())
     if given.show:
         print(json.dumps(answers, indent=1))
@@ -150,6 +153,7 @@ def short(given: Namespace, folder: Path) -> list[Figure]:
             and "subagent with model haiku." in returned["message"]
             and "check never failed" in returned["message"],
         ),
+        _held("the tier that was advised has the outcome", ("code_review", "haiku", 1) in done),
         Figure("tasks that were answered", len(answers), "", 33, at_least=True),
         Figure("decisions of them", len(history), "", 36, at_least=True),
         Figure("context sizes of twenty tasks", len({*script.loads}), "", 2),
