@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from immunos_mcp.domain import Judge, Outcome, TokenCounts, Usage
 from immunos_mcp.errors import InvalidInputError, Problem
-from immunos_mcp.ledger.decisions import decision_state
+from immunos_mcp.ledger.decisions import decision_state, logged_decision
 from immunos_mcp.ledger.delegated_tasks import find_task, newest_tasks, note_task
 from immunos_mcp.ledger.reported_usage import DELEGATED, record_usage
 from immunos_mcp.rules import inputs, names
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from immunos_mcp.answers.history import LoggedDecision
     from immunos_mcp.domain import DelegatedTask
     from immunos_mcp.ledger.connections.sqlite import SqliteLedger
     from immunos_mcp.ledger.decisions import DecisionState
@@ -47,6 +48,10 @@ class Handover:
             message = f"decision {decision_id} is already closed as {found.outcome}"
             raise InvalidInputError(Problem("decision_id", decision_id, message=message))
         return found
+
+    async def decided(self, decision_id: int) -> LoggedDecision:
+        """Return a decision as it was logged."""
+        return await self._ledger.read(logged_decision, decision_id)
 
     async def outcome(self, decision_id: int) -> Outcome | None:
         """Return the outcome of a decision; ``None``: it is open.

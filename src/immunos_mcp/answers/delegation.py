@@ -7,7 +7,8 @@ from datetime import datetime
 from msgspec import Struct
 from msgspec.structs import replace
 
-from immunos_mcp.domain import Provider, TaskState
+from immunos_mcp.answers.history import LoggedDecision
+from immunos_mcp.domain import ChangedBy, Provider, Reason, TaskState
 
 
 class DelegateAnswer(Struct, frozen=True):
@@ -29,6 +30,10 @@ class DelegateAnswer(Struct, frozen=True):
         output_path: the file with the full output.
         handle: to ask again with, while the model is still working.
         message: what to do if there is no output; otherwise what to know about it.
+        reason: why this model was chosen.
+        changed_by: the step that changed the table's choice.
+        remedy: the command that lets a local model run that would have been chosen.
+        task_type: what the given word means, where that is another one.
     """
 
     model: str
@@ -46,6 +51,21 @@ class DelegateAnswer(Struct, frozen=True):
     output_path: str | None = None
     handle: str | None = None
     message: str | None = None
+    reason: Reason | None = None
+    changed_by: ChangedBy | None = None
+    remedy: str | None = None
+    task_type: str | None = None
+
+    def with_reason(self, logged: LoggedDecision, remedy: str | None) -> DelegateAnswer:
+        """Return the answer with what the decision says of the choice, and what would change it."""
+        decision, task = logged.decision, logged.task
+        return replace(
+            self,
+            reason=decision.reason,
+            changed_by=decision.changed_by,
+            remedy=remedy,
+            task_type=None if task.given_task_type is None else task.task_type,
+        )
 
     def with_kept_local(self, tokens: int) -> DelegateAnswer:
         """Return the answer with the session's tokens that were kept local."""

@@ -18,6 +18,7 @@ from immunos_mcp.ledger.connections.inline import InlineSqliteLedger
 from immunos_mcp.options import expanded, working_folders
 from immunos_mcp.router import Router
 from immunos_mcp.rules import ladder
+from immunos_mcp.rules.obstacles import obstacle
 from immunos_mcp.server import text
 
 if TYPE_CHECKING:
@@ -84,9 +85,17 @@ def _told(answer: DelegateAnswer, given: Namespace) -> int:
 def _not_delegated(answer: DelegateAnswer) -> str:
     failed = ladder.without_advice(answer.message or "")
     return (
-        f"{failed or 'Nothing was delegated:'} {answer.model} (Claude) should do this task. Decision"
+        f"{failed or 'Nothing was delegated:'} {answer.model} (Claude) should do this task"
+        f" ({', changed by '.join(filter(None, (answer.reason, answer.changed_by)))}).{_remedy(answer.remedy)} Decision"
         f" {answer.decision_id}; explain it with `immunos-mcp explain {answer.decision_id}`."
     )
+
+
+def _remedy(command: str | None) -> str:
+    if command is None:
+        return ""
+    found = obstacle(command)
+    return f" {found.sentence}. {found.advice} `{command}`."
 
 
 def _figures(answer: DelegateAnswer) -> str:
@@ -95,6 +104,8 @@ def _figures(answer: DelegateAnswer) -> str:
         f"{answer.model}: {answer.input_tokens:,} + {answer.output_tokens:,} tokens in"
         f" {answer.seconds:g} s{cut}"
     )
+    if answer.changed_by is not None:
+        line += f"\nThe choice was changed by {answer.changed_by}.{_remedy(answer.remedy)}"
     return line if answer.message is None else f"{line}\n{answer.message}"
 
 

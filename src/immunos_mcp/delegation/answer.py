@@ -9,7 +9,7 @@ from immunos_mcp.delegation.checks.repetition import ends_in_loop
 from immunos_mcp.delegation.chunking import TEMPLATE_TOKENS, Completion
 from immunos_mcp.engines.responses import PromptCutError
 from immunos_mcp.engines.thoughts import without_opened_thought
-from immunos_mcp.errors import BadAnswerError
+from immunos_mcp.errors import BadAnswerError, DelegationError
 
 if TYPE_CHECKING:
     from immunos_mcp.delegation.chunking import OnText
@@ -53,7 +53,12 @@ class Answer:
 
         Raises:
             BadAnswerError: the model only thought, or repeats itself.
+            DelegationError: the engine's content filter ended it, which says nothing of the model.
         """
+        if final.is_filtered:
+            raise DelegationError(
+                f"the engine's content filter ended {model}'s answer; do the task yourself"
+            )
         if final.is_thought:
             raise BadAnswerError(
                 f"{model} used all of its {final.output_tokens} tokens for thinking and gave no answer",

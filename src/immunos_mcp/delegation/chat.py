@@ -200,8 +200,9 @@ class TaskChat:
         return LOADING_SECONDS + self._engine.reading.seconds(self._name, estimated_tokens(prompt))
 
     def _count(self, final: ChatCounts) -> None:
+        is_told = final.is_reported and (final.output_tokens > 0 or not self._meter.unfinished)
         self._meter.unfinished = 0
-        self._meter.is_whole = self._meter.is_whole and final.is_reported
+        self._meter.is_whole = self._meter.is_whole and is_told
         self._meter.counts += TokenCounts(final.input_tokens, final.output_tokens)
         self._engine.reading.add(self._name, final.input_tokens, final.reading_seconds)
 

@@ -160,7 +160,7 @@ def answer_of(
     counts = task.meter.counts
     message = " ".join(filter(None, (faults_text(task.failed), task.notice))) or None
     if not task.meter.is_whole:
-        message = "The engine did not report its token counts, so they are not in the ledger."
+        message = "The engine's token counts are missing or cannot be true; the ledger lacks them."
     if task.file is not None and not is_in_file:
         message = f"{output_path(task)} was deleted or replaced meanwhile; the output is only here."
     return DelegateAnswer(

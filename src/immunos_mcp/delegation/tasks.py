@@ -26,6 +26,7 @@ from immunos_mcp.delegation.request import checked
 from immunos_mcp.delegation.result_file import ResultFile
 from immunos_mcp.delegation.running import RunningTask, abandon, answer_of, both, output_path
 from immunos_mcp.domain import (
+    ChangedBy,
     Classification,
     EngineState,
     Judge,
@@ -146,7 +147,8 @@ class Delegations:
             advice = ladder.advice(model, decision_id, meaning, settings)
             if reason is Reason.HANDOVER_FORBIDDEN:
                 advice = f"The user forbids handing this over (handover). {advice}"
-            return DelegateAnswer(model, provider, decision_id, message=advice)
+            answer = DelegateAnswer(model, provider, decision_id, message=advice)
+            return await self._with_reason(answer)
         engine = await self._check(model, engine, assignment)
         if sum(is_going_on(task.state) for task in self._tasks.values()) > MOST_WAITING:
             raise DelegationError(
@@ -263,13 +265,21 @@ class Delegations:
         if task.error is not None:
             raise DelegationError(str(task.error)) from task.error
         if task.answer is not None:
-            return task.answer
+            return await self._with_reason(task.answer)
         message = (
             f"{task.state}: {task.meter.pieces} tokens so far. Call delegate_task with this handle."
         )
         return DelegateAnswer(
             task.model, Provider.OLLAMA, task.decision_id, handle=task.handle, message=message
         )
+
+    async def _with_reason(self, answer: DelegateAnswer) -> DelegateAnswer:
+        logged = await self._router.handover.decided(answer.decision_id)
+        wanted, remedy = logged.decision.table_model, None
+        if wanted is not None and logged.decision.changed_by is ChangedBy.AVAILABILITY:
+            settings = await self._router.get_config()
+            remedy = models.availability(wanted, self._watch.current(), settings).remedy
+        return answer.with_reason(logged, remedy)
 
     def _drop_old(self) -> None:
         done = [handle for handle, task in self._tasks.items() if not is_going_on(task.state)]

@@ -21,6 +21,7 @@ from immunos_mcp.engines.responses import (
     Speech,
     ThinkingUnsupportedError,
     error_of,
+    is_count,
     number,
     object_of,
     one_line,
@@ -107,12 +108,15 @@ class OllamaReply:
 
 
 def _counts(entry: dict[str, Json], *, is_thought: bool) -> ChatCounts:
+    read, written = map(entry.get, ("prompt_eval_count", "eval_count"))
     return ChatCounts(
-        number(entry.get("prompt_eval_count"), MAXIMUM_TOKENS),
-        number(entry.get("eval_count"), MAXIMUM_TOKENS),
+        number(read, MAXIMUM_TOKENS),
+        number(written, MAXIMUM_TOKENS),
         entry.get("done_reason") == "stop",
         is_thought,
         number(entry.get("prompt_eval_duration"), LONGEST_NANOSECONDS) / 1e9,
+        # A count of zero is left out.
+        is_reported=all(each is None or is_count(each) for each in (read, written)),
     )
 
 

@@ -24,6 +24,7 @@ from immunos_mcp.engines.responses import (
     ModelMissingError,
     Speech,
     error_of,
+    is_count,
     number,
     object_of,
     one_line,
@@ -157,13 +158,15 @@ class OpenAIReply:
         """
         if self._finish is None:
             raise EngineError(f"{self._model} stopped before its answer was complete")
+        read, written = map(self._usage.get, ("prompt_tokens", "completion_tokens"))
         return ChatCounts(
-            number(self._usage.get("prompt_tokens"), MAXIMUM_TOKENS),
-            number(self._usage.get("completion_tokens"), MAXIMUM_TOKENS),
+            number(read, MAXIMUM_TOKENS),
+            number(written, MAXIMUM_TOKENS),
             self._finish == "stop",
             self._speech.is_thought,
             number(self._timings.get("prompt_ms"), LONGEST_SECONDS * 1000, whole=False) / 1000,
-            is_reported="prompt_tokens" in self._usage,
+            is_reported=is_count(read) and is_count(written),
+            is_filtered=self._finish == "content_filter",
         )
 
 

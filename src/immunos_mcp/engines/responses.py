@@ -10,6 +10,7 @@ import json
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
+from immunos_mcp.domain import MAXIMUM_TOKENS
 from immunos_mcp.engines.thoughts import ThoughtFilter
 from immunos_mcp.errors import ImmunosError
 from immunos_mcp.rules.formatting import encodable, printable
@@ -91,7 +92,8 @@ class ChatCounts(NamedTuple):
         is_complete: whether the model finished, instead of reaching the limit.
         is_thought: whether the model thought to the end, without an answer.
         reading_seconds: how long the engine read the prompt; 0: it does not say.
-        is_reported: whether the engine told its counts at all.
+        is_reported: whether the engine told its counts at all, and such as can be true.
+        is_filtered: whether the engine's content filter ended the answer.
     """
 
     input_tokens: int
@@ -100,6 +102,7 @@ class ChatCounts(NamedTuple):
     is_thought: bool = False
     reading_seconds: float = 0.0
     is_reported: bool = True
+    is_filtered: bool = False
 
 
 async def body_of(chunks: AsyncIterator[bytes]) -> bytes:
@@ -214,6 +217,12 @@ def number(value: Json, most: int, *, whole: bool = True) -> int:
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= most:
         return 0
     return int(value) if not whole or value == int(value) else 0
+
+
+def is_count(value: Json) -> bool:
+    """Return whether a value can be a number of tokens."""
+    is_zero = value == 0 and not isinstance(value, bool)
+    return is_zero or number(value, MAXIMUM_TOKENS) > 0
 
 
 def error_of(body: bytes) -> str:

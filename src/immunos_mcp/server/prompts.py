@@ -29,7 +29,8 @@ async def get_prompt(_context: object, params: mcp.GetPromptRequestParams) -> mc
         raise MCPError(mcp.INVALID_PARAMS, "task: is required; must be a description of the task")
     request = (
         "Have a local model do the following with delegate_task, and tell me its result. Give the"
-        f" files it is about in paths and do not read them yourself.\n\n{task}"
+        f" files it is about in paths and do not read them yourself. If that fails, or the answer's"
+        f" provider is claude, do it yourself.\n\n{task}"
     )
     return mcp.GetPromptResult(
         messages=[

@@ -19,8 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
     from pathlib import Path
 
+    from immunos_mcp.delegation.chunking import OnText
     from immunos_mcp.domain import Engine
     from immunos_mcp.engines.ollama import Ollama
+    from immunos_mcp.engines.protocol import ChatRequest
+    from immunos_mcp.engines.responses import ChatCounts
 
 pytestmark = pytest.mark.anyio
 
@@ -97,6 +100,37 @@ async def test_of_an_answer_that_was_cut_off_nobody_says_that_it_is_a_success(
     assert await last_outcome(desk) is None
     await desk.router.outcomes.close(answer.decision_id, "failure")
     assert await last_outcome(desk) is Outcome.FAILURE
+
+
+def ended(monkeypatch: pytest.MonkeyPatch, **how: object) -> None:
+    """Let the engine's answers end otherwise."""
+    whole = ollama.Ollama.chat
+
+    async def chat(self: Ollama, request: ChatRequest, add: OnText) -> ChatCounts:
+        return (await whole(self, request, add))._replace(**how)
+
+    monkeypatch.setattr(ollama.Ollama, "chat", chat)
+
+
+async def test_what_a_content_filter_ended_is_no_result_and_says_nothing_of_the_model(
+    desk: Desk, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended(monkeypatch, is_complete=False, is_filtered=True)
+    with pytest.raises(DelegationError, match=rf"content filter ended {CODER}'s answer; do the"):
+        await desk.delegate()
+    assert (await last_outcome(desk), len(script.requests)) == (None, 1)
+    assert (await desk.router.get_session_status()).kept_local_tokens > 0
+
+
+@pytest.mark.parametrize("how", [{"is_reported": False}, {"input_tokens": 0, "output_tokens": 0}])
+async def test_counts_that_cannot_be_true_are_said_to_lack_in_the_ledger(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, how: dict[str, object]
+) -> None:
+    ended(monkeypatch, **how)
+    answer = await desk.delegate()
+    assert answer.message == (
+        "The engine's token counts are missing or cannot be true; the ledger lacks them."
+    )
 
 
 async def test_the_limit_of_an_answer_bounds_what_the_caller_gets_thinking_apart(

@@ -22,9 +22,18 @@ from immunos_mcp.answers.delegation import DelegateAnswer
 from immunos_mcp.delegation import chat, chunking, material, tasks
 from immunos_mcp.delegation.material import Material
 from immunos_mcp.delegation.processes import SILENCE, state_of, this_process
-from immunos_mcp.domain import DelegatedTask, Engine, EngineState, Outcome, Provider, TaskState
+from immunos_mcp.domain import (
+    DelegatedTask,
+    Engine,
+    EngineState,
+    Outcome,
+    Provider,
+    Reason,
+    TaskState,
+)
 from immunos_mcp.engines import ollama, watch
 from immunos_mcp.errors import DelegationError, InvalidInputError
+from immunos_mcp.server import text
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
@@ -71,6 +80,7 @@ async def test_a_task_is_routed_done_and_kept_with_the_engines_counts(
         5,
         asked + 5,
         seconds,
+        reason=Reason.TASK_OPTIMIZED,
     )
     request = script.requests[0]
     told = request["messages"][1]["content"]
@@ -87,7 +97,26 @@ async def test_a_task_is_routed_done_and_kept_with_the_engines_counts(
 async def test_where_the_answer_is_claude_nothing_is_done(desk: Desk, script: Script) -> None:
     answer = await desk.delegate("essay")
     assert (answer.provider, answer.message) == (Provider.CLAUDE, "Do this task yourself.")
+    assert (answer.reason, answer.changed_by) == (Reason.DEFAULT_COMPLEX, None)
     assert (script.requests, await outcomes(desk)) == ([], [None])
+
+
+@pytest.mark.anyio
+async def test_an_answer_says_what_routing_would_have_said(desk: Desk) -> None:
+    await desk.router.update_config({"task_synonyms": "on"}, "test")
+    answer = await desk.delegate("roadmap")
+    assert (answer.model, answer.task_type, answer.reason) == (CODER, "planning", "task_optimized")
+    assert (answer.changed_by, answer.remedy) == ("availability", "ollama pull deepseek-r1:14b")
+    told = (
+        "[as planning; task_optimized; changed by availability; The model is not installed (ollama"
+    )
+    assert f"{CODER} {told}" in text.delegated(answer)
+    await desk.router.update_config({"claude_classifications": "creative,critical"}, "test")
+    kept = await desk.delegate("debugging", classification="creative")
+    assert (kept.provider, kept.reason) == (Provider.CLAUDE, Reason.TASK_RESERVED)
+    assert text.delegated(kept) == (
+        "claude-sonnet-4.5 (claude) [as debug; task_reserved], decision_id 2. Do this task yourself."
+    )
 
 
 @pytest.mark.anyio
@@ -371,7 +400,7 @@ async def test_a_bug_in_a_task_is_that_tasks_error(
 async def test_a_bug_while_a_task_is_recorded_is_that_tasks_error(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def fails(*_arguments: object) -> int:
+    async def fails(*_arguments: object, **_more: object) -> int:
         raise OverflowError("made up")
 
     with monkeypatch.context() as patched:
@@ -690,8 +719,8 @@ def test_a_command_that_does_no_work_says_why_beside_its_output_and_fails(
         assert json.loads(ran.stderr)["provider"] == "claude"
     else:
         assert ran.stderr == (
-            "Nothing was delegated: claude-sonnet-4.5 (Claude) should do this task."
-            " Decision 2; explain it with `immunos-mcp explain 2`.\n"
+            "Nothing was delegated: claude-sonnet-4.5 (Claude) should do this task"
+            " (task_critical). Decision 2; explain it with `immunos-mcp explain 2`.\n"
         )
 
 

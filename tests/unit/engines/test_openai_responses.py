@@ -68,6 +68,16 @@ COUNTS = ChatCounts(63, 3, is_complete=True, reading_seconds=0.002)
         (ROLE + delta(content="ab") + END + USAGE, "ab", COUNTS),
         (delta(content="ab") + CUT + USAGE + DONE, "ab", COUNTS._replace(is_complete=False)),
         (
+            delta(content="ab") + END.replace(b"stop", b"content_filter") + USAGE + DONE,
+            "ab",
+            COUNTS._replace(is_complete=False, is_filtered=True),
+        ),
+        (
+            delta(content="ab") + END + USAGE.replace(b"63", b"-63") + DONE,
+            "ab",
+            COUNTS._replace(input_tokens=0, is_reported=False),
+        ),
+        (
             delta(content="ab") + END + DONE,
             "ab",
             ChatCounts(0, 0, is_complete=True, is_reported=False),
