@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import TypeAlias, cast
 
 from msgspec import Struct
@@ -56,9 +56,8 @@ def to_plain(value: object) -> Json:
         return _object(cast("Mapping[str, object]", value).items())
     if isinstance(value, tuple):
         return [to_plain(item) for item in cast("tuple[object, ...]", value)]
-    if isinstance(value, date):
-        moment = value.astimezone(UTC) if isinstance(value, datetime) else value
-        return moment.isoformat().replace("+00:00", "Z")
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
     raise TypeError(f"no JSON for {type(value).__name__}")
 
 

@@ -45,6 +45,7 @@ class PresetReason(StrEnum):
     FITS_MEMORY = "fits_memory"
     MODELS_INSTALLED = "models_installed"
     MODELS_CHOSEN = "models_chosen"
+    OTHER_ENGINES = "other_engines"
     MEMORY_UNKNOWN = "memory_unknown"
     MEMORY_TOO_SMALL = "memory_too_small"
 

@@ -11,15 +11,16 @@ from immunos_mcp.domain import EngineState, PlanUsage, Reason, TokenCounts, Warn
 
 
 class EngineStatus(Struct, frozen=True):
-    """The local engine, as a status shows it.
+    """The local engines, as a status shows them.
 
     Attributes:
-        state: whether it answers.
+        state: whether Ollama answers; absent where it is down and other engines have all models of the
+            settings.
         missing: models of the settings that cannot run.
         others: the state of each engine beside Ollama.
     """
 
-    state: EngineState
+    state: EngineState | None = None
     missing: tuple[str, ...] | None = None
     others: Mapping[str, EngineState] | None = None
 

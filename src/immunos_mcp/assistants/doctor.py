@@ -40,7 +40,7 @@ from immunos_mcp.errors import ImmunosError, InvalidInputError, LedgerError
 from immunos_mcp.ledger.examination import examine
 from immunos_mcp.options import ENGINES, NoHomeError, default_database
 from immunos_mcp.rules import engine_places, models
-from immunos_mcp.rules.obstacles import OLLAMA_DOWNLOAD
+from immunos_mcp.rules.obstacles import OLLAMA_DOWNLOAD, mapping_command
 from immunos_mcp.rules.settings import Settings
 
 if TYPE_CHECKING:
@@ -368,18 +368,21 @@ def _ollama(context: DoctorContext) -> Iterator[Finding]:
     engine = watch.probe_now(context.options)
     yield from _engine_place(name, engine.address, settings)
     yield from (finding for other in engine.others for finding in _other_engine(other, settings))
-    if EngineState.UP in {engine.state, *(other.state for other in engine.others)}:
+    if engine.state is EngineState.UP or models.is_without_ollama(engine, settings):
         yield from ages.old_models(settings)
     missing = [
         model
         for model in models.named_models(settings)
         if models.availability(model, engine, settings).can_run is False
     ]
-    if engine.state is EngineState.DOWN and engine.others and not missing:
-        seen = (
-            f"Ollama is not running ({engine.address}); other engines serve the configured models"
-        )
-        yield Finding(name, Verdict.OK, seen)
+    if models.is_without_ollama(engine, settings):
+        yield Finding(name, Verdict.OK, "not used: other engines serve the configured models")
+        return
+    served = models.serving_instead(engine)
+    if served:
+        seen = f"no engine serves {', '.join(missing)}; Ollama is not running ({engine.address})"
+        remedy = f"use a model that is served: {mapping_command(served[0])}; or start Ollama"
+        yield Finding(name, Verdict.WARN, seen, remedy)
         return
     if engine.state is not EngineState.UP:
         seen = f"{_ENGINE_PROBLEMS[engine.state]} ({engine.address}: {engine.words})"

@@ -115,7 +115,7 @@ async def _preset(router: Router, given: Namespace) -> Answered:
 
 def _presets_text() -> str:
     known = presets.PRESETS.items()
-    rows = ((name, *each.models, f"{each.checked or ''}") for name, each in known)
+    rows = ((name, *each.models, each.checked or "") for name, each in known)
     columns = ("preset", "code", "reasoning", "short tasks", "checked")
     sources = (f"{name}: {each.source}" for name, each in known if each.source)
     return "\n".join([terminal.table(columns, rows), "", *sources])

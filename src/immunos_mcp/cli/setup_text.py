@@ -12,7 +12,8 @@ from immunos_mcp.cli.setup_survey import pull_command
 from immunos_mcp.domain import EngineState
 from immunos_mcp.options import home_folder
 from immunos_mcp.rules.engine_places import is_remote
-from immunos_mcp.rules.obstacles import OLLAMA_DOWNLOAD
+from immunos_mcp.rules.models import serving_instead
+from immunos_mcp.rules.obstacles import OLLAMA_DOWNLOAD, mapping_command
 from immunos_mcp.rules.presets import PRESETS
 from immunos_mcp.rules.proposal import GIGABYTE
 
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 _NO_PRESET = {
     PresetReason.MODELS_INSTALLED: "The models in your settings are installed, so they stay.",
     PresetReason.MODELS_CHOSEN: "You have chosen models already, so they stay.",
+    PresetReason.OTHER_ENGINES: (
+        "Your other engines have models; the presets are for Ollama, so none is proposed."
+    ),
     PresetReason.MEMORY_UNKNOWN: (
         "How much memory Ollama has cannot be seen from here; "
         "`immunos-mcp config preset` lists the presets to choose from."
@@ -65,7 +69,8 @@ def _found_clients(survey: Survey) -> Iterator[tuple[str, str]]:
         yield client.title, _state(client)
     if not survey.clients:
         yield "Clients", "none that can be set up (`immunos-mcp install --help` lists them)"
-    yield "Ollama", _ollama(survey.engine, survey.has_ollama)
+    if survey.has_ollama or not serving_instead(survey.engine):
+        yield "Ollama", _ollama(survey.engine, survey.has_ollama)
     for other in survey.engine.others:
         is_up = other.state is EngineState.UP
         yield (
@@ -178,14 +183,17 @@ def next_steps(survey: Survey) -> str:
 
 def _ollama_steps(survey: Survey) -> Iterator[str]:
     state = survey.engine.state
-    if survey.engine.others and survey.proposal.reason is PresetReason.MODELS_INSTALLED:
+    served = serving_instead(survey.engine)
+    if served and survey.proposal.reason is PresetReason.OTHER_ENGINES:
+        yield f"Give tasks to a model that is served: {mapping_command(served[0])}"
+    if served and survey.proposal.reason is not PresetReason.MODELS_CHOSEN:
         return
     if state is EngineState.DOWN and is_remote(survey.engine.address):
         yield f"Start Ollama at {survey.engine.address}, or name another address in OLLAMA_HOST."
     elif state is EngineState.DOWN and not survey.has_ollama:
         until = "; until then every task stays with Claude"
-        if survey.engine.others:
-            until = ", or use the models of your other engines"
+        if served:
+            until = ", or map your tasks to the models of your other engines"
         yield f"Install Ollama from {OLLAMA_DOWNLOAD}{until}."
     elif state is EngineState.DOWN:
         yield "Start Ollama: ollama serve"

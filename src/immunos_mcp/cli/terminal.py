@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from immunos_mcp.answers.models import EngineLine
 from immunos_mcp.answers.routing import SPEND_REASONS
-from immunos_mcp.domain import ChangedBy, Provider, Reason
+from immunos_mcp.domain import ChangedBy, EngineState, Provider, Reason
 from immunos_mcp.rules.budget_check import budget_line
 from immunos_mcp.rules.formatting import minute, second
 from immunos_mcp.rules.obstacles import obstacle
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from immunos_mcp.answers.budgets import Block
     from immunos_mcp.answers.delegation import TaskLine
     from immunos_mcp.answers.history import LoggedDecision
-    from immunos_mcp.answers.models import EngineLine, ModelsAnswer
+    from immunos_mcp.answers.models import ModelsAnswer
     from immunos_mcp.answers.replay import ReplayAnswer
     from immunos_mcp.answers.routing import ExplainAnswer
     from immunos_mcp.answers.sessions import BindAnswer, SessionSummary
@@ -55,7 +56,9 @@ def status(answer: StatusAnswer) -> str:
     ]  # fmt: skip
     if answer.ollama is not None:
         missing = ", ".join(answer.ollama.missing or ())
-        rows.append(("Ollama", answer.ollama.state + (f", missing {missing}" if missing else "")))
+        if answer.ollama.state is not None:
+            lacking = f", missing {missing}" if missing else ""
+            rows.append(("Ollama", answer.ollama.state + lacking))
         rows += [
             (name, state.replace("_", " ")) for name, state in (answer.ollama.others or {}).items()
         ]
@@ -349,29 +352,30 @@ def replayed(answer: ReplayAnswer) -> str:
 
 def models(answer: ModelsAnswer) -> str:
     """Format the local models as a table, below a line about the engine."""
-    state = answer.state.replace("_", " ")
-    head = f"Ollama {answer.version or ''} at {answer.address}: {state}".replace("  ", " ")
-    if answer.words is not None:
-        head += f" ({answer.words})"
-    if answer.notice is not None:
-        head += f"\n{answer.notice}"
-    for other in answer.engines or ():
-        head += f"\n{_engine(other)}"
-    return f"{head}\n" + table(
-        ("model", "status", "size", "context", "task types", "fix"),
-        (
+    heads = [*map(_engine, answer.engines or ())]
+    is_used = any(line.engine is None for line in answer.models)
+    if is_used or not heads or answer.state is not EngineState.DOWN:
+        own = (answer.state, answer.address, answer.version, answer.words, answer.notice)
+        heads.insert(0, _engine(EngineLine("Ollama", *own)))
+    return (
+        "\n".join(heads)
+        + "\n"
+        + table(
+            ("model", "status", "size", "context", "task types", "fix"),
             (
-                line.model if line.engine is None else f"{line.model} ({line.engine})",
-                {None: "?", False: "missing", True: "loaded" if line.loaded else "installed"}[
-                    line.installed
-                ],
-                line.parameter_size or "-",
-                "-" if line.context_length is None else f"{line.context_length:,}",
-                ", ".join(line.task_types) or "-",
-                line.remedy or "",
-            )
-            for line in answer.models
-        ),
+                (
+                    line.model if line.engine is None else f"{line.model} ({line.engine})",
+                    {None: "?", False: "missing", True: "loaded" if line.loaded else "installed"}[
+                        line.installed
+                    ],
+                    line.parameter_size or "-",
+                    "-" if line.context_length is None else f"{line.context_length:,}",
+                    ", ".join(line.task_types) or "-",
+                    line.remedy or "",
+                )
+                for line in answer.models
+            ),
+        )
     )
 
 

@@ -207,6 +207,20 @@ def engine_name(model: str, engine: Engine) -> str:
     return _named_engine(model, engine) or OLLAMA
 
 
+def is_without_ollama(engine: Engine, settings: Settings) -> bool:
+    """Return whether Ollama is down and not needed: other engines have all models of the settings."""
+    if engine.state is not EngineState.DOWN or not engine.others:
+        return False
+    return all(engine_name(model, engine) != OLLAMA for model in named_models(settings))
+
+
+def serving_instead(engine: Engine) -> tuple[str, ...]:
+    """Return the models of other engines where Ollama is down."""
+    if engine.state is not EngineState.DOWN:
+        return ()
+    return tuple(listed_name(name, each) for name, each in engine.models.items() if each.engine)
+
+
 def state_of(name: str, engine: Engine) -> EngineState:
     """Return the state of one of the engines."""
     return _named(name, engine).state

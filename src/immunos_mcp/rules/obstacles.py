@@ -19,6 +19,11 @@ ALLOW_CLOUD = "immunos-mcp config set cloud_models=on"
 SHOW_ALLOWED = "immunos-mcp config get engines_allowed"
 
 
+def mapping_command(model: str) -> str:
+    """Return the command that gives code reviews, and what is not mapped, to a model."""
+    return f"immunos-mcp config set default_local_model={model} task_mappings.code_review={model}"
+
+
 class Obstacle(Struct, frozen=True):
     """What keeps a local model from running, in the phrases that answers are written with.
 

@@ -31,7 +31,7 @@ class Preset(Struct, frozen=True):
         least_memory: the gigabytes of memory that a machine needs for them; ``None``: it is not
             proposed. About a quarter is left to the system, and systems report a little less than is
             built in.
-        checked: when somebody last checked that these are the models of the day.
+        checked: the day on which somebody last checked that these are the models of today (ISO 8601).
         source: what says that the models fit, and where.
     """
 
@@ -39,7 +39,7 @@ class Preset(Struct, frozen=True):
     reasoning: str
     short_tasks: str
     least_memory: int | None = None
-    checked: date | None = None
+    checked: str | None = None
     source: str | None = None
 
     @property
@@ -49,7 +49,7 @@ class Preset(Struct, frozen=True):
 
 
 _QWEN_3_8 = "https://unsloth.ai/docs/models/qwen3.8"
-_CHECKED = date(2026, 11, 28)
+_CHECKED = "2026-11-28"
 
 PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
@@ -171,4 +171,4 @@ def is_outdated(checked: date, today: date) -> bool:
 
 def presets_checked() -> date:
     """Return the day of the preset that was checked longest ago."""
-    return min(each.checked for each in PRESETS.values() if each.checked is not None)
+    return min(date.fromisoformat(each.checked) for each in PRESETS.values() if each.checked)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from immunos_mcp.answers.setup import PresetProposal, PresetReason
-from immunos_mcp.rules.models import find_model, named_models
+from immunos_mcp.rules.models import find_model, named_models, serving_instead
 from immunos_mcp.rules.names import is_cloud_model
 from immunos_mcp.rules.presets import PRESETS
 from immunos_mcp.rules.settings import Settings
@@ -32,6 +32,8 @@ def propose(memory_bytes: int | None, engine: Engine, settings: Settings) -> Pre
         return PresetProposal(PresetReason.MODELS_INSTALLED)
     if _are_chosen(settings):
         return PresetProposal(PresetReason.MODELS_CHOSEN, pull=missing)
+    if serving_instead(engine):
+        return PresetProposal(PresetReason.OTHER_ENGINES)
     if memory_bytes is None:
         return PresetProposal(PresetReason.MEMORY_UNKNOWN)
     fitting = presets_that_fit(memory_bytes)

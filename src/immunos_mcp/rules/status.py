@@ -137,10 +137,10 @@ def engine_status(engine: Engine, settings: Settings) -> EngineStatus:
         for model in models.named_models(settings)
         if models.availability(model, engine, settings).can_run is False
     ]
-    is_up = engine.state is EngineState.UP
+    is_known = engine.state is EngineState.UP or bool(models.serving_instead(engine))
     return EngineStatus(
-        engine.state,
-        tuple(missing) if is_up and missing else None,
+        None if models.is_without_ollama(engine, settings) else engine.state,
+        tuple(missing) if is_known and missing else None,
         {other.name: other.state for other in engine.others} or None,
     )
 

@@ -25,8 +25,13 @@ from immunos_mcp.assistants import doctor
 from immunos_mcp.assistants.claude_code.configuration import TELEMETRY
 from immunos_mcp.assistants.findings import DoctorContext
 from immunos_mcp.assistants.readiness import readiness
+from immunos_mcp.domain import Engine, EngineState, LocalModel
+from immunos_mcp.engines import watch
 from immunos_mcp.ledger import schema
+from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
 from immunos_mcp.options import Options
+from immunos_mcp.router import Router
+from immunos_mcp.rules.settings import DEFAULT_TASK_MAPPINGS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -276,6 +281,31 @@ def test_the_engine_is_looked_at_with_what_is_mapped_and_missing(home: Path) -> 
         script.manner = Manner.ANOTHER_SERVICE
         findings = diagnose(home, IMMUNOS_OLLAMA_CHECK="on", OLLAMA_HOST=where)
         assert remedies(findings, "ollama") == ["set Ollama's address in OLLAMA_HOST"]
+
+
+def test_who_uses_another_engine_alone_hears_of_its_models_and_not_how_to_install_ollama(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Engine(EngineState.UP, "http://127.0.0.1:8080", name="llama")
+    own = {"own:latest": LocalModel("own", engine="llama")}
+    seen = Engine(EngineState.DOWN, "http://127.0.0.1:1", models=own, others=(other,))
+
+    def probe_now(_options: Options) -> Engine:
+        return seen
+
+    monkeypatch.setattr(watch, "probe_now", probe_now)
+    chosen = Options(home / "immunos.db", "default", ollama_check=True)
+    context = DoctorContext(chosen, {}, lambda _arguments, _environment: chosen)
+    (told,) = (each for each in doctor.diagnose(context) if each.check == "ollama")
+    assert told.seen.startswith("no engine serves qwen2.5-coder:7b, deepseek-r1:14b")
+    assert told.remedy is not None
+    assert "immunos-mcp config set default_local_model=own " in told.remedy
+    with InlineSqliteLedger(chosen.database) as ledger:
+        mapped: dict[str, str | None] = dict.fromkeys(DEFAULT_TASK_MAPPINGS, "own")
+        change = {"default_local_model": "own", "task_mappings": mapped}
+        run_sync(Router(ledger, "default").update_config(change, "test"))
+    (told,) = (each for each in doctor.diagnose(context) if each.check in {"ollama", "models"})
+    assert (told.verdict, told.remedy) == ("ok", None)
 
 
 def test_other_assistants_logs_are_found_and_what_cannot_be_read_is_said(home: Path) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from ollama_server import Manner, Script, scripted_ollama
 
+from immunos_mcp.answers.setup import PresetProposal, PresetReason
 from immunos_mcp.domain import Engine, EngineState, LocalModel
 from immunos_mcp.engines.addresses import LLAMA_CPP_PORT, address
 from immunos_mcp.engines.connection import EngineConnection
@@ -25,6 +26,7 @@ from immunos_mcp.rules.models import (
     find_model,
 )
 from immunos_mcp.rules.names import canonical_model
+from immunos_mcp.rules.proposal import GIGABYTE, propose
 from immunos_mcp.rules.settings import Settings
 from immunos_mcp.rules.status import engine_status
 
@@ -103,7 +105,17 @@ def test_models_of_another_engine_run_while_ollama_does_not() -> None:
     assert availability("own", seen, settings).can_run
     assert availability("coder:7b", seen, settings).remedy == "ollama serve"
     status = engine_status(seen, settings)
-    assert (status.state, status.others) == (EngineState.DOWN, {"llama": UP})
+    assert (status.state, status.missing, status.others) == (None, None, {"llama": UP})
+    defaults = engine_status(seen, Settings())
+    assert (defaults.state, len(defaults.missing or ())) == (EngineState.DOWN, 3)
+
+
+def test_who_has_models_elsewhere_gets_no_preset_for_an_ollama_that_is_not_there() -> None:
+    seen = merged(Engine(EngineState.DOWN), [LLAMA])
+    proposal = propose(64 * GIGABYTE, seen, Settings())
+    assert proposal == PresetProposal(PresetReason.OTHER_ENGINES)
+    locked = merged(Engine(EngineState.REFUSED), [LLAMA])
+    assert propose(64 * GIGABYTE, locked, Settings()).preset == "48gb"
 
 
 @pytest.mark.anyio
