@@ -37,7 +37,7 @@ from immunos_mcp.assistants.other_logs import OtherLogs
 from immunos_mcp.assistants.readiness import readiness
 from immunos_mcp.domain import EngineState
 from immunos_mcp.errors import ImmunosError, InvalidInputError, LedgerError
-from immunos_mcp.ledger.examination import examine
+from immunos_mcp.ledger.examination import RECENT, examine
 from immunos_mcp.options import ENGINES, NoHomeError, default_database
 from immunos_mcp.rules import engine_places, models
 from immunos_mcp.rules.obstacles import OLLAMA_DOWNLOAD, mapping_command
@@ -234,6 +234,7 @@ def _ledger(context: DoctorContext) -> Iterator[Finding]:
             f" {_listed(examined.unread_in)}"
         )
         yield Finding("transcripts", Verdict.WARN, seen, "their usage is missing from the totals")
+    yield from _side_requests(examined)
     latest = datetime.now(UTC) + CLOCK_TOLERANCE
     if examined.began is not None and examined.began > latest:
         seen = f"a session began in the future, at {examined.began:%Y-%m-%d %H:%M} UTC"
@@ -253,6 +254,18 @@ def _project_settings(examined: Examination) -> Iterator[Finding]:
             undo = f"{PROGRAM} config unset {' '.join(own)} --project {shlex.quote(folder)}"
             remedy = f"set them for the folder's new place, if it has one; then {undo}"
             yield Finding("projects", Verdict.WARN, f"{seen}, but is no folder", remedy)
+
+
+def _side_requests(examined: Examination) -> Iterator[Finding]:
+    conversations = examined.without_total
+    if conversations:
+        seen = (
+            f"{conversations} conversation{'' if conversations == 1 else 's'} of the last {RECENT.days}"
+            " days without a total after the last response: still running, killed, or of a version"
+            " that writes none. Their titles, compactions and other side requests are not counted"
+            " without telemetry"
+        )
+        yield Finding("side requests", Verdict.OK, seen)
 
 
 def _listed(names: tuple[str, ...]) -> str:

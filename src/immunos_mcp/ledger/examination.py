@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,7 +16,7 @@ from immunos_mcp.errors import InvalidStoredSettingsError, LedgerError
 from immunos_mcp.ledger import schema, soundness
 from immunos_mcp.ledger.connections.sqlite_connection import SqliteConnection
 from immunos_mcp.ledger.connections.sqlite_file import translated
-from immunos_mcp.ledger.moments import utc_now
+from immunos_mcp.ledger.moments import utc_now, utc_text
 from immunos_mcp.ledger.overrides import read_overrides
 from immunos_mcp.ledger.stored_settings import settings_by_folder
 from immunos_mcp.rules import setting_changes
@@ -26,10 +26,14 @@ from immunos_mcp.rules.project_settings import check
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from immunos_mcp.ledger.dialect import Connection
     from immunos_mcp.rules.project_settings import SettingsByFolder
     from immunos_mcp.rules.settings import Settings
 
 BUSY_TIMEOUT_SECONDS = 5.0
+
+RECENT = timedelta(days=7)
+"""How old conversations may be that are examined one by one."""
 
 
 class Examination(NamedTuple):
@@ -46,6 +50,8 @@ class Examination(NamedTuple):
         gates: what the user decided for now about the gates, in words; ``None``: nothing.
         unread_in: the transcripts that have such lines, those with the most first.
         by_folder: what is set for each project folder, as stored.
+        without_total: Claude Code's conversations of the last days whose total does not cover their last
+            response.
     """
 
     version: int
@@ -58,6 +64,7 @@ class Examination(NamedTuple):
     unread_in: tuple[str, ...] = ()
     gates: str | None = None
     by_folder: SettingsByFolder = MappingProxyType({})
+    without_total: int = 0
 
     @property
     def is_older(self) -> bool:
@@ -133,7 +140,20 @@ def _examination(connection: SqliteConnection) -> Examination:
         tuple(path for path, _ in unread),
         summary(read_overrides(connection, utc_now())),
         by_folder,
+        _without_total(connection, utc_now() - RECENT),
     )
+
+
+def _without_total(connection: Connection, since: datetime) -> int:
+    (conversations,) = connection.execute(
+        "SELECT count(*) FROM (SELECT conversation FROM immunos_mcp_measured_usage AS used"
+        " WHERE assistant = 'claude-code' AND conversation IS NOT NULL AND measured_at >= ?"
+        " GROUP BY conversation HAVING max(measured_at) > coalesce((SELECT max(total_at)"
+        "  FROM immunos_mcp_conversation_total AS total"
+        "  WHERE total.conversation = used.conversation), '')) AS uncovered",
+        (utc_text(since),),
+    ).fetchone()
+    return int(conversations)
 
 
 def _moment(text: str | None) -> datetime | None:

@@ -339,6 +339,25 @@ def test_folders_that_nobody_can_look_into_are_said(home: Path) -> None:
     assert wire.run_json(home, "status")["unread_files"] >= 3
 
 
+def test_conversations_whose_total_is_missing_are_said(home: Path) -> None:
+    now = datetime.now(UTC)
+    files = home / ".claude" / "projects"
+    for name, age in (("one", 1), ("two", 2), ("old", 24 * 8)):
+        said = Answer(name, 5, at=now - timedelta(hours=age)).line()
+        line = json.dumps({**json.loads(said), "sessionId": name})
+        append(transcript(files, f"p/{name}.jsonl"), line)
+    wire.run(home, "sync", "--all")
+    ((verdict, seen),) = found(diagnose(home), "side requests")
+    assert verdict == "ok"
+    assert seen.startswith("2 conversations of the last 7 days without a total after the last")
+    used = {"claude-opus-4-8": {"inputTokens": 5, "cacheCreationInputTokens": 0}}
+    total = {"type": "cost-state", "sessionId": "one", "startTime": 1, "modelUsage": used}
+    append(files / "p" / "one.jsonl", json.dumps(total))
+    wire.run(home, "sync", "--all")
+    ((_, seen),) = found(diagnose(home), "side requests")
+    assert seen.startswith("1 conversation of")
+
+
 def test_transcripts_that_are_switched_off_are_said(home: Path) -> None:
     assert found(diagnose(home, IMMUNOS_TRANSCRIPTS="off"), "transcripts") == [
         ("warn", "not read: IMMUNOS_TRANSCRIPTS is off")
