@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from immunos_mcp.assistants.bulk_reading import Portion, Reading
     from immunos_mcp.assistants.other_logs import OtherLogs
     from immunos_mcp.assistants.transcripts import (
         LogFormat,
@@ -156,20 +157,7 @@ class Follower:
         self._read_so_far = await self._ledger.read(reading_state, now)
         if since is not None and self._read_so_far.since is not None:
             since = min(since, self._read_so_far.since)
-        positions = self._read_so_far.positions
-        usable = {
-            path: position
-            for path, position in positions.items()
-            if transcripts.reaches_back(position, since)
-            and (since is not None or position.has_price_terms)
-        }
-        readings = {
-            source.format: [
-                (transcript, usable.get(transcript.name))
-                for transcript in source.changed(usable, since)
-            ]
-            for source in self._sources()
-        }
+        readings = self._readings(since)
         names = self._names()
         total = sum(each.size for found in readings.values() for each, _ in found)
         read, added = 0, Counter[str]()
@@ -185,9 +173,7 @@ class Follower:
                 reports=portion.reports,
                 is_last=False,
             )
-            positions.update((position.path, position) for position in portion.positions)
-            self._unreadable.difference_update(position.path for position in portion.positions)
-            self._unreadable.update(portion.unreadable)
+            self._note(portion)
             read += portion.size
             progress(read, total)
         await self._ledger.write(ingest, ())
@@ -200,6 +186,28 @@ class Follower:
             unread_lines=await self._ledger.read(unread_lines) or None,
             unread_files=len(self.unread_files) or None,
         )
+
+    def _readings(self, since: datetime | None) -> dict[LogFormat, list[Reading]]:
+        """Return what an import has to read, and how far that was read in the way it needs."""
+        usable = {
+            path: position
+            for path, position in self._read_so_far.positions.items()
+            if transcripts.reaches_back(position, since)
+            and (since is not None or position.has_price_terms)
+        }
+        return {
+            source.format: [
+                (transcript, usable.get(transcript.name))
+                for transcript in source.changed(usable, since)
+            ]
+            for source in self._sources()
+        }
+
+    def _note(self, portion: Portion) -> None:
+        read = {position.path: position for position in portion.positions}
+        self._read_so_far.positions.update(read)
+        self._unreadable.difference_update(read)
+        self._unreadable.update(portion.unreadable)
 
     def _names(self) -> dict[LogFormat, str]:
         """Return the assistants' names by the format of their logs."""

@@ -77,6 +77,21 @@ def _lines(answer: ReportAnswer) -> Iterator[Line]:
     )
     yield from _savings_lines(answer)
     yield from _price_lines(answer)
+    yield from _period_lines(answer)
+    yield from _budget_lines(answer)
+    yield from _part_lines(answer)
+    for each in answer.decisions:
+        measures = {
+            "decisions": each.decisions,
+            "successes": each.successes,
+            "failures": each.failures,
+        }
+        yield from _of("decision", measures, each.reason, each.provider, "", each.changed_by or "")
+    yield from _record_lines(answer)
+    yield from _session_lines(answer)
+
+
+def _period_lines(answer: ReportAnswer) -> Iterator[Line]:
     for period in answer.usage:
         start = _moment(period.start)
         claude = {"budget_tokens": period.budget_tokens, **_kinds(period.claude_tokens)}
@@ -86,6 +101,9 @@ def _lines(answer: ReportAnswer) -> Iterator[Line]:
         yield from _of("usage", _cost(period), start)
     for window in answer.spend:
         yield from _of("spend", {"start": window.start, **_cost(window)}, window.window)
+
+
+def _budget_lines(answer: ReportAnswer) -> Iterator[Line]:
     for budget in answer.budgets or ():
         measures = {
             "used": budget.used,
@@ -97,6 +115,9 @@ def _lines(answer: ReportAnswer) -> Iterator[Line]:
             "gone_at": budget.gone_at,
         }
         yield from _of("budget", measures, budget.name, detail=budget.budget)
+
+
+def _part_lines(answer: ReportAnswer) -> Iterator[Line]:
     for project in answer.projects:
         measures = {**_kinds(project.tokens), "usage_records": project.usage_records}
         yield from _of("project", {**measures, **_cost(project)}, project.project or "")
@@ -114,15 +135,6 @@ def _lines(answer: ReportAnswer) -> Iterator[Line]:
             **_cost(model),
         }
         yield from _of("model", measures, "", model.provider, model.model)
-    for each in answer.decisions:
-        measures = {
-            "decisions": each.decisions,
-            "successes": each.successes,
-            "failures": each.failures,
-        }
-        yield from _of("decision", measures, each.reason, each.provider, "", each.changed_by or "")
-    yield from _record_lines(answer)
-    yield from _session_lines(answer)
 
 
 def _savings_lines(answer: ReportAnswer) -> Iterator[Line]:
