@@ -133,7 +133,7 @@ OPERATIONS: dict[str, Operation] = {
     "end_overrides": _writing(overrides.end_overrides),
     "audited": _writing(
         lambda it, now: people.audited(
-            it, people.Deed(now, "x", "y"), people.add_token, "ada", "c" * 64, "t", now, now
+            it, people.Deed(now, "x", "y"), people.add_person, "bob", Role.MEMBER, now
         )
     ),
     "record_deed": _writing(lambda it, now: people.record_deed(it, people.Deed(now, "x", "y"))),
