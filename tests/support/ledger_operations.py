@@ -109,6 +109,12 @@ def _exported(connection: Connection, _now: datetime) -> list[object]:
     return [*map(repr, batches)]
 
 
+def _unset_for_project(connection: Connection, now: datetime) -> object:
+    # What is not set cannot be taken back a second time.
+    project_settings.change_project_settings(connection, "/work", {"ladder": "off"}, "t", now)
+    return project_settings.unset_project_settings(connection, "/work", ("ladder",), "t", now)
+
+
 OPERATIONS: dict[str, Operation] = {
     "bind_session": _writing(lambda it, _: sessions.bind_session(it, "default", "/code")),
     # A number of the connection's own: another connection's says something else.
@@ -213,11 +219,7 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "take_allowance": _writing(overrides.take_allowance),
     "unread_lines": _reading(lambda it, _: measured_usage.unread_lines(it)),
-    "unset_project_settings": _writing(
-        lambda it, now: project_settings.unset_project_settings(
-            it, "/work", ("handover",), "t", now
-        )
-    ),
+    "unset_project_settings": _writing(_unset_for_project),
     "unset_settings": _writing(
         lambda it, now: stored_settings.unset_settings(it, ("claude_model",), "t", now)
     ),

@@ -18,6 +18,7 @@ from immunos_mcp.domain import (
 )
 from immunos_mcp.errors import shown
 from immunos_mcp.ledger import schema
+from immunos_mcp.rules.roles import Role
 
 if TYPE_CHECKING:
     import sqlite3
@@ -48,10 +49,12 @@ def _object_with(member: str) -> Callable[[str], None]:
 
 
 _CHECKS: dict[str, Callable[[str], object]] = {
+    "at": _moment,
     "before": _moment,
     "day": datetime.fromisoformat,
     "provider": Provider,
     "reason": Reason,
+    "role": Role,
     "classification": Classification,
     "outcome": Outcome,
     "warning_level": WarningLevel,
