@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # A deadline measures how busy the machine is, and fails where nothing is wrong.
-settings.register_profile("immunos", deadline=None, derandomize=True)
+settings.register_profile("immunos", deadline=None, derandomize=True, max_examples=50)
 settings.register_profile("explore", deadline=None, max_examples=300)
 settings.load_profile("immunos")
 
