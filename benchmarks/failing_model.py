@@ -256,7 +256,7 @@ async def unchecked(desk: Desk, models: tuple[str, ...]) -> Result:
     for function in FUNCTIONS:
         begun = time.perf_counter()
         answer = await _answer(desk, function, ())
-        is_right = None if answer is None else _is_right(desk.folder, function)
+        is_right = _is_right(desk.folder, function) if _is_done(answer) else None
         result = result.with_answer(is_right, time.perf_counter() - begun)
         _clear(desk, function)
     return result
@@ -270,8 +270,7 @@ async def checked(desk: Desk, models: tuple[str, ...]) -> tuple[Result, Result]:
         begun = time.perf_counter()
         answer = await _answer(desk, function, (CHECK,))
         seconds = time.perf_counter() - begun
-        is_local = answer is not None and answer.provider is not Provider.CLAUDE
-        is_right = _is_right(desk.folder, function) if is_local else None
+        is_right = _is_right(desk.folder, function) if _is_done(answer) else None
         is_first = answer is not None and answer.model == models[0]
         attempts = 1 if is_first else 2
         firsts = firsts.with_answer(is_right if is_first else None, seconds / attempts)
@@ -284,6 +283,10 @@ async def _map(desk: Desk, models: tuple[str, ...]) -> None:
     # What is learned of a model at one task must not keep the next one from it.
     changes = {"task_mappings": {TASK_TYPE: ",".join(models)}, "track_record": "off"}
     await desk.router.update_config(changes, "benchmark")
+
+
+def _is_done(answer: DelegateAnswer | None) -> bool:
+    return answer is not None and answer.provider is not Provider.CLAUDE
 
 
 def _clear(desk: Desk, function: Function) -> None:
@@ -318,7 +321,8 @@ def _is_right(project: Path, function: Function) -> bool:
 
 async def measured(model: Path, folder: Path) -> dict[str, Result]:
     """Hand the tasks over in every way."""
-    place = address(LlamaEngine(model, CONTEXT).address)
+    engine = LlamaEngine(model, CONTEXT)
+    place = address(engine.address)
     engines = {name: OpenAICompatible(name, place) for name in ("small", "again")}
     models = tuple(f"{name}/{model.name}" for name in engines)
     with scripted_ollama(Script(models={})) as nothing:
