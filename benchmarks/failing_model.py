@@ -342,7 +342,7 @@ def figures_of(way: str, result: Result) -> list[Figure]:
 
     Claude takes what passes for right, and does itself what comes back; that is right.
     """
-    task = net_savings.Task("a function", 0, 150, in_file=True, checked=0)
+    task = net_savings.Task(0, 150, in_file=True, checked=0)
     around = net_savings.Conversation()
     tasks = len(FUNCTIONS)
     paid = tasks * net_savings.handed_over(task, around)
