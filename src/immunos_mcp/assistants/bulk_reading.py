@@ -9,12 +9,8 @@ from msgspec import Struct
 
 from immunos_mcp.assistants import transcript_reading
 from immunos_mcp.assistants.transcripts import BATCH_RECORDS, Transcript
-from immunos_mcp.logged_usage import (
-    ConversationTotal,
-    MeasuredUsage,
-    PlanReport,
-    TranscriptPosition,
-)
+from immunos_mcp.logged_usage import ConversationTotal, MeasuredUsage, PlanReport  # noqa: TC001  # decoded
+from immunos_mcp.transcript_position import TranscriptPosition
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
         TranscriptSource,
     )
     from immunos_mcp.ledger.connections.sqlite import SqliteLedger
-    from immunos_mcp.logged_usage import MeasuredUsage, TranscriptPosition
+    from immunos_mcp.logged_usage import MeasuredUsage
+    from immunos_mcp.transcript_position import TranscriptPosition
 
 
 class Follower:

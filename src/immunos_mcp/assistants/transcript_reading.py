@@ -25,8 +25,8 @@ from immunos_mcp.logged_usage import (
     ConversationTotal,
     MeasuredUsage,
     PlanReport,
-    TranscriptPosition,
 )
+from immunos_mcp.transcript_position import TranscriptPosition
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

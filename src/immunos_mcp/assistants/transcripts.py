@@ -19,8 +19,8 @@ if TYPE_CHECKING:
         ConversationTotal,
         MeasuredUsage,
         PlanReport,
-        TranscriptPosition,
     )
+    from immunos_mcp.transcript_position import TranscriptPosition
 
 BATCH_RECORDS = 2000
 """Responses in a batch: few enough for a short transaction, many enough to be fast."""

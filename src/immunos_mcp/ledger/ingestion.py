@@ -18,7 +18,7 @@ from immunos_mcp.ledger.plan_limits import record_plan_usage
 from immunos_mcp.ledger.side_usage import settle, store_totals, unsettle
 from immunos_mcp.ledger.stored_settings import effective_settings
 from immunos_mcp.ledger.totals import Addition, by_kind, distribute, sessions_between
-from immunos_mcp.logged_usage import TranscriptPosition
+from immunos_mcp.transcript_position import TranscriptPosition
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence

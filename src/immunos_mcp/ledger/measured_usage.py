@@ -14,17 +14,16 @@ from immunos_mcp.domain import (
     TokenCounts,
 )
 from immunos_mcp.ledger.moments import moment_of, utc_text
-from immunos_mcp.ledger.totals import Addition
-from immunos_mcp.logged_usage import TranscriptPosition
+from immunos_mcp.transcript_position import TranscriptPosition
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from immunos_mcp.ledger.dialect import Connection
-
-    _Providers = Mapping[tuple[str, str], Provider]
+    from immunos_mcp.ledger.totals import Addition
 
 _POSITION_COLUMNS = ", ".join(TranscriptPosition._fields)
+
 CLOCK_TOLERANCE = timedelta(minutes=5)
 """How far ahead of the clock a session may begin before the clock must have been wrong."""
 
@@ -100,6 +99,8 @@ def index_moments(connection: Connection) -> None:
 
 def measured_since(connection: Connection, since: datetime) -> Iterator[Addition]:
     """Return the stored usage from a time on that sessions have a total of."""
+    from immunos_mcp.ledger.totals import Addition  # once in a session
+
     rows = connection.execute(
         "SELECT measured_at, provider, folder, 1, input_tokens, output_tokens,"
         " cache_creation_input_tokens, cache_read_input_tokens"

@@ -18,7 +18,6 @@ from immunos_mcp.ledger.sessions import (
     find_open,
 )
 from immunos_mcp.ledger.stored_settings import effective_settings
-from immunos_mcp.ledger.totals import add_to_totals, counts_in
 
 if TYPE_CHECKING:
     from immunos_mcp.domain import Session
@@ -107,6 +106,8 @@ def _limits(
 def _count_measured(
     connection: Connection, session: Session, begins: datetime, settings: Settings
 ) -> None:
+    from immunos_mcp.ledger.totals import add_to_totals, counts_in  # once in a session
+
     additions = [
         addition
         for addition in measured_since(connection, begins)

@@ -22,7 +22,8 @@ from immunos_mcp.domain import MAXIMUM_TOKENS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from immunos_mcp.logged_usage import MeasuredUsage, TranscriptPosition
+    from immunos_mcp.logged_usage import MeasuredUsage
+    from immunos_mcp.transcript_position import TranscriptPosition
 
 
 @pytest.fixture

@@ -67,10 +67,11 @@ from immunos_mcp.ledger.stored_settings import (
     setting_changes,
     unset_settings,
 )
-from immunos_mcp.logged_usage import MeasuredUsage, TranscriptPosition
+from immunos_mcp.logged_usage import MeasuredUsage
 from immunos_mcp.rules.circumstances import SessionSnapshot
 from immunos_mcp.rules.settings import DEFAULT_TASK_MAPPINGS, Settings
 from immunos_mcp.rules.track_record import TaskRecord
+from immunos_mcp.transcript_position import TranscriptPosition
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable

@@ -12,7 +12,8 @@ from immunos_mcp.assistants.claude_code.transcripts import FORMAT
 from immunos_mcp.assistants.transcripts import Transcript
 
 if TYPE_CHECKING:
-    from immunos_mcp.logged_usage import MeasuredUsage, TranscriptPosition
+    from immunos_mcp.logged_usage import MeasuredUsage
+    from immunos_mcp.transcript_position import TranscriptPosition
 
 MOST_AGENTS = 200
 """Subagents that are remembered; the transcript of an older one is read again."""

@@ -27,7 +27,8 @@ from immunos_mcp.assistants.transcripts import (
     unsettled,
 )
 from immunos_mcp.domain import MeasuredAssistant
-from immunos_mcp.logged_usage import MeasuredUsage, TranscriptPosition
+from immunos_mcp.logged_usage import MeasuredUsage
+from immunos_mcp.transcript_position import TranscriptPosition
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
