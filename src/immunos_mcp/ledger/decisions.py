@@ -105,7 +105,8 @@ def decide(
     everywhere = settings_in_force(connection)
     session = opened_session(connection, name, now, everywhere.settings)
     places = (*places, *filter(None, (session.folder,)))
-    settings, canonical, origins, _ = everywhere.at(*places)
+    in_force = everywhere.at(*places)
+    settings, origins = in_force.settings, in_force.origins
     task = as_meant(task, settings)
     uses_plan = settings.plan_warning_percent or settings.plan_auto_switch_percent
     plan = plan_usage(connection, now) if uses_plan else ()
@@ -129,7 +130,7 @@ def decide(
         _INSERT,
         (
             session.session_id,
-            policy_id(connection, canonical, now),
+            policy_id(connection, in_force.line, now),
             utc_text(now),
             task.task_type,
             task.classification,
@@ -345,7 +346,8 @@ def close_as(
         if _overrules(judge, decided):
             _close(connection, decided, outcome, decided.closed_at, judge)
         return
-    settings, canonical, *_ = settings_in_force(connection)
+    in_force = settings_in_force(connection)
+    settings = in_force.settings
     # What an outcome without the name of a record belongs to; a tier of Claude's is always named.
     unnamed = shared_record_key(decided.model, settings)
     # A judgement of closed work is of the original work, even if another model redid it.
@@ -362,7 +364,7 @@ def close_as(
         " SELECT ?, max(decision_id), ?, ?, ? FROM immunos_mcp_decision",
         (
             decided.decision_id,
-            policy_id(connection, canonical, now),
+            policy_id(connection, in_force.line, now),
             None if key == unnamed else key,
             corrected_at,
         ),

@@ -32,7 +32,8 @@ def session_snapshot(
     """
     everywhere = settings_in_force(connection)
     session = current_session(connection, name, now, everywhere.settings)
-    settings, _, origins, _ = everywhere.at(*places, session.folder)
+    in_force = everywhere.at(*places, session.folder)
+    settings = in_force.settings
     return SessionSnapshot(
         settings,
         session,
@@ -42,7 +43,7 @@ def session_snapshot(
         decisions=decisions_by_reason(connection, session.session_id),
         budgets=_budget_uses(connection, settings, session, now) if settings.budgets else (),
         overrides=read_overrides(connection, now),
-        origins=origins,
+        origins=in_force.origins,
     )
 
 

@@ -6,9 +6,9 @@ Each function runs inside its caller's transaction and does not end it.
 from __future__ import annotations
 
 from datetime import datetime
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from msgspec import Struct
 
@@ -55,20 +55,26 @@ def stored_settings(connection: Connection) -> dict[str, str]:
     return dict(connection.execute(_SELECT_SETTINGS).fetchall())
 
 
-class InForce(NamedTuple):
-    """Settings, and the line that ``stored_form`` encodes them as.
+class InForce:
+    """Settings, and where they come from.
 
     Attributes:
         settings: those that hold.
-        line: they, encoded.
         origins: the folder of each that a project folder has of its own.
         rows: all that is set, if anything is for a project folder.
     """
 
-    settings: Settings
-    line: str
-    origins: Origins = MappingProxyType({})
-    rows: Rows = ()
+    def __init__(
+        self, settings: Settings, origins: Origins = MappingProxyType({}), rows: Rows = ()
+    ) -> None:
+        self.settings = settings
+        self.origins = origins
+        self.rows = rows
+
+    @cached_property
+    def line(self) -> str:
+        """The line that ``stored_form`` encodes them as, which only what is stored with them needs."""
+        return stored_form(self.settings)
 
     def at(self, *places: str | None) -> InForce:
         """Return what holds for a call that belongs to some places, of what holds everywhere.
@@ -87,7 +93,7 @@ Rows: TypeAlias = "tuple[tuple[str, str, str | None], ...]"
 def _at(rows: Rows, places: tuple[str, ...]) -> InForce:
     everywhere, by_folder = _parted(rows)
     settings, origins = settings_at(places, everywhere, by_folder)
-    return InForce(settings, stored_form(settings), MappingProxyType({**origins}), rows)
+    return InForce(settings, MappingProxyType({**origins}), rows)
 
 
 def _parted(rows: Rows) -> tuple[Settings, dict[str, dict[str, str]]]:
@@ -108,7 +114,7 @@ def _parsed_settings(rows: tuple[tuple[str, str], ...]) -> Settings:
 @lru_cache(maxsize=16)
 def _in_force(rows: Rows) -> InForce:
     settings, by_folder = _parted(rows)
-    return InForce(settings, stored_form(settings), rows=rows if by_folder else ())
+    return InForce(settings, rows=rows if by_folder else ())
 
 
 def settings_in_force(connection: Connection) -> InForce:
