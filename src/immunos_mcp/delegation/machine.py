@@ -20,6 +20,11 @@ MEMORY = Path("/proc/meminfo")
 PMSET_SECONDS = 2.0
 
 
+def requires_any(settings: Settings) -> bool:
+    """Return whether the settings require anything of this machine."""
+    return settings.mains_power_required is Switch.ON or settings.free_memory_required > 0
+
+
 def check_machine(settings: Settings, *, is_loaded: bool) -> str | None:
     """Check what the settings require of this machine; return what cannot be told.
 

@@ -19,7 +19,7 @@ from immunos_mcp.delegation import chunking
 from immunos_mcp.delegation.chat import TaskChat, limits_of
 from immunos_mcp.delegation.checks import code, registry, trial
 from immunos_mcp.delegation.elsewhere import collected_elsewhere
-from immunos_mcp.delegation.machine import check_machine
+from immunos_mcp.delegation.machine import check_machine, requires_any
 from immunos_mcp.delegation.permission import check_permission
 from immunos_mcp.delegation.processes import is_going_on
 from immunos_mcp.delegation.request import checked
@@ -230,6 +230,8 @@ class Delegations:
         found = models.find_model(model, engine)
         is_loaded = found is not None and engine.models[found].is_loaded
         settings = await self._settings(assignment)
+        if not requires_any(settings):
+            return None
         check = partial(check_machine, settings, is_loaded=is_loaded)
         return await anyio.to_thread.run_sync(check)
 
@@ -305,8 +307,8 @@ class Delegations:
 
     async def _give_signs_of_life(self, task: RunningTask) -> None:
         while True:
-            await self._note(task)
             await anyio.sleep(SIGN_SECONDS)
+            await self._note(task)
 
     async def _note(self, task: RunningTask) -> None:
         # Other processes do not learn of it then; the task itself goes on.
@@ -320,7 +322,10 @@ class Delegations:
     async def _attempt(self, task: RunningTask, engine: Engine, on_text: OnText | None) -> None:
         """Do a task; this is where its faults become its error, whatever they are."""
         try:
-            async with self._turn(task, engine):
+            turn = self._turn(task, engine)
+            if not turn.available_tokens:
+                await self._note(task)
+            async with turn:
                 task.state, task.started_at = TaskState.RUNNING, time.monotonic()
                 await self._note(task)
                 if task.assignment.output is not None:

@@ -39,7 +39,10 @@ SHOW_SECONDS = 10.0
 """Timeout of a question about one model, and of the text of an error."""
 
 GATHERING_SECONDS = 0.05
-"""How long pieces are left to gather: reading them one by one costs twice the processor time."""
+"""The longest that pieces are left to gather: reading them one by one costs twice the processor time."""
+
+GATHERING_SHARE = 0.01
+"""The most of an answer's time so far that this may be, since its end is noticed so much later."""
 
 READ_AT_ONCE = 8
 """Pieces at the beginning of an answer that are not left to gather: short answers should not wait."""
@@ -198,6 +201,11 @@ class EngineConnection:
             raise
 
 
+def gathering_seconds(elapsed: float) -> float:
+    """Return how long pieces are left to gather of an answer that has taken so long."""
+    return min(GATHERING_SECONDS, GATHERING_SHARE * elapsed)
+
+
 async def _read(
     chunks: AsyncIterator[bytes],
     reply: Reply,
@@ -208,7 +216,8 @@ async def _read(
     """Read an answer; the scope ends when it takes too long for the next piece."""
     lines = responses.LineSplitter()
     patience = request.patience
-    asked_at, arrived = time.monotonic(), 0
+    begun_at = asked_at = time.monotonic()
+    arrived = 0
     async for chunk in chunks:
         arrived += 1
         for line in lines.split(chunk):
@@ -221,8 +230,11 @@ async def _read(
             if reply.counts is not None:
                 return reply.counts
         scope.deadline = anyio.current_time() + patience
-        if arrived > READ_AT_ONCE and time.monotonic() - asked_at > LONGEST_READ:
-            await anyio.sleep(GATHERING_SECONDS)
+        now = time.monotonic()
+        if arrived == 1:
+            begun_at = now
+        if arrived > READ_AT_ONCE and now - asked_at > LONGEST_READ:
+            await anyio.sleep(gathering_seconds(now - begun_at))
         asked_at = time.monotonic()
     if rest := lines.rest().strip():
         piece = reply.take(rest)

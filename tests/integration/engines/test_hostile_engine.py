@@ -105,10 +105,13 @@ async def test_half_a_surrogate_pair_becomes_a_question_mark() -> None:
         ('"7"', 0),
     ],
 )
-async def test_a_count_that_cannot_be_true_is_not_counted(count: str, known: int) -> None:
+async def test_a_count_that_cannot_be_true_is_not_counted_and_known_as_such(
+    count: str, known: int
+) -> None:
     final = b'{"done":true,"done_reason":"stop","prompt_eval_count":%b}\n' % count.encode()
     async with sending([final]) as engine:
-        assert (await said(engine))[1] == ChatCounts(known, 0, is_complete=True)
+        expected = ChatCounts(known, 0, is_complete=True, is_reported=known > 0)
+        assert (await said(engine))[1] == expected
 
 
 ENDLESS = {
