@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import time
-from functools import partial
 from threading import Event
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,7 +18,7 @@ from immunos_mcp.delegation import chunking
 from immunos_mcp.delegation.chat import TaskChat, limits_of
 from immunos_mcp.delegation.checks import code, registry, trial
 from immunos_mcp.delegation.elsewhere import collected_elsewhere
-from immunos_mcp.delegation.machine import check_machine, requires_any
+from immunos_mcp.delegation.engine_access import EngineAccess
 from immunos_mcp.delegation.permission import check_permission
 from immunos_mcp.delegation.processes import is_going_on
 from immunos_mcp.delegation.request import checked
@@ -28,7 +27,6 @@ from immunos_mcp.delegation.running import RunningTask, abandon, answer_of, both
 from immunos_mcp.domain import (
     ChangedBy,
     Classification,
-    EngineState,
     Judge,
     LocalModel,
     Outcome,
@@ -47,7 +45,7 @@ from immunos_mcp.errors import (
     Problem,
 )
 from immunos_mcp.faults import report_bug
-from immunos_mcp.rules import engine_places, ladder, models, task_types
+from immunos_mcp.rules import ladder, models, task_types
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -104,11 +102,10 @@ class Delegations:
         self._router = router
         self._engines = engines
         self._watch = watch
-        self._turns: dict[str, anyio.CapacityLimiter] = {}
+        self._access = EngineAccess(engines, watch)
         self._tasks: dict[str, RunningTask] = {}
         self._group: TaskGroup | None = None
         self._started = anyio.Event()
-        self._noticed: set[str] = set()
 
     async def run(self) -> None:
         """Run tasks until cancelled."""
@@ -148,17 +145,13 @@ class Delegations:
             if reason is Reason.HANDOVER_FORBIDDEN:
                 advice = f"The user forbids handing this over (handover). {advice}"
             answer = DelegateAnswer(model, provider, decision_id, message=advice)
-            return await self._with_reason(answer)
-        engine = await self._check(model, engine, assignment)
+            return await self._with_reason(answer, settings)
+        engine = await self._access.checked(model, engine, settings)
         if sum(is_going_on(task.state) for task in self._tasks.values()) > MOST_WAITING:
             raise DelegationError(
                 f"{MOST_WAITING} tasks are already waiting for {model}; try again later, or do it yourself"
             )
-        notices = (
-            await self._machine_notice(model, engine, assignment),
-            self._notice(model, engine),
-        )
-        notice = " ".join(filter(None, notices)) or None
+        notice = await self._access.notices(model, engine, settings)
         task = RunningTask(request, assignment, model, decision_id, notice=notice)
         self._tasks[task.handle] = task
         self._drop_old()
@@ -205,53 +198,6 @@ class Delegations:
         answer = routed.answer
         return _Route(answer.model, answer.provider, answer.decision_id, answer.reason)
 
-    async def _check(self, model: str, engine: Engine, assignment: Assignment) -> Engine:
-        settings = await self._settings(assignment)
-        await check_permission(model, engine, self._place(model, engine)[1], settings)
-        found = models.availability(model, engine, settings)
-        if found.can_run is not True:
-            # The engine may just have been started, or the model pulled.
-            engine = await self._watch.refreshed()
-            found = models.availability(model, engine, settings)
-        if found.can_run is False:
-            why = "" if engine.state is EngineState.UP else f" ({engine.words or engine.state})"
-            raise DelegationError(
-                f"{model} is unavailable{why}; run `{found.remedy}`, or do the task yourself"
-            )
-        await check_permission(model, engine, self._place(model, engine)[1], settings)
-        return engine
-
-    async def _machine_notice(
-        self, model: str, engine: Engine, assignment: Assignment
-    ) -> str | None:
-        """Check the machine for an engine on it, and say what cannot be told of it."""
-        if engine_places.is_remote(self._place(model, engine)[1]):
-            return None
-        found = models.find_model(model, engine)
-        is_loaded = found is not None and engine.models[found].is_loaded
-        settings = await self._settings(assignment)
-        if not requires_any(settings):
-            return None
-        check = partial(check_machine, settings, is_loaded=is_loaded)
-        return await anyio.to_thread.run_sync(check)
-
-    def _notice(self, model: str, engine: Engine) -> str | None:
-        """Say once for each engine that tasks leave this machine."""
-        name, url = self._place(model, engine)
-        if name in self._noticed:
-            return None
-        self._noticed.add(name)
-        return engine_places.notice(url, "Ollama" if name == models.OLLAMA else name)
-
-    def _place(self, model: str, engine: Engine) -> tuple[str, str]:
-        name = models.engine_name(model, engine)
-        return name, self._engines.named(name).where.url
-
-    def _turn(self, task: RunningTask, engine: Engine) -> anyio.CapacityLimiter:
-        """Return whose turn it is: each engine runs one task at a time."""
-        name = models.engine_name(task.model, engine)
-        return self._turns.setdefault(name, anyio.CapacityLimiter(1))
-
     async def _wait(self, task: RunningTask, progress: Progress | None) -> DelegateAnswer:
         settings = await self._settings(task.assignment)
         task.waiters += 1
@@ -267,7 +213,7 @@ class Delegations:
         if task.error is not None:
             raise DelegationError(str(task.error)) from task.error
         if task.answer is not None:
-            return await self._with_reason(task.answer)
+            return await self._with_reason(task.answer, settings)
         message = (
             f"{task.state}: {task.meter.pieces} tokens so far. Call delegate_task with this handle."
         )
@@ -275,11 +221,10 @@ class Delegations:
             task.model, Provider.OLLAMA, task.decision_id, handle=task.handle, message=message
         )
 
-    async def _with_reason(self, answer: DelegateAnswer) -> DelegateAnswer:
+    async def _with_reason(self, answer: DelegateAnswer, settings: Settings) -> DelegateAnswer:
         logged = await self._router.handover.decided(answer.decision_id)
         wanted, remedy = logged.decision.table_model, None
         if wanted is not None and logged.decision.changed_by is ChangedBy.AVAILABILITY:
-            settings = await self._router.get_config()
             remedy = models.availability(wanted, self._watch.current(), settings).remedy
         return answer.with_reason(logged, remedy)
 
@@ -322,7 +267,7 @@ class Delegations:
     async def _attempt(self, task: RunningTask, engine: Engine, on_text: OnText | None) -> None:
         """Do a task; this is where its faults become its error, whatever they are."""
         try:
-            turn = self._turn(task, engine)
+            turn = self._access.turn(task.model, engine)
             if not turn.available_tokens:
                 await self._note(task)
             async with turn:
@@ -413,8 +358,8 @@ class Delegations:
         assert task.fault is not None
         assert chosen.decision_id is not None
         failed = (*task.failed, (task.model, task.fault))
+        settings = await self._settings(task.assignment)
         if chosen.provider is Provider.CLAUDE:
-            settings = await self._router.get_config()
             advice = ladder.advice(
                 chosen.model, chosen.decision_id, task.assignment.task_type, settings
             )
@@ -430,8 +375,8 @@ class Delegations:
             on_text(f"\n\n({ladder.faults_text(failed[-1:])}; {chosen.model} tries again)\n\n")
         task.hand_to(chosen.model, chosen.decision_id)
         task.failed = failed
-        engine = await self._check(chosen.model, await self._watch.fresh(), task.assignment)
-        await self._machine_notice(chosen.model, engine, task.assignment)
+        engine = await self._access.checked(chosen.model, await self._watch.fresh(), settings)
+        await self._access.machine_notice(chosen.model, engine, settings)
         return engine
 
     async def _end(self, task: RunningTask) -> None:
