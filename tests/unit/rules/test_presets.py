@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -17,12 +18,25 @@ from immunos_mcp.rules.presets import (
 )
 from immunos_mcp.rules.settings import Settings
 
+REPOSITORY = Path(__file__).parents[3]
+
 
 def test_every_preset_of_today_has_a_date_and_a_source_and_no_old_model() -> None:
     for name, preset in PRESETS.items():
         is_today = name != "default"
         assert (preset.checked is not None, preset.source is not None) == (is_today, is_today)
         assert all((old_family(model) is None) is is_today for model in preset.models)
+
+
+def test_the_guide_has_the_presets_as_they_are() -> None:
+    guide = (REPOSITORY / "docs" / "guides" / "delegating.md").read_text(encoding="utf-8")
+    guide = " ".join(guide.split())
+    for name, preset in PRESETS.items():
+        if preset.least_memory is not None:
+            row = f"| `{name}` | `{preset.code}` | `{preset.short_tasks}` | from {preset.least_memory} GB |"
+            assert row in guide
+            assert preset.code == preset.reasoning
+            assert f"checked on {preset.checked}" in guide
 
 
 @pytest.mark.parametrize(
