@@ -159,7 +159,8 @@ def build_http_server(
     notifier = StatusNotifier(router.list_revisions, default_session)
     tools = Tools(Services(router_of, sleep=sleep), notifier.changed_here)
     resources = Resources(router_of, default_session, notifier)
-    server = _server(tools, resources, get_tool_input_schema=tools.input_schema)
+    # No argument is to be repeated in a header; without this the SDK would list the tools at each call.
+    server = _server(tools, resources, get_tool_input_schema=lambda _name: None)
     run_background = partial(keep_running, "changes", notifier.run)
     return BuiltHttpServer(server, run_background, resources.end_streams, notifier)
 

@@ -331,14 +331,6 @@ class Tools:
     def _listed(self) -> list[mcp.Tool]:
         return [tool.listing() for tool in self._tools.values() if tool.is_listed]
 
-    def input_schema(self, name: str) -> arguments.JsonObject | None:
-        """Return the schema of a tool's arguments; ``None``: there is no such tool."""
-        return self._schemas.get(name)
-
-    @cached_property
-    def _schemas(self) -> dict[str, arguments.JsonObject]:
-        return {tool.name: tool.input_schema for tool in self._listed}
-
     async def call_tool(
         self, context: Context, params: mcp.CallToolRequestParams
     ) -> mcp.CallToolResult:
