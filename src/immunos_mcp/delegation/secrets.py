@@ -118,6 +118,7 @@ _TOKENS = re.compile(
         | (?:AKIA|ASIA)[0-9A-Z]{16}\b(?<!EXAMPLE)                      # AWS
         | AIza[0-9A-Za-z_-]{35} | ya29\.[0-9A-Za-z_-]{20} | GOCSPX-[0-9A-Za-z_-]{20}
         | xox[abeoprs]-[0-9A-Za-z-]{10} | xapp-[0-9]-[0-9A-Z]{8}       # Slack
+        | immunos_[A-Za-z0-9_-]{43}
         | npm_[A-Za-z0-9]{36} | pypi-AgE[A-Za-z0-9_-]{50} | dckr_(?:pat|oat)_[A-Za-z0-9_-]{20}
         | hf_[A-Za-z0-9]{34} | [rs]k_live_[0-9A-Za-z]{20} | whsec_[0-9A-Za-z+/]{32}
         | SG\.[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43} | do[opr]_v1_[a-f0-9]{64} | shp(?:at|ca|pa|ss)_[a-f0-9]{32}

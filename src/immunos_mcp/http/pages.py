@@ -6,7 +6,7 @@ import html
 from datetime import UTC, datetime
 from http import HTTPStatus
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import parse_qs
 
 import anyio
@@ -39,6 +39,9 @@ PING_SECONDS = 15.0
 PAUSE_SECONDS = 2.0
 """How long a stream is silent at least after it told of a change."""
 
+FRESH_SECONDS = 10.0
+"""How long a page is shown again, whose windows of budgets end without a change."""
+
 MOST_STREAMS = 200
 
 _HEADERS = {
@@ -46,6 +49,15 @@ _HEADERS = {
     "content-security-policy": "frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
 }
+
+
+class _Drawn(NamedTuple):
+    """A page as it was drawn: of which ledger, and when."""
+
+    since: datetime | None
+    mark: tuple[int, ...]
+    at: float
+    page: str = ""
 
 
 class Pages:
@@ -75,6 +87,8 @@ class Pages:
         self._verifier = verifier
         self._streams: set[anyio.Event] = set()
         self._is_ending = False
+        self._drawing = anyio.Lock()
+        self._last_drawn = _Drawn(None, (), float("-inf"))
 
     def for_people(self, view: View) -> View:
         """Return a view that asks those to log in who hold no token."""
@@ -108,6 +122,17 @@ class Pages:
         return HTMLResponse(shown, headers=_HEADERS)
 
     async def _shown(self, request: Request, since: datetime | None) -> str:
+        """Return the page, drawn once for all who ask for it while the ledger stays as it is."""
+        async with self._drawing:
+            drawn = _Drawn(since, await self._archive.change_mark(), anyio.current_time())
+            last = self._last_drawn
+            if (drawn.since, drawn.mark) != (last.since, last.mark) or (
+                drawn.at - last.at >= FRESH_SECONDS
+            ):
+                last = self._last_drawn = drawn._replace(page=await self._drawn(request, since))
+            return last.page
+
+    async def _drawn(self, request: Request, since: datetime | None) -> str:
         from immunos_mcp.reports import prices
         from immunos_mcp.reports.page.document import Live, page
 

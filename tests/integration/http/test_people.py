@@ -36,6 +36,7 @@ pytestmark = pytest.mark.anyio
 
 WITH_TOKENS = ANYWHERE._replace(needs_tokens=True)
 TASK = {"task_type": "debug", "classification": "routine"}
+USAGE = {"model": "claude-sonnet-4.5", "input_tokens": 54_321, "output_tokens": 0}
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
 
@@ -206,6 +207,11 @@ async def test_the_report_is_shown_to_those_who_logged_in(ledger_file: Path) -> 
         assert shown.status_code == 200
         assert "frame-ancestors 'none'" in shown.headers["content-security-policy"]
         assert "Session default" in shown.text
+        assert (await client.get("/report?since=2026-01-01")).text == shown.text
+        changed = asking("tools/call", name="record_usage", arguments=USAGE)
+        authorized = {"authorization": f"Bearer {token}"}
+        assert (await client.post("/mcp", headers=authorized, json=changed)).status_code == 200
+        assert "54,321" in (await client.get("/report?since=2026-01-01")).text
         assert (await client.get("/report?since=soon")).status_code == 400
         left = await client.post("/logout")
         assert left.status_code == 303

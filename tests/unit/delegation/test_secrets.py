@@ -51,7 +51,7 @@ KEY_BLOCKS = (
     "-----BEGIN PGP PRIVATE KEY BLOCK-----", "-----BEGIN ENCRYPTED PRIVATE KEY-----", "PuTTY-User-Key-File-3: x",
 )  # fmt: skip
 TOKENS = (
-    "ghp_" + "a1" * 18, "gho_" + "a1" * 18, "github_pat_" + "a1" * 15, "glpat-" + "a1" * 10,
+    "immunos_" + "a1-_" * 11, "ghp_" + "a1" * 18, "gho_" + "a1" * 18, "github_pat_" + "a1" * 15, "glpat-" + "a1" * 10,
     "sk-ant-api03-" + "a1" * 20, "sk-proj-" + "a1" * 20, "AKIA" + "A2" * 8, "AIza" + "a" * 35,
     "xoxb-" + "1234567890-a", "npm_" + "a1" * 18, "pypi-AgEIcHlwaS5vcmc" + "a1" * 30, "hf_" + "a1" * 17,
     "dckr_pat_" + "a1" * 12, "sk_live_" + "a1" * 12, "//registry.npmjs.org/:_authToken=" + "a1" * 10,
