@@ -5,8 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from immunos_mcp.answers.gates import GatesAnswer
-from immunos_mcp.domain import GateChoice
+from immunos_mcp.domain import CLAUDE_CODE, GateChoice, HandoverChoice
 from immunos_mcp.errors import InvalidInputError, Problem
 from immunos_mcp.ledger.overrides import (
     OverrideKind,
@@ -19,7 +21,7 @@ from immunos_mcp.ledger.plan_limits import plan_usage
 from immunos_mcp.ledger.session_snapshots import session_snapshot
 from immunos_mcp.rules import advice, gates
 from immunos_mcp.rules.gates import FOREVER, Standing
-from immunos_mcp.rules.status import session_status
+from immunos_mcp.rules.status import budget_status, concerning, recommendation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,14 +72,18 @@ class Gates:
         now = self._clock()
         there = (*self._places, *places)
         snapshot = await self._ledger.read(session_snapshot, self._session, now, there)
-        status, settings = session_status(snapshot, now), snapshot.settings
+        folder = next(iter(there), snapshot.session.folder)
+        snapshot = replace(snapshot, assistant=CLAUDE_CODE, folder=folder)
+        recommended, settings = recommendation(snapshot), snapshot.settings
+        is_forbidden = settings.handover is HandoverChoice.NEVER
         return Standing(
-            gates.level_of(status.recommended_model, settings),
-            status.message,
-            settings.default_local_model,
+            recommended.level,
+            recommended.message,
+            None if is_forbidden else settings.default_local_model,
             settings,
             snapshot.overrides,
-            is_open=status.session_id is not None,
+            is_open=snapshot.session.session_id is not None,
+            budgets=tuple(budget_status(each, now) for each in concerning(snapshot)),
         )
 
     async def judge(self, attempt: Attempt, standing: Standing) -> Verdict | None:
@@ -92,6 +98,8 @@ class Gates:
 
     def advice_on_file(self, path: str, size: int, standing: Standing) -> str | None:
         """Return a line about reading a whole file; ``None``: there is nothing to say."""
+        if standing.local_model is None:
+            return None
         engine = None if self._engine is None else self._engine()
         return advice.on_large_file(path, size, standing.settings, engine)
 

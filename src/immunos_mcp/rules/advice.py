@@ -6,14 +6,16 @@ from datetime import timedelta
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
+from immunos_mcp.domain import WarningLevel
 from immunos_mcp.rules.formatting import compact, printable
 from immunos_mcp.rules.models import availability, local_model
 from immunos_mcp.rules.names import canonical_model
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
-    from immunos_mcp.answers.status import StatusAnswer
+    from immunos_mcp.answers.status import BudgetStatus, StatusAnswer
     from immunos_mcp.domain import Engine
     from immunos_mcp.rules.settings import Settings
 
@@ -80,6 +82,27 @@ def on_short_budget(status: StatusAnswer, settings: Settings, now: datetime) -> 
         f"At this pace the token budget is used up in {_minutes(left)}, "
         f"and its window ends in {_minutes(int(open_minutes))}."
     )
+
+
+def first_gone(budgets: Iterable[BudgetStatus]) -> BudgetStatus | None:
+    """Return the budget that is used up first at this rate, before its window ends; ``None``: none is.
+
+    One that has reached its auto-switch threshold is no news.
+    """
+    short = [
+        each
+        for each in budgets
+        if each.gone_at is not None and each.warning_level is not WarningLevel.CRITICAL
+    ]
+    return min(short, key=lambda each: str(each.gone_at), default=None)
+
+
+def on_gone_budget(budget: BudgetStatus) -> str:
+    """Return a line that a budget will not last as long as its window at the rate so far."""
+    assert budget.gone_at is not None
+    assert budget.ends_at is not None
+    gone, ends = (f"{each.astimezone():%a %H:%M}" for each in (budget.gone_at, budget.ends_at))
+    return f"At this pace the budget {budget.name} is used up {gone}; its window ends {ends}."
 
 
 def _minutes(minutes: int) -> str:

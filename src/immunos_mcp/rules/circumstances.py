@@ -31,6 +31,8 @@ class SessionSnapshot(Struct, frozen=True):
         budgets: how far the budgets beside the session's own are used.
         held_tokens: what open reservations of the session hold back; ``None``: reservations are off.
         overrides: what the user decided for now about the gates; decisions do not see it.
+        assistant: who looks, since some budgets are for one assistant; ``None``: not known.
+        folder: the project folder that is looked from, likewise.
         origins: the folder of each setting that a project folder has of its own; a status alone sees it.
     """
 
@@ -44,6 +46,8 @@ class SessionSnapshot(Struct, frozen=True):
     budgets: tuple[BudgetUse, ...] = ()
     held_tokens: int | None = None
     overrides: Overrides = Overrides()
+    assistant: str | None = None
+    folder: str | None = None
     origins: Mapping[str, str] = MappingProxyType({})
 
 

@@ -15,6 +15,7 @@ from immunos_mcp.domain import CLAUDE_TIERS, GateChoice, Switch, WarningLevel
 from immunos_mcp.rules.formatting import minute
 
 if TYPE_CHECKING:
+    from immunos_mcp.answers.status import BudgetStatus
     from immunos_mcp.rules.settings import Settings
 
 FOREVER = datetime(9999, 12, 31, tzinfo=UTC)
@@ -68,18 +69,20 @@ class Standing(Struct, frozen=True):
     Attributes:
         level: that of the tightest limit.
         message: what the level means, as a sentence.
-        local_model: the model to use instead.
+        local_model: the model to use instead; ``None``: nothing is handed over.
         settings: the settings in force.
         overrides: what the user decided for now.
         is_open: whether the session is open, and counts.
+        budgets: the budgets beside the session's own that concern the work.
     """
 
     level: WarningLevel
     message: str
-    local_model: str
+    local_model: str | None
     settings: Settings
     overrides: Overrides = Overrides()
     is_open: bool = True
+    budgets: tuple[BudgetStatus, ...] = ()
 
 
 class Verdict(Struct, frozen=True):
@@ -103,13 +106,6 @@ def is_dearer(before: str, after: str) -> bool:
         for model in (before, after)
     ]
     return None not in ranks and ranks[0] < ranks[1]  # type: ignore[operator]
-
-
-def level_of(recommended_model: str, settings: Settings) -> WarningLevel:
-    """Return the level of the tightest limit, as a status recommends a model by it."""
-    if recommended_model == settings.default_local_model:
-        return WarningLevel.CRITICAL
-    return WarningLevel.WARNING if recommended_model == "mixed" else WarningLevel.NORMAL
 
 
 def judge(attempt: Attempt, standing: Standing) -> Verdict | None:
@@ -187,19 +183,24 @@ def _choice(gated: Gated, standing: Standing) -> GateChoice:
     return GateChoice(at_critical)
 
 
-def _instead(gated: Gated, name: str, local_model: str) -> str:
+def _instead(gated: Gated, name: str, local_model: str | None) -> str:
     match gated:
         case Gated.SUBAGENT:
-            return f"No subagents: have {local_model} do this, or do the least that is needed yourself."
+            least = "do the least that is needed yourself."
+            other = "" if local_model is None else f"have {local_model} do this, or "
+            return f"No subagents: {other}{least}"
         case Gated.EXPENSIVE_TOOL:
-            return f"No {name}: work from what is at hand, or have {local_model} do this."
+            other = "" if local_model is None else f", or have {local_model} do this"
+            return f"No {name}: work from what is at hand{other}."
         case Gated.MODEL_SWITCH:
             return f"No switch to {name}: stay with this model, or choose a cheaper one."
 
 
-def _hint(gated: Gated, name: str, local_model: str) -> str:
+def _hint(gated: Gated, name: str, local_model: str | None) -> str:
     match gated:
         case Gated.SUBAGENT:
+            if local_model is None:
+                return "Do this yourself, if a subagent is not needed."
             return f"If {local_model} can do this, have it do it instead of a subagent."
         case Gated.EXPENSIVE_TOOL:
             return f"{name} is expensive: use it only where nothing else will do."

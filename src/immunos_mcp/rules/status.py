@@ -11,7 +11,7 @@ from immunos_mcp.domain import EngineState, Provider, TokenCounts
 from immunos_mcp.rules import budget_windows, budgets, gates, models, pace, policy
 from immunos_mcp.rules.budget_windows import Span
 from immunos_mcp.rules.own_settings import own_text
-from immunos_mcp.rules.recommendation import recommend
+from immunos_mcp.rules.recommendation import Recommendation, recommend
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,11 +33,8 @@ def session_status(
     reported = policy.budget_tokens(session.claude - session.measured, settings)
     side_requests = policy.budget_tokens(snapshot.side_requests, settings)
     level = policy.warning_level(tokens, settings)
-    plan_used_percent = policy.plan_used_percent(snapshot.plan, settings)
-    plan_level = policy.plan_level(plan_used_percent, settings)
     states = budgets.states(settings.budgets, snapshot.budgets)
-    tightest = budgets.tightest(states)
-    recommended = recommend(level, settings, plan_level, tightest)
+    recommended = recommendation(snapshot)
     per_minute = None
     if session.started_at is not None:
         per_minute = pace.tokens_per_minute(session.pace, session.started_at, now)
@@ -81,6 +78,26 @@ def session_status(
         unread_lines=unread_lines or None,
         unread_files=unread_files or None,
     )
+
+
+def recommendation(snapshot: SessionSnapshot) -> Recommendation:
+    """Return what the tightest limit recommends that concerns whoever looks."""
+    settings = snapshot.settings
+    tokens = policy.budget_tokens(snapshot.session.claude, settings)
+    plan_used_percent = policy.plan_used_percent(snapshot.plan, settings)
+    return recommend(
+        policy.warning_level(tokens, settings),
+        settings,
+        policy.plan_level(plan_used_percent, settings),
+        budgets.tightest(concerning(snapshot)),
+    )
+
+
+def concerning(snapshot: SessionSnapshot) -> tuple[BudgetState, ...]:
+    """Return the budgets that concern whoever looks at a session, with their states."""
+    states = budgets.states(snapshot.settings.budgets, snapshot.budgets)
+    caller = (snapshot.assistant, snapshot.folder)
+    return tuple(state for state in states if state.budget.concerns(*caller))
 
 
 def budget_status(state: BudgetState, now: datetime) -> BudgetStatus:

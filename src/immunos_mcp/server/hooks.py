@@ -160,7 +160,8 @@ class Hooks:
                 await self._router.open_session()
         if standing.settings.advice is Switch.OFF or standing.overrides.off_until is not None:
             return SILENCE
-        notice = self._notices.notice(status, standing.settings, utc_now())
+        standing = await self._router.gates.standing()
+        notice = self._notices.notice(status, standing, utc_now())
         return SILENCE if notice is None else self._tell(call.event, notice)
 
     async def _count(self, call: HookCall) -> StatusAnswer:
@@ -172,7 +173,7 @@ class Hooks:
         return status
 
     async def _before(self, call: HookCall) -> str:
-        standing = await self._router.gates.standing()
+        standing = await self._router.gates.standing(*_places(call))
         if not standing.is_open:
             self._look_later(call)
         attempt = self._attempt(call, standing)
@@ -260,6 +261,13 @@ class Hooks:
                 logger.warning("cannot take over the turn's last response: %s", error)
             else:
                 self._on_caught_up()
+
+
+def _places(call: HookCall) -> tuple[str, ...]:
+    """Return the folder of the file that is about to be read: its settings count as well."""
+    if call.tool != "Read" or not call.file or "\0" in call.file:
+        return ()
+    return (os.path.realpath(os.path.join(call.file, "..")),)  # noqa: PTH118  # a text from outside
 
 
 def _is_unlogged(status: StatusAnswer) -> bool:

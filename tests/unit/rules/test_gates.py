@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from statuses import status
 
+from immunos_mcp.answers.status import BudgetStatus
 from immunos_mcp.domain import Engine, EngineState, GateChoice, LocalModel, Switch, WarningLevel
 from immunos_mcp.rules import advice, gates
 from immunos_mcp.rules.formatting import printable
 from immunos_mcp.rules.gates import FOREVER, Attempt, Gated, Overrides, Standing
 from immunos_mcp.rules.settings import Settings
+from immunos_mcp.server.notices import BudgetNotices
 
 if TYPE_CHECKING:
     from immunos_mcp.rules.gates import Verdict
@@ -130,10 +133,18 @@ def test_only_a_switch_to_a_dearer_family_is_one(before: str, after: str, is_dea
     assert gates.is_dearer(before, after) is is_dearer
 
 
-def test_the_level_is_that_which_a_status_recommends_by() -> None:
-    settings = Settings(default_local_model="local:7b")
-    levels = [gates.level_of(model, settings) for model in ("claude-x", "mixed", "local:7b")]
-    assert levels == [NORMAL, WARNING, CRITICAL]
+@pytest.mark.parametrize("gated", Gated)
+def test_where_nothing_is_handed_over_no_denial_names_a_local_model(gated: Gated) -> None:
+    for level in (WARNING, CRITICAL):
+        choices = dict.fromkeys(
+            (f"{name}_at_{each}" for name in NAMES.values() for each in ("warning", "critical")),
+            GateChoice.DENY if level is CRITICAL else GateChoice.TELL,
+        )
+        forbidden = replace(standing(level, **choices), local_model=None)
+        verdict = gates.judge(Attempt(gated, "WebSearch"), forbidden)
+        assert verdict is not None
+        assert "None" not in verdict.text
+        assert "have " not in verdict.text
 
 
 @pytest.mark.parametrize(
@@ -187,3 +198,24 @@ def test_a_budget_that_will_not_last_as_long_as_its_window_is_worth_a_line() -> 
     assert advice.on_short_budget(lasting, settings, NOW) is None
     assert advice.on_short_budget(running, Settings(), NOW) is None
     assert advice.on_short_budget(status(), settings, NOW) is None
+
+
+def test_of_budgets_that_will_not_last_the_first_to_go_is_worth_a_line() -> None:
+    noon = datetime(2026, 3, 2, 12, tzinfo=UTC)
+
+    def budget(name: str, hours: int | None) -> BudgetStatus:
+        gone_at = None if hours is None else noon + timedelta(hours=hours)
+        ends_at = noon + timedelta(hours=40)
+        return BudgetStatus(name, "", NORMAL, gone_at=gone_at, ends_at=ends_at)
+
+    found = (budget("lasts", None), budget("second", 9), budget("first", 8))
+    soonest = advice.first_gone(found)
+    assert soonest is found[2]
+    line = advice.on_gone_budget(soonest)
+    assert line.startswith("At this pace the budget first is used up ")
+    assert advice.estimated_tokens(line) <= advice.MOST_TOKENS
+    assert advice.first_gone(found[:1]) is None
+    notices, going = BudgetNotices(), replace(standing(NORMAL), budgets=found)
+    assert notices.notice(status(), going, noon) == line
+    assert notices.notice(status(), going, noon) is None
+    assert notices.notice(status(), standing(NORMAL), noon) is None

@@ -378,6 +378,7 @@ def test_a_plan_that_runs_low_is_recommended_for_after_the_budget() -> None:
     assert recommend(normal, PLAN, warning) == Recommendation(
         "mixed",
         "Plan limit is getting close: routine tasks go to Ollama.",
+        warning,
     )
     assert (
         recommend(warning, PLAN, critical).message
@@ -485,6 +486,15 @@ def test_the_recommendation_names_the_models_of_the_settings() -> None:
     settings = Settings(claude_model="claude-x", default_local_model="llama3:8b")
     assert [recommend(level, settings) for level in WarningLevel] == [
         Recommendation("claude-x", "Budget is fine: tasks go where they are done best."),
-        Recommendation("mixed", "Budget is running low: routine tasks go to Ollama."),
-        Recommendation("llama3:8b", "Budget used up: all tasks go to Ollama."),
+        Recommendation(
+            "mixed", "Budget is running low: routine tasks go to Ollama.", WarningLevel.WARNING
+        ),
+        Recommendation(
+            "llama3:8b", "Budget used up: all tasks go to Ollama.", WarningLevel.CRITICAL
+        ),
     ]
+    forbidden = replace(settings, handover=HandoverChoice.NEVER)
+    assert {recommend(level, forbidden).model for level in WarningLevel} == {"claude-x"}
+    assert recommend(WarningLevel.CRITICAL, forbidden).message == (
+        "Budget used up: do only what is needed, since nothing is handed over here."
+    )

@@ -16,9 +16,11 @@ from transcript_lines import Answer, append, transcript
 from immunos_mcp.assistants.claude_code.transcripts import FORMAT
 from immunos_mcp.assistants.follower import Follower
 from immunos_mcp.assistants.transcripts import TranscriptFolders
-from immunos_mcp.domain import Engine, EngineState, LocalModel
+from immunos_mcp.domain import Engine, EngineState, LocalModel, WarningLevel
+from immunos_mcp.gates import Gates
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger
 from immunos_mcp.ledger.connections.threaded import ThreadedSqliteLedger
+from immunos_mcp.ledger.moments import utc_now
 from immunos_mcp.ledger.overrides import hook_texts
 from immunos_mcp.router import Router
 from immunos_mcp.server.hooks import HookCall, HookEvent, Hooks
@@ -106,6 +108,49 @@ async def test_the_auto_switch_that_is_near_is_said_once(conversation: Conversat
     )
     await conversation.spend(1_000)
     assert await conversation.notice() is None
+
+
+async def test_the_tightest_limit_is_said_and_named(conversation: Conversation) -> None:
+    await conversation.router.update_config({"budgets": "daily=100000 tokens/day"}, "test")
+    await conversation.spend(76_000)
+    assert await conversation.notice() == (
+        "Budget daily is running low: routine tasks go to Ollama. Level warning."
+    )
+    await conversation.spend(1_000)
+    await conversation.spend(20_000)
+    assert await conversation.notice() == (
+        "Budget daily is used up: all tasks go to Ollama. Level critical."
+    )
+    assert await conversation.notice() is None
+    await conversation.spend(60_000)
+    # The session's own level is worse, and nobody is worse off than before.
+    assert await conversation.notice() is None
+
+
+async def test_budgets_of_others_are_not_said(conversation: Conversation) -> None:
+    budgets = "theirs=1 tokens/day by codex; there=1 tokens/day in /elsewhere"
+    await conversation.router.update_config({"budgets": budgets}, "test")
+    await conversation.spend(50_000)
+    gates = Gates(conversation.router._ledger, "default", utc_now, places=("/here",))
+    assert (await gates.standing()).level is WarningLevel.NORMAL
+    assert [each.name for each in (await gates.standing()).budgets] == []
+
+
+async def test_a_folder_that_hands_nothing_over_is_told_no_local_model(
+    conversation: Conversation, tmp_path: Path
+) -> None:
+    await conversation.router.project_settings.change(str(tmp_path), {"handover": "never"}, "test")
+    router = conversation.router
+    gates = Gates(router._ledger, "default", utc_now, places=(str(tmp_path / "src"),))
+    await conversation.spend(190_000)
+    standing = await gates.standing()
+    assert (standing.level, standing.local_model) == (WarningLevel.CRITICAL, None)
+    assert "nothing is handed over here" in standing.message
+    assert gates.advice_on_file(str(tmp_path / "big.txt"), 10**6, standing) is None
+    # A file in there is not advised on from elsewhere either.
+    elsewhere = Gates(router._ledger, "default", utc_now, places=("/",))
+    assert (await elsewhere.standing(str(tmp_path))).local_model is None
+    assert (await elsewhere.standing()).local_model is not None
 
 
 async def test_after_a_reset_the_levels_are_said_again(conversation: Conversation) -> None:
