@@ -210,7 +210,8 @@ def test_of_budgets_that_will_not_last_the_first_to_go_is_worth_a_line() -> None
 
     found = (budget("lasts", None), budget("second", 9), budget("first", 8))
     soonest = advice.first_gone(found)
-    assert soonest is found[2]
+    assert soonest == found[2]
+    assert soonest is not None
     line = advice.on_gone_budget(soonest)
     assert line.startswith("At this pace the budget first is used up ")
     assert advice.estimated_tokens(line) <= advice.MOST_TOKENS

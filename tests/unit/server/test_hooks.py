@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -127,30 +127,36 @@ async def test_the_tightest_limit_is_said_and_named(conversation: Conversation) 
     assert await conversation.notice() is None
 
 
-async def test_budgets_of_others_are_not_said(conversation: Conversation) -> None:
+@contextmanager
+def gates_at(tmp_path: Path, place: str) -> Generator[Gates]:
+    """Return the gates of a client in a folder."""
+    with InlineSqliteLedger(tmp_path / "ledger.db") as ledger:
+        yield Gates(ledger, "default", utc_now, places=(place,))
+
+
+async def test_budgets_of_others_are_not_said(conversation: Conversation, tmp_path: Path) -> None:
     budgets = "theirs=1 tokens/day by codex; there=1 tokens/day in /elsewhere"
     await conversation.router.update_config({"budgets": budgets}, "test")
     await conversation.spend(50_000)
-    gates = Gates(conversation.router._ledger, "default", utc_now, places=("/here",))
-    assert (await gates.standing()).level is WarningLevel.NORMAL
-    assert [each.name for each in (await gates.standing()).budgets] == []
+    with gates_at(tmp_path, "/here") as gates:
+        standing = await gates.standing()
+    assert (standing.level, standing.budgets) == (WarningLevel.NORMAL, ())
 
 
 async def test_a_folder_that_hands_nothing_over_is_told_no_local_model(
     conversation: Conversation, tmp_path: Path
 ) -> None:
     await conversation.router.project_settings.change(str(tmp_path), {"handover": "never"}, "test")
-    router = conversation.router
-    gates = Gates(router._ledger, "default", utc_now, places=(str(tmp_path / "src"),))
     await conversation.spend(190_000)
-    standing = await gates.standing()
+    with gates_at(tmp_path, str(tmp_path / "src")) as gates:
+        standing = await gates.standing()
+        assert gates.advice_on_file(str(tmp_path / "big.txt"), 10**6, standing) is None
     assert (standing.level, standing.local_model) == (WarningLevel.CRITICAL, None)
     assert "nothing is handed over here" in standing.message
-    assert gates.advice_on_file(str(tmp_path / "big.txt"), 10**6, standing) is None
     # A file in there is not advised on from elsewhere either.
-    elsewhere = Gates(router._ledger, "default", utc_now, places=("/",))
-    assert (await elsewhere.standing(str(tmp_path))).local_model is None
-    assert (await elsewhere.standing()).local_model is not None
+    with gates_at(tmp_path, "/") as elsewhere:
+        assert (await elsewhere.standing(str(tmp_path))).local_model is None
+        assert (await elsewhere.standing()).local_model is not None
 
 
 async def test_after_a_reset_the_levels_are_said_again(conversation: Conversation) -> None:
