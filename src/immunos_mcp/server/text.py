@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from immunos_mcp.answers.usage import OutcomeAnswer, RecordAnswer
 
 
+_UNKNOWN_BUDGETS = (
+    ". A budget that was not set then changes none of them: how far it was used is not logged"
+)
+
+
 def routed(task: RoutedTask) -> str:
     """Return who does a task and why."""
     answer = task.answer
@@ -194,6 +199,7 @@ def changed(answer: ConfigAnswer) -> str:
         f"Would change: {changes or 'nothing'}. Of the last {effect.decisions} decisions "
         f"{effect.changed} would change: {effect.moved_to_ollama} to Ollama, "
         f"{effect.moved_to_claude} to Claude"
+        f"{_UNKNOWN_BUDGETS if 'budgets' in answer.changes else ''}"
     )
 
 

@@ -140,7 +140,7 @@ def test_where_nothing_is_handed_over_no_denial_names_a_local_model(gated: Gated
             (f"{name}_at_{each}" for name in NAMES.values() for each in ("warning", "critical")),
             GateChoice.DENY if level is CRITICAL else GateChoice.TELL,
         )
-        forbidden = replace(standing(level, **choices), local_model=None)
+        forbidden = replace(standing(level, NOTHING_DECIDED, **choices), local_model=None)
         verdict = gates.judge(Attempt(gated, "WebSearch"), forbidden)
         assert verdict is not None
         assert "None" not in verdict.text

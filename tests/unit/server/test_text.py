@@ -132,6 +132,8 @@ def test_a_rehearsal_that_differs_nowhere_says_so() -> None:
     assert text.changed(answer) == (
         "Would change: nothing. Of the last 0 decisions 0 would change: 0 to Ollama, 0 to Claude"
     )
+    budget = replace(answer, changes={"budgets": Difference("", "daily=20 usd/day")})
+    assert text.changed(budget).endswith("how far it was used is not logged")
 
 
 def test_the_settings_in_force_are_told_with_task_types_by_model() -> None:
