@@ -18,7 +18,7 @@ from immunos_mcp.ledger.overrides import (
     take_allowance,
 )
 from immunos_mcp.ledger.plan_limits import plan_usage
-from immunos_mcp.ledger.session_snapshots import session_snapshot
+from immunos_mcp.ledger.session_snapshots import standing_snapshot
 from immunos_mcp.rules import advice, gates
 from immunos_mcp.rules.gates import FOREVER, Standing
 from immunos_mcp.rules.status import budget_status, concerning, recommendation
@@ -71,7 +71,7 @@ class Gates:
         """
         now = self._clock()
         there = (*self._places, *places)
-        snapshot = await self._ledger.read(session_snapshot, self._session, now, there)
+        snapshot = await self._ledger.read(standing_snapshot, self._session, now, there)
         folder = next(iter(there), snapshot.session.folder)
         snapshot = replace(snapshot, assistant=CLAUDE_CODE, folder=folder)
         recommended, settings = recommendation(snapshot), snapshot.settings

@@ -171,6 +171,20 @@ def test_a_session_budget_begins_anew_with_the_session(desk: Desk) -> None:
     assert wire.rows(desk.ledger.path, sums) == [("2026-11-23T12:08:00.000Z",)]
 
 
+def test_what_is_logged_or_reported_is_summed_up_though_nobody_decides(desk: Desk) -> None:
+    desk.use(1000)
+    desk.set("daily=1 usd/day; codex=5000 tokens/week by codex")
+    stored = "SELECT count(*), sum(input_tokens) FROM immunos_mcp_spend_total"
+    stale = "SELECT count(*) FROM immunos_mcp_spend_stale"
+    assert wire.rows(desk.ledger.path, stored) == [(2, 2000)]
+    desk.use(500)
+    assert wire.rows(desk.ledger.path, stored) == [(2, 3000)]
+    run_sync(desk.router.record_usage(SONNET, 7, 0))
+    assert wire.rows(desk.ledger.path, stored) == [(2, 3007)]
+    assert wire.rows(desk.ledger.path, stale) == [(0,)]
+    assert desk.shown()["codex"].used == 1500
+
+
 def test_decisions_are_explained_and_replayed_as_they_were_made(desk: Desk) -> None:
     desk.set("daily=1000 tokens/day")
     for tokens in (0, 760, 150, 100):

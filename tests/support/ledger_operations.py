@@ -211,6 +211,9 @@ OPERATIONS: dict[str, Operation] = {
     "settings_by_folder": _reading(lambda it, _: stored_settings.settings_by_folder(it)),
     "settings_for": _reading(lambda it, _: project_settings.settings_for(it, "default", "/work/a")),
     "setting_changes": _reading(lambda it, _: stored_settings.setting_changes(it, 10)),
+    "standing_snapshot": _reading(
+        lambda it, now: session_snapshots.standing_snapshot(it, "default", now)
+    ),
     "used_by_model": _reading(
         lambda it, now: spend.used_by_model(it, now - timedelta(days=9), now)
     ),

@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from immunos_mcp.domain import TokenCounts
+from immunos_mcp.domain import Session, TokenCounts
 from immunos_mcp.ledger.moments import utc_text
 from immunos_mcp.ledger.spend import Scope, Spent, read_spent, refresh, scope_of, spent_in
 from immunos_mcp.rules.budget_windows import (
@@ -25,7 +25,6 @@ from immunos_mcp.rules.policy import budget_tokens
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
-    from immunos_mcp.domain import Session
     from immunos_mcp.ledger.dialect import Connection
     from immunos_mcp.rules.settings import Settings
 
@@ -71,6 +70,17 @@ def budget_uses(
     if connection.last_uses is None or connection.last_uses[0] != made_from:
         connection.last_uses = made_from, _uses(connection, settings, looks, spent_in)
     return cast("tuple[BudgetUse, ...]", connection.last_uses[1])
+
+
+def keep_up(connection: Connection, settings: Settings, moment: datetime) -> None:
+    """Sum up what changed and the windows of a moment, so that who only reads need not.
+
+    Sessions are left to who decides in them.
+    """
+    refresh(connection)
+    looks = _looks(connection, settings, Session(None, ""), moment, ANYBODY)
+    windows = {look.scope for look in looks if look.budget.window is not Window.SESSION}
+    spent_in(connection, {scope for scope in windows if scope is not None})
 
 
 def read_budget_uses(

@@ -17,7 +17,13 @@ from immunos_mcp.ledger.moments import as_stored, utc_text
 from immunos_mcp.ledger.plan_limits import record_plan_usage
 from immunos_mcp.ledger.side_usage import settle, store_totals, unsettle
 from immunos_mcp.ledger.stored_settings import effective_settings
-from immunos_mcp.ledger.totals import Addition, by_kind, distribute, sessions_between
+from immunos_mcp.ledger.totals import (
+    Addition,
+    by_kind,
+    distribute,
+    keep_budgets_up,
+    sessions_between,
+)
 from immunos_mcp.transcript_position import TranscriptPosition
 
 if TYPE_CHECKING:
@@ -90,7 +96,10 @@ def ingest(
         f" ON CONFLICT (path) DO UPDATE SET {_POSITION_UPDATES}",
         positions,
     )
-    return len(news.fresh) + len(growth)
+    new = len(news.fresh) + len(growth)
+    if is_last and new:
+        keep_budgets_up(connection, settings, max(usage.at for usage in found.measured))
+    return new
 
 
 class _News(NamedTuple):

@@ -22,7 +22,7 @@ from immunos_mcp.ledger.engines import providers_of_usage
 from immunos_mcp.ledger.moments import utc_text
 from immunos_mcp.ledger.sessions import current_session, find_open, opened_session
 from immunos_mcp.ledger.stored_settings import effective_settings
-from immunos_mcp.ledger.totals import Addition, add_to_totals
+from immunos_mcp.ledger.totals import Addition, add_to_totals, keep_budgets_up
 from immunos_mcp.rules.claude_tiers import record_key
 from immunos_mcp.rules.policy import budget_tokens
 
@@ -101,6 +101,7 @@ def record_usage(
         add_to_totals(connection, before, [addition], settings)
     after = find_open(connection, name)
     assert after is not None
+    keep_budgets_up(connection, settings, now)
     return Recorded(settings, before, after, repeated=False, counted=counted)
 
 

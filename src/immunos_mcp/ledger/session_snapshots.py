@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from immunos_mcp.ledger.measured_usage import side_request_tokens, tokens_of_others
 from immunos_mcp.ledger.overrides import read_overrides
 from immunos_mcp.ledger.plan_limits import plan_usage
@@ -30,6 +32,20 @@ def session_snapshot(
 
     ``places`` are the folders that it is looked at from, whose settings hold.
     """
+    standing = standing_snapshot(connection, name, now, places)
+    session = standing.session
+    return replace(
+        standing,
+        side_requests=side_request_tokens(connection, session),
+        others=tokens_of_others(connection, session),
+        decisions=decisions_by_reason(connection, session.session_id),
+    )
+
+
+def standing_snapshot(
+    connection: Connection, name: str, now: datetime, places: tuple[str, ...] = ()
+) -> SessionSnapshot:
+    """Return the part of a snapshot that levels follow from, which takes the same time in any history."""
     everywhere = settings_in_force(connection)
     session = current_session(connection, name, now, everywhere.settings)
     in_force = everywhere.at(*places, session.folder)
@@ -38,9 +54,6 @@ def session_snapshot(
         settings,
         session,
         plan=plan_usage(connection, now),
-        side_requests=side_request_tokens(connection, session),
-        others=tokens_of_others(connection, session),
-        decisions=decisions_by_reason(connection, session.session_id),
         budgets=_budget_uses(connection, settings, session, now) if settings.budgets else (),
         overrides=read_overrides(connection, now),
         origins=in_force.origins,

@@ -158,6 +158,11 @@ def change_settings(
     changed, updated = _changed(stored, changes)
     check(changed.after, settings_by_folder(connection))
     _store(connection, stored, updated, client, now)
+    if changed.after.budgets:
+        from immunos_mcp.ledger.budget_uses import keep_up  # most ledgers have no budgets
+
+        # A long history takes seconds to sum up, which no decision should have to wait for.
+        keep_up(connection, changed.after, now)
     return changed
 
 

@@ -90,6 +90,14 @@ def add_to_totals(
     )
 
 
+def keep_budgets_up(connection: Connection, settings: Settings, moment: datetime) -> None:
+    """Let the sums of budgets follow new usage, so that who only reads need not sum up anything."""
+    if settings.budgets:
+        from immunos_mcp.ledger.budget_uses import keep_up  # most ledgers have no budgets
+
+        keep_up(connection, settings, moment)
+
+
 def by_kind(counts: TokenCounts) -> tuple[int, int, int, int]:
     """Return the four kinds of tokens in the order of the columns."""
     return (
