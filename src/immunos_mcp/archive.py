@@ -179,7 +179,7 @@ class Archive:
 
     async def usage_today(self) -> UsageToday:
         """Return what hosted models used since midnight, of what was stored so far."""
-        from immunos_mcp.ledger.spend import used_by_model
+        from immunos_mcp.ledger.spend import used_by_agent
         from immunos_mcp.ledger.stored_settings import effective_settings
         from immunos_mcp.rules.budget_windows import calendar_span, zone_named
         from immunos_mcp.rules.budgets import Window
@@ -188,17 +188,18 @@ class Archive:
         now = self._clock()
         settings = await self._ledger.read(effective_settings)
         midnight = calendar_span(Window.DAY, now, zone_named(settings.time_zone)).start
-        used = await self._ledger.read(used_by_model, midnight, now + timedelta(days=1))
+        used = await self._ledger.read(used_by_agent, midnight, now + timedelta(days=1))
         portions = [
             Portion(
-                place.assistant,
-                place.folder,
-                model,
-                TokenCounts(*spent[:4]),
-                spent.nanodollars,
-                spent.unpriced > 0,
+                each.place.assistant,
+                each.place.folder,
+                each.model,
+                each.agent,
+                TokenCounts(*each.spent[:4]),
+                each.spent.nanodollars,
+                each.spent.unpriced > 0,
             )
-            for place, model, spent in used
+            for each in used
         ]
         return usage_today(midnight, portions, settings)
 

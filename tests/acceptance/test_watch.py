@@ -16,6 +16,9 @@ from terminals import Terminal
 
 from immunos_mcp.cli.main import main
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
+from immunos_mcp.ledger.ingestion import ingest
+from immunos_mcp.ledger.moments import utc_now
+from immunos_mcp.logged_usage import MeasuredUsage
 from immunos_mcp.router import Router
 
 if TYPE_CHECKING:
@@ -55,7 +58,7 @@ def test_it_shows_what_others_do_in_any_size_and_leaves_the_terminal_as_it_was(
         assert re.search(r"session +█+\S* +80%! +160k of 200k tokens", screen)
         assert re.search(r"daily .* 3%  +\$0\.60 of 20 usd/day", screen)
         assert re.search(r"week .* 3\.2%  +160k of 5M tokens/week", screen)
-        assert "Today by assistant, project and model: 160k tokens, $0.60" in screen
+        assert "Today by assistant, project, model and agent: 160k tokens, $0.60" in screen
         assert "kept local 2.5k tokens, $0.01 at Claude's list price" in screen
         assert "No decisions yet" in screen
         assert COLOUR.search(terminal.written)
@@ -104,6 +107,29 @@ def test_a_snapshot_needs_no_terminal(home: Path, used: Path) -> None:
     assert "\x1b" not in shown.stdout
     assert max(map(len, shown.stdout.splitlines())) <= 80
     assert "novel_writing" in shown.stdout
+
+
+def test_subagents_are_told_apart(used: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    conversation, now = "475b4040-009a", utc_now()
+    with InlineSqliteLedger(used) as ledger:
+        for number, agent in enumerate((None, "a2f3e483ed", "b7")):
+            name, tokens = f"m{number}", 1000 * (number + 1)
+            response = MeasuredUsage(name, now, "claude-haiku-4-5", tokens, folder="/home/me/app")
+            own = response._replace(conversation=conversation, agent=agent)
+            run_sync(ledger.write(ingest, [own]))
+    assert main(["watch", "--json", "--db", str(used)]) == 0
+    agents = json.loads(capsys.readouterr().out)["today"]["agents"]
+    assert [(each["name"], each["budget_tokens"]) for each in agents] == [
+        ("", 160_000),
+        ("475b4040-009a/b7", 3000),
+        ("475b4040-009a/a2f3e483ed", 2000),
+        ("475b4040-009a", 1000),
+    ]
+    assert main(["watch", "--once", "--db", str(used)]) == 0
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 80
+    for written in ("475b/b7", "475b/a2f3e", "475b4040", "haiku-4-5"):
+        assert written in shown
 
 
 def fails(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

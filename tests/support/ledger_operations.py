@@ -214,8 +214,8 @@ OPERATIONS: dict[str, Operation] = {
     "standing_snapshot": _reading(
         lambda it, now: session_snapshots.standing_snapshot(it, "default", now)
     ),
-    "used_by_model": _reading(
-        lambda it, now: spend.used_by_model(it, now - timedelta(days=9), now)
+    "used_by_agent": _reading(
+        lambda it, now: spend.used_by_agent(it, now - timedelta(days=9), now)
     ),
     "used_by_quarter": _reading(
         lambda it, now: spend.used_by_quarter(it, now - timedelta(days=9), now, "claude-code")

@@ -11,7 +11,7 @@ from immunos_mcp.answers.status import StatusAnswer
 
 
 class UsedBy(Struct, frozen=True):
-    """What one assistant, project or model used.
+    """What one assistant, project, model or agent used.
 
     Attributes:
         name: which one; empty: not known.
@@ -32,9 +32,10 @@ class UsageToday(Struct, frozen=True):
     Attributes:
         starts_at: when the day began.
         total: everything; its name is empty.
-        assistants: by assistant, the dearest first, as the next two.
+        assistants: by assistant, the dearest first, as the next three.
         projects: by project folder.
         models: by model.
+        agents: by conversation, or by the subagent of one (``CONVERSATION/SUBAGENT``).
     """
 
     starts_at: datetime
@@ -42,6 +43,7 @@ class UsageToday(Struct, frozen=True):
     assistants: tuple[UsedBy, ...]
     projects: tuple[UsedBy, ...]
     models: tuple[UsedBy, ...]
+    agents: tuple[UsedBy, ...]
 
 
 class WatchAnswer(Struct, frozen=True):

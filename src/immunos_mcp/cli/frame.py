@@ -17,7 +17,7 @@ from immunos_mcp.domain import WarningLevel
 from immunos_mcp.rules.formatting import brief_cost, compact, printable, usd
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
     from immunos_mcp.answers.history import LoggedDecision
@@ -37,6 +37,7 @@ _BAR_CELLS = 10
 _NAME_CELLS = 10
 _PARTS = " ▏▎▍▌▋▊▉█"
 _LEAST_DECISIONS = 4
+_WIDE_COLUMN = 24
 _DAY_SECONDS = 86_400
 
 
@@ -229,24 +230,41 @@ def _labelled(label: str, text: str) -> Text:
 
 def _usage(today: UsageToday, width: int, rows: int) -> Iterator[Text]:
     total = f"{compact(today.total.budget_tokens)} tokens"
-    what = "by assistant, project and model"
+    what = "by assistant, project, model and agent"
     yield Text(f"Today {what}: {total}, {_cost(today.total)}", _HEADING)
-    column = (width - 4) // 3
-    groups = (today.assistants, today.projects, today.models)
+    column = (width - 6) // 4
+    groups = (today.assistants, today.projects, today.models, today.agents)
     for row in range(min(rows, max(map(len, groups)))):
-        cells = (_used(group, row, rows, column) for group in groups)
+        names = (_name, _name, _name, _agent)
+        cells = (
+            _used(group, named, row, rows, column)
+            for group, named in zip(groups, names, strict=True)
+        )
         yield Text("  ".join(cells))
 
 
-def _used(group: Sequence[UsedBy], row: int, rows: int, width: int) -> str:
+def _used(
+    group: Sequence[UsedBy], named: Callable[[str], str], row: int, rows: int, width: int
+) -> str:
     if row >= len(group):
         return " " * width
     if row == rows - 1 and len(group) > rows:
         return set_cell_size(f"and {len(group) - row} more", width)
     line = group[row]
-    figures = f" {compact(line.budget_tokens):>5} {_cost(line):>6}"
-    name = printable(line.name).rstrip("/").rpartition("/")[2].removeprefix("claude-")
-    return set_cell_size(name or "(not known)", max(0, width - len(figures))) + figures
+    tokens, cost = f" {compact(line.budget_tokens):>5}", f" {_cost(line):>6}"
+    figures = tokens + cost if width >= _WIDE_COLUMN else cost if line.usd else tokens
+    name = named(printable(line.name)) or "(not known)"
+    return set_cell_size(name, max(0, width - len(figures))) + figures
+
+
+def _name(name: str) -> str:
+    return name.rstrip("/").rpartition("/")[2].removeprefix("claude-")
+
+
+def _agent(name: str) -> str:
+    """Return the beginnings of a conversation's id and of its subagent's, which are long and random."""
+    conversation, _, agent = name.partition("/")
+    return f"{conversation[:4]}/{agent[:5]}" if agent else conversation[:8]
 
 
 def _cost(line: UsedBy) -> str:

@@ -257,15 +257,15 @@ def _add_measured(
         "INSERT INTO immunos_mcp_measured_usage (message_id, measured_at, model, provider,"
         " input_tokens, output_tokens, cache_creation_input_tokens, cache_read_input_tokens,"
         " folder, request_id, assistant, conversation, cache_1h_input_tokens, speed, service_tier,"
-        " region, web_searches, is_sidechain)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " region, web_searches, is_sidechain, agent)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
             (
                 usage.message_id,
                 utc_text(usage.at),
                 usage.model,
                 providers[usage.assistant, usage.model],
-                *usage[3:17],
+                *usage[3:18],
             )
             # Sorted by id, because ids are random and neighbours share a page.
             for usage in sorted(fresh)

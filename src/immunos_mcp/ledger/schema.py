@@ -196,6 +196,11 @@ _VERSION_19 = (
     "ALTER TABLE immunos_mcp_decision ADD COLUMN setting_folders TEXT",
 )
 
+_VERSION_20 = (
+    # The subagent that had it, by the assistant's own id; NULL: the conversation itself, or not known.
+    "ALTER TABLE immunos_mcp_measured_usage ADD COLUMN agent TEXT",
+)
+
 STEPS: tuple[tuple[str, ...], ...] = (
     *EARLIER_STEPS,
     _VERSION_13,
@@ -205,6 +210,7 @@ STEPS: tuple[tuple[str, ...], ...] = (
     _VERSION_17,
     _VERSION_18,
     _VERSION_19,
+    _VERSION_20,
 )
 """The statements of each migration; number N (from 1) migrates version N - 1 to version N."""
 

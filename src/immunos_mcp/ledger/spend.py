@@ -52,21 +52,23 @@ _GROWTH = ", ".join(f"{name} = {name} + ?" for name in _COLUMNS.split(", "))
 
 _USED = f"""
     SELECT recorded_at AS at, model, {_KINDS}, 1 AS usage_records, '' AS assistant, '' AS folder,
-        NULL AS speed, NULL AS service_tier, NULL AS region, NULL AS web_searches,
+        '' AS agent, NULL AS speed, NULL AS service_tier, NULL AS region, NULL AS web_searches,
         NULL AS cache_1h_input_tokens
     FROM immunos_mcp_usage
     WHERE recorded_at >= :since AND recorded_at < :before AND counted = 1 AND provider <> 'ollama'
     UNION ALL
     SELECT measured_at, model, {_KINDS}, 1, assistant, coalesce(folder, ''),
+        coalesce(conversation, '') || coalesce('/' || agent, ''),
         speed, service_tier, region, web_searches, cache_1h_input_tokens
     FROM immunos_mcp_measured_usage
     WHERE measured_at >= :since AND measured_at < :before AND provider <> 'ollama'
     UNION ALL
-    SELECT finished_at, model, {_KINDS}, 1, 'claude-code', '', NULL, NULL, NULL, NULL, NULL
+    SELECT finished_at, model, {_KINDS}, 1, 'claude-code', '', coalesce(conversation, ''),
+        NULL, NULL, NULL, NULL, NULL
     FROM immunos_mcp_request_usage
     WHERE finished_at >= :since AND finished_at < :before AND provider <> 'ollama'
     UNION ALL
-    SELECT used_at, model, {_KINDS}, is_first, 'claude-code', coalesce(folder, ''),
+    SELECT used_at, model, {_KINDS}, is_first, 'claude-code', coalesce(folder, ''), conversation,
         NULL, NULL, NULL, web_searches, cache_1h_input_tokens
     FROM immunos_mcp_side_usage
     WHERE used_at >= :since AND used_at < :before AND provider <> 'ollama'
@@ -230,28 +232,38 @@ def used_by_quarter(
 def _summed(connection: Connection, since: str, before: str) -> dict[Place, Spent]:
     """Return what the log has from one stored time up to another."""
     found: defaultdict[Place, Spent] = defaultdict(Spent)
-    for place, _, spent in _by_model(connection, since, before):
+    for place, _, _, spent in _by_model(connection, since, before, "''"):
         found[place] = found[place].plus(spent)
     return found
 
 
-def used_by_model(
-    connection: Connection, since: datetime, before: datetime
-) -> list[tuple[Place, str, Spent]]:
-    """Return what the log has in a span by place and model; some occur several times."""
-    return list(_by_model(connection, utc_text(since), utc_text(before)))
+class UsedBy(NamedTuple):
+    """What a model used somewhere in a quarter of an hour.
+
+    Attributes:
+        agent: the conversation, or the conversation and its subagent, by the assistant's own ids with a
+            slash between them; empty: not known.
+    """
+
+    place: Place
+    model: str
+    agent: str
+    spent: Spent
 
 
-def _by_model(
-    connection: Connection, since: str, before: str
-) -> Iterator[tuple[Place, str, Spent]]:
+def used_by_agent(connection: Connection, since: datetime, before: datetime) -> list[UsedBy]:
+    """Return what the log has in a span by place, model and agent; some occur several times."""
+    return list(_by_model(connection, utc_text(since), utc_text(before), "agent"))
+
+
+def _by_model(connection: Connection, since: str, before: str, agent: str) -> Iterator[UsedBy]:
     quarter = _QUARTER_OF.format("at")
     rows = connection.execute(
-        f"SELECT {quarter}, assistant, folder, model, {sums(derived_prices.long_inputs())}"  # noqa: S608  # constants and numbers
-        f" FROM ({_USED}) AS used GROUP BY 1, 2, 3, 4, 5, 6, 7, 8",
+        f"SELECT {quarter}, assistant, folder, model, {agent}, {sums(derived_prices.long_inputs())}"  # noqa: S608  # constants and numbers
+        f" FROM ({_USED}) AS used GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9",
         {"since": since, "before": before},
     ).fetchall()
-    for quarter_at, assistant, folder, model, *measures in rows:
+    for quarter_at, assistant, folder, model, whose, *measures in rows:
         at = datetime.fromisoformat(quarter_at)
         usage = priced(model, at, derived_prices.long_inputs(), *measures)
         cost = derived_prices.cost(usage)
@@ -263,7 +275,7 @@ def _by_model(
             round(cost.usd * NANODOLLARS),
             int(cost.is_at_least),
         )
-        yield Place(quarter_at, assistant, folder), model, spent
+        yield UsedBy(Place(quarter_at, assistant, folder), model, whose, spent)
 
 
 def _move_totals(

@@ -1,4 +1,4 @@
-"""A day's usage by assistant, project and model. Pure."""
+"""A day's usage by assistant, project, model and agent. Pure."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ class Portion(NamedTuple):
         assistant: whose; empty: not known, as with the next.
         project: in which folder.
         model: of which model.
+        agent: of which conversation, or which subagent of it; empty: not known.
         counts: its tokens.
         nanodollars: their cost at list price.
         is_at_least: whether there is a part of it that is not known.
@@ -32,6 +33,7 @@ class Portion(NamedTuple):
     assistant: str
     project: str
     model: str
+    agent: str
     counts: TokenCounts
     nanodollars: int
     is_at_least: bool
@@ -45,6 +47,7 @@ def usage_today(starts_at: datetime, portions: Sequence[Portion], settings: Sett
         _lines([(each.assistant, each) for each in portions], settings),
         _lines([(each.project, each) for each in portions], settings),
         _lines([(each.model, each) for each in portions], settings),
+        _lines([(each.agent, each) for each in portions], settings),
     )
 
 

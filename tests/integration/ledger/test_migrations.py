@@ -62,6 +62,7 @@ FROZEN = (
     "a335666826c91fde27e13df3953bb532298e84978c84d24f4c1a0f7fbcc8c21f",
     "b4b35a62e9b12fbf3688bba70d57af4c80c2287c6771d8d86d88a4aff9c92250",
     "14d124fe04b646f11beb10a4672f3cf5c4980736f73c0f83bfb3cd899c06a599",
+    "29a944f830127cb4ad6086744b6d3374218ac1d6acdb4167f7c91cb1abd3ba03",
 )
 """SHA-256 of each step's statements. A step that has landed never changes: ledgers have it."""
 

@@ -93,7 +93,7 @@ seen = st.builds(
     WatchAnswer,
     st.just(NOW),
     statuses,
-    st.builds(UsageToday, st.just(NOW), lines, groups, groups, groups),
+    st.builds(UsageToday, st.just(NOW), lines, groups, groups, groups, groups),
     st.lists(decisions, max_size=30).map(tuple),
     st.none() | amounts,
 )
