@@ -280,4 +280,5 @@ def _cells(figure: Figure) -> tuple[str, ...]:
 
 
 def _number(value: float, unit: str) -> str:
-    return f"{value:.3f} {unit}" if unit == "ms" else f"{value:.0f} {unit}"
+    decimals = {"ms": 3, "times": 2}.get(unit, 0)
+    return f"{value:.{decimals}f} {unit}"
