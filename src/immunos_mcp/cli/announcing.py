@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import os
 import shlex
+import signal
 import subprocess
+from contextlib import suppress
 from functools import partial
 from http.client import HTTPException
 from threading import Thread
@@ -88,21 +90,34 @@ def _words(command: str) -> list[str]:
 def _run(words: list[str], found: CheckedBudget) -> str | None:
     environment = {**os.environ, "IMMUNOS_BUDGET": found.name, "IMMUNOS_LEVEL": found.warning_level}
     try:
-        subprocess.run(  # noqa: S603  # the user's own command, as typed
+        process = subprocess.Popen(  # noqa: S603  # the user's own command, as typed
             words,
-            input=to_json(found).encode(),
+            stdin=subprocess.PIPE,
             env=environment,
             stdout=subprocess.DEVNULL,
-            timeout=SECONDS,
-            check=True,
+            start_new_session=True,
         )
-    except subprocess.CalledProcessError as error:
-        return f"{words[0]} ended with exit code {error.returncode}"
-    except subprocess.TimeoutExpired:
-        return f"{words[0]} took more than {SECONDS} s"
     except OSError as error:
         return f"{words[0]}: {error.strerror}"
-    return None
+    with process:
+        try:
+            process.communicate(to_json(found).encode(), SECONDS)
+        except BaseException as error:
+            _end(process)
+            if isinstance(error, subprocess.TimeoutExpired):
+                return f"{words[0]} took more than {SECONDS} s"
+            raise
+    if process.returncode < 0:
+        return f"{words[0]} was ended by signal {-process.returncode}"
+    return f"{words[0]} ended with exit code {process.returncode}" if process.returncode else None
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a command with all that it has started."""
+    if os.name == "posix":
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
 
 
 def webhook(url: str) -> Webhook:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -16,6 +17,7 @@ from immunos_mcp.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+    from pathlib import Path
 
 FOUND = CheckedBudget("d", CheckState.REACHED, "1 usd/day", WarningLevel.CRITICAL, 100.0)
 
@@ -119,3 +121,31 @@ def test_a_command_that_fails_is_reported(command: str) -> None:
     problem = told(command)
     assert problem is not None
     assert problem.startswith(command)
+
+
+@pytest.mark.parametrize(
+    ("script", "problem"),
+    [
+        ("cat > /dev/null", None),
+        ("exit 3", "sh ended with exit code 3"),
+        ("kill -TERM $$", "sh was ended by signal 15"),
+    ],
+)
+def test_how_a_command_ended_is_said(script: str, problem: str | None) -> None:
+    assert told(f"sh -c '{script}'") == problem
+
+
+def test_what_a_command_that_hangs_has_started_ends_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(announcing, "SECONDS", 0.5)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    # The end of the pipe comes once nobody has it open any more.
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert told(f"sh -c 'sleep 60 > {pipe} & wait'") == "sh took more than 0.5 s"
+        os.set_blocking(reader, True)
+        assert os.read(reader, 1) == b""
+    finally:
+        os.close(reader)
