@@ -88,6 +88,15 @@ def test_an_outcome_usage_or_the_end_releases(desk: Desk) -> None:
     assert third.reserved_tokens == 60_000
 
 
+def test_what_a_clock_that_was_ahead_held_back_is_held_no_longer_than_else(desk: Desk) -> None:
+    desk.now += timedelta(days=365)
+    desk.route(60_000)
+    desk.now = NOON
+    assert desk.route(LIMIT).held_tokens == 60_000
+    desk.now += timedelta(minutes=30)
+    assert desk.route(LIMIT).provider == "claude"
+
+
 def test_a_task_without_an_estimate_holds_nothing_and_passes(desk: Desk) -> None:
     assert desk.route(LIMIT).provider == "claude"
     assert desk.route(None).provider == "claude"

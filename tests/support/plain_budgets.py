@@ -364,6 +364,9 @@ class Books:
         """Return what must be decided, and hold back what a task for Claude wants."""
         sitting = self.sitting(asked.session, now)
         self.holds = [each for each in self.holds if now < each.until]
+        for hold in self.holds:
+            if hold.at > now + timedelta(minutes=5):  # the clock was ahead
+                hold.at, hold.until = now, now + timedelta(minutes=self.minutes)
         tokens, plan = self.session_tokens(sitting), self.plan_percent(now)
         states = {
             name: state

@@ -11,12 +11,12 @@ from immunos_mcp.assistants import transcripts
 from immunos_mcp.assistants.transcripts import TranscriptFolders
 from immunos_mcp.domain import CLAUDE_CODE
 from immunos_mcp.ledger.measured_usage import (
-    CLOCK_TOLERANCE,
     ReadingState,
     forget_future,
     reading_state,
     unread_lines,
 )
+from immunos_mcp.ledger.moments import CLOCK_TOLERANCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,7 +13,7 @@ from immunos_mcp.domain import (
     Session,
     TokenCounts,
 )
-from immunos_mcp.ledger.moments import moment_of, utc_text
+from immunos_mcp.ledger.moments import CLOCK_TOLERANCE, moment_of, utc_text
 from immunos_mcp.transcript_position import TranscriptPosition
 
 if TYPE_CHECKING:
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
 _POSITION_COLUMNS = ", ".join(TranscriptPosition._fields)
 
-CLOCK_TOLERANCE = timedelta(minutes=5)
-"""How far ahead of the clock a session may begin before the clock must have been wrong."""
-
 
 class ReadingState(NamedTuple):
     """From when usage matters, and how far each transcript has been read.
@@ -34,8 +31,8 @@ class ReadingState(NamedTuple):
     Attributes:
         since: usage before this time belongs to no session; ``None``: there is no session yet.
         positions: how far each transcript has been read without leaving out anything since then, by path.
-        is_ahead: whether an open session begins in the future, or its pace does, as they do after the
-            clock was ahead.
+        is_ahead: whether an open session begins in the future, its pace does or the plan's limits were
+            reported there, as after the clock was ahead.
     """
 
     since: datetime | None
@@ -62,7 +59,8 @@ def reading_state(connection: Connection, now: datetime) -> ReadingState:
     positions = {row[0]: TranscriptPosition._make(row) for row in rows}
     (is_ahead,) = connection.execute(
         "SELECT EXISTS (SELECT 1 FROM immunos_mcp_session WHERE ended_at IS NULL"
-        " AND (started_at > :ahead OR pace_at > :ahead))",
+        " AND (started_at > :ahead OR pace_at > :ahead))"
+        " OR EXISTS (SELECT 1 FROM immunos_mcp_plan_usage WHERE reported_at > :ahead)",
         {"ahead": utc_text(now + CLOCK_TOLERANCE)},
     ).fetchone()
     return ReadingState(oldest, positions, bool(is_ahead))
@@ -71,7 +69,8 @@ def reading_state(connection: Connection, now: datetime) -> ReadingState:
 def forget_future(connection: Connection, now: datetime) -> None:
     """Let open sessions that begin in the future begin now, since the clock was ahead when they began.
 
-    What was left out because of such a session is read again.
+    What was left out because of such a session is read again. What a plan reported then is unknown, since no
+    later report would be newer.
     """
     ahead = utc_text(now + CLOCK_TOLERANCE)
     connection.execute(
@@ -83,6 +82,7 @@ def forget_future(connection: Connection, now: datetime) -> None:
         " WHERE ended_at IS NULL AND pace_at > ?",
         (ahead,),
     )
+    connection.execute("DELETE FROM immunos_mcp_plan_usage WHERE reported_at > ?", (ahead,))
     connection.execute("DELETE FROM immunos_mcp_transcript WHERE left_out_before > ?", (ahead,))
 
 

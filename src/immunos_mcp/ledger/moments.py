@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+
+CLOCK_TOLERANCE = timedelta(minutes=5)
+"""How far ahead of the clock something may have happened before the clock must have been wrong."""
 
 
 def utc_now() -> datetime:

@@ -9,8 +9,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
-from immunos_mcp.ledger.moments import utc_text
-from immunos_mcp.rules.gates import Overrides
+from immunos_mcp.ledger.moments import CLOCK_TOLERANCE, utc_text
+from immunos_mcp.rules.gates import FOREVER, Overrides
 
 if TYPE_CHECKING:
     from immunos_mcp.ledger.dialect import Connection
@@ -47,9 +47,11 @@ _EXCLUDED = {
 
 
 def read_overrides(connection: Connection, now: datetime) -> Overrides:
-    """Return what holds now."""
+    """Return what holds now; what was decided for a time by a clock that was ahead does not."""
     rows = connection.execute(
-        "SELECT kind, ends_at FROM immunos_mcp_override WHERE ends_at > ?", (utc_text(now),)
+        "SELECT kind, ends_at FROM immunos_mcp_override"
+        " WHERE ends_at > ? AND (set_at <= ? OR ends_at >= ?)",
+        (utc_text(now), utc_text(now + CLOCK_TOLERANCE), utc_text(FOREVER)),
     )
     ends: dict[str, datetime] = {kind: datetime.fromisoformat(ends_at) for kind, ends_at in rows}
     return Overrides(

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from immunos_mcp.domain import Provider
 from immunos_mcp.ledger.engines import providers_of_usage
-from immunos_mcp.ledger.moments import utc_text
+from immunos_mcp.ledger.moments import CLOCK_TOLERANCE, utc_text
 from immunos_mcp.rules import derived_prices
 from immunos_mcp.rules.budgets import NANODOLLARS, Unit, parsed
 from immunos_mcp.rules.list_prices import MILLION
@@ -47,6 +47,11 @@ def held(
     """Return what open reservations of a session hold back, and what all of them and a task want of budgets."""
     connection.execute(
         "DELETE FROM immunos_mcp_reservation WHERE expires_at <= ?", (utc_text(now),)
+    )
+    # What was made by a clock that was ahead is held no longer than what is made now.
+    connection.execute(
+        "UPDATE immunos_mcp_reservation SET reserved_at = ?, expires_at = ? WHERE reserved_at > ?",
+        (utc_text(now), expiry(settings, now), utc_text(now + CLOCK_TOLERANCE)),
     )
     own, everybody_s = connection.execute(
         "SELECT coalesce(sum(tokens) FILTER (WHERE session_id = ?), 0), coalesce(sum(tokens), 0)"

@@ -25,7 +25,7 @@ from immunos_mcp.archive import Archive
 from immunos_mcp.assistants import bulk_reading, marked_lines
 from immunos_mcp.assistants.claude_code.transcripts import transcript_folders
 from immunos_mcp.assistants.looks import TOO_MUCH, Look
-from immunos_mcp.domain import TokenCounts
+from immunos_mcp.domain import PlanUsage, TokenCounts
 from immunos_mcp.ledger.connections.inline import run_sync
 from immunos_mcp.options import Options
 
@@ -679,6 +679,21 @@ def test_what_was_left_out_while_the_clock_was_ahead_counts_later(tmp_path: Path
     desk.now = NOON + timedelta(minutes=1)
     assert desk.tokens() == 10
     desk.ledger.close()
+
+
+def test_what_a_plan_reported_while_the_clock_was_ahead_is_forgotten(desk: Desk) -> None:
+    def report(percent: float) -> None:
+        usage = PlanUsage("five_hour", percent, desk.now + timedelta(hours=5))
+        run_sync(desk.router.record_plan_usage([usage]))
+
+    desk.now = NOON + timedelta(days=400)
+    report(95.0)
+    desk.now = NOON
+    run_sync(desk.router.catch_up())
+    assert run_sync(desk.router.get_session_status()).plan is None
+    report(10.0)
+    plan = run_sync(desk.router.get_session_status()).plan or ()
+    assert [each.used_percentage for each in plan] == [10]
 
 
 def test_a_pace_measured_while_the_clock_was_ahead_is_forgotten(desk: Desk) -> None:

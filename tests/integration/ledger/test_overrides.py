@@ -73,3 +73,13 @@ def test_a_pause_ends_when_the_plans_five_hours_do_or_when_it_is_said(tmp_path: 
         assert run_sync(gates.pause(None)).until == NOW + HOUR
         assert run_sync(gates.pause(2 * HOUR)).until == NOW + 2 * HOUR
         assert run_sync(gates.switch_off(None)).until is None
+
+
+def test_what_a_clock_that_was_ahead_decided_for_a_time_does_not_hold(tmp_path: Path) -> None:
+    later = NOW + timedelta(days=365)
+    with InlineSqliteLedger(tmp_path / "ledger.db") as ledger:
+        for kind in OverrideKind:
+            run_sync(ledger.write(set_override, kind, later + HOUR, later))
+            assert run_sync(ledger.read(read_overrides, NOW)) == Overrides()
+        run_sync(ledger.write(set_override, OFF, FOREVER, later))
+        assert run_sync(ledger.read(read_overrides, NOW)) == Overrides(off_until=FOREVER)
