@@ -87,7 +87,10 @@ def ours() -> ASGIApp:
     async def nobody(_token: str) -> None:
         return None
 
-    parts = Parts(built, router, lambda _request: router, Archive(ledger), nobody)
+    def anyones(_request: Request) -> Router:
+        return router
+
+    parts = Parts(built, router, anyones, Archive(ledger), nobody)
     return build_application(options, parts).run
 
 

@@ -159,10 +159,13 @@ def build_http_server(
     notifier = StatusNotifier(router.list_revisions, default_session)
     tools = Tools(Services(router_of, sleep=sleep), notifier.changed_here)
     resources = Resources(router_of, default_session, notifier)
-    # No argument is to be repeated in a header; without this the SDK would list the tools at each call.
-    server = _server(tools, resources, get_tool_input_schema=lambda _name: None)
+    server = _server(tools, resources, get_tool_input_schema=_no_repeated_arguments)
     run_background = partial(keep_running, "changes", notifier.run)
     return BuiltHttpServer(server, run_background, resources.end_streams, notifier)
+
+
+def _no_repeated_arguments(_tool: str) -> None:
+    """Say that no argument is to be repeated in a header; else the SDK would list the tools at each call."""
 
 
 def _server(tools: Tools, resources: Resources, **more: Any) -> Server[dict[str, Any]]:
