@@ -87,7 +87,7 @@ def ours() -> ASGIApp:
     async def nobody(_token: str) -> None:
         return None
 
-    def anyones(_request: Request) -> Router:
+    def anyones(_request: object) -> Router:
         return router
 
     parts = Parts(built, router, anyones, Archive(ledger), nobody)
