@@ -224,6 +224,9 @@ FUNCTIONS = (
 )
 
 
+_WORDS = {True: "right", False: "wrong, and passed for done", None: "back to Claude"}
+
+
 class Result(NamedTuple):
     """What came of tasks that were handed over.
 
@@ -258,6 +261,7 @@ async def unchecked(desk: Desk, models: tuple[str, ...]) -> Result:
         answer = await _answer(desk, function, ())
         is_right = _is_right(desk.folder, function) if _is_done(answer) else None
         result = result.with_answer(is_right, time.perf_counter() - begun)
+        print(f"{function.name}, no check: {_WORDS[is_right]}", file=sys.stderr)
         _clear(desk, function)
     return result
 
@@ -275,6 +279,8 @@ async def checked(desk: Desk, models: tuple[str, ...]) -> tuple[Result, Result]:
         attempts = 1 if is_first else 2
         firsts = firsts.with_answer(is_right if is_first else None, seconds / attempts)
         ladder = ladder.with_answer(is_right, seconds)
+        which = "first" if is_first else "second"
+        print(f"{function.name}, {which} attempt: {_WORDS[is_right]}", file=sys.stderr)
         _clear(desk, function)
     return firsts, ladder
 
@@ -286,7 +292,8 @@ async def _map(desk: Desk, models: tuple[str, ...]) -> None:
 
 
 def _is_done(answer: DelegateAnswer | None) -> bool:
-    return answer is not None and answer.provider is not Provider.CLAUDE
+    """Return whether a local model did the task; what was cut off is told to be no result."""
+    return answer is not None and answer.provider is not Provider.CLAUDE and answer.cut_off is None
 
 
 def _clear(desk: Desk, function: Function) -> None:
@@ -297,7 +304,7 @@ def _clear(desk: Desk, function: Function) -> None:
 async def _answer(desk: Desk, function: Function, checks: tuple[str, ...]) -> DelegateAnswer | None:
     prompt = (
         f"Write a Python function {function.head} that returns {function.what}."
-        " Answer with one block of Python code only."
+        " Answer with the function alone, without an explanation or an example."
     )
     try:
         return await desk.delegate(
