@@ -143,6 +143,7 @@ def _watch(given: Namespace) -> int:
                 chosen.session,
                 follower=follower,
                 opened_by_looks=options.configured_session(os.environ),
+                places=options.working_folders(os.environ),
             ),
             Archive(ledger, follower=follower),
         )

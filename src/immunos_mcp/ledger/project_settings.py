@@ -70,7 +70,7 @@ def unset_project_settings(
     """Take back some of a folder's own settings.
 
     Raises:
-        InvalidInputError: the folder has no such setting of its own.
+        InvalidInputError: there is no such setting.
         InvalidStoredSettingsError: the settings left would not go together.
     """
     everywhere, by_folder = effective_settings(connection), settings_by_folder(connection)

@@ -193,23 +193,19 @@ def unset(
     A name such as ``task_mappings.debug`` takes back that one mapping.
 
     Raises:
-        InvalidInputError: the folder has no such setting of its own.
+        InvalidInputError: there is no such setting.
         InvalidStoredSettingsError: the rest would not go together.
     """
     stored = dict(by_folder.get(folder, {}))
+    prefix = f"{MAPPINGS}."
     for given in names:
-        setting, _, entry = given.partition(".")
-        name = full_name(setting)
-        mappings = stored_mappings(stored.get(MAPPINGS)) if entry and name == MAPPINGS else {}
-        if name not in stored or (entry and entry not in mappings):
-            own = ", ".join(stored) or "none"
-            message = f"{given} is not set for {folder} (set there: {own})"
-            raise InvalidInputError(Problem("setting", given, message=message))
-        mappings.pop(entry, None)
+        if not given.startswith(prefix):
+            stored.pop(full_name(given), None)
+            continue
+        mappings = stored_mappings(stored.pop(MAPPINGS, None))
+        mappings.pop(given.removeprefix(prefix), None)
         if mappings:
-            stored[name] = _mappings_text(mappings)
-        else:
-            del stored[name]
+            stored[MAPPINGS] = _mappings_text(mappings)
     others = {each: own for each, own in by_folder.items() if each != folder}
     updated = {**others, folder: stored} if stored else others
     check(everywhere, updated)
