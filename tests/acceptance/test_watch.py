@@ -128,7 +128,7 @@ def test_subagents_are_told_apart(used: Path, capsys: pytest.CaptureFixture[str]
     assert main(["watch", "--once", "--db", str(used)]) == 0
     shown = capsys.readouterr().out
     assert max(map(len, shown.splitlines())) <= 80
-    for written in ("475b/b7", "475b/a2f3e", "475b4040", "haiku-4-5"):
+    for written in ("475b/b7", "475b/a2f3e", "475b4040", "claude-code", " haiku-4-5"):
         assert written in shown
 
 

@@ -235,7 +235,7 @@ def _usage(today: UsageToday, width: int, rows: int) -> Iterator[Text]:
     column = (width - 6) // 4
     groups = (today.assistants, today.projects, today.models, today.agents)
     for row in range(min(rows, max(map(len, groups)))):
-        names = (_name, _name, _name, _agent)
+        names = (str, _last_folder, _model, _agent)
         cells = (
             _used(group, named, row, rows, column)
             for group, named in zip(groups, names, strict=True)
@@ -257,8 +257,12 @@ def _used(
     return set_cell_size(name, max(0, width - len(figures))) + figures
 
 
-def _name(name: str) -> str:
-    return name.rstrip("/").rpartition("/")[2].removeprefix("claude-")
+def _last_folder(path: str) -> str:
+    return path.rstrip("/").rpartition("/")[2]
+
+
+def _model(name: str) -> str:
+    return name.rpartition("/")[2].removeprefix("claude-")
 
 
 def _agent(name: str) -> str:
