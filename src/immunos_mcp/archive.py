@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from immunos_mcp.answers.usage import SyncAnswer
     from immunos_mcp.answers.watch import UsageToday
     from immunos_mcp.assistants.follower import Follower
-    from immunos_mcp.ledger.connections.sqlite import SqliteLedger
+    from immunos_mcp.ledger.connections.ledger import Ledger
     from immunos_mcp.ledger.export import ExportedRows
     from immunos_mcp.reports.prices import Prices
     from immunos_mcp.rules.setting_kinds import SettingChangeValue
@@ -50,7 +50,7 @@ class Archive:
 
     def __init__(
         self,
-        ledger: SqliteLedger,
+        ledger: Ledger,
         clock: Callable[[], datetime] = utc_now,
         follower: Follower | None = None,
     ) -> None:

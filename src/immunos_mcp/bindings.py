@@ -9,7 +9,7 @@ from immunos_mcp.ledger.sessions import bind_session, list_bindings, remove_bind
 from immunos_mcp.rules import names
 
 if TYPE_CHECKING:
-    from immunos_mcp.ledger.connections.sqlite import SqliteLedger
+    from immunos_mcp.ledger.connections.ledger import Ledger
 
 
 class Bindings:
@@ -18,7 +18,7 @@ class Bindings:
     A binding holds from a session's next start; the open session goes on as it is.
     """
 
-    def __init__(self, ledger: SqliteLedger, default_session: str) -> None:
+    def __init__(self, ledger: Ledger, default_session: str) -> None:
         """Create the use cases; ``default_session`` is bound where none is named."""
         self._ledger = ledger
         self._default_session = default_session

@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from immunos_mcp.answers.budgets import CheckedBudget
-    from immunos_mcp.ledger.connections.sqlite import SqliteLedger
+    from immunos_mcp.ledger.connections.ledger import Ledger
 
 
 class BudgetAlerts:
     """Who was told of which threshold."""
 
-    def __init__(self, ledger: SqliteLedger, clock: Callable[[], datetime]) -> None:
+    def __init__(self, ledger: Ledger, clock: Callable[[], datetime]) -> None:
         """Create the use case of a ledger."""
         self._ledger = ledger
         self._clock = clock

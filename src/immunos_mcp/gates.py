@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from immunos_mcp.domain import Engine
-    from immunos_mcp.ledger.connections.sqlite import SqliteLedger
+    from immunos_mcp.ledger.connections.ledger import Ledger
     from immunos_mcp.rules.gates import Attempt, Overrides, Verdict
 
 ALLOWED = timedelta(days=1)
@@ -43,7 +43,7 @@ class Gates:
 
     def __init__(
         self,
-        ledger: SqliteLedger,
+        ledger: Ledger,
         session: str,
         clock: Callable[[], datetime],
         engine: Callable[[], Engine] | None = None,

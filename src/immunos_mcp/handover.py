@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from immunos_mcp.answers.history import LoggedDecision
     from immunos_mcp.domain import DelegatedTask
-    from immunos_mcp.ledger.connections.sqlite import SqliteLedger
+    from immunos_mcp.ledger.connections.ledger import Ledger
     from immunos_mcp.ledger.decisions import DecisionState
 
 
@@ -27,9 +27,7 @@ class Handover:
     Every method raises the ledger's errors as well; after an error nothing has changed.
     """
 
-    def __init__(
-        self, ledger: SqliteLedger, default_session: str, clock: Callable[[], datetime]
-    ) -> None:
+    def __init__(self, ledger: Ledger, default_session: str, clock: Callable[[], datetime]) -> None:
         """Create the use cases; ``default_session`` is that of tasks that name none."""
         self._ledger = ledger
         self._default_session = default_session

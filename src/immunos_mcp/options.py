@@ -18,6 +18,8 @@ from immunos_mcp.rules.names import check_session_name
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from immunos_mcp.database_address import DatabaseAddress
+
 TELEMETRY_PORT = 4318
 """OpenTelemetry's own port for OTLP over HTTP, where exporters send by default."""
 
@@ -26,6 +28,9 @@ _UNEXPANDED_IN_PATH = r"(?:^|[/\\])\$[A-Za-z_]\w*|%[A-Za-z_]\w*%"
 """Variables that whoever started the program should have replaced."""
 
 _ENGINE_NAME = r"[a-z][a-z0-9_-]{0,31}"
+
+DATABASE_SCHEMES = ("postgresql://", "postgres://")
+"""How the address of a database begins; everything else is a file."""
 
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 
@@ -62,7 +67,7 @@ class Options(NamedTuple):
     """The options of one run of the program.
 
     Attributes:
-        database: the ledger's file.
+        database: the ledger's file, or the address of its database.
         session: the session of calls that name none.
         read_transcripts: whether usage is read from Claude Code's transcripts.
         telemetry: where to receive Claude Code's OpenTelemetry export; ``None``: nowhere.
@@ -73,7 +78,7 @@ class Options(NamedTuple):
         engines: OpenAI-compatible servers beside Ollama.
     """
 
-    database: Path
+    database: Path | DatabaseAddress
     session: str
     read_transcripts: bool = True
     telemetry: Address | None = None
@@ -163,7 +168,9 @@ class Option(NamedTuple, Generic[Value]):
         return [word for text in texts for word in (self.flag, self._in_full(text))]
 
     def _in_full(self, text: str) -> str:
-        return str(Path(text).expanduser().absolute()) if self.is_path else text
+        if not self.is_path or text.startswith(DATABASE_SCHEMES):
+            return text
+        return str(Path(text).expanduser().absolute())
 
 
 def read(environment: Mapping[str, str], flags: Flags = NO_FLAGS) -> Options:
@@ -193,6 +200,11 @@ def read(environment: Mapping[str, str], flags: Flags = NO_FLAGS) -> Options:
         ALLOWED_PATHS.settle_all(flags, environment),
         _with_own_names(ENGINES.settle_all(flags, environment)),
     )
+
+
+def file_of(database: Path | DatabaseAddress) -> Path | None:
+    """Return the ledger's file; ``None``: the ledger is in a database elsewhere."""
+    return database if isinstance(database, Path) else None
 
 
 def working_folders(environment: Mapping[str, str]) -> tuple[str, ...]:
@@ -241,14 +253,29 @@ def expanded(text: str, field: str) -> Path:
         raise InvalidInputError(Problem(field, text, "a path in an existing home folder")) from None
 
 
-def _database(text: str, field: str) -> Path:
+def _database(text: str, field: str) -> Path | DatabaseAddress:
     """Return the ledger's file; only the default one's folders are created where they are missing."""
     if not text:
         return default_database().absolute()
+    if text.startswith(DATABASE_SCHEMES):
+        return _database_address(text, field)
     file = _absolute(text, field)
     if os.path.isdir(file.parent) or _is_default(file):  # noqa: PTH112  # never raises
         return file
     raise InvalidInputError(Problem(field, text, "a file in an existing folder"))
+
+
+def _database_address(text: str, field: str) -> DatabaseAddress:
+    from immunos_mcp import database_address  # few users have one
+
+    address = database_address.parse(text)
+    if address is None:
+        # It may have a password, so it is not shown.
+        message = (
+            f"{field}: must be an address such as {DATABASE_SCHEMES[0]}USER@HOST/DATABASE?team=NAME"
+        )
+        raise InvalidInputError(Problem(field, None, message=message))
+    return address
 
 
 def _is_default(file: Path) -> bool:
@@ -318,7 +345,7 @@ DATABASE = Option(
     _database,
     flag="--db",
     metavar="FILE",
-    about="ledger file",
+    about="ledger file, or postgresql:// address",
     shown_default="~/.immunos/db/immunos.db",
     is_path=True,
 )
@@ -391,9 +418,7 @@ def configured_session(environment: Mapping[str, str]) -> str:
     return environment.get(SESSION.variable) or "default"
 
 
-Row: TypeAlias = (
-    "Option[Path] | Option[str] | Option[bool] | Option[Address | None] | Option[NamedAddress]"
-)
+Row: TypeAlias = "Option[Path] | Option[Path | DatabaseAddress] | Option[str] | Option[bool] | Option[Address | None] | Option[NamedAddress]"
 
 LEDGER_OPTIONS: tuple[Row, ...] = (DATABASE, SESSION)
 """Options that every use of the program needs to find the same figures."""

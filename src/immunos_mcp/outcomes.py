@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from immunos_mcp.answers.usage import RecordAnswer
-    from immunos_mcp.ledger.connections.sqlite import SqliteLedger
+    from immunos_mcp.ledger.connections.ledger import Ledger
 
 
 class Outcomes:
@@ -27,7 +27,7 @@ class Outcomes:
     day; after an error nothing has changed.
     """
 
-    def __init__(self, ledger: SqliteLedger, clock: Callable[[], datetime]) -> None:
+    def __init__(self, ledger: Ledger, clock: Callable[[], datetime]) -> None:
         """Create the use cases of a ledger."""
         self._ledger = ledger
         self._clock = clock

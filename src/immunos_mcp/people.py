@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from immunos_mcp.answers.people import AuditEntry, PersonAnswer, TokenAnswer
-    from immunos_mcp.ledger.connections.sqlite import SqliteLedger
+    from immunos_mcp.ledger.connections.ledger import Ledger
     from immunos_mcp.rules.roles import Person
 
 TOKEN_PREFIX = "immunos_"  # noqa: S105  # only its beginning, by which scanners know it
@@ -39,7 +39,7 @@ class People:
     Every method raises ``InvalidInputError`` for invalid arguments, naming each, and the ledger's errors.
     """
 
-    def __init__(self, ledger: SqliteLedger, clock: Callable[[], datetime] = utc_now) -> None:
+    def __init__(self, ledger: Ledger, clock: Callable[[], datetime] = utc_now) -> None:
         """Create the use cases of a ledger."""
         self._ledger = ledger
         self._clock = clock

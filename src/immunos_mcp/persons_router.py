@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from immunos_mcp.answers.settings import ConfigAnswer
     from immunos_mcp.assistants.follower import Follower
     from immunos_mcp.domain import Engine
-    from immunos_mcp.ledger.connections.sqlite import SqliteLedger
+    from immunos_mcp.ledger.connections.ledger import Ledger
     from immunos_mcp.rules.roles import Person
     from immunos_mcp.rules.setting_kinds import SettingChangeValue
 
@@ -32,7 +32,7 @@ class PersonsRouter(Router):
     def __init__(
         self,
         person: Person,
-        ledger: SqliteLedger,
+        ledger: Ledger,
         default_session: str,
         clock: Callable[[], datetime] = utc_now,
         follower: Follower | None = None,

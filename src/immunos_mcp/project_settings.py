@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from immunos_mcp.answers.settings import ConfigAnswer, SettingInFolder
-    from immunos_mcp.ledger.connections.sqlite import SqliteLedger
+    from immunos_mcp.ledger.connections.ledger import Ledger
     from immunos_mcp.rules.setting_kinds import SettingChangeValue
     from immunos_mcp.rules.settings import Settings
 
@@ -40,7 +40,7 @@ class ProjectSettings:
 
     def __init__(
         self,
-        ledger: SqliteLedger,
+        ledger: Ledger,
         default_session: str,
         clock: Callable[[], datetime],
         places: tuple[str, ...],

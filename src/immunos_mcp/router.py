@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from immunos_mcp.domain import Decision, JoinKey, PlanUsage
     from immunos_mcp.gates import Gates
     from immunos_mcp.handover import Handover
-    from immunos_mcp.ledger.connections.sqlite import SqliteLedger
+    from immunos_mcp.ledger.connections.ledger import Ledger
     from immunos_mcp.ledger.sessions import Revisions
     from immunos_mcp.logged_usage import RequestUsage
     from immunos_mcp.outcomes import Outcomes
@@ -95,7 +95,7 @@ class Router:
 
     def __init__(
         self,
-        ledger: SqliteLedger,
+        ledger: Ledger,
         default_session: str,
         clock: Callable[[], datetime] = utc_now,
         follower: Follower | None = None,

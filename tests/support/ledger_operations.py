@@ -32,6 +32,7 @@ from immunos_mcp.ledger import (
     budget_uses,
     decisions,
     delegated_tasks,
+    examination,
     export,
     history,
     ingestion,
@@ -59,7 +60,7 @@ from immunos_mcp.rules.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from immunos_mcp.ledger.connections.sqlite import SqliteLedger
+    from immunos_mcp.ledger.connections.ledger import Ledger
     from immunos_mcp.ledger.dialect import Connection
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -85,7 +86,7 @@ class Operation(NamedTuple):
     run: Callable[[Connection, datetime], object]
     writes: bool = False
 
-    async def on(self, ledger: SqliteLedger, now: datetime = NOW) -> object:
+    async def on(self, ledger: Ledger, now: datetime = NOW) -> object:
         """Run it as the program does."""
         return await (ledger.write if self.writes else ledger.read)(self.run, now)
 
@@ -160,6 +161,7 @@ OPERATIONS: dict[str, Operation] = {
     "ingest_requests": _writing(
         lambda it, now: ingestion.ingest_requests(it, [RequestUsage("r1", now, "claude-x", COUNTS)])
     ),
+    "look_into": _reading(lambda it, _: examination.look_into(it)),
     "list_bindings": _reading(lambda it, _: sessions.list_bindings(it)),
     "logged_decision": _reading(lambda it, _: decisions.logged_decision(it, 1)),
     "newest_decisions": _reading(lambda it, _: decisions.newest_decisions(it, None, 1000)),
@@ -262,11 +264,12 @@ def _last_name(node: ast.expr) -> str:
 def filled(file: Path) -> Path:
     """Make a ledger with a session, a binding, settings, decisions and usage, all before ``NOW``."""
     with InlineSqliteLedger(file) as ledger:
-        run_sync(_fill(ledger))
+        run_sync(fill(ledger))
     return file
 
 
-async def _fill(ledger: SqliteLedger) -> None:
+async def fill(ledger: Ledger) -> None:
+    """Store what ``filled`` stores."""
     hour = iter(NOW - timedelta(hours=left) for left in range(20, 0, -1))
     router = Router(ledger, "default", lambda: next(hour))
     await router.update_config({"claude_model": "claude-opus-4.6"}, "test")

@@ -257,6 +257,9 @@ def test_flags_are_passed_on_as_they_were_given_and_paths_in_full(
 
 
 def test_help_tells_the_default_that_is_in_force() -> None:
-    assert DATABASE.help == "ledger file (default: $IMMUNOS_DB, else ~/.immunos/db/immunos.db)"
+    assert (
+        DATABASE.help
+        == "ledger file, or postgresql:// address (default: $IMMUNOS_DB, else ~/.immunos/db/immunos.db)"
+    )
     assert default_database() == Path(DATABASE.shown_default).expanduser()
     assert read({}).session == SESSION.shown_default

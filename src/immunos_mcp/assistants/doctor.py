@@ -37,8 +37,8 @@ from immunos_mcp.assistants.other_logs import OtherLogs
 from immunos_mcp.assistants.readiness import readiness
 from immunos_mcp.domain import EngineState
 from immunos_mcp.errors import ImmunosError, InvalidInputError, LedgerError
-from immunos_mcp.ledger.examination import RECENT, examine
-from immunos_mcp.options import ENGINES, NoHomeError, default_database
+from immunos_mcp.ledger.examination import RECENT, examine, examine_database
+from immunos_mcp.options import ENGINES, NoHomeError, default_database, file_of
 from immunos_mcp.rules import engine_places, models
 from immunos_mcp.rules.obstacles import OLLAMA_DOWNLOAD, mapping_command
 from immunos_mcp.rules.settings import Settings
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from immunos_mcp.assistants.configuration import Assistant, Configuration
     from immunos_mcp.assistants.findings import DoctorContext
     from immunos_mcp.assistants.transcripts import TranscriptSource
+    from immunos_mcp.database_address import DatabaseAddress
     from immunos_mcp.domain import Engine
     from immunos_mcp.ledger.examination import Examination
 
@@ -207,6 +208,9 @@ def _other_logs(assistant: str, source: TranscriptSource) -> Iterator[Finding]:
 
 def _ledger(context: DoctorContext) -> Iterator[Finding]:
     name, path = "ledger", context.options.database
+    if not isinstance(path, Path):
+        yield from _database(path)
+        return
     if not path.exists():
         yield Finding(name, Verdict.OK, f"{path} does not exist yet; the first call creates it")
         return
@@ -222,6 +226,21 @@ def _ledger(context: DoctorContext) -> Iterator[Finding]:
         yield Finding(name, Verdict.OK, seen)
     else:
         yield Finding(name, Verdict.OK, f"{path} is intact")
+    yield from _contents(examined)
+
+
+def _database(address: DatabaseAddress) -> Iterator[Finding]:
+    try:
+        examined = examine_database(address)
+    except LedgerError as error:
+        seen, _, remedy = str(error).partition("; ")
+        yield Finding("ledger", Verdict.FAIL, seen, remedy or None)
+        return
+    yield Finding("ledger", Verdict.OK, f"{address} answers")
+    yield from _contents(examined)
+
+
+def _contents(examined: Examination) -> Iterator[Finding]:
     if examined.settings_problem is not None:
         yield Finding("settings", Verdict.FAIL, examined.settings_problem)
     yield from _project_settings(examined)
@@ -275,7 +294,9 @@ def _listed(names: tuple[str, ...]) -> str:
 
 
 def _ledger_file(context: DoctorContext) -> Iterator[Finding]:
-    name, path = "ledger file", context.options.database
+    name, path = "ledger file", file_of(context.options.database)
+    if path is None:
+        return
     folder = next(each for each in path.parents if each.is_dir())
     if path.exists() and path.stat().st_mode & 0o077:
         yield Finding(name, Verdict.WARN, "other users can read it", f"chmod 600 {path}")
@@ -442,6 +463,8 @@ def _settings(context: DoctorContext) -> Settings:
     path = context.options.database
     # Another check reports problems of the ledger.
     with suppress(LedgerError):
+        if not isinstance(path, Path):
+            return examine_database(path).settings or Settings()
         return (examine(path).settings if path.exists() else None) or Settings()
     return Settings()
 

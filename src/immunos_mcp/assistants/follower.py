@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         Transcript,
         TranscriptSource,
     )
-    from immunos_mcp.ledger.connections.sqlite import SqliteLedger
+    from immunos_mcp.ledger.connections.ledger import Ledger
     from immunos_mcp.logged_usage import MeasuredUsage
     from immunos_mcp.transcript_position import TranscriptPosition
 
@@ -38,7 +38,7 @@ class Follower:
     """Remembers how far transcripts were read, so that unchanged ones are not read again."""
 
     def __init__(
-        self, ledger: SqliteLedger, folders: TranscriptFolders, others: OtherLogs | None = None
+        self, ledger: Ledger, folders: TranscriptFolders, others: OtherLogs | None = None
     ) -> None:
         """Follow Claude Code's transcripts, and the logs of others that there are."""
         self._unreadable: set[str] = set()

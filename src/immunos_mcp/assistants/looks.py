@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from immunos_mcp.assistants.follower import Follower
-    from immunos_mcp.ledger.connections.sqlite import SqliteLedger
+    from immunos_mcp.ledger.connections.ledger import Ledger
     from immunos_mcp.rules.circumstances import SessionSnapshot
 
 BUSY = "another program is writing to the ledger"
@@ -56,7 +56,7 @@ class Looks:
 
     def __init__(
         self,
-        ledger: SqliteLedger,
+        ledger: Ledger,
         session: str,
         follower: Follower,
         places: tuple[str, ...] = (),

@@ -109,11 +109,20 @@ def own_launch(given: Namespace) -> Launch:
     else:
         beside = str(Path(sys.executable).parent)
         found = shutil.which(PROGRAM, path=beside) or shutil.which(PROGRAM)
+    _refuse_password(chosen_options(given))
     flags = _passed_on(given, LEDGER_OPTIONS)
     serving_flags = _passed_on(given, ENGINE_OPTIONS + SERVING_OPTIONS)
     if found is None:
         return Launch(sys.executable, ("-m", "immunos_mcp", *flags), serving_flags)
     return Launch(str(Path(found).absolute()), flags, serving_flags)
+
+
+def _refuse_password(chosen: Options) -> None:
+    """Reject a password in an address, which would be shown, and readable in the client's settings."""
+    database = chosen.database
+    if not isinstance(database, Path) and database.has_password:
+        message = "--db: must have no password here; put it in ~/.pgpass, where the server finds it"
+        raise InvalidInputError(Problem("--db", None, message=message))
 
 
 def _passed_on(given: Namespace, rows: Sequence[Row]) -> tuple[str, ...]:
@@ -152,7 +161,11 @@ def _server_url(text: str) -> str:
 def _doctor(given: Namespace) -> int:
     chosen = chosen_options(given)
     if given.repair:
-        return _repair(chosen.database, given)
+        file = options.file_of(chosen.database)
+        if file is None:
+            message = "--repair: is for ledger files; a database is repaired with its own programs"
+            raise InvalidInputError(Problem("--repair", None, message=message))
+        return _repair(file, given)
     context = DoctorContext(chosen, os.environ, options_of)
     findings = doctor.diagnose(context)
     print(to_json(findings) if given.json else doctor.report(findings))

@@ -15,7 +15,8 @@ from immunos_mcp.answers.encoding import to_json
 from immunos_mcp.assistants.claude_code.transcripts import transcript_follower
 from immunos_mcp.cli.command import PROGRAM, BadArgument
 from immunos_mcp.errors import InvalidInputError, OutputError, Problem
-from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
+from immunos_mcp.ledger.connections.inline import run_sync
+from immunos_mcp.ledger.connections.opening import inline_ledger
 from immunos_mcp.router import Router
 from immunos_mcp.rules.names import is_printable
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from immunos_mcp.archive import Archive
     from immunos_mcp.domain import Engine
-    from immunos_mcp.ledger.connections.sqlite import SqliteLedger
+    from immunos_mcp.ledger.connections.ledger import InlineLedger
 
 CLIENT = f"{PROGRAM} command line"
 EXIT_FINE, EXIT_FAILED = 0, 1
@@ -75,7 +76,7 @@ def on_ledger(use_case: UseCase, *, needs_engine: bool = False) -> Callable[[Nam
 
 
 def on_opened_ledger(
-    use_case: Callable[[SqliteLedger, Namespace], Coroutine[Any, Any, Answered]],
+    use_case: Callable[[InlineLedger, Namespace], Coroutine[Any, Any, Answered]],
 ) -> Callable[[Namespace], int]:
     """Make a command's ``run`` out of what is done with a ledger alone."""
 
@@ -113,11 +114,11 @@ def on_archive(
     return run
 
 
-def _ledger(chosen: options.Options) -> InlineSqliteLedger:
+def _ledger(chosen: options.Options) -> InlineLedger:
     broken_pipe: int | None = getattr(_signal, "SIGPIPE", None)
     if broken_pipe is not None:
         _signal.signal(broken_pipe, _signal.SIG_DFL)
-    return InlineSqliteLedger(chosen.database)
+    return inline_ledger(chosen.database)
 
 
 def _show(answered: Answered, given: Namespace) -> int:

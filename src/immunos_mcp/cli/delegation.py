@@ -14,7 +14,7 @@ from immunos_mcp.cli.command import BadArgument, Command
 from immunos_mcp.cli.console import EXIT_FAILED, EXIT_FINE, chosen_options, print_text, whole_number
 from immunos_mcp.domain import Classification, Provider
 from immunos_mcp.errors import ImmunosError, InvalidInputError, Problem
-from immunos_mcp.ledger.connections.inline import InlineSqliteLedger
+from immunos_mcp.ledger.connections.opening import inline_ledger
 from immunos_mcp.options import expanded, working_folders
 from immunos_mcp.router import Router
 from immunos_mcp.rules import ladder
@@ -115,7 +115,7 @@ async def _delegated(given: Namespace, chosen: Options) -> DelegateAnswer:
     from immunos_mcp.engines.watch import EngineWatch
 
     engines = chosen_engines(chosen)
-    with InlineSqliteLedger(chosen.database) as ledger:
+    with inline_ledger(chosen.database) as ledger:
         async with engines:
             watch = EngineWatch(engines)
             router = Router(

@@ -51,6 +51,7 @@ MODULES = {
     "report": "reporting",
     "export": "reporting",
     "doctor": "clients",
+    "db": "databases",
     "completion": "completion",
 }
 """The module of each command, in the order of help; only the given command's is imported."""

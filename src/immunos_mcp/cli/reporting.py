@@ -6,6 +6,7 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from immunos_mcp import options
 from immunos_mcp.answers.encoding import to_json
 from immunos_mcp.cli.command import Command
 from immunos_mcp.cli.console import (
@@ -77,7 +78,8 @@ def _report_path(given: Namespace) -> Path | None:
         return given.output
     if not given.open:
         return None
-    folder = chosen_options(given).database.parent / "reports"
+    file = options.file_of(chosen_options(given).database) or options.default_database()
+    folder = file.parent / "reports"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:

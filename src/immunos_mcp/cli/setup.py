@@ -24,7 +24,8 @@ from immunos_mcp.cli.command import PROGRAM, Command
 from immunos_mcp.cli.console import CLIENT, EXIT_FAILED, EXIT_FINE, chosen_options, print_text
 from immunos_mcp.cli.setup_survey import reason_of, survey
 from immunos_mcp.errors import ImmunosError, any_of
-from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
+from immunos_mcp.ledger.connections.inline import run_sync
+from immunos_mcp.ledger.connections.opening import inline_ledger
 from immunos_mcp.router import Router
 from immunos_mcp.rules.presets import preset as preset_changes
 
@@ -209,7 +210,7 @@ def _stored(
     if interruption.came:
         return StepState.NOT_REACHED, None
     try:
-        with InlineSqliteLedger(chosen.database) as ledger:
+        with inline_ledger(chosen.database) as ledger:
             run_sync(Router(ledger, chosen.session).update_config(changes, CLIENT))
     except ImmunosError as error:
         return StepState.FAILED, str(error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec.structs import replace
@@ -25,19 +26,19 @@ from immunos_mcp.assistants.configuration import Setup
 from immunos_mcp.assistants.install import plan_install
 from immunos_mcp.domain import Engine, EngineState
 from immunos_mcp.errors import LedgerError
-from immunos_mcp.ledger.examination import examine
+from immunos_mcp.ledger.examination import examine, examine_database
 from immunos_mcp.rules.engine_places import is_remote
 from immunos_mcp.rules.proposal import models_to_pull, propose
 from immunos_mcp.rules.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from msgspec import Struct
 
     from immunos_mcp.assistants.configuration import Assistant, Configuration, Launch
     from immunos_mcp.assistants.install import Plan
+    from immunos_mcp.database_address import DatabaseAddress
     from immunos_mcp.options import Options
 
 
@@ -194,9 +195,11 @@ def _engine(chosen: Options) -> Engine:
     return watch.probe_now(chosen)
 
 
-def _settings(database: Path) -> Settings:
+def _settings(database: Path | DatabaseAddress) -> Settings:
     # What is wrong with the ledger is said where a preset would be stored in it.
     with suppress(LedgerError):
+        if not isinstance(database, Path):
+            return examine_database(database).settings or Settings()
         if database.exists():
             return examine(database).settings or Settings()
     return Settings()

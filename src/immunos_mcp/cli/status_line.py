@@ -23,7 +23,8 @@ from immunos_mcp.assistants.claude_code.transcripts import transcript_follower
 from immunos_mcp.assistants.looks import Look
 from immunos_mcp.domain import PlanUsage, WarningLevel
 from immunos_mcp.errors import ImmunosError, LedgerError, bug_report
-from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
+from immunos_mcp.ledger.connections.inline import run_sync
+from immunos_mcp.ledger.connections.opening import inline_ledger
 from immunos_mcp.ledger.moments import utc_now
 from immunos_mcp.router import Router
 from immunos_mcp.rules.formatting import printable
@@ -64,7 +65,7 @@ def _line(status_input: Json, environment: Mapping[str, str], flags: Flags) -> s
     plan = plan_usage(status_input, utc_now())
     try:
         chosen = options.read(environment, flags)
-        with InlineSqliteLedger(chosen.database, BUSY_TIMEOUT_SECONDS) as ledger:
+        with inline_ledger(chosen.database, BUSY_TIMEOUT_SECONDS) as ledger:
             follower = transcript_follower(ledger, chosen, environment)
             router = Router(ledger, chosen.session, follower=follower, places=_places(status_input))
             with suppress(LedgerError):

@@ -16,7 +16,8 @@ from immunos_mcp.assistants.claude_code.transcripts import transcript_follower
 from immunos_mcp.cli.command import Command
 from immunos_mcp.cli.console import EXIT_FINE, chosen_options, print_text, use_utf_8
 from immunos_mcp.errors import LedgerBusyError, LedgerError, OutputError
-from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
+from immunos_mcp.ledger.connections.inline import run_sync
+from immunos_mcp.ledger.connections.opening import inline_ledger
 from immunos_mcp.ledger.moments import utc_now
 from immunos_mcp.router import Router
 from immunos_mcp.rules.kept_local import kept_local_usd
@@ -25,10 +26,12 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Callable
     from datetime import datetime
+    from pathlib import Path
 
     from immunos_mcp.answers.watch import UsageToday
     from immunos_mcp.cli.frame import Painter
     from immunos_mcp.cli.live_screen import LiveScreen
+    from immunos_mcp.ledger.connections.ledger import InlineLedger
 
 TICK_SECONDS = 1.0
 NEWEST_DECISIONS = 50
@@ -70,10 +73,11 @@ class Watcher:
     """Looks at a ledger, and reads it only where something has changed."""
 
     def __init__(
-        self, ledger: InlineSqliteLedger, router: Router, archive: Archive,
+        self, ledger: InlineLedger, file: Path | None, router: Router, archive: Archive,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:  # fmt: skip
-        self._ledger, self._router, self._archive = ledger, router, archive
+        self._ledger, self._file = ledger, file
+        self._router, self._archive = router, archive
         self._clock = clock
         self._mark: tuple[object, ...] | None = None
         self._today: UsageToday | None = None
@@ -83,10 +87,10 @@ class Watcher:
 
     def look(self) -> View:
         """Return what is to be shown now."""
-        if not self._ledger.path.exists():
+        if self._file is not None and not self._file.exists():
             self._ledger.close()
             self._mark = None
-            trouble = f"there is no ledger {self._ledger.path}; it is created when a client starts"
+            trouble = f"there is no ledger {self._file}; it is created when a client starts"
             self.view = View(None, trouble)
             return self.view
         try:
@@ -134,10 +138,11 @@ def _watch(given: Namespace) -> int:
     if not is_snapshot and not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise OutputError("watch needs a terminal; use `immunos-mcp watch --once` without one")
     painter = None if given.json else _painter()
-    with InlineSqliteLedger(chosen.database, BUSY_TIMEOUT_SECONDS) as ledger:
+    with inline_ledger(chosen.database, BUSY_TIMEOUT_SECONDS) as ledger:
         follower = transcript_follower(ledger, chosen)
         watcher = Watcher(
             ledger,
+            options.file_of(chosen.database),
             Router(
                 ledger,
                 chosen.session,

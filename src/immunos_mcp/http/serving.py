@@ -21,7 +21,7 @@ from immunos_mcp.faults import keep_running
 from immunos_mcp.http.access import holder_of_any, person_of
 from immunos_mcp.http.application import Parts, build_application
 from immunos_mcp.http.connection import TimedConnection
-from immunos_mcp.ledger.connections.threaded import ThreadedSqliteLedger
+from immunos_mcp.ledger.connections.opening import threaded_ledger
 from immunos_mcp.people import People
 from immunos_mcp.persons_router import PersonsRouter
 from immunos_mcp.router import Router
@@ -60,7 +60,7 @@ async def serve_http(
     Raises:
         ImmunosError: it cannot listen there, or the ledger cannot be used.
     """
-    async with ThreadedSqliteLedger(options.database) as ledger, chosen_engines(options) as engines:
+    async with threaded_ledger(options.database) as ledger, chosen_engines(options) as engines:
         watch = EngineWatch(engines)
         is_local = http.is_for_this_machine
         # Clients elsewhere have their logs and their engines there.

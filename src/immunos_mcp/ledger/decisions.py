@@ -23,7 +23,7 @@ from immunos_mcp.domain import (
     Task,
 )
 from immunos_mcp.errors import InvalidInputError, Problem
-from immunos_mcp.ledger import engines, records, reservations
+from immunos_mcp.ledger import engines, records, reservations, sessions, stored_settings
 from immunos_mcp.ledger.budget_uses import ANYBODY, Caller, budget_uses
 from immunos_mcp.ledger.moments import as_stored, moment_of, utc_text
 from immunos_mcp.ledger.plan_limits import plan_usage
@@ -102,6 +102,10 @@ def decide(
     """
     # At the stored precision, so that a replay decides with the same time.
     now = as_stored(now)
+    stored_settings.look_ahead(connection)
+    sessions.look_ahead(connection, name)
+    records.look_ahead(connection, task.task_type)
+    connection.id_ahead("immunos_mcp_decision", "decision_id")
     everywhere = settings_in_force(connection)
     session = opened_session(connection, name, now, everywhere.settings)
     places = (*places, *filter(None, (session.folder,)))

@@ -45,9 +45,11 @@ class Connection(Protocol):
 
     Attributes:
         last_uses: what the budgets' use was found to be, with all that it follows from.
+        last_settings: the settings that a decision was last made with, which is likely to be the next one's.
     """
 
     last_uses: tuple[object, object] | None
+    last_settings: str | None
 
     def execute(
         self, statement: str, parameters: Sequence[Any] | Mapping[str, Any] = ..., /
@@ -55,20 +57,34 @@ class Connection(Protocol):
         """Run a statement."""
         ...
 
+    def ahead(self, statement: str, parameters: Sequence[Any] = ..., /) -> None:
+        """Announce a statement that is run before anything is written, so that its rows are on their way."""
+        ...
+
+    def id_ahead(self, table: str, column: str, /) -> None:
+        """Announce that a row is added for its id, so that nobody has to wait for that then."""
+        ...
+
+    def stream(
+        self, statement: str, parameters: Sequence[Any] | Mapping[str, Any] = ..., /
+    ) -> Rows:
+        """Run a statement that may return more rows than the memory should hold."""
+        ...
+
     def executemany(self, statement: str, parameters: Iterable[Any], /) -> object:
         """Run a statement with each of these parameters."""
         ...
 
     def foreign_changes(self) -> int:
-        """Return a number that changes whenever another connection commits."""
+        """Return a number that changes at least whenever another connection commits."""
         ...
 
     def added_id(self, column: str, statement: str, parameters: Sequence[Any], /) -> int:
         """Insert a row, and return the id that it got in a column."""
         ...
 
-    def own_changes(self) -> int:
-        """Return the number of rows that this connection has changed."""
+    def change_mark(self) -> tuple[int, int]:
+        """Return two numbers, one of which changes with every change of the ledger by anybody."""
         ...
 
     def ensure_index(self, name: str) -> None:
@@ -119,4 +135,4 @@ def change_mark(connection: Connection) -> tuple[int, int]:
 
     They are comparable as long as the connection is open.
     """
-    return connection.foreign_changes(), connection.own_changes()
+    return connection.change_mark()

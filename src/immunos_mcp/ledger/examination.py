@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from immunos_mcp.errors import InvalidStoredSettingsError, LedgerError
 from immunos_mcp.ledger import schema, soundness
+from immunos_mcp.ledger.connections.inline import run_sync
+from immunos_mcp.ledger.connections.opening import inline_ledger
 from immunos_mcp.ledger.connections.sqlite_connection import SqliteConnection
 from immunos_mcp.ledger.connections.sqlite_file import translated
 from immunos_mcp.ledger.moments import utc_now, utc_text
@@ -26,6 +28,7 @@ from immunos_mcp.rules.project_settings import check
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from immunos_mcp.database_address import DatabaseAddress
     from immunos_mcp.ledger.dialect import Connection
     from immunos_mcp.rules.project_settings import SettingsByFolder
     from immunos_mcp.rules.settings import Settings
@@ -99,6 +102,16 @@ def examine(path: Path) -> Examination:
         raise LedgerError(f"ledger {path} cannot be opened ({error.strerror})") from error
 
 
+def examine_database(address: DatabaseAddress) -> Examination:
+    """Inspect the ledger of a team.
+
+    Raises:
+        LedgerError: it cannot be read, or its tables are not those of this version.
+    """
+    with inline_ledger(address) as ledger:
+        return run_sync(ledger.read(look_into))
+
+
 def _examination(connection: SqliteConnection) -> Examination:
     (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     damage = None if found == "ok" else str(found)
@@ -113,6 +126,11 @@ def _examination(connection: SqliteConnection) -> Examination:
         damage = damage or soundness.find_problem(connection)
     if version != schema.LATEST or damage is not None:
         return Examination(version, damage)
+    return look_into(connection)
+
+
+def look_into(connection: Connection) -> Examination:
+    """Inspect what is stored in a ledger of this version."""
     settings = settings_problem = None
     stored = dict(connection.execute("SELECT key, value FROM settings"))
     by_folder = settings_by_folder(connection)
@@ -130,8 +148,8 @@ def _examination(connection: SqliteConnection) -> Examination:
         " ORDER BY unread_lines DESC, path"
     ).fetchall()
     return Examination(
-        version,
-        damage,
+        schema.LATEST,
+        None,
         settings,
         settings_problem,
         _moment(began),

@@ -462,6 +462,6 @@ def export(
     for name in tables:
         table = _TABLES[name]
         sink(ExportedRows(name, table.names, ()))
-        cursor = connection.execute(table.query(is_limited=since is not None), parameters)
+        cursor = connection.stream(table.query(is_limited=since is not None), parameters)
         while rows := cursor.fetchmany(BATCH_ROWS):
             sink(ExportedRows(name, table.names, rows))

@@ -142,7 +142,7 @@ def _wanted(
 
 def _decisions(connection: Connection, wanted: _Wanted) -> Iterable[PastDecision]:
     """Return the decisions to replay, and other trials in between, since each used up a turn."""
-    rows = connection.execute(
+    rows = connection.stream(
         f"SELECT 1, {_DECISION_COLUMNS} FROM immunos_mcp_decision"  # noqa: S608  # constants
         f" WHERE {_REPLAYED}"
         f" UNION ALL SELECT 0, {_DECISION_COLUMNS} FROM immunos_mcp_decision"
@@ -153,7 +153,7 @@ def _decisions(connection: Connection, wanted: _Wanted) -> Iterable[PastDecision
 
 
 def _outcomes(connection: Connection) -> Iterable[PastOutcome]:
-    rows = connection.execute(
+    rows = connection.stream(
         "SELECT after_decision_id, outcome.policy_id, outcome.model, task_type, decision.model,"
         " coalesce(outcome.outcome, decision.outcome), coalesce(known_at, closed_at), corrected_at"
         " FROM immunos_mcp_outcome AS outcome"
@@ -175,7 +175,7 @@ def _pruned_records(connection: Connection) -> dict[tuple[str, str], Evidence]:
 
 
 def _work(connection: Connection) -> Iterator[PastWork]:
-    rows = connection.execute(
+    rows = connection.stream(
         "SELECT decision_id, provider, sum(input_tokens), sum(output_tokens),"
         " sum(cache_creation_input_tokens), sum(cache_read_input_tokens) FROM immunos_mcp_usage"
         " WHERE decision_id IS NOT NULL GROUP BY decision_id, provider ORDER BY decision_id"
@@ -204,7 +204,7 @@ def _sessions(connection: Connection, name: str | None, since: str) -> tuple[Pas
 
 
 def _usage(connection: Connection) -> Iterable[PastUsage]:
-    rows = connection.execute(
+    rows = connection.stream(
         "SELECT recorded_at AS at, session_id, NULL, input_tokens, output_tokens,"
         " cache_creation_input_tokens, cache_read_input_tokens FROM immunos_mcp_usage"
         "  WHERE provider = 'claude' AND counted = 1"

@@ -95,7 +95,8 @@ def record_hook_texts(connection: Connection, texts: int, tokens: int, now: date
     """Count what hooks said on a day."""
     connection.execute(
         "INSERT INTO immunos_mcp_hook_text (day, texts, tokens) VALUES (?, ?, ?) ON CONFLICT (day)"
-        " DO UPDATE SET texts = texts + excluded.texts, tokens = tokens + excluded.tokens",
+        " DO UPDATE SET texts = immunos_mcp_hook_text.texts + excluded.texts,"
+        " tokens = immunos_mcp_hook_text.tokens + excluded.tokens",
         (utc_text(now)[:10], texts, tokens),
     )
 

@@ -60,6 +60,11 @@ class _Cache(Struct):
 _caches: WeakKeyDictionary[Connection, _Cache] = WeakKeyDictionary()
 
 
+def look_ahead(connection: Connection, task_type: str) -> None:
+    """Announce that the records for a task type may be needed."""
+    connection.ahead(_SELECT_TASK_RECORD, (EVERYWHERE, task_type))
+
+
 def task_record(connection: Connection, task_type: str, now: datetime) -> TaskRecord:
     """Return the record of every model for a task type."""
     changes = connection.foreign_changes()

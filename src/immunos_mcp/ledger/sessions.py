@@ -145,12 +145,11 @@ def session_revisions(connection: Connection) -> Revisions:
     """Return the current settings and, for each open session, figures that change with its status."""
     settings = effective_settings(connection)
     rows = connection.execute(
-        "SELECT name, session.session_id, usage_records, coalesce(sum(decisions), 0),"
+        "SELECT name, session_id, usage_records, coalesce((SELECT sum(decisions)"
+        "  FROM immunos_mcp_session_reason WHERE session_id = session.session_id), 0),"
         " claude_input_tokens, claude_output_tokens, claude_cache_creation_input_tokens,"
         " claude_cache_read_input_tokens, local_input_tokens + local_output_tokens"
-        " FROM immunos_mcp_session AS session"
-        " LEFT JOIN immunos_mcp_session_reason USING (session_id)"
-        " WHERE ended_at IS NULL GROUP BY session.session_id"
+        " FROM immunos_mcp_session AS session WHERE ended_at IS NULL ORDER BY session_id"
     )
     return Revisions(settings, {name: tuple(figures) for name, *figures in rows})
 
@@ -169,6 +168,11 @@ def session_of(row: tuple[Any, ...]) -> Session:
         TokenCounts(*counts[8:]),
         folder,
     )
+
+
+def look_ahead(connection: Connection, name: str) -> None:
+    """Announce that the open session of a name is needed."""
+    connection.ahead(_SELECT_OPEN_SESSION, (name,))
 
 
 def find_open(connection: Connection, name: str) -> Session | None:

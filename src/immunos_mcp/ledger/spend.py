@@ -165,8 +165,29 @@ def _begin(connection: Connection) -> None:
     """Note changes of usage from now on, and all quarters that have usage."""
     for table in schema.DERIVED:
         connection.execute(f"DELETE FROM {table}")  # noqa: S608  # constants
+    for trigger in triggers():
+        connection.ensure_trigger(*trigger)
     for table, column in _LOGS:
         connection.ensure_index(f"{table}_at")
+        connection.execute(
+            "INSERT INTO immunos_mcp_spend_stale"  # noqa: S608  # constants
+            f" SELECT DISTINCT {_QUARTER_OF.format(column)} FROM {table} WHERE true"
+            " ON CONFLICT DO NOTHING"
+        )
+
+
+class Trigger(NamedTuple):
+    """A statement that runs after each row of a table that is inserted, updated or deleted."""
+
+    name: str
+    event: str
+    table: str
+    statement: str
+
+
+def triggers() -> Iterator[Trigger]:
+    """Return the triggers that note the quarters of an hour whose usage changes."""
+    for table, column in _LOGS:
         changes = [("insert", "new"), ("update", "new")]
         # Only requests are taken back; other rows are deleted when they are pruned, and keep counting.
         changes += [("delete", "old")] if table == "immunos_mcp_request_usage" else []
@@ -176,12 +197,7 @@ def _begin(connection: Connection) -> None:
                 f"INSERT INTO immunos_mcp_spend_stale SELECT {quarter} WHERE NOT EXISTS"  # noqa: S608  # constants
                 f" (SELECT 1 FROM immunos_mcp_spend_stale WHERE quarter_at = {quarter})"
             )
-            connection.ensure_trigger(f"{table}_{event}", event, table, note)
-        connection.execute(
-            "INSERT INTO immunos_mcp_spend_stale"  # noqa: S608  # constants
-            f" SELECT DISTINCT {_QUARTER_OF.format(column)} FROM {table} WHERE true"
-            " ON CONFLICT DO NOTHING"
-        )
+            yield Trigger(f"{table}_{event}", event, table, note)
 
 
 def stale_quarters(connection: Connection) -> tuple[str, ...]:

@@ -41,6 +41,7 @@ _SELECT_ALL = (
     "SELECT key, value, NULL FROM settings"
     " UNION ALL SELECT setting, value, folder FROM immunos_mcp_project_setting"
 )
+_SELECT_POLICY = "SELECT policy_id FROM immunos_mcp_policy WHERE settings = ?"
 
 
 class SettingsChanged(Struct, frozen=True):
@@ -115,6 +116,13 @@ def _parsed_settings(rows: tuple[tuple[str, str], ...]) -> Settings:
 def _in_force(rows: Rows) -> InForce:
     settings, by_folder = _parted(rows)
     return InForce(settings, rows=rows if by_folder else ())
+
+
+def look_ahead(connection: Connection) -> None:
+    """Announce that the settings are needed, and the id that decisions refer to them by."""
+    connection.ahead(_SELECT_ALL)
+    if connection.last_settings is not None:
+        connection.ahead(_SELECT_POLICY, (connection.last_settings,))
 
 
 def settings_in_force(connection: Connection) -> InForce:
@@ -282,9 +290,8 @@ def setting_changes(connection: Connection, limit: int) -> tuple[SettingChange, 
 
 def policy_id(connection: Connection, canonical: str, now: datetime) -> int:
     """Return the id of a set of settings (an ``InForce.line``) that decisions refer to."""
-    row = connection.execute(
-        "SELECT policy_id FROM immunos_mcp_policy WHERE settings = ?", (canonical,)
-    ).fetchone()
+    connection.last_settings = canonical
+    row = connection.execute(_SELECT_POLICY, (canonical,)).fetchone()
     if row is None:
         row = connection.execute(
             "INSERT INTO immunos_mcp_policy (settings, first_used_at) VALUES (?, ?)"

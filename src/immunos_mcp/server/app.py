@@ -21,7 +21,7 @@ from immunos_mcp.delegation.tasks import Delegations
 from immunos_mcp.engines.several import chosen_engines
 from immunos_mcp.engines.watch import EngineWatch
 from immunos_mcp.faults import end_at_once, keep_running, report_bug
-from immunos_mcp.ledger.connections.threaded import ThreadedSqliteLedger
+from immunos_mcp.ledger.connections.opening import threaded_ledger
 from immunos_mcp.options import working_folders
 from immunos_mcp.router import Router
 from immunos_mcp.server import prompts
@@ -200,7 +200,7 @@ async def serve_stdio(
         output: where answers go.
         is_recorded: whether the answers to an opening are known without the SDK.
     """
-    async with ThreadedSqliteLedger(options.database) as ledger, chosen_engines(options) as engines:
+    async with threaded_ledger(options.database) as ledger, chosen_engines(options) as engines:
         watch = EngineWatch(engines)
         router = Router(
             ledger,

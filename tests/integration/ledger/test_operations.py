@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import postgresql_server
 import pytest
 import wire
 from hypothesis import given, settings
@@ -76,7 +77,7 @@ from immunos_mcp.transcript_position import TranscriptPosition
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
-    from immunos_mcp.ledger.connections.sqlite import SqliteLedger
+    from immunos_mcp.ledger.connections.ledger import Ledger
 
 pytestmark = pytest.mark.anyio
 
@@ -111,7 +112,7 @@ class Engine(ABC):
     """A kind of ledger, on storage of its own that is empty at first."""
 
     @abstractmethod
-    async def open(self, stack: AsyncExitStack) -> SqliteLedger:
+    async def open(self, stack: AsyncExitStack) -> Ledger:
         """Open a ledger on the storage, as one more client, until the stack is closed."""
 
     @abstractmethod
@@ -123,6 +124,13 @@ class Engine(ABC):
         """Put a setting where the ledger keeps them, unchecked."""
 
 
+USAGE_RECORDS = (
+    "SELECT session_id, recorded_at, model, provider, source, external_id, input_tokens,"
+    " output_tokens, cache_creation_input_tokens, cache_read_input_tokens, decision_id"
+    " FROM immunos_mcp_usage ORDER BY usage_id"
+)
+
+
 class SqliteEngine(Engine):
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -130,9 +138,7 @@ class SqliteEngine(Engine):
     def usage_records(self) -> list[tuple[Any, ...]]:
         return wire.rows(
             self.file,
-            "SELECT session_id, recorded_at, model, provider, source, external_id, input_tokens,"
-            " output_tokens, cache_creation_input_tokens, cache_read_input_tokens, decision_id"
-            " FROM immunos_mcp_usage ORDER BY usage_id",
+            USAGE_RECORDS,
         )
 
     def store_setting(self, name: str, text: str) -> None:
@@ -140,16 +146,47 @@ class SqliteEngine(Engine):
 
 
 class Inline(SqliteEngine):
-    async def open(self, stack: AsyncExitStack) -> SqliteLedger:
+    async def open(self, stack: AsyncExitStack) -> Ledger:
         return stack.enter_context(InlineSqliteLedger(self.file))
 
 
 class Threaded(SqliteEngine):
-    async def open(self, stack: AsyncExitStack) -> SqliteLedger:
+    async def open(self, stack: AsyncExitStack) -> Ledger:
         return await stack.enter_async_context(ThreadedSqliteLedger(self.file))
 
 
-ENGINES = (Inline, Threaded)
+class Postgresql(Engine):
+    """Each on a schema of its own."""
+
+    def __init__(self, _file: Path) -> None:
+        self.address = postgresql_server.empty_ledger()
+
+    async def open(self, stack: AsyncExitStack) -> Ledger:
+        from immunos_mcp.ledger.connections.postgresql import InlinePostgresqlLedger
+
+        return stack.enter_context(InlinePostgresqlLedger(self.address))
+
+    def usage_records(self) -> list[tuple[Any, ...]]:
+        return postgresql_server.rows(self.address, USAGE_RECORDS)
+
+    def store_setting(self, name: str, text: str) -> None:
+        postgresql_server.execute(
+            self.address, "INSERT INTO settings VALUES (%s, %s, '2026-01-01')", (name, text)
+        )
+
+
+class PooledPostgresql(Postgresql):
+    async def open(self, stack: AsyncExitStack) -> Ledger:
+        from immunos_mcp.ledger.connections.postgresql import ThreadedPostgresqlLedger
+
+        return await stack.enter_async_context(ThreadedPostgresqlLedger(self.address))
+
+
+ENGINES = (
+    Inline,
+    Threaded,
+    *(pytest.param(kind, marks=pytest.mark.postgres) for kind in (Postgresql, PooledPostgresql)),
+)
 
 
 @pytest.fixture(params=ENGINES, ids=lambda kind: kind.__name__)
@@ -164,11 +201,11 @@ async def stack() -> AsyncGenerator[AsyncExitStack]:
 
 
 @pytest.fixture
-async def ledger(engine: Engine, stack: AsyncExitStack) -> SqliteLedger:
+async def ledger(engine: Engine, stack: AsyncExitStack) -> Ledger:
     return await engine.open(stack)
 
 
-async def everything(ledger: SqliteLedger, engine: Engine) -> tuple[object, ...]:
+async def everything(ledger: Ledger, engine: Engine) -> tuple[object, ...]:
     return (
         await ledger.read(effective_settings),
         await ledger.read(newest_sessions, None, 1000),
@@ -180,7 +217,7 @@ async def everything(ledger: SqliteLedger, engine: Engine) -> tuple[object, ...]
 
 
 async def test_a_session_that_nobody_used_stands_at_nothing_and_is_not_opened_by_asking(
-    ledger: SqliteLedger,
+    ledger: Ledger,
 ) -> None:
     seen = await ledger.read(session_snapshot, "default", START)
     assert seen == SessionSnapshot(Settings(), Session(None, "default"), decisions={})
@@ -189,7 +226,7 @@ async def test_a_session_that_nobody_used_stands_at_nothing_and_is_not_opened_by
 
 
 async def test_the_first_decision_opens_the_session_and_its_rule_sees_it_as_it_stands(
-    ledger: SqliteLedger,
+    ledger: Ledger,
 ) -> None:
     seen: list[SessionSnapshot] = []
 
@@ -208,7 +245,7 @@ async def test_the_first_decision_opens_the_session_and_its_rule_sees_it_as_it_s
 
 
 async def test_a_rule_sees_the_tokens_and_settings_that_were_stored_before_it(
-    ledger: SqliteLedger,
+    ledger: Ledger,
 ) -> None:
     recorded = await ledger.write(record_usage, "default", START, usage(), "reported")
     changed = await ledger.write(change_settings, {"session_limit": 190_000}, "test", START)
@@ -224,7 +261,7 @@ async def test_a_rule_sees_the_tokens_and_settings_that_were_stored_before_it(
 
 
 async def test_what_the_rule_says_is_logged_word_for_word_with_what_was_asked(
-    ledger: SqliteLedger,
+    ledger: Ledger,
 ) -> None:
     asked = [
         Task("summarize", Classification.CRITICAL, None),
@@ -253,7 +290,7 @@ async def test_what_the_rule_says_is_logged_word_for_word_with_what_was_asked(
 
 
 async def test_a_rule_that_raises_leaves_nothing_behind_and_the_ledger_usable(
-    ledger: SqliteLedger, engine: Engine
+    ledger: Ledger, engine: Engine
 ) -> None:
     class BrokenRuleError(Exception):
         pass
@@ -272,7 +309,7 @@ async def test_a_rule_that_raises_leaves_nothing_behind_and_the_ledger_usable(
 
 
 async def test_a_rule_that_raises_leaves_an_outlived_session_open(
-    ledger: SqliteLedger, engine: Engine
+    ledger: Ledger, engine: Engine
 ) -> None:
     await ledger.write(record_usage, "default", START, usage(), "reported")
     await ledger.write(change_settings, {"session_window_minutes": 5}, "test", START)
@@ -287,7 +324,7 @@ async def test_a_rule_that_raises_leaves_an_outlived_session_open(
 
 
 async def test_the_first_record_opens_the_session_and_adds_its_tokens_by_kind(
-    ledger: SqliteLedger, engine: Engine
+    ledger: Ledger, engine: Engine
 ) -> None:
     recorded = await ledger.write(
         record_usage, "default", START, usage(request_id="r1"), "reported"
@@ -303,7 +340,7 @@ async def test_the_first_record_opens_the_session_and_adds_its_tokens_by_kind(
     ]
 
 
-async def test_local_tokens_are_kept_apart_and_have_no_pace(ledger: SqliteLedger) -> None:
+async def test_local_tokens_are_kept_apart_and_have_no_pace(ledger: Ledger) -> None:
     first = await ledger.write(record_usage, "default", START, usage(model=LOCAL), "reported")
     assert first.after == Session(1, "default", START, NOTHING, COUNTS, Pace(), 1)
     second = await ledger.write(
@@ -316,7 +353,7 @@ async def test_local_tokens_are_kept_apart_and_have_no_pace(ledger: SqliteLedger
 
 
 async def test_whose_tokens_they_are_follows_the_settings_of_the_moment(
-    ledger: SqliteLedger,
+    ledger: Ledger,
 ) -> None:
     await ledger.write(record_usage, "default", START, usage(model="house:1"), "reported")
     await ledger.write(change_settings, {"claude_model": "house:1"}, "test", START)
@@ -327,7 +364,7 @@ async def test_whose_tokens_they_are_follows_the_settings_of_the_moment(
 
 
 async def test_what_a_measured_client_reports_of_claude_is_kept_and_not_counted(
-    ledger: SqliteLedger, engine: Engine
+    ledger: Ledger, engine: Engine
 ) -> None:
     decision_id = (await ledger.write(decide, "default", START, TASK, always())).decision_id
     closing = usage(decision_id=decision_id, outcome=Outcome.SUCCESS)
@@ -346,7 +383,7 @@ async def test_what_a_measured_client_reports_of_claude_is_kept_and_not_counted(
     assert (local.counted, local.after.local) == (True, COUNTS)
 
 
-async def test_the_pace_follows_the_weights_and_decays_with_time(ledger: SqliteLedger) -> None:
+async def test_the_pace_follows_the_weights_and_decays_with_time(ledger: Ledger) -> None:
     weights = {"input_weight": 2.0, "output_weight": 0.5, "cache_read_weight": 0.25}
     await ledger.write(change_settings, {**weights, "cache_creation_weight": 0}, "test", START)
     first = await ledger.write(record_usage, "default", START, usage(), "reported")
@@ -356,19 +393,19 @@ async def test_the_pace_follows_the_weights_and_decays_with_time(ledger: SqliteL
     assert second.after.pace.tokens == pytest.approx(1012.0 + 1012.0 / math.e)
 
 
-async def test_counts_as_large_as_are_taken_add_up_exactly(ledger: SqliteLedger) -> None:
+async def test_counts_as_large_as_are_taken_add_up_exactly(ledger: Ledger) -> None:
     most = TokenCounts(MAXIMUM_TOKENS, MAXIMUM_TOKENS, MAXIMUM_TOKENS, MAXIMUM_TOKENS)
     for times in (1, 2, 3):
         recorded = await ledger.write(record_usage, "default", START, usage(most), "reported")
         assert recorded.after.claude == TokenCounts(*[times * MAXIMUM_TOKENS] * 4)
 
 
-async def test_a_record_of_nothing_is_a_record(ledger: SqliteLedger) -> None:
+async def test_a_record_of_nothing_is_a_record(ledger: Ledger) -> None:
     recorded = await ledger.write(record_usage, "default", START, usage(NOTHING), "reported")
     assert recorded.after == Session(1, "default", START, pace=Pace(0.0, START), usage_records=1)
 
 
-async def test_equal_records_without_a_request_id_all_count(ledger: SqliteLedger) -> None:
+async def test_equal_records_without_a_request_id_all_count(ledger: Ledger) -> None:
     for times in (1, 2, 3):
         recorded = await ledger.write(record_usage, "default", START, usage(), "reported")
         total = TokenCounts(times, 20 * times, 300 * times, 4000 * times)
@@ -377,7 +414,7 @@ async def test_equal_records_without_a_request_id_all_count(ledger: SqliteLedger
 
 
 async def test_a_repeated_request_id_changes_nothing_and_says_so(
-    ledger: SqliteLedger, engine: Engine
+    ledger: Ledger, engine: Engine
 ) -> None:
     decision_id = (await ledger.write(decide, "default", START, TASK, always())).decision_id
     first = await ledger.write(record_usage, "default", START, usage(request_id="r1"), "reported")
@@ -390,7 +427,7 @@ async def test_a_repeated_request_id_changes_nothing_and_says_so(
 
 
 async def test_a_repeat_after_a_reset_does_not_count_towards_the_new_session(
-    ledger: SqliteLedger, engine: Engine
+    ledger: Ledger, engine: Engine
 ) -> None:
     await ledger.write(record_usage, "default", START, usage(request_id="r1"), "reported")
     await ledger.write(reset_session, "default", after(1), None)
@@ -416,7 +453,7 @@ async def test_a_repeat_after_a_reset_does_not_count_towards_the_new_session(
     ids=["model", "input", "output", "cache creation", "cache read", "session"],
 )
 async def test_a_request_id_that_stands_for_other_usage_is_refused(
-    ledger: SqliteLedger, engine: Engine, name: str, other: Usage
+    ledger: Ledger, engine: Engine, name: str, other: Usage
 ) -> None:
     await ledger.write(record_usage, "default", START, usage(request_id="r1"), "reported")
     before = await everything(ledger, engine)
@@ -429,7 +466,7 @@ async def test_a_request_id_that_stands_for_other_usage_is_refused(
 
 
 async def test_a_record_closes_its_decision_with_its_outcome(
-    ledger: SqliteLedger, engine: Engine
+    ledger: Ledger, engine: Engine
 ) -> None:
     left_open = (await ledger.write(decide, "default", START, TASK, always())).decision_id
     failed = (await ledger.write(decide, "default", START, TASK, always())).decision_id
@@ -452,7 +489,7 @@ async def test_a_record_closes_its_decision_with_its_outcome(
 
 
 async def test_a_decision_closed_again_alike_is_harmless_and_the_tokens_count(
-    ledger: SqliteLedger,
+    ledger: Ledger,
 ) -> None:
     decision_id = (await ledger.write(decide, "default", START, TASK, always())).decision_id
     for records, outcome in ((1, Outcome.FAILURE), (2, Outcome.FAILURE), (3, None)):
@@ -468,7 +505,7 @@ async def test_a_decision_closed_again_alike_is_harmless_and_the_tokens_count(
     ("first", "second"), [(Outcome.SUCCESS, Outcome.FAILURE), (Outcome.FAILURE, Outcome.SUCCESS)]
 )
 async def test_a_decision_cannot_be_closed_again_otherwise_and_its_tokens_are_not_counted(
-    ledger: SqliteLedger, engine: Engine, first: Outcome, second: Outcome
+    ledger: Ledger, engine: Engine, first: Outcome, second: Outcome
 ) -> None:
     decision_id = (await ledger.write(decide, "default", START, TASK, always())).decision_id
     await ledger.write(
@@ -485,7 +522,7 @@ async def test_a_decision_cannot_be_closed_again_otherwise_and_its_tokens_are_no
 
 @pytest.mark.parametrize("outcome", [None, Outcome.SUCCESS])
 async def test_an_unknown_decision_is_refused_and_opens_no_session(
-    ledger: SqliteLedger, engine: Engine, outcome: Outcome | None
+    ledger: Ledger, engine: Engine, outcome: Outcome | None
 ) -> None:
     decision_id = (await ledger.write(decide, "default", START, TASK, always())).decision_id
     before = await everything(ledger, engine)
@@ -499,7 +536,7 @@ async def test_an_unknown_decision_is_refused_and_opens_no_session(
 
 
 async def test_a_reset_closes_the_open_session_with_its_figures_and_opens_the_next(
-    ledger: SqliteLedger,
+    ledger: Ledger,
 ) -> None:
     await ledger.write(decide, "default", START, TASK, always())
     await ledger.write(
@@ -521,7 +558,7 @@ async def test_a_reset_closes_the_open_session_with_its_figures_and_opens_the_ne
     assert len(await ledger.read(newest_decisions, "default", 10)) == 2
 
 
-async def test_a_reset_with_nothing_open_opens_a_session(ledger: SqliteLedger) -> None:
+async def test_a_reset_with_nothing_open_opens_a_session(ledger: Ledger) -> None:
     assert await ledger.write(reset_session, "default", START, None) == Reset(
         Settings(), None, 0, 1
     )
@@ -532,7 +569,7 @@ async def test_a_reset_with_nothing_open_opens_a_session(ledger: SqliteLedger) -
 
 
 async def test_sessions_of_different_names_know_nothing_of_each_other(
-    ledger: SqliteLedger,
+    ledger: Ledger,
 ) -> None:
     names = ("default", "Default", "default ", "größe", "日本", "a/b", "%")
     for position, name in enumerate(names):
@@ -554,7 +591,7 @@ async def test_sessions_of_different_names_know_nothing_of_each_other(
 
 
 async def test_decisions_and_sessions_are_listed_newest_first_as_many_as_asked(
-    ledger: SqliteLedger,
+    ledger: Ledger,
 ) -> None:
     for minute, name in enumerate(("a", "b", "a", "b", "a")):
         await ledger.write(decide, name, after(minute), TASK, always())
@@ -581,7 +618,7 @@ async def test_decisions_and_sessions_are_listed_newest_first_as_many_as_asked(
     ]
 
 
-async def test_without_a_window_a_session_never_ends_by_itself(ledger: SqliteLedger) -> None:
+async def test_without_a_window_a_session_never_ends_by_itself(ledger: Ledger) -> None:
     recorded = await ledger.write(record_usage, "default", START, usage(), "reported")
     snapshot = await ledger.read(session_snapshot, "default", after(60 * 24 * 365))
     assert snapshot.session == recorded.after
@@ -589,7 +626,7 @@ async def test_without_a_window_a_session_never_ends_by_itself(ledger: SqliteLed
 
 @pytest.mark.parametrize("write", ["record", "decide"])
 async def test_a_session_that_reached_its_window_gives_way_to_the_next_at_the_next_write(
-    ledger: SqliteLedger, engine: Engine, write: str
+    ledger: Ledger, engine: Engine, write: str
 ) -> None:
     await ledger.write(change_settings, {"session_window_minutes": 300}, "test", START)
     recorded = await ledger.write(record_usage, "default", START, usage(), "reported")
@@ -619,7 +656,7 @@ async def test_a_session_that_reached_its_window_gives_way_to_the_next_at_the_ne
     )
 
 
-async def test_just_before_its_window_a_session_goes_on(ledger: SqliteLedger) -> None:
+async def test_just_before_its_window_a_session_goes_on(ledger: Ledger) -> None:
     await ledger.write(change_settings, {"session_window_minutes": 1}, "test", START)
     await ledger.write(record_usage, "default", START, usage(), "reported")
     recorded = await ledger.write(
@@ -629,7 +666,7 @@ async def test_just_before_its_window_a_session_goes_on(ledger: SqliteLedger) ->
 
 
 async def test_a_repeat_reported_after_the_window_opens_nothing(
-    ledger: SqliteLedger, engine: Engine
+    ledger: Ledger, engine: Engine
 ) -> None:
     await ledger.write(change_settings, {"session_window_minutes": 1}, "test", START)
     await ledger.write(record_usage, "default", START, usage(request_id="r1"), "reported")
@@ -642,13 +679,13 @@ async def test_a_repeat_reported_after_the_window_opens_nothing(
     assert await everything(ledger, engine) == before
 
 
-async def test_settings_are_the_defaults_until_somebody_sets_them(ledger: SqliteLedger) -> None:
+async def test_settings_are_the_defaults_until_somebody_sets_them(ledger: Ledger) -> None:
     assert await ledger.read(effective_settings) == Settings()
     assert await ledger.read(setting_changes, 10) == ()
 
 
 async def test_changed_settings_hold_for_every_client_and_are_kept_with_who_when_and_what(
-    ledger: SqliteLedger, engine: Engine, stack: AsyncExitStack
+    ledger: Ledger, engine: Engine, stack: AsyncExitStack
 ) -> None:
     other = await engine.open(stack)
     assert await other.read(effective_settings) == Settings()
@@ -683,7 +720,7 @@ async def test_changed_settings_hold_for_every_client_and_are_kept_with_who_when
 
 
 async def test_the_history_of_settings_is_newest_first_as_much_as_asked(
-    ledger: SqliteLedger,
+    ledger: Ledger,
 ) -> None:
     for minute, limit in enumerate((300_000, 400_000, 500_000)):
         await ledger.write(
@@ -696,7 +733,7 @@ async def test_the_history_of_settings_is_newest_first_as_much_as_asked(
 
 
 async def test_setting_what_is_set_already_leaves_no_line_in_the_history(
-    ledger: SqliteLedger,
+    ledger: Ledger,
 ) -> None:
     await ledger.write(change_settings, {"session_limit": 300_000}, "test", START)
     done = await ledger.write(change_settings, {"session_limit": 300_000}, "test", after(1))
@@ -705,7 +742,7 @@ async def test_setting_what_is_set_already_leaves_no_line_in_the_history(
 
 
 async def test_one_bad_field_refuses_all_changes_and_every_bad_field_is_named(
-    ledger: SqliteLedger, engine: Engine
+    ledger: Ledger, engine: Engine
 ) -> None:
     before = await everything(ledger, engine)
     with pytest.raises(InvalidInputError) as refused:
@@ -735,7 +772,7 @@ async def test_one_bad_field_refuses_all_changes_and_every_bad_field_is_named(
 
 
 async def test_settings_that_are_unset_return_to_their_defaults_with_a_line_in_the_history(
-    ledger: SqliteLedger,
+    ledger: Ledger,
 ) -> None:
     changed = await ledger.write(
         change_settings,
@@ -758,7 +795,7 @@ async def test_settings_that_are_unset_return_to_their_defaults_with_a_line_in_t
 
 
 async def test_unsetting_an_unknown_setting_is_refused_and_changes_nothing(
-    ledger: SqliteLedger, engine: Engine
+    ledger: Ledger, engine: Engine
 ) -> None:
     await ledger.write(change_settings, {"session_limit": 300_000}, "test", START)
     before = await everything(ledger, engine)
@@ -779,7 +816,7 @@ async def test_unsetting_an_unknown_setting_is_refused_and_changes_nothing(
     ],
 )
 async def test_stored_settings_that_cannot_be_used_stop_every_use_and_can_be_mended(
-    ledger: SqliteLedger, engine: Engine, name: str, text: str
+    ledger: Ledger, engine: Engine, name: str, text: str
 ) -> None:
     await ledger.write(record_usage, "default", START, usage(), "reported")
     engine.store_setting(name, text)
@@ -801,7 +838,7 @@ async def test_stored_settings_that_cannot_be_used_stop_every_use_and_can_be_men
 
 
 async def test_a_stored_setting_that_cannot_be_used_is_mended_by_setting_it(
-    ledger: SqliteLedger, engine: Engine
+    ledger: Ledger, engine: Engine
 ) -> None:
     assert await ledger.read(effective_settings) == Settings()
     engine.store_setting("session_limit", "plenty")
@@ -817,7 +854,7 @@ async def test_a_stored_setting_that_cannot_be_used_is_mended_by_setting_it(
 
 
 async def test_revisions_tell_when_the_status_of_an_open_session_changed_and_whose(
-    ledger: SqliteLedger,
+    ledger: Ledger,
 ) -> None:
     await ledger.write(reset_session, "a", START, None)
     await ledger.write(reset_session, "b", START, None)
@@ -855,7 +892,7 @@ def measured(
     return MeasuredUsage(message_id, after(minute), model, folder=folder).with_counts(counts)
 
 
-async def test_a_session_is_opened_unless_one_is_open(ledger: SqliteLedger) -> None:
+async def test_a_session_is_opened_unless_one_is_open(ledger: Ledger) -> None:
     await ledger.write(open_session, "default", START)
     await ledger.write(open_session, "default", after(1))
     assert await ledger.read(newest_sessions, None, 10) == NewestSessions(
@@ -865,7 +902,7 @@ async def test_a_session_is_opened_unless_one_is_open(ledger: SqliteLedger) -> N
 
 
 async def test_measured_usage_counts_in_every_session_that_was_open_then_and_in_no_other(
-    ledger: SqliteLedger,
+    ledger: Ledger,
 ) -> None:
     await ledger.write(open_session, "a", START)
     await ledger.write(open_session, "b", after(10))
@@ -898,7 +935,7 @@ async def test_measured_usage_counts_in_every_session_that_was_open_then_and_in_
 
 
 async def test_a_measured_response_counts_once_with_the_largest_total_seen_for_it(
-    ledger: SqliteLedger, engine: Engine
+    ledger: Ledger, engine: Engine
 ) -> None:
     await ledger.write(open_session, "default", START)
     assert await ledger.write(ingest, [measured("m1", 1, TokenCounts(5, 1))]) == 1
@@ -916,7 +953,7 @@ async def test_a_measured_response_counts_once_with_the_largest_total_seen_for_i
 
 
 async def test_a_bound_session_counts_its_folder_alone_from_its_next_start_on(
-    ledger: SqliteLedger,
+    ledger: Ledger,
 ) -> None:
     await ledger.write(open_session, "shop", START)
     await ledger.write(bind_session, "shop", "/code/shop")
@@ -941,7 +978,7 @@ async def test_a_bound_session_counts_its_folder_alone_from_its_next_start_on(
 
 
 async def test_how_far_transcripts_were_read_is_kept_for_every_client(
-    ledger: SqliteLedger, engine: Engine, stack: AsyncExitStack
+    ledger: Ledger, engine: Engine, stack: AsyncExitStack
 ) -> None:
     first = TranscriptPosition(
         "/a.jsonl", 1, 100, 10**18, 90, 2**32 - 1, 2, "2026-01-01T00:00:00+00:00"
@@ -960,7 +997,7 @@ async def test_how_far_transcripts_were_read_is_kept_for_every_client(
 
 
 async def test_transcripts_are_read_back_to_the_oldest_session_that_may_still_grow(
-    ledger: SqliteLedger,
+    ledger: Ledger,
 ) -> None:
     await ledger.write(open_session, "a", START)
     await ledger.write(reset_session, "a", after(10), None)
@@ -970,7 +1007,7 @@ async def test_transcripts_are_read_back_to_the_oldest_session_that_may_still_gr
 
 
 async def test_the_plan_s_limits_are_kept_as_last_reported_until_their_window_ends(
-    ledger: SqliteLedger,
+    ledger: Ledger,
 ) -> None:
     five_hour = PlanUsage("five_hour", 12.5, after(60))
     seven_day = PlanUsage("seven_day", 80.0, after(6000))
@@ -984,7 +1021,7 @@ async def test_the_plan_s_limits_are_kept_as_last_reported_until_their_window_en
 
 
 async def test_what_one_client_stored_every_other_reads_at_its_next_call(
-    ledger: SqliteLedger, engine: Engine, stack: AsyncExitStack
+    ledger: Ledger, engine: Engine, stack: AsyncExitStack
 ) -> None:
     other = await engine.open(stack)
     for turn in range(1, 4):
@@ -1001,12 +1038,12 @@ async def test_what_one_client_stored_every_other_reads_at_its_next_call(
 
 
 async def test_calls_that_are_made_all_at_once_are_all_done(
-    ledger: SqliteLedger, engine: Engine, stack: AsyncExitStack
+    ledger: Ledger, engine: Engine, stack: AsyncExitStack
 ) -> None:
     clients = (ledger, await engine.open(stack))
     totals: list[int] = []
 
-    async def record(client: SqliteLedger) -> None:
+    async def record(client: Ledger) -> None:
         recorded = await client.write(
             record_usage, "default", START, usage(TokenCounts(1)), "reported"
         )
@@ -1019,7 +1056,7 @@ async def test_calls_that_are_made_all_at_once_are_all_done(
 
 
 async def test_everything_is_there_after_closing_and_opening_again(
-    ledger: SqliteLedger, engine: Engine
+    ledger: Ledger, engine: Engine
 ) -> None:
     await ledger.write(decide, "default", START, TASK, always())
     await ledger.write(record_usage, "default", START, usage(request_id="r1"), "reported")
@@ -1096,7 +1133,7 @@ STEPS = st.one_of(
 
 
 async def follow(
-    ledger: SqliteLedger, steps: list[tuple[str, Usage | Reason | None]], model: Model
+    ledger: Ledger, steps: list[tuple[str, Usage | Reason | None]], model: Model
 ) -> None:
     for name, step in steps:
         if step is None:

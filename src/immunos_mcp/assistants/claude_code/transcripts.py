@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from immunos_mcp.assistants.claude_code.conversation_lines import ConversationLines
-    from immunos_mcp.ledger.connections.sqlite import SqliteLedger
+    from immunos_mcp.ledger.connections.ledger import Ledger
     from immunos_mcp.options import Options
 
 
@@ -79,7 +79,7 @@ def config_folders(environment: Mapping[str, str]) -> tuple[Path, ...]:
 
 
 def transcript_follower(
-    ledger: SqliteLedger, options: Options, environment: Mapping[str, str] = os.environ
+    ledger: Ledger, options: Options, environment: Mapping[str, str] = os.environ
 ) -> Follower | None:
     """Return a follower of Claude Code's transcripts and other assistants' logs; ``None``: the options disable it."""
     folders = transcript_folders(options, environment)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from immunos_mcp.ledger.dialect import INDEXES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from immunos_mcp.ledger.connections.open_files import OpenFiles
 
@@ -22,6 +22,7 @@ class SqliteConnection(sqlite3.Connection):
 
     last_uses: tuple[object, object] | None = None
     open_files: OpenFiles
+    last_settings: str | None = None
 
     def foreign_changes(self) -> int:
         """Return a number that changes whenever another connection commits."""
@@ -34,9 +35,21 @@ class SqliteConnection(sqlite3.Connection):
         assert added is not None
         return added
 
-    def own_changes(self) -> int:
-        """Return the number of rows that this connection has changed."""
-        return self.total_changes
+    def stream(
+        self, statement: str, parameters: Sequence[Any] | Mapping[str, Any] = (), /
+    ) -> sqlite3.Cursor:
+        """Run a statement, as ``execute`` does, which reads rows as they are asked for."""
+        return self.execute(statement, parameters)
+
+    def change_mark(self) -> tuple[int, int]:
+        """Return two numbers, one of which changes with every change of the ledger by anybody."""
+        return self.foreign_changes(), self.total_changes
+
+    def ahead(self, statement: str, parameters: Sequence[Any] = (), /) -> None:
+        """Do nothing: there is nothing to wait for."""
+
+    def id_ahead(self, table: str, column: str, /) -> None:
+        """Do nothing, likewise."""
 
     def ensure_index(self, name: str) -> None:
         """Make one of ``INDEXES``, unless it is there."""

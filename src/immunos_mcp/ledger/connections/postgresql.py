@@ -1,0 +1,273 @@
+"""A ledger on PostgreSQL: runs operations of one team, each in one transaction.
+
+Writing transactions take their team's lock first, so that each sees all that was stored before it, and
+the log has the order in which decisions saw each other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from abc import ABC, abstractmethod
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Concatenate, NamedTuple, ParamSpec, Self, TypeVar
+
+import psycopg
+
+from immunos_mcp.errors import LedgerError
+from immunos_mcp.ledger.connections.postgresql_link import (
+    Link,
+    rolled_back,
+    team_id,
+    translated,
+    words_of,
+)
+from immunos_mcp.ledger.team_schema import PERSON, TEAM
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from immunos_mcp.database_address import DatabaseAddress
+    from immunos_mcp.ledger.connections.postgresql_connection import PostgresqlConnection
+    from immunos_mcp.ledger.dialect import Connection
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+_LOCKS = 0x696D6D75 << 32
+_CONNECTIONS = 8
+_AS_TEAM = f"SELECT set_config('{TEAM}', %s, true), set_config('{PERSON}', %s, true)".encode()
+_WITH_LOCK = _AS_TEAM + b", pg_advisory_xact_lock(%s)"
+
+
+class _Kind(NamedTuple):
+    """How a transaction is run.
+
+    Attributes:
+        begin: begins it.
+        is_writing: whether it needs its team's lock.
+        patience_seconds: how long it is tried again where the database went away.
+        lock_seconds: how long it waits for a lock, if not as long as usual.
+    """
+
+    begin: bytes
+    is_writing: bool
+    patience_seconds: float
+    lock_seconds: int | None = None
+
+
+_READING = _Kind(b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", False, 20.0)
+# A stricter level would read what was stored before the lock was waited for.
+_WRITING = _Kind(b"BEGIN ISOLATION LEVEL READ COMMITTED", True, 4.0)
+_SOON = _WRITING._replace(lock_seconds=1)
+
+
+class Acting(NamedTuple):
+    """Whose transactions they are: the ids of a team, and of a person where one is known."""
+
+    team_id: int
+    person_id: int | None = None
+
+
+class PostgresqlLedger(ABC):
+    """The ledger of a team, opened on first use."""
+
+    def __init__(self, address: DatabaseAddress, acting: Acting | None = None) -> None:
+        """Create the ledger of the team that acts; of the team that the address names, if ``None``."""
+        self.address = address
+        self.replacements = 0
+        self._acting = acting
+
+    async def read(
+        self,
+        operation: Callable[Concatenate[Connection, Parameters], Result],
+        /,
+        *arguments: Parameters.args,
+        **named: Parameters.kwargs,
+    ) -> Result:
+        """Run a read-only operation on one snapshot."""
+        return await self._run(
+            lambda link: self._transact(
+                link, _READING, lambda it: operation(it, *arguments, **named)
+            )
+        )
+
+    async def write(
+        self,
+        operation: Callable[Concatenate[Connection, Parameters], Result],
+        /,
+        *arguments: Parameters.args,
+        **named: Parameters.kwargs,
+    ) -> Result:
+        """Run an operation that may write; either all of its changes are stored or none."""
+        return await self._run(
+            lambda link: self._transact(
+                link, _WRITING, lambda it: operation(it, *arguments, **named)
+            )
+        )
+
+    async def write_soon(
+        self,
+        operation: Callable[Concatenate[Connection, Parameters], Result],
+        /,
+        *arguments: Parameters.args,
+        **named: Parameters.kwargs,
+    ) -> Result:
+        """Like ``write``, but wait a second at most for other writers.
+
+        Raises:
+            LedgerBusyError: they take longer.
+        """
+        return await self._run(
+            lambda link: self._transact(link, _SOON, lambda it: operation(it, *arguments, **named))
+        )
+
+    async def compact(self) -> None:  # noqa: B027  # nothing is to be done in a subclass either
+        """Do nothing: PostgreSQL uses the space of deleted rows again by itself."""
+
+    @abstractmethod
+    async def _run(self, work: Callable[[Link], Result]) -> Result:
+        """Run ``work`` on the thread that the ledger uses, with the connection of that thread."""
+
+    def _transact(
+        self, link: Link, kind: _Kind, operation: Callable[[PostgresqlConnection], Result]
+    ) -> Result:
+        deadline = time.monotonic() + kind.patience_seconds
+        with translated(self.address):
+            while True:
+                connection = link.connection(deadline)
+                try:
+                    if self._acting is None:
+                        self._acting = Acting(team_id(connection, self.address))
+                    return self._attempt(link, connection, kind, self._acting, operation)
+                except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+                    # Nothing was stored, since it was not told to; so it can run again.
+                    if not link.is_lost(error) or time.monotonic() >= deadline:
+                        raise
+
+    def _attempt(
+        self,
+        link: Link,
+        connection: PostgresqlConnection,
+        kind: _Kind,
+        acting: Acting,
+        operation: Callable[[PostgresqlConnection], Result],
+    ) -> Result:
+        driver = connection.driver
+        is_committing = False
+        try:
+            with rolled_back(driver), driver.pipeline() as pipeline:
+                connection.begin(pipeline)
+                _begin(driver, kind, acting)
+                result = operation(connection)
+                # The answer to this is waited for together with those that nobody has looked at.
+                is_committing = kind.is_writing
+                driver.execute(b"COMMIT")
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            if not is_committing or not link.is_lost(error):
+                raise
+            raise LedgerError(
+                f"ledger {self.address} did not say whether this was stored"
+                f" ({words_of(error, self.address)}); look before you repeat it"
+            ) from None
+        return result
+
+
+def begin_writing(driver: psycopg.Connection, team_id: int) -> None:
+    """Begin a transaction that may write what a team has, on a connection without a pipeline."""
+    _begin(driver, _WRITING, Acting(team_id))
+
+
+def _begin(driver: psycopg.Connection, kind: _Kind, acting: Acting) -> None:
+    driver.execute(kind.begin)
+    if kind.lock_seconds is not None:
+        driver.execute(f"SET LOCAL lock_timeout = '{kind.lock_seconds}s'".encode())
+    # A statement of its own, so that those after it see what was stored before the lock was free.
+    person = "" if acting.person_id is None else str(acting.person_id)
+    if kind.is_writing:
+        lock = _LOCKS + acting.team_id
+        driver.execute(_WITH_LOCK, (str(acting.team_id), person, lock))
+    else:
+        driver.execute(_AS_TEAM, (str(acting.team_id), person))
+
+
+class InlinePostgresqlLedger(PostgresqlLedger):
+    """The ledger of a command: one connection, on the caller's thread."""
+
+    def __init__(self, address: DatabaseAddress, acting: Acting | None = None) -> None:
+        super().__init__(address, acting)
+        self._link = Link(address)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; closing twice is harmless."""
+        self._link.close()
+
+    async def _run(self, work: Callable[[Link], Result]) -> Result:
+        return work(self._link)
+
+
+class _Threads:
+    """Threads that run operations, each with a connection of its own."""
+
+    def __init__(self, address: DatabaseAddress) -> None:
+        self._address = address
+        self._executor = ThreadPoolExecutor(_CONNECTIONS, "ledger")
+        self._own = threading.local()
+        self._links: list[Link] = []
+        self._was_open = threading.Event()
+
+    async def run(self, work: Callable[[Link], Result]) -> Result:
+        """Run ``work`` on the connection of a thread that has nothing else to do."""
+        return await asyncio.get_running_loop().run_in_executor(
+            self._executor, lambda: work(self._link())
+        )
+
+    def _link(self) -> Link:
+        link: Link | None = getattr(self._own, "link", None)
+        if link is None:
+            link = self._own.link = Link(self._address, self._was_open)
+            self._links.append(link)
+        return link
+
+    def close(self) -> None:
+        """Let operations finish, and close all connections."""
+        self._executor.shutdown()
+        while self._links:
+            self._links.pop().close()
+
+
+class ThreadedPostgresqlLedger(PostgresqlLedger):
+    """The ledger of a server: operations run beside each other on several connections."""
+
+    def __init__(
+        self,
+        address: DatabaseAddress,
+        acting: Acting | None = None,
+        threads: _Threads | None = None,
+    ) -> None:
+        super().__init__(address, acting)
+        self._threads = threads or _Threads(address)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_exception: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close all connections, also those of ``acting_as``; closing twice is harmless."""
+        await asyncio.to_thread(self._threads.close)
+
+    def acting_as(self, acting: Acting) -> ThreadedPostgresqlLedger:
+        """Return the ledger of another team or person, on the same connections."""
+        return ThreadedPostgresqlLedger(self.address, acting, self._threads)
+
+    async def _run(self, work: Callable[[Link], Result]) -> Result:
+        return await self._threads.run(work)

@@ -1,0 +1,236 @@
+"""What is particular to a ledger on PostgreSQL; ``test_operations.py`` has what every ledger does."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import ledger_operations
+import postgresql_server
+import pytest
+
+from immunos_mcp.database_address import DatabaseAddress
+from immunos_mcp.domain import TokenCounts, Usage
+from immunos_mcp.errors import InvalidInputError, LedgerBusyError, LedgerError
+from immunos_mcp.ledger import schema
+from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
+from immunos_mcp.ledger.reported_usage import record_usage
+from immunos_mcp.ledger.sessions import list_bindings, newest_sessions
+from immunos_mcp.router import Router
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from immunos_mcp.ledger.connections.ledger import Ledger
+    from immunos_mcp.ledger.dialect import Connection
+
+pytestmark = [pytest.mark.postgres, pytest.mark.anyio]
+
+COLUMNS = (
+    "SELECT table_schema, table_name, column_name, data_type, is_nullable, column_default, collation_name"
+    " FROM information_schema.columns WHERE table_schema LIKE 'immunos%' ORDER BY 1, 2, 3"
+)
+INDEXES = "SELECT indexname FROM pg_indexes WHERE schemaname LIKE 'immunos%' ORDER BY 1"
+
+
+@pytest.fixture
+def address() -> DatabaseAddress:
+    return postgresql_server.empty_ledger()
+
+
+def test_every_operation_gives_what_it_gives_on_sqlite(
+    address: DatabaseAddress, tmp_path: Path
+) -> None:
+    from immunos_mcp.ledger.connections.postgresql import InlinePostgresqlLedger
+
+    file = ledger_operations.filled(tmp_path / "ledger.db")
+    with InlineSqliteLedger(file) as sqlite, InlinePostgresqlLedger(address) as postgresql:
+        run_sync(ledger_operations.fill(postgresql))
+        for name, operation in ledger_operations.OPERATIONS.items():
+            expected, found = (run_sync(_given(operation, it)) for it in (sqlite, postgresql))
+            # Groups of usage come in any order.
+            assert sorted(repr(found)) == sorted(repr(expected)), name
+
+
+async def _given(operation: ledger_operations.Operation, ledger: Ledger) -> object:
+    try:
+        return await operation.on(ledger)
+    except InvalidInputError as error:
+        return str(error)
+
+
+def test_migrated_tables_are_those_of_a_new_ledger(
+    address: DatabaseAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from immunos_mcp.ledger.connections.postgresql_migration import Migrated, migrate
+
+    upgraded = postgresql_server.empty_database()
+    latest = schema.LATEST
+    for version in (latest - 4, latest):
+        monkeypatch.setattr(schema, "LATEST", version)
+        migrated = migrate(upgraded)
+    assert migrated == Migrated(latest - 4, latest)
+    for query in (COLUMNS, INDEXES):
+        assert postgresql_server.rows(upgraded, query) == postgresql_server.rows(address, query)
+
+
+@pytest.mark.parametrize("is_writing", [False, True])
+async def test_a_ledger_goes_on_after_the_database_dropped_its_connections(
+    address: DatabaseAddress, is_writing: bool
+) -> None:
+    from immunos_mcp.ledger.connections.postgresql import ThreadedPostgresqlLedger
+
+    async with ThreadedPostgresqlLedger(address) as ledger:
+        run = ledger.write if is_writing else ledger.read
+        assert await run(list_bindings) == ()
+        dropped = postgresql_server.rows(
+            address,
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+            " AND backend_type = 'client backend'",
+        )
+        assert dropped
+        assert await run(list_bindings) == ()
+
+
+def test_writers_at_once_lose_nothing(address: DatabaseAddress) -> None:
+    from immunos_mcp.ledger.connections.postgresql import InlinePostgresqlLedger
+
+    def record(client: int) -> None:
+        with InlinePostgresqlLedger(address) as ledger:
+            for number in range(5):
+                usage = Usage("claude-x", TokenCounts(1, 0, 0, 0), f"{client}-{number}")
+                now = ledger_operations.NOW
+                run_sync(ledger.write(record_usage, "default", now, usage, "reported"))
+
+    writers = [threading.Thread(target=record, args=(client,)) for client in range(4)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    with InlinePostgresqlLedger(address) as ledger:
+        (found,) = run_sync(ledger.read(newest_sessions, None, 10)).sessions
+    assert (found.session.claude.input_tokens, found.session.usage_records) == (20, 20)
+
+
+def test_a_write_that_can_be_put_off_does_not_wait_for_long(address: DatabaseAddress) -> None:
+    from immunos_mcp.ledger.connections.postgresql import InlinePostgresqlLedger
+
+    with InlinePostgresqlLedger(address) as first, InlinePostgresqlLedger(address) as second:
+        run_sync(second.read(list_bindings))
+
+        def meanwhile(connection: Connection) -> None:
+            list_bindings(connection)  # waits for the lock
+            with pytest.raises(LedgerBusyError, match="is busy"):
+                run_sync(second.write_soon(list_bindings))
+
+        run_sync(first.write(meanwhile))
+        assert run_sync(second.write_soon(list_bindings)) == ()
+
+
+def test_a_database_that_is_not_there_is_named_without_its_password() -> None:
+    from immunos_mcp.ledger.connections.postgresql import InlinePostgresqlLedger
+
+    ledger = InlinePostgresqlLedger(DatabaseAddress("postgresql://me:secret@127.0.0.1:1/team"))
+    with pytest.raises(LedgerError) as raised:
+        run_sync(ledger.read(list_bindings))
+    assert "ledger postgresql://127.0.0.1:1/team cannot be used" in str(raised.value)
+    assert "secret" not in str(raised.value)
+
+
+def test_tables_that_are_missing_or_old_are_not_touched_but_explained(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from immunos_mcp.ledger.connections.postgresql import InlinePostgresqlLedger
+    from immunos_mcp.ledger.connections.postgresql_migration import migrate
+
+    empty = postgresql_server.empty_database()
+    latest = schema.LATEST
+    for version, found in ((None, "has no tables yet"), (latest - 1, "is older than this program")):
+        if version is not None:
+            monkeypatch.setattr(schema, "LATEST", version)
+            migrate(empty)
+            monkeypatch.setattr(schema, "LATEST", latest)
+        with InlinePostgresqlLedger(empty) as ledger, pytest.raises(LedgerError) as raised:
+            run_sync(ledger.read(list_bindings))
+        assert found in str(raised.value)
+        assert "run `immunos-mcp db migrate` first" in str(raised.value)
+    monkeypatch.setattr(schema, "LATEST", latest - 2)
+    with pytest.raises(LedgerError, match="was written by a newer immunos-mcp"):
+        migrate(empty)
+
+
+def test_a_copy_is_the_same_and_goes_on(address: DatabaseAddress, tmp_path: Path) -> None:
+    from immunos_mcp.ledger.connections.postgresql import InlinePostgresqlLedger
+    from immunos_mcp.ledger.connections.postgresql_copy import copy
+
+    file = ledger_operations.filled(tmp_path / "ledger.db")
+    copied = copy(file, address)
+    assert (copied.decisions, copied.rows["decision"], copied.rows["usage"]) == (3, 3, 3)
+    with InlineSqliteLedger(file) as sqlite, InlinePostgresqlLedger(address) as postgresql:
+        for name, operation in ledger_operations.OPERATIONS.items():
+            expected, found = (run_sync(_given(operation, it)) for it in (sqlite, postgresql))
+            # Groups of usage come in any order.
+            assert sorted(repr(found)) == sorted(repr(expected)), name
+
+
+def test_a_copy_goes_nowhere_where_anything_is_stored(
+    address: DatabaseAddress, tmp_path: Path
+) -> None:
+    from immunos_mcp.ledger.connections.postgresql_copy import copy
+
+    file = ledger_operations.filled(tmp_path / "ledger.db")
+    postgresql_server.execute(address, "INSERT INTO settings VALUES ('session_limit', '7', '')")
+    with pytest.raises(LedgerError, match="is not empty: team 'default' has rows in settings"):
+        copy(file, address)
+
+
+def test_a_copy_that_would_differ_is_not_stored(tmp_path: Path) -> None:
+    from immunos_mcp.ledger.connections.postgresql_copy import copy
+
+    address = postgresql_server.another_ledger()
+    for statement in (
+        (
+            "CREATE FUNCTION changed() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN NEW.input_tokens = NEW.input_tokens + 1; RETURN NEW; END $$"
+        ),
+        (
+            "CREATE TRIGGER changed BEFORE INSERT ON immunos_mcp_usage"
+            " FOR EACH ROW EXECUTE FUNCTION changed()"
+        ),
+    ):
+        postgresql_server.execute(address, statement)
+    with pytest.raises(LedgerError, match="would differ from the file in immunos_mcp_usage"):
+        copy(ledger_operations.filled(tmp_path / "ledger.db"), address)
+    for table in ("usage", "decision", "session"):
+        found = postgresql_server.rows(address, f"SELECT count(*) FROM immunos_mcp_{table}")
+        assert found == [(0,)]
+
+
+def test_a_decision_waits_for_the_database_twice(
+    address: DatabaseAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import psycopg
+
+    from immunos_mcp.ledger.connections.postgresql import InlinePostgresqlLedger
+
+    waited: list[str] = []
+    leaving = psycopg.Pipeline.__exit__
+    with InlinePostgresqlLedger(address) as ledger:
+        router = Router(ledger, "default")
+        for _ in range(2):
+            run_sync(router.route_task("debug", "routine"))
+        fetching = psycopg.Cursor._fetch_pipeline  # pyright: ignore[reportPrivateUsage]  # where it waits
+
+        def fetch(cursor: psycopg.Cursor) -> None:
+            if cursor.pgresult is None:
+                waited.append("for rows")
+            fetching(cursor)
+
+        def leave(pipeline: psycopg.Pipeline, *exception: Any) -> None:
+            waited.append("for the end")
+            leaving(pipeline, *exception)
+
+        monkeypatch.setattr(psycopg.Cursor, "_fetch_pipeline", fetch)
+        monkeypatch.setattr(psycopg.Pipeline, "__exit__", leave)
+        run_sync(router.route_task("debug", "routine"))
+    assert waited == ["for rows", "for the end"]

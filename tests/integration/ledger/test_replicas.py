@@ -1,0 +1,129 @@
+"""Several servers on one database: nothing is lost or counted twice, whatever goes away meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+import postgresql_server
+import pytest
+
+from immunos_mcp.domain import TokenCounts
+from immunos_mcp.errors import LedgerError
+from immunos_mcp.ledger.history import replay
+from immunos_mcp.ledger.sessions import newest_sessions
+from immunos_mcp.replay.engine import replay as replayed
+from immunos_mcp.router import Router
+
+if TYPE_CHECKING:
+    from immunos_mcp.database_address import DatabaseAddress
+    from immunos_mcp.ledger.connections.ledger import Ledger
+    from immunos_mcp.replay.history import History
+
+pytestmark = [pytest.mark.postgres, pytest.mark.anyio]
+
+REPLICAS, CALLERS, ROUNDS = 2, 8, 12
+MODEL = "claude-sonnet-4.5"
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def address() -> DatabaseAddress:
+    return postgresql_server.empty_ledger()
+
+
+async def opened(address: DatabaseAddress, stack: AsyncExitStack) -> Ledger:
+    from immunos_mcp.ledger.connections.postgresql import ThreadedPostgresqlLedger
+
+    return await stack.enter_async_context(ThreadedPostgresqlLedger(address))
+
+
+async def totals(ledger: Ledger) -> tuple[TokenCounts, int, int]:
+    (found,) = (await ledger.read(newest_sessions, None, 10)).sessions
+    return found.session.claude, found.session.usage_records, found.decisions
+
+
+def differences(history: History) -> tuple[int, int]:
+    """Return how many decisions were replayed, and how many of them came out otherwise."""
+    alike = [
+        (each.past.model, each.past.session_tokens) == (each.choice.model, each.session_tokens)
+        for each in replayed(history, history.settings_of)
+    ]
+    return len(alike), alike.count(False)
+
+
+async def test_a_log_of_many_callers_through_two_servers_replays_without_a_difference(
+    address: DatabaseAddress,
+) -> None:
+    async def call(router: Router, caller: int) -> None:
+        for turn in range(ROUNDS):
+            decided = await router.route_task("debug", "routine")
+            # Decisions change as the budget fills up, and settings change meanwhile.
+            await router.record_usage(
+                MODEL, 10, 1, request_id=f"{caller} {turn}", decision_id=decided.decision_id,
+                outcome="failure" if caller == 1 else "success",
+            )  # fmt: skip
+            if turn % 5 == caller % 5:
+                await router.update_config({"session_limit": 10_000 + turn}, "test")
+
+    async with AsyncExitStack() as stack:
+        ledgers = [await opened(address, stack) for _ in range(REPLICAS)]
+        limits = {"token_warning_threshold": 300, "token_auto_switch_threshold": 700}
+        await Router(ledgers[0], "default").update_config({**limits, "track_record": "on"}, "test")
+        callers = (call(Router(ledgers[it % REPLICAS], "default"), it) for it in range(CALLERS))
+        await asyncio.gather(*callers)
+        calls = CALLERS * ROUNDS
+        assert await totals(ledgers[0]) == (TokenCounts(10 * calls, calls, 0, 0), calls, calls)
+        assert await ledgers[1].read(replay, differences) == (calls, 0)
+
+
+async def test_a_restart_of_the_database_under_load_fails_no_read_and_doubles_nothing(
+    address: DatabaseAddress,
+) -> None:
+    is_over = asyncio.Event()
+    slowest = [0.0]
+    failures: list[str] = []
+
+    async def watch(router: Router) -> int:
+        reads = 0
+        while not is_over.is_set():
+            await router.get_session_status()
+            reads += 1
+        return reads
+
+    async def record(router: Router, caller: int) -> int:
+        number = 0
+        while not is_over.is_set():
+            began = time.monotonic()
+            try:
+                await router.record_usage(MODEL, 10, 1, request_id=f"{caller} {number}")
+            except LedgerError as error:
+                failures.append(str(error))
+            else:
+                number += 1
+            slowest.append(time.monotonic() - began)
+        return number
+
+    async with AsyncExitStack() as stack:
+        ledgers = [await opened(address, stack) for _ in range(REPLICAS)]
+        routers = [Router(ledger, "default") for ledger in ledgers]
+        await asyncio.gather(*(router.get_session_status() for router in routers))
+        readers = [asyncio.create_task(watch(router)) for router in routers]
+        writers = [asyncio.create_task(record(routers[it % 2], it)) for it in range(4)]
+        for _ in range(2):
+            await asyncio.to_thread(postgresql_server.restart)
+            # Everybody is at work again.
+            await asyncio.gather(*(router.get_session_status() for router in routers))
+        is_over.set()
+        reads, recorded = await asyncio.gather(*readers), sum(await asyncio.gather(*writers))
+        assert min(reads) > 0
+        assert max(slowest) < 5 + 4  # a busy machine takes longer to restart
+        assert all("ledger postgresql:///" in failure for failure in failures), failures
+        # What failed was tried again under the same id, so nothing can be there twice or be missing.
+        assert await totals(ledgers[0]) == (TokenCounts(10 * recorded, recorded, 0, 0), recorded, 0)
