@@ -72,7 +72,7 @@ def test_a_tilde_is_the_home_and_a_relative_path_is_below_the_current_folder(
     current.mkdir()
     monkeypatch.chdir(current)
 
-    def database(text: str) -> Path:
+    def database(text: str) -> object:
         chosen = read({}, {"db": text}) if where == "flag" else read({"IMMUNOS_DB": text})
         return chosen.database
 

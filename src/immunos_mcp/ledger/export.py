@@ -205,6 +205,7 @@ _TABLES = {
             "measured_at",
             "assistant",
             "conversation",
+            "agent",
             "model",
             "provider",
             "folder",

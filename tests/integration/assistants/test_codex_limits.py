@@ -36,6 +36,7 @@ def log(place: Home, *limits: dict[str, Any], thread: str = "t1") -> None:
         codex_record(each, thread) + codex_total(each, **limit)
         for each, limit in zip((ONE, TWO), limits, strict=False)
     ]
+    place.now = max(place.now, TWO.at)
     with codex_rollout(place.folder, thread).open("a", encoding="utf-8") as file:
         file.writelines([*codex_head(thread), *lines])
 

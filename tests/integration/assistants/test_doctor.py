@@ -294,13 +294,14 @@ def test_who_uses_another_engine_alone_hears_of_its_models_and_not_how_to_instal
         return seen
 
     monkeypatch.setattr(watch, "probe_now", probe_now)
-    chosen = Options(home / "immunos.db", "default", ollama_check=True)
+    database = home / "immunos.db"
+    chosen = Options(database, "default", ollama_check=True)
     context = DoctorContext(chosen, {}, lambda _arguments, _environment: chosen)
     (told,) = (each for each in doctor.diagnose(context) if each.check == "ollama")
     assert told.seen.startswith("no engine serves qwen2.5-coder:7b, deepseek-r1:14b")
     assert told.remedy is not None
     assert "immunos-mcp config set default_local_model=own " in told.remedy
-    with InlineSqliteLedger(chosen.database) as ledger:
+    with InlineSqliteLedger(database) as ledger:
         mapped: dict[str, str | None] = dict.fromkeys(DEFAULT_TASK_MAPPINGS, "own")
         change = {"default_local_model": "own", "task_mappings": mapped}
         run_sync(Router(ledger, "default").update_config(change, "test"))

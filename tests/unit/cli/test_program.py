@@ -103,7 +103,11 @@ def test_a_command_that_there_is_not_is_refused_alike(
     [
         ("statu", "", "unknown command 'statu' (did you mean status?)"),
         ("config gte", " config", "unknown action 'gte' (did you mean get?)"),
-        ("config 9", " config", "unknown action '9' (known: get, set, unset, preset, history)"),
+        (
+            "config 9",
+            " config",
+            "unknown action '9' (known: get, set, projects, unset, preset, history)",
+        ),
         ("--db", "", "--db: needs a value"),
         ("--json=3", "", "--json: takes no value (got '3')"),
         ("--no-delegat", "", "unknown option '--no-delegat' (did you mean --no-delegate?)"),
