@@ -48,11 +48,11 @@ DESCRIPTION = "Decides which tasks stay with Claude and which go to local Ollama
 INSTRUCTIONS = """\
 Token budget router. For substantial work on text or files (review, summary, code) call \
 delegate_task with the files in paths: one call decides, runs the local model and records. \
-Provider "claude" or a failure: do it yourself, or as message says. Without that tool, or for other \
+Provider "claude" or a failure: do it yourself or as told. Without it, or for other \
 substantial work, call route_task and obey; "ollama" is the named local model. Skip both for short \
 replies or what one shell command answers. Once you have judged a result, report decision_id and outcome with \
 record_usage; your own token counts only if exact and not reported by your client. At \
-warning_level "critical" keep replies short. Call reset_session or update_config only when \
+warning_level critical keep replies short. Call reset_session or update_config only when \
 asked."""
 
 _ICON_SVG = (
