@@ -259,7 +259,7 @@ def test_tables_have_captions_and_heads(
 ) -> None:
     page = show(page_of("days"))
     tables = page.locator("table").all()
-    assert len(tables) == 8
+    assert len(tables) == 9
     for table in tables:
         assert table.locator("caption").count() == 1
         assert table.locator("th:not([scope])").count() == 0
