@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from sdk_clients import Era
 
+    from immunos_mcp.database_address import DatabaseAddress
+
 ANYWHERE = HttpOptions(Address("127.0.0.1", 0), LOOPBACK_HOSTS, needs_tokens=False)
 JSON = {"content-type": "application/json", "accept": "application/json"}
 
@@ -46,7 +48,9 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(file: Path, http: HttpOptions = ANYWHERE) -> AsyncGenerator[Served]:
+async def serving(
+    file: Path | DatabaseAddress, http: HttpOptions = ANYWHERE
+) -> AsyncGenerator[Served]:
     """Serve a ledger in this process, and end without leaving anything."""
     options = Options(file, "default", read_transcripts=False, ollama_check=False)
     send, receive = anyio.create_memory_object_stream[str](1)

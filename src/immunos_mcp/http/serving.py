@@ -71,7 +71,8 @@ async def serve_http(
 
         @lru_cache(maxsize=1000)
         def router_for(person: Person) -> Router:
-            return PersonsRouter(person, ledger, options.session, follower=follower, engine=engine)
+            own = ledger.for_person(person.person_id)
+            return PersonsRouter(person, own, options.session, follower=follower, engine=engine)
 
         def router_of(request: HttpRequest | None) -> Router:
             person = person_of(request)

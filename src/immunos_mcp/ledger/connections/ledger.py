@@ -82,6 +82,10 @@ class InlineLedger(Ledger, Protocol):
 class ThreadedLedger(Ledger, Protocol):
     """A ledger that several tasks may call at once; close it after use."""
 
+    def for_person(self, person_id: int) -> Ledger:
+        """Return the same ledger, for what one of its team's people does."""
+        ...
+
     async def __aenter__(self) -> Self: ...
 
     async def __aexit__(self, *_exception: object) -> None: ...

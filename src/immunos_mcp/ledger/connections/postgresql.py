@@ -269,5 +269,10 @@ class ThreadedPostgresqlLedger(PostgresqlLedger):
         """Return the ledger of another team or person, on the same connections."""
         return ThreadedPostgresqlLedger(self.address, acting, self._threads)
 
+    def for_person(self, person_id: int) -> ThreadedPostgresqlLedger:
+        """Return the same ledger, for what one of its team's people does; this one was used before."""
+        assert self._acting is not None, "a person is known from the ledger"
+        return self.acting_as(self._acting._replace(person_id=person_id))
+
     async def _run(self, work: Callable[[Link], Result]) -> Result:
         return await self._threads.run(work)

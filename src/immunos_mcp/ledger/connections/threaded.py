@@ -114,6 +114,11 @@ class ThreadedSqliteLedger(SqliteLedger):
     async def __aexit__(self, *_exception: object) -> None:
         await self.close()
 
+    def for_person(self, person_id: int) -> Self:
+        """Return itself: a file does not note who stores what."""
+        del person_id
+        return self
+
     async def close(self) -> None:
         """Let queued operations finish and close the file; closing twice is harmless."""
         await self._reading.close()
