@@ -29,50 +29,50 @@ def router_at(ledger: InlineSqliteLedger, *places: str) -> Router:
 
 
 def test_what_is_set_for_a_folder_holds_there_and_below_alone(ledger: InlineSqliteLedger) -> None:
-    here, elsewhere = router_at(ledger, "/work/app/src"), router_at(ledger, "/workshop")
+    here, elsewhere = router_at(ledger, "/apps/app/src"), router_at(ledger, "/appstore")
     before = run_sync(elsewhere.route_task("code_review", "routine"))
-    run_sync(here.project_settings.change("/work/app", {"handover": "never"}, "test"))
+    run_sync(here.project_settings.change("/apps/app", {"handover": "never"}, "test"))
     answer = run_sync(here.route_task("code_review", "routine"))
     assert (answer.reason, answer.provider) == (Reason.HANDOVER_FORBIDDEN, "claude")
     after = run_sync(elsewhere.route_task("code_review", "routine"))
     assert (after.model, after.reason) == (before.model, before.reason)
     status = run_sync(here.get_session_status())
-    assert status.project_settings == "handover=never (/work/app)"
+    assert status.project_settings == "handover=never (/apps/app)"
     assert run_sync(elsewhere.get_session_status()).project_settings is None
 
 
 def test_a_session_that_is_bound_to_a_folder_belongs_to_it(ledger: InlineSqliteLedger) -> None:
     router = router_at(ledger)
-    run_sync(router.bindings.add("/work"))
-    run_sync(router.project_settings.change("/work", {"handover": "never"}, "test"))
+    run_sync(router.bindings.add("/apps"))
+    run_sync(router.project_settings.change("/apps", {"handover": "never"}, "test"))
     answer = run_sync(router.route_task("code_review", "routine"))
     assert answer.reason is Reason.HANDOVER_FORBIDDEN
     assert run_sync(router.project_settings.here()).handover == "never"
 
 
 def test_a_decision_is_explained_with_what_its_folder_had_set(ledger: InlineSqliteLedger) -> None:
-    router = router_at(ledger, "/work/app")
-    run_sync(router.project_settings.change("/work", {"handover": "never"}, "test"))
+    router = router_at(ledger, "/apps/app")
+    run_sync(router.project_settings.change("/apps", {"handover": "never"}, "test"))
     run_sync(router.route_task("code_review", "routine"))
-    run_sync(router.project_settings.unset("/work", ("handover",), "test"))
+    run_sync(router.project_settings.unset("/apps", ("handover",), "test"))
     told = run_sync(Archive(ledger).explain_decision(1))
-    assert told.project_settings == "handover=never (/work)"
+    assert told.project_settings == "handover=never (/apps)"
     assert told.explanation.rows[0].why == "handover is never"
     changes = run_sync(Archive(ledger).list_setting_changes(9))
     assert [(each.project, each.setting, each.before, each.after) for each in changes] == [
-        ("/work", "handover", "never", None),
-        ("/work", "handover", None, "never"),
+        ("/apps", "handover", "never", None),
+        ("/apps", "handover", None, "never"),
     ]
 
 
 def test_a_dry_run_changes_the_decisions_of_its_folder_alone(ledger: InlineSqliteLedger) -> None:
-    inside, outside = router_at(ledger, "/work/app"), router_at(ledger, "/home")
-    below = router_at(ledger, "/work/app/open")
-    run_sync(below.project_settings.change("/work/app/open", {"handover": "on"}, "test"))
+    inside, outside = router_at(ledger, "/apps/app"), router_at(ledger, "/home")
+    below = router_at(ledger, "/apps/app/open")
+    run_sync(below.project_settings.change("/apps/app/open", {"handover": "on"}, "test"))
     for router in (inside, inside, outside, below):
         run_sync(router.route_task("code_review", "routine"))
     would = run_sync(
-        inside.project_settings.change("/work", {"handover": "never"}, "test", dry_run=True)
+        inside.project_settings.change("/apps", {"handover": "never"}, "test", dry_run=True)
     )
     assert would.rehearsal is not None
     # What a folder below has of its own holds against both.
@@ -88,7 +88,7 @@ def test_a_dry_run_changes_the_decisions_of_its_folder_alone(ledger: InlineSqlit
 def test_a_log_comes_out_as_it_was_whatever_folders_had_set_meanwhile(
     ledger: InlineSqliteLedger,
 ) -> None:
-    inside, outside = router_at(ledger, "/work/app"), router_at(ledger, "/home")
+    inside, outside = router_at(ledger, "/apps/app"), router_at(ledger, "/home")
 
     def route() -> None:
         for router in (inside, outside):
@@ -96,13 +96,13 @@ def test_a_log_comes_out_as_it_was_whatever_folders_had_set_meanwhile(
 
     own = inside.project_settings
     route()
-    run_sync(own.change("/work", {"handover": "never"}, "test"))
+    run_sync(own.change("/apps", {"handover": "never"}, "test"))
     route()
-    run_sync(own.change("/work/app", {"handover": "on"}, "test"))
-    run_sync(own.change("/work", {"task_mappings": {"code_review": "tiny"}}, "test"))
+    run_sync(own.change("/apps/app", {"handover": "on"}, "test"))
+    run_sync(own.change("/apps", {"task_mappings": {"code_review": "tiny"}}, "test"))
     route()
     run_sync(inside.update_config({"task_mappings": {"code_review": "other"}}, "test"))
-    run_sync(own.unset("/work", ("task_mappings", "handover"), "test"))
+    run_sync(own.unset("/apps", ("task_mappings", "handover"), "test"))
     route()
     coder, claude = "qwen2.5-coder:7b", "claude-sonnet-4.5"
     models = [coder, coder, claude, coder, "tiny", coder, "other", "other"]

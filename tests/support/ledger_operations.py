@@ -112,8 +112,8 @@ def _exported(connection: Connection, _now: datetime) -> list[object]:
 
 def _unset_for_project(connection: Connection, now: datetime) -> object:
     # What is not set cannot be taken back a second time.
-    project_settings.change_project_settings(connection, "/work", {"ladder": "off"}, "t", now)
-    return project_settings.unset_project_settings(connection, "/work", ("ladder",), "t", now)
+    project_settings.change_project_settings(connection, "/apps", {"ladder": "off"}, "t", now)
+    return project_settings.unset_project_settings(connection, "/apps", ("ladder",), "t", now)
 
 
 OPERATIONS: dict[str, Operation] = {
@@ -122,7 +122,7 @@ OPERATIONS: dict[str, Operation] = {
     "change_mark": _reading(lambda it, _: type(change_mark(it))),
     "change_project_settings": _writing(
         lambda it, now: project_settings.change_project_settings(
-            it, "/work", {"handover": "on"}, "t", now
+            it, "/apps", {"handover": "on"}, "t", now
         )
     ),
     "change_settings": _writing(
@@ -171,7 +171,7 @@ OPERATIONS: dict[str, Operation] = {
     "open_session": _writing(lambda it, now: session_start.open_session(it, "new", now)),
     "open_until": _reading(lambda it, now: session_start.open_until(it, "default", now)),
     "preview_project_settings": _reading(
-        lambda it, _: project_settings.preview_project_settings(it, "/work", {"handover": "on"})
+        lambda it, _: project_settings.preview_project_settings(it, "/apps", {"handover": "on"})
     ),
     "preview_prune": _writing(lambda it, now: pruning.preview_prune(it, now + timedelta(days=1))),
     "preview_settings": _reading(
@@ -211,7 +211,7 @@ OPERATIONS: dict[str, Operation] = {
         )
     ),
     "settings_by_folder": _reading(lambda it, _: stored_settings.settings_by_folder(it)),
-    "settings_for": _reading(lambda it, _: project_settings.settings_for(it, "default", "/work/a")),
+    "settings_for": _reading(lambda it, _: project_settings.settings_for(it, "default", "/apps/a")),
     "setting_changes": _reading(lambda it, _: stored_settings.setting_changes(it, 10)),
     "standing_snapshot": _reading(
         lambda it, now: session_snapshots.standing_snapshot(it, "default", now)
@@ -274,8 +274,8 @@ async def fill(ledger: Ledger) -> None:
     hour = iter(NOW - timedelta(hours=left) for left in range(20, 0, -1))
     router = Router(ledger, "default", lambda: next(hour))
     await router.update_config({"claude_model": "claude-opus-4.6"}, "test")
-    await router.bindings.add("/work", "elsewhere")
-    await router.project_settings.change("/work", {"handover": "never"}, "test")
+    await router.bindings.add("/apps", "elsewhere")
+    await router.project_settings.change("/apps", {"handover": "never"}, "test")
     await router.gates.allow_once()
     for number in range(3):
         await router.route_task("debug", "routine")

@@ -159,7 +159,7 @@ changes = st.builds(
         ),
     ),
 )
-FOLDERS = ("/work", "/work/app", "/home")
+FOLDERS = ("/apps", "/apps/app", "/home")
 OWN: tuple[tuple[str, SettingChangeValue | None], ...] = (
     ("handover", "never"),
     ("handover", "on"),
@@ -178,7 +178,7 @@ def change_in(folder: str, change: tuple[str, SettingChangeValue | None]) -> Cha
 
 changes_in = st.builds(change_in, st.sampled_from(FOLDERS), st.sampled_from(OWN))
 moves = st.builds(
-    Move, st.lists(st.sampled_from((*FOLDERS, "/work/app/src")), max_size=2).map(tuple)
+    Move, st.lists(st.sampled_from((*FOLDERS, "/apps/app/src")), max_size=2).map(tuple)
 )
 waits = st.builds(Wait, st.sampled_from((-2.0, 0.0, 0.0004, 30.0, 4000.0, 86_400.0 * 20)))
 sights = st.builds(

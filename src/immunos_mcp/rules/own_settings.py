@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def own_text(settings: Settings, origins: Mapping[str, str]) -> str | None:
-    """Return what project folders have set that holds, such as ``handover=never (/work/a)``.
+    """Return what project folders have set that holds, such as ``handover=never (/apps/a)``.
 
     ``origins`` are the folders by setting; ``None``: no folder has set anything.
     """

@@ -116,8 +116,8 @@ async def test_files_that_may_not_leave_this_machine_bring_that_along(
 
 
 async def test_roots_of_the_client_count_as_places_of_its_calls(desk: Desk, script: Script) -> None:
-    await desk.router.project_settings.change("/work", {"handover": "never"}, "test")
-    assert (await desk.delegate(places=("/home", "/work/app"))).provider is Provider.CLAUDE
+    await desk.router.project_settings.change("/apps", {"handover": "never"}, "test")
+    assert (await desk.delegate(places=("/home", "/apps/app"))).provider is Provider.CLAUDE
     assert (await desk.delegate(places=("/home", "/workshop"))).local_output == "done"
     assert len(script.requests) == 1
 
