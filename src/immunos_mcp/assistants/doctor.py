@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import re
-import shlex
 import shutil
 import stat
 from contextlib import suppress
@@ -27,17 +26,16 @@ from immunos_mcp.assistants.configuration import (
 )
 from immunos_mcp.assistants.documents import DocumentError, member
 from immunos_mcp.assistants.findings import (
-    CLOCK_REMEDY,
-    CLOCK_TOLERANCE,
     AssistantState,
     Finding,
     Verdict,
 )
+from immunos_mcp.assistants.ledger_findings import contents_of
 from immunos_mcp.assistants.other_logs import OtherLogs
 from immunos_mcp.assistants.readiness import readiness
 from immunos_mcp.domain import EngineState
 from immunos_mcp.errors import ImmunosError, InvalidInputError, LedgerError
-from immunos_mcp.ledger.examination import RECENT, examine, examine_database
+from immunos_mcp.ledger.examination import examine, examine_database
 from immunos_mcp.options import ENGINES, NoHomeError, default_database, file_of
 from immunos_mcp.rules import engine_places, models
 from immunos_mcp.rules.obstacles import OLLAMA_DOWNLOAD, mapping_command
@@ -52,11 +50,8 @@ if TYPE_CHECKING:
     from immunos_mcp.assistants.transcripts import TranscriptSource
     from immunos_mcp.database_address import DatabaseAddress
     from immunos_mcp.domain import Engine
-    from immunos_mcp.ledger.examination import Examination
 
 LITTLE_SPACE = 100 * 2**20
-LONGEST_LIST = 5
-"""Files that one finding names."""
 
 
 def diagnose(context: DoctorContext) -> tuple[Finding, ...]:
@@ -226,7 +221,7 @@ def _ledger(context: DoctorContext) -> Iterator[Finding]:
         yield Finding(name, Verdict.OK, seen)
     else:
         yield Finding(name, Verdict.OK, f"{path} is intact")
-    yield from _contents(examined)
+    yield from contents_of(examined)
 
 
 def _database(address: DatabaseAddress) -> Iterator[Finding]:
@@ -237,60 +232,7 @@ def _database(address: DatabaseAddress) -> Iterator[Finding]:
         yield Finding("ledger", Verdict.FAIL, seen, remedy or None)
         return
     yield Finding("ledger", Verdict.OK, f"{address} answers")
-    yield from _contents(examined)
-
-
-def _contents(examined: Examination) -> Iterator[Finding]:
-    if examined.settings_problem is not None:
-        yield Finding("settings", Verdict.FAIL, examined.settings_problem)
-    yield from _project_settings(examined)
-    if examined.gates is not None:
-        yield Finding("gates", Verdict.WARN, examined.gates, f"{PROGRAM} on")
-    if examined.unread_lines:
-        seen = (
-            f"{examined.unread_lines} transcript lines with usage could not be read, or repeat"
-            " the id of another response:"
-            f" {_listed(examined.unread_in)}"
-        )
-        yield Finding("transcripts", Verdict.WARN, seen, "their usage is missing from the totals")
-    yield from _side_requests(examined)
-    latest = datetime.now(UTC) + CLOCK_TOLERANCE
-    if examined.began is not None and examined.began > latest:
-        seen = f"a session began in the future, at {examined.began:%Y-%m-%d %H:%M} UTC"
-        yield Finding("clock", Verdict.WARN, seen, f"{CLOCK_REMEDY}; then run {PROGRAM} reset")
-    if examined.measured is not None and examined.measured > latest:
-        seen = f"a response is dated in the future, {examined.measured:%Y-%m-%d %H:%M} UTC"
-        yield Finding("clock", Verdict.WARN, seen, CLOCK_REMEDY)
-
-
-def _project_settings(examined: Examination) -> Iterator[Finding]:
-    """Say which folders have settings of their own, and which of those are gone."""
-    for folder, own in examined.by_folder.items():
-        seen = f"{folder} has settings of its own: {', '.join(own)}"
-        if Path(folder).is_dir():
-            yield Finding("projects", Verdict.OK, seen)
-        else:
-            undo = f"{PROGRAM} config unset {' '.join(own)} --project {shlex.quote(folder)}"
-            remedy = f"set them for the folder's new place, if it has one; then {undo}"
-            yield Finding("projects", Verdict.WARN, f"{seen}, but is no folder", remedy)
-
-
-def _side_requests(examined: Examination) -> Iterator[Finding]:
-    conversations = examined.without_total
-    if conversations:
-        seen = (
-            f"{conversations} conversation{'' if conversations == 1 else 's'} of the last {RECENT.days}"
-            " days without a total after the last response: still running, killed, or of a version"
-            " that writes none. Their titles, compactions and other side requests are not counted"
-            " without telemetry"
-        )
-        yield Finding("side requests", Verdict.OK, seen)
-
-
-def _listed(names: tuple[str, ...]) -> str:
-    more = len(names) - LONGEST_LIST
-    shown = ", ".join(names[:LONGEST_LIST])
-    return shown if more <= 0 else f"{shown} and {more} more"
+    yield from contents_of(examined)
 
 
 def _ledger_file(context: DoctorContext) -> Iterator[Finding]:

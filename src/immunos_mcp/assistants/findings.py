@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from immunos_mcp.answers.encoding import Json
     from immunos_mcp.options import Options
 
-CLOCK_TOLERANCE = timedelta(minutes=5)
 CLOCK_REMEDY = "set the system clock correctly; sessions count by time"
 
 

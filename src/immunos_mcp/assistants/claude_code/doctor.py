@@ -10,7 +10,8 @@ from immunos_mcp.assistants.claude_code.configuration import TELEMETRY, status_l
 from immunos_mcp.assistants.claude_code.hooks import HOOK_EVENTS, hook_group
 from immunos_mcp.assistants.configuration import PROGRAM, Launch
 from immunos_mcp.assistants.documents import items, member
-from immunos_mcp.assistants.findings import CLOCK_REMEDY, CLOCK_TOLERANCE, Finding, Verdict
+from immunos_mcp.assistants.findings import CLOCK_REMEDY, Finding, Verdict
+from immunos_mcp.ledger.moments import CLOCK_TOLERANCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
