@@ -229,15 +229,7 @@ class Router:
         engine = None if self._engine is None else self._engine()
 
         def rule(snapshot: SessionSnapshot, task: Task) -> Decision:
-            settings = snapshot.settings
-            circumstances = Circumstances(
-                policy.budget_tokens(snapshot.session.claude, settings),
-                policy.plan_used_percent(snapshot.plan, settings),
-                engine,
-                snapshot.record,
-                snapshot.budgets,
-                snapshot.held_tokens,
-            )
+            settings, circumstances = snapshot.settings, _circumstances(snapshot, engine)
             if explain:
                 explanations.append(explanation.explain(settings, circumstances, task))
             return ladder.untried(policy.decide(settings, circumstances, task), task)
@@ -483,3 +475,14 @@ class Router:
 
     def _session_name(self, session: str | None) -> str:
         return self._default_session if session is None else names.check_session_name(session)
+
+
+def _circumstances(snapshot: SessionSnapshot, engine: Engine | None) -> Circumstances:
+    return Circumstances(
+        policy.budget_tokens(snapshot.session.claude, snapshot.settings),
+        policy.plan_used_percent(snapshot.plan, snapshot.settings),
+        engine,
+        snapshot.record,
+        snapshot.budgets,
+        snapshot.held_tokens,
+    )

@@ -53,7 +53,7 @@ class Webhook(NamedTuple):
 
 
 class _NoRedirect(HTTPRedirectHandler):
-    """Takes a redirect for a failure: following it would turn the POST into a GET."""
+    """Treats a redirect as a failure: following it would turn the POST into a GET."""
 
     def redirect_request(self, *_: object) -> None:  # type: ignore[override]  # takes none of it
         return None

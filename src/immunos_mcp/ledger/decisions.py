@@ -41,8 +41,9 @@ from immunos_mcp.rules.task_types import as_meant
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from immunos_mcp.domain import JoinKey
+    from immunos_mcp.domain import JoinKey, Session
     from immunos_mcp.ledger.dialect import Connection
+    from immunos_mcp.rules.settings import Settings
 
 
 _NOT_LOGGED = {"decision_id", "projected_tokens", "projected_level", "remedy"}
@@ -112,19 +113,7 @@ def decide(
     in_force = everywhere.at(*places)
     settings, origins = in_force.settings, in_force.origins
     task = as_meant(task, settings)
-    uses_plan = settings.plan_warning_percent or settings.plan_auto_switch_percent
-    plan = plan_usage(connection, now) if uses_plan else ()
-    uses_record = (
-        settings.track_record is not Consultation.OFF and task.task_type in settings.task_mappings
-    )
-    record = records.task_record(connection, task.task_type, now) if uses_record else None
-    uses = budget_uses(connection, settings, session, now, caller) if settings.budgets else ()
-    held_tokens = None
-    if settings.reservations is Switch.ON:
-        held_tokens, uses = reservations.held(connection, settings, session, task, uses, now)
-    snapshot = SessionSnapshot(
-        settings, session, plan, record=record, budgets=uses, held_tokens=held_tokens
-    )
+    snapshot = _snapshot(connection, settings, session, task, caller, now)
     decision = rule(snapshot, task)
     reserved_until = None
     if decision.reserved_tokens is not None:
@@ -146,7 +135,7 @@ def decide(
             origins_text(tuple(sorted(origins.items()))),
             None if engine is None else engines.engine_id(connection, engine),
             *by_kind(session.claude),
-            uses_text(uses),
+            uses_text(snapshot.budgets),
             reserved_until,
             key.text,
             *(getattr(decision, column) for column in DECISION_COLUMNS),
@@ -157,13 +146,41 @@ def decide(
     if decision.trial:
         tried_model = record_key(decision.model, task.task_type, settings)
         records.remember_trial(connection, task.task_type, tried_model, now)
+    _count_reason(connection, session, decision)
+    return LoggedDecision(decision_id, name, now, task, decision, None)
+
+
+def _snapshot(
+    connection: Connection,
+    settings: Settings,
+    session: Session,
+    task: Task,
+    caller: Caller,
+    now: datetime,
+) -> SessionSnapshot:
+    """Read only what the settings make a decision depend on."""
+    uses_plan = settings.plan_warning_percent or settings.plan_auto_switch_percent
+    plan = plan_usage(connection, now) if uses_plan else ()
+    uses_record = (
+        settings.track_record is not Consultation.OFF and task.task_type in settings.task_mappings
+    )
+    record = records.task_record(connection, task.task_type, now) if uses_record else None
+    uses = budget_uses(connection, settings, session, now, caller) if settings.budgets else ()
+    held_tokens = None
+    if settings.reservations is Switch.ON:
+        held_tokens, uses = reservations.held(connection, settings, session, task, uses, now)
+    return SessionSnapshot(
+        settings, session, plan, record=record, budgets=uses, held_tokens=held_tokens
+    )
+
+
+def _count_reason(connection: Connection, session: Session, decision: Decision) -> None:
     connection.execute(
         "INSERT INTO immunos_mcp_session_reason (session_id, reason, decisions) VALUES (?, ?, 1)"
         " ON CONFLICT (session_id, reason)"
         " DO UPDATE SET decisions = immunos_mcp_session_reason.decisions + 1",
         (session.session_id, decision.reason),
     )
-    return LoggedDecision(decision_id, name, now, task, decision, None)
 
 
 class ClosedDecision(Struct, frozen=True):

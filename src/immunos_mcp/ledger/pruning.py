@@ -109,6 +109,9 @@ def _prune_usage(connection: Connection, before: datetime, first: int) -> int:
     (open_since,) = connection.execute(
         "SELECT min(started_at) FROM immunos_mcp_session WHERE ended_at IS NULL"
     ).fetchone()
+    measured = utc_text(before - LONGEST_RESPONSE)
+    # The status of an open session still shows what only telemetry or a conversation's total reported.
+    shown = min(moment, open_since or moment)
     connection.execute(
         "INSERT INTO immunos_mcp_pruned_request (external_id, counted)"  # noqa: S608  # a number
         " SELECT external_id, counted FROM immunos_mcp_usage"
@@ -124,31 +127,9 @@ def _prune_usage(connection: Connection, before: datetime, first: int) -> int:
     pruned = 0
     for table, column, source, counted, is_old, oldest in (
         ("immunos_mcp_usage", "recorded_at", "source", "counted", of_old_decisions, moment),
-        (
-            "immunos_mcp_measured_usage",
-            "measured_at",
-            _MEASURED,
-            "1",
-            "measured_at < ?",
-            utc_text(before - LONGEST_RESPONSE),
-        ),
-        # The status of an open session still shows what only telemetry reported.
-        (
-            "immunos_mcp_request_usage",
-            "finished_at",
-            "'telemetry'",
-            "1",
-            "finished_at < ?",
-            min(moment, open_since or moment),
-        ),
-        (
-            "immunos_mcp_side_usage",
-            "used_at",
-            "'side'",
-            "1",
-            "used_at < ?",
-            min(moment, open_since or moment),
-        ),
+        ("immunos_mcp_measured_usage", "measured_at", _MEASURED, "1", "measured_at < ?", measured),
+        ("immunos_mcp_request_usage", "finished_at", "'telemetry'", "1", "finished_at < ?", shown),
+        ("immunos_mcp_side_usage", "used_at", "'side'", "1", "used_at < ?", shown),
     ):
         totals = _USAGE_TOTALS.format(
             table=table,

@@ -154,7 +154,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _rebuilt(scratch: Path, file: Path) -> tuple[int, tuple[str, ...]]:
-    version = _mend_schema(scratch)
+    version = _restore_schema(scratch)
     pages = leaf_pages(scratch.read_bytes())
     has_list = _has_list_of_tables(scratch)
     if not has_list:
@@ -196,7 +196,7 @@ def _give_list_of_tables(scratch: Path, version: int, pages: Sequence[LeafPage])
     return [page._replace(number=page.number + added) for page in pages]
 
 
-def _mend_schema(scratch: Path) -> int:
+def _restore_schema(scratch: Path) -> int:
     """Put back the definitions of our tables, and return the ledger's version."""
     with closing(sqlite3.connect(scratch, isolation_level=None)) as damaged:
         damaged.execute("PRAGMA writable_schema = ON")
@@ -333,7 +333,7 @@ class _Salvage:
         insert = f"INSERT OR IGNORE INTO {_quoted(table)} ({names}) VALUES ({marks})"  # noqa: S608  # quoted names
         kept = unusable = 0
         for stored in rows:
-            row = tuple(map(_mended, stored))
+            row = tuple(map(_as_stored, stored))
             if soundness.problem(table, columns, row) is not None:
                 unusable += 1
                 continue
@@ -442,7 +442,7 @@ class _Reader:
                     waiting += [(middle + 1, last), (first, middle)]
 
 
-def _mended(value: Any) -> Any:
+def _as_stored(value: Any) -> Any:
     """Return a value that can be stored: bytes that are not UTF-8 become replacement characters."""
     if not isinstance(value, str):
         return value

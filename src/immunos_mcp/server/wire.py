@@ -219,6 +219,6 @@ def _is_message(value: Json) -> TypeGuard[JsonObject]:
     if not isinstance(value, dict) or value.get("jsonrpc") != "2.0":
         return False
     if isinstance(value.get("method"), str):
-        # The SDK takes a request whose id it cannot read for a notification.
+        # The SDK treats a request whose id it cannot read as a notification.
         return _is_id(value.get("id", 0)) and isinstance(value.get("params", {}), dict)
     return "method" not in value and ("result" in value or "error" in value)
