@@ -101,7 +101,7 @@ def hook_of(event: HookEvent) -> Entry:
 
 
 def sessions(home: Path) -> list[tuple[Any, ...]]:
-    if not wire.ledger_path(home).exists():
+    if not wire.is_made(wire.ledger_path(home)):
         return []
     columns = "name, started_at, claude_input_tokens, ended_at IS NULL"
     return wire.rows(wire.ledger_path(home), f"SELECT {columns} FROM immunos_mcp_session")

@@ -89,6 +89,7 @@ def test_hooks_begin_the_session_keep_it_exact_and_speak_when_it_runs_low(home: 
         measured = (
             "SELECT measured_input_tokens FROM immunos_mcp_session WHERE measured_input_tokens"
         )
+        assert in_time(lambda: wire.is_made(wire.ledger_path(home)))
         assert in_time(lambda: wire.rows(wire.ledger_path(home), measured)) == [(150_000,)]
         said = in_time(lambda: hook(server, "UserPromptSubmit"))
         assert said["hookSpecificOutput"] == {

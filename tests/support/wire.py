@@ -84,6 +84,11 @@ def rows(file: Path, query: str, *parameters: object) -> list[tuple[Any, ...]]:
         return connection.execute(query, parameters).fetchall()
 
 
+def is_made(file: Path) -> bool:
+    """Return whether a ledger has its tables, which it gets all at once."""
+    return file.exists() and rows(file, "SELECT 1 FROM sqlite_schema LIMIT 1") != []
+
+
 def execute(file: Path, *statements: str) -> None:
     """Change a file past the program, each statement by itself."""
     with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as connection:

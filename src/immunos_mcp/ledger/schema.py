@@ -7,8 +7,11 @@ a table, because the file's header belongs to whichever program created the file
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from contextlib import closing
+from functools import cache
+from itertools import chain
 
 from immunos_mcp.ledger.earlier_steps import EARLIER_STEPS
 
@@ -223,6 +226,37 @@ LATEST = len(STEPS)
 """The ledger version that this program writes."""
 
 
+_TABLE = re.compile(
+    r"\s*(?:CREATE TABLE(?: IF NOT EXISTS)?|ALTER TABLE|CREATE (?:UNIQUE )?INDEX \w+\s+ON)\s+(\w+)"
+)
+"""Matches every statement of a step; the group is the table that it makes or changes."""
+
+
+def definitions(version: int) -> tuple[str, ...]:
+    """Return the statements that make the tables of a ledger version at once."""
+    return _definitions(STEPS[:version])
+
+
+@cache
+def _definitions(steps: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
+    # Where one table is given a column, SQLite reads all there are again. So each goes through the steps on
+    # its own, which is several times faster.
+    by_table: dict[str, list[str]] = {}
+    for statement in chain.from_iterable(steps):
+        found = _TABLE.match(statement)
+        assert found is not None, statement
+        by_table.setdefault(found[1], []).append(statement)
+    return tuple(chain.from_iterable(map(_made_alone, by_table.values())))
+
+
+def _made_alone(statements: list[str]) -> list[str]:
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as alone:
+        for statement in statements:
+            alone.execute(statement)
+        made = alone.execute("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL")
+        return [sql for (sql,) in made]
+
+
 def shape(version: int) -> dict[str, tuple[str, ...]]:
     """Return the tables of a ledger version, each with its columns."""
     with closing(empty(version)) as connection:
@@ -242,7 +276,6 @@ def empty(version: int, file: str = ":memory:", page_bytes: int = 4096) -> sqlit
     """Return a new database with the tables of a ledger version, and no version mark."""
     connection = sqlite3.connect(file, isolation_level=None)
     connection.execute(f"PRAGMA page_size = {page_bytes:d}")
-    for step in STEPS[:version]:
-        for statement in step:
-            connection.execute(statement)
+    for statement in definitions(version):
+        connection.execute(statement)
     return connection

@@ -114,7 +114,11 @@ def _migrate(connection: SqliteConnection, path: Path) -> None:
     while version < schema.LATEST:
         with transaction(connection, "BEGIN IMMEDIATE"):
             version = version_of(connection)
-            if version < schema.LATEST:
+            if _has_no_tables(connection):
+                _apply(connection, schema.definitions(schema.LATEST), path)
+                mark_versions(connection, schema.LATEST)
+                version = schema.LATEST
+            elif version < schema.LATEST:
                 _apply(connection, schema.STEPS[version], path)
                 version += 1
                 connection.execute(
@@ -122,6 +126,10 @@ def _migrate(connection: SqliteConnection, path: Path) -> None:
                     (version, utc_text(datetime.now(UTC))),
                 )
     refuse_newer(connection, path)
+
+
+def _has_no_tables(connection: SqliteConnection) -> bool:
+    return connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone() is None
 
 
 def _apply(connection: SqliteConnection, step: Sequence[str], path: Path) -> None:
