@@ -91,15 +91,17 @@ class Handover:
         judge: Judge | None = None,
         *,
         in_file: bool = False,
+        request_id: str | None = None,
     ) -> int:
         """Record the usage and outcome of a task; return the session's tokens kept local.
 
         Without a judge the outcome only means that the model answered: it teaches nothing, and one that
-        is reported later replaces it.
+        is reported later replaces it. A ``request_id`` makes repeats harmless.
         """
         usage = Usage(
             model,
             counts,
+            request_id,
             decision_id=decision_id,
             outcome=outcome,
             seconds=seconds,

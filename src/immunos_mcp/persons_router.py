@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 from immunos_mcp.ledger.moments import utc_now
 from immunos_mcp.ledger.people import Deed, record_deed
+from immunos_mcp.ledger.pushing import Reporter
 from immunos_mcp.router import Router
 from immunos_mcp.rules import roles
+from immunos_mcp.rules.budgets import assistant_named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -37,9 +39,10 @@ class PersonsRouter(Router):
         clock: Callable[[], datetime] = utc_now,
         follower: Follower | None = None,
         engine: Callable[[], Engine] | None = None,
+        folder: str | None = None,
     ) -> None:
         """Create the use cases of a ledger for a person; the rest is as for ``Router``."""
-        super().__init__(ledger, default_session, clock, follower, engine)
+        super().__init__(ledger, default_session, clock, follower, engine, folder=folder)
         self._person = person
 
     async def reset_session(
@@ -64,6 +67,10 @@ class PersonsRouter(Router):
             await self._note("update_config", ", ".join(sorted(changes))[:500])
         who = f"{client} ({self._person.name})"
         return await super().update_config(changes, who, dry_run, session)
+
+    def _reporter(self, client: str) -> Reporter | None:
+        assistant = assistant_named(client)
+        return None if assistant is None else Reporter(self._person.person_id, assistant)
 
     async def _note(self, action: str, detail: str) -> None:
         deed = Deed(self._clock(), action, detail, self._person.person_id)

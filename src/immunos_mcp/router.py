@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from immunos_mcp.gates import Gates
     from immunos_mcp.handover import Handover
     from immunos_mcp.ledger.connections.ledger import Ledger
+    from immunos_mcp.ledger.pushing import Reporter
     from immunos_mcp.ledger.sessions import Revisions
     from immunos_mcp.logged_usage import RequestUsage
     from immunos_mcp.outcomes import Outcomes
@@ -297,7 +298,13 @@ class Router:
         )
         await self._begin(name)
         recorded = await self._ledger.write(
-            record_usage, name, self._clock(), usage, REPORTED, is_measured=self.is_measured(client)
+            record_usage,
+            name,
+            self._clock(),
+            usage,
+            REPORTED,
+            is_measured=self.is_measured(client),
+            reporter=self._reporter(client),
         )
         return recorded_usage(
             recorded.before,
@@ -448,6 +455,10 @@ class Router:
     def is_measured(self, client: str) -> bool:
         """Return whether a client, by its own name, logs its usage where the follower reads it."""
         return self._follower is not None and self._follower.is_measured(client)
+
+    def _reporter(self, _client: str) -> Reporter | None:
+        """Return who reports, where others may push what a client logs."""
+        return None
 
     async def record_plan_usage(self, plan: Sequence[PlanUsage]) -> None:
         """Store the latest report of the subscription's limits, if there is any."""

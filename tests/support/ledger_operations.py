@@ -42,6 +42,8 @@ from immunos_mcp.ledger import (
     plan_limits,
     project_settings,
     pruning,
+    pushed_usage,
+    pushing,
     report_figures,
     reported_usage,
     session_snapshots,
@@ -138,6 +140,7 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "decision_state": _reading(lambda it, _: decisions.decision_state(it, 1)),
     "end_overrides": _writing(overrides.end_overrides),
+    "end_pushing": _writing(lambda it, _now: pushing.end_pushing(it, 1)),
     "audited": _writing(
         lambda it, now: people.audited(
             it, people.Deed(now, "x", "y"), people.add_person, "bob", Role.MEMBER, now
@@ -222,6 +225,19 @@ OPERATIONS: dict[str, Operation] = {
     "used_by_quarter": _reading(
         lambda it, now: spend.used_by_quarter(it, now - timedelta(days=9), now, "claude-code")
     ),
+    "store_pushed": _writing(
+        lambda it, now: pushed_usage.store_pushed(
+            it,
+            pushed_usage.Pushed(
+                [MeasuredUsage("m1", now, "claude-x", 1)],
+                [RequestUsage("r1", now, "claude-x", COUNTS)],
+            ),
+            1,
+            ("claude-code",),
+            now,
+            "pushed",
+        )
+    ),
     "take_allowance": _writing(overrides.take_allowance),
     "unread_lines": _reading(lambda it, _: measured_usage.unread_lines(it)),
     "unset_project_settings": _writing(_unset_for_project),
@@ -283,5 +299,6 @@ async def fill(ledger: Ledger) -> None:
     await ledger.write(budget_uses.first_told, *TOLD, NOW)
     await ledger.write(people.add_person, "ada", Role.MEMBER, NOW)
     await ledger.write(people.add_token, "ada", "a" * 64, "laptop", None, NOW)
+    await ledger.write(pushing.note_pushing, 1, ("codex",), NOW)
     # A clock that was ahead opened it.
     await Router(ledger, "ahead", lambda: NOW + timedelta(hours=9)).open_session()

@@ -14,6 +14,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route, request_response
 
 from immunos_mcp.errors import ImmunosError
+from immunos_mcp.gateway_messages import LARGEST_REQUEST
+from immunos_mcp.gateway_messages import PATH as GATEWAY
 from immunos_mcp.http.access import (
     MCP_PATH,
     Bearers,
@@ -22,6 +24,7 @@ from immunos_mcp.http.access import (
     protected,
     unavailable,
 )
+from immunos_mcp.http.gateway import Gateway
 from immunos_mcp.http.guards import LARGEST_BODY, BodyGuard, HostGuard
 from immunos_mcp.http.metrics import CONTENT_TYPE, Metrics, MetricsMissingError
 from immunos_mcp.http.observing import Observer
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
 
     from immunos_mcp.archive import Archive
     from immunos_mcp.http.access import HolderOf
+    from immunos_mcp.http.gateway import Desk
     from immunos_mcp.http.options import HttpOptions
     from immunos_mcp.router import Router
     from immunos_mcp.server.app import BuiltHttpServer
@@ -53,6 +57,7 @@ class Parts(NamedTuple):
         router_of: returns the use cases for whoever sent a request.
         archive: makes reports.
         holder_of: returns who holds a token.
+        desk_of: returns what the gateway of whoever sent a request works with.
     """
 
     built: BuiltHttpServer
@@ -60,6 +65,7 @@ class Parts(NamedTuple):
     router_of: RouterOf
     archive: Archive
     holder_of: HolderOf
+    desk_of: Callable[[Request], Desk]
 
 
 class Application(NamedTuple):
@@ -82,6 +88,7 @@ def build_application(options: HttpOptions, parts: Parts) -> Application:
         built.server, json_response=True, stateless=True, max_request_body_size=LARGEST_BODY
     )
     verifier = Verifier(parts.holder_of)
+    gateway = Gateway(parts.desk_of, built.changes.changed_here)
     pages = Pages(options, parts.archive, parts.router_of, built.changes, verifier)
 
     @asynccontextmanager
@@ -95,6 +102,12 @@ def build_application(options: HttpOptions, parts: Parts) -> Application:
     # A GET would wait for messages that cannot come, since no request knows of another.
     routes = [
         Route(MCP_PATH, for_holders(BodyGuard(manager.handle_request)), methods=["POST"]),
+        Route(GATEWAY, for_holders(request_response(gateway.identify)), methods=["GET"]),
+        Route(
+            GATEWAY,
+            for_holders(BodyGuard(request_response(gateway.receive), LARGEST_REQUEST)),
+            methods=["POST"],
+        ),
         Route(HEALTH, _healthy, methods=["GET"]),
         Route(READINESS, _readiness(parts.router.get_config), methods=["GET"]),
         Route(METRICS, for_holders(request_response(_figures(metrics))), methods=["GET"]),

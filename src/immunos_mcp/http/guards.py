@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LARGEST_BODY = 256 * 1024
-"""Bytes of a request's body; the largest call of a tool needs a few thousand."""
+"""Bytes of a body of most requests; the largest call of a tool needs a few thousand."""
 
 BODY_SECONDS = 10.0
 """How long a request's body may take to arrive."""
@@ -70,8 +70,10 @@ class HostGuard:
 class BodyGuard:
     """Refuses bodies that are too large or too slow, before anything reads them."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, largest: int = LARGEST_BODY) -> None:
+        """Let bodies of so many bytes through at most."""
         self._app = app
+        self._largest = largest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Receive the whole body and pass the request on, or refuse it."""
@@ -79,7 +81,7 @@ class BodyGuard:
             await self._app(scope, receive, send)
             return
         try:
-            messages = await _whole_body(receive)
+            messages = await _whole_body(receive, self._largest)
         except _RefusedBody as error:
             refused = refusal(error.status, error.words, connection="close")
             await refused(scope, receive, send)
@@ -97,16 +99,16 @@ class _RefusedBody(Exception):  # noqa: N818  # not an error of this program
         self.status, self.words = status, words
 
 
-async def _whole_body(receive: Receive) -> list[Message]:
+async def _whole_body(receive: Receive, largest: int) -> list[Message]:
     """Receive a request's whole body, as the messages that it came in."""
     messages: list[Message] = []
-    room = LARGEST_BODY
+    room = largest
     deadline = anyio.current_time() + BODY_SECONDS
     while not messages or messages[-1].get("more_body", False):
         messages.append(await _received(receive, deadline))
         room -= len(messages[-1].get("body", b""))
         if room < 0:
-            words = f"the body is larger than {LARGEST_BODY} bytes"
+            words = f"the body is larger than {largest} bytes"
             raise _RefusedBody(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, words)
     return messages
 

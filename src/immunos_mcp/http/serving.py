@@ -7,6 +7,7 @@ import signal
 import socket
 from contextlib import contextmanager, suppress
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
@@ -14,6 +15,7 @@ import uvicorn
 
 from immunos_mcp.archive import Archive
 from immunos_mcp.assistants.claude_code.transcripts import transcript_follower
+from immunos_mcp.database_address import DEFAULT_TEAM
 from immunos_mcp.engines.several import chosen_engines
 from immunos_mcp.engines.watch import EngineWatch
 from immunos_mcp.errors import ImmunosError
@@ -21,9 +23,11 @@ from immunos_mcp.faults import keep_running
 from immunos_mcp.http.access import holder_of_any, person_of
 from immunos_mcp.http.application import Parts, build_application
 from immunos_mcp.http.connection import TimedConnection
+from immunos_mcp.http.gateway import Desk
 from immunos_mcp.ledger.connections.opening import threaded_ledger
 from immunos_mcp.people import People
 from immunos_mcp.persons_router import PersonsRouter
+from immunos_mcp.receiving import PushedSession, Receiver
 from immunos_mcp.router import Router
 from immunos_mcp.server.app import build_http_server
 
@@ -32,6 +36,8 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
+    from immunos_mcp.database_address import DatabaseAddress
+    from immunos_mcp.domain import Engine
     from immunos_mcp.http.options import HttpOptions
     from immunos_mcp.options import Options
     from immunos_mcp.rules.roles import Person
@@ -78,10 +84,34 @@ async def serve_http(
             person = person_of(request)
             return router if person is None else router_for(person)
 
+        pushed_session = PushedSession(options.session)
+
+        def desk_of(request: HttpRequest) -> Desk:
+            person = person_of(request)
+
+            def router_at(engine: Engine | None, label: str | None) -> Router:
+                state = None if engine is None else lambda: engine
+                if person is None:
+                    return Router(
+                        ledger, options.session, follower=follower, engine=state, folder=label
+                    )
+                own = ledger.for_person(person.person_id)
+                return PersonsRouter(
+                    person, own, options.session, follower=follower, engine=state, folder=label
+                )
+
+            if person is None:
+                return Desk(
+                    team_of(options.database), None, Receiver(ledger, pushed_session), router_at
+                )
+            own = ledger.for_person(person.person_id)
+            receiver = Receiver(own, pushed_session, person.person_id)
+            return Desk(team_of(options.database), person, receiver, router_at)
+
         built = build_http_server(router, router_of, options.session)
         archive = Archive(ledger, follower=follower)
         holder_of = holder_of_any(People(ledger), http)
-        parts = Parts(built, router, router_of, archive, holder_of)
+        parts = Parts(built, router, router_of, archive, holder_of, desk_of)
         application = build_application(http, parts)
         with _listen(http) as listener:
             running = _HttpServer(
@@ -95,6 +125,11 @@ async def serve_http(
                     tasks.start_soon(keep_running, "probe of Ollama", watch.run)
                 await running.serve([listener])
                 tasks.cancel_scope.cancel()
+
+
+def team_of(database: Path | DatabaseAddress) -> str:
+    """Return the name of the team whose ledger an option names."""
+    return DEFAULT_TEAM if isinstance(database, Path) else database.team
 
 
 def _listen(http: HttpOptions) -> socket.socket:

@@ -326,6 +326,9 @@ _TABLES = {
         "audit_id",
         "at >= :since",
     ),
+    "pushing": _Table(
+        "immunos_mcp_pushing", ("person_id", "assistant", "since"), "person_id, assistant"
+    ),
     "override": _Table("immunos_mcp_override", ("kind", "set_at", "ends_at"), "kind"),
     "hook_text": _Table(
         "immunos_mcp_hook_text",

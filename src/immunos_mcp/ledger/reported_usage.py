@@ -20,6 +20,7 @@ from immunos_mcp.ledger.decisions import (
 )
 from immunos_mcp.ledger.engines import providers_of_usage
 from immunos_mcp.ledger.moments import utc_text
+from immunos_mcp.ledger.pushing import is_pushed
 from immunos_mcp.ledger.sessions import current_session, find_open, opened_session
 from immunos_mcp.ledger.stored_settings import effective_settings
 from immunos_mcp.ledger.totals import Addition, add_to_totals, keep_budgets_up
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from immunos_mcp.domain import Judge, Outcome, Usage
     from immunos_mcp.ledger.dialect import Connection
+    from immunos_mcp.ledger.pushing import Reporter
     from immunos_mcp.rules.settings import Settings
 
 
@@ -56,11 +58,12 @@ def record_usage(
     source: str,
     *,
     is_measured: bool = False,
+    reporter: Reporter | None = None,
 ) -> Recorded:
     """Add a usage record to the session and its totals, and close the decision it belongs to.
 
-    A request id that was already recorded changes nothing. If the client's usage is measured, all but
-    local tokens are stored and not counted.
+    A request id that was already recorded changes nothing. If the client's usage is measured, or pushed
+    for the person who reports, all but local tokens are stored and not counted.
 
     Raises:
         InvalidInputError: the decision is unknown or closed with another outcome, or the request id was
@@ -71,6 +74,7 @@ def record_usage(
     if was_counted is not None:
         session = current_session(connection, name, now, settings)
         return Recorded(settings, session, session, repeated=True, counted=was_counted)
+    is_measured = is_measured or (reporter is not None and is_pushed(connection, reporter))
     _attribute(connection, usage, now, is_measured=is_measured)
     provider = _provider(connection, usage, settings, source)
     counted = not is_measured or provider is Provider.OLLAMA

@@ -204,6 +204,19 @@ _VERSION_20 = (
     "ALTER TABLE immunos_mcp_measured_usage ADD COLUMN agent TEXT",
 )
 
+_VERSION_21 = (
+    """
+    CREATE TABLE immunos_mcp_pushing (
+        -- Assistants whose logged usage a person's own server pushes; what they report of themselves is
+        -- not counted.
+        person_id INTEGER NOT NULL,  -- 0: the server asks for no tokens
+        assistant TEXT NOT NULL,
+        since TEXT NOT NULL,         -- UTC, ISO 8601
+        PRIMARY KEY (person_id, assistant)
+    ) STRICT, WITHOUT ROWID
+    """,
+)
+
 STEPS: tuple[tuple[str, ...], ...] = (
     *EARLIER_STEPS,
     _VERSION_13,
@@ -214,6 +227,7 @@ STEPS: tuple[tuple[str, ...], ...] = (
     _VERSION_18,
     _VERSION_19,
     _VERSION_20,
+    _VERSION_21,
 )
 """The statements of each migration; number N (from 1) migrates version N - 1 to version N."""
 

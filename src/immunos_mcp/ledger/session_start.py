@@ -73,7 +73,7 @@ def open_session(
     begin_session(connection, name, begins)
     session = find_open(connection, name)
     assert session is not None
-    if begins < now:
+    if since is not None:
         _count_measured(connection, session, begins, settings)
     return _end(session, settings)
 

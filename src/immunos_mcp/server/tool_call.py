@@ -74,15 +74,21 @@ class ToolCall(NamedTuple):
 
     Attributes:
         services: what the tools of this server work with.
-        session: the client's side of the connection.
+        session: the client's side of the connection; ``None``: its own server passes the call on.
         meta: what the client sends with the call beside its arguments.
         request: the HTTP request that the call came in, if it did.
+        passed_on_for: the client's name, where its own server passes the call on.
+        follows: the decision that this one follows, where that server's models failed at the task.
+        tried: the models that failed at it.
     """
 
     services: Services
-    session: ServerSession
+    session: ServerSession | None
     meta: Mapping[str, object] = {}
     request: HttpRequest | None = None
+    passed_on_for: str = ""
+    follows: int | None = None
+    tried: tuple[str, ...] = ()
 
     @property
     def router(self) -> Router:
@@ -92,14 +98,18 @@ class ToolCall(NamedTuple):
     @property
     def client(self) -> str:
         """The client's name and version, as it gives them."""
-        params = self.session.client_params
-        if params is None:
-            # A request of the handshake era that stands alone has no handshake.
-            agent = "" if self.request is None else self.request.headers.get("user-agent", "")
-            name = agent.partition(" ")[0].replace("/", " ", 1)[:100]
-        else:
-            name = f"{params.client_info.name} {params.client_info.version}".strip()[:100]
+        name = self._given_name()[:100]
         return name if name.isprintable() and name else UNKNOWN_CLIENT
+
+    def _given_name(self) -> str:
+        if self.session is None:
+            return self.passed_on_for
+        params = self.session.client_params
+        if params is not None:
+            return f"{params.client_info.name} {params.client_info.version}".strip()
+        # A request of the handshake era that stands alone has no handshake.
+        agent = "" if self.request is None else self.request.headers.get("user-agent", "")
+        return agent.partition(" ")[0].replace("/", " ", 1)
 
     @property
     def join_key(self) -> JoinKey:
@@ -114,6 +124,8 @@ class ToolCall(NamedTuple):
 
     async def roots(self) -> tuple[Path, ...]:
         """Return the folders that the client works in, which it is asked for."""
+        if self.session is None:
+            return ()
         params = self.session.client_params
         if params is None or params.capabilities.roots is None:
             return ()
@@ -127,7 +139,8 @@ class ToolCall(NamedTuple):
 
     async def report_progress(self, tokens: int, message: str) -> None:
         """Report the progress of the call to the client, if it wants to know."""
-        await self.session.report_progress(float(tokens), None, message)
+        if self.session is not None:
+            await self.session.report_progress(float(tokens), None, message)
 
 
 def _name(given: object) -> str | None:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from mcp.server.context import ServerRequestContext
     from msgspec import Struct
 
+    from immunos_mcp.answers.history import LoggedDecision
     from immunos_mcp.server.tool_call import Services
 
     Context = ServerRequestContext[Any, Any]
@@ -74,10 +75,12 @@ class Reply(NamedTuple):
     Attributes:
         text: the answer as text.
         answer: the answer as structured content; ``None`` for a tool that has none.
+        logged: the decision as it was logged, where one was made.
     """
 
     text: str
     answer: Struct | None = None
+    logged: LoggedDecision | None = None
 
 
 async def route_task(call: ToolCall, given: RouteTaskArguments) -> Reply:
@@ -90,8 +93,10 @@ async def route_task(call: ToolCall, given: RouteTaskArguments) -> Reply:
         explain=given.explain or False,
         client=call.client,
         key=call.join_key,
+        follows=call.follows,
+        tried=call.tried,
     )
-    return Reply(text.routed(routed), routed.answer)
+    return Reply(text.routed(routed), routed.answer, routed.logged)
 
 
 async def record_usage(call: ToolCall, given: RecordUsageArguments) -> Reply:
@@ -228,9 +233,13 @@ class Tool(NamedTuple, Generic[Given]):
             annotations=self.annotations,
         )
 
+    async def reply(self, call: ToolCall, given: arguments.JsonObject) -> Reply:
+        """Check the arguments, do what the tool does, and return its answer."""
+        return await self.run(call, arguments.parse(self.arguments_model, given))
+
     async def result(self, call: ToolCall, given: arguments.JsonObject) -> mcp.CallToolResult:
-        """Check the arguments, do what the tool does, and return its answer in both forms."""
-        reply = await self.run(call, arguments.parse(self.arguments_model, given))
+        """Do the same, and return the answer in both forms of the protocol."""
+        reply = await self.reply(call, given)
         return mcp.CallToolResult(
             content=[mcp.TextContent(type="text", text=reply.text)],
             structured_content=None if reply.answer is None else to_object(reply.answer),

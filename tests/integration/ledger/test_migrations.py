@@ -63,6 +63,7 @@ FROZEN = (
     "b4b35a62e9b12fbf3688bba70d57af4c80c2287c6771d8d86d88a4aff9c92250",
     "14d124fe04b646f11beb10a4672f3cf5c4980736f73c0f83bfb3cd899c06a599",
     "29a944f830127cb4ad6086744b6d3374218ac1d6acdb4167f7c91cb1abd3ba03",
+    "33b2869f30b87855f4ecfb5f491a5e00e43964870610312515536d3d88989929",
 )
 """SHA-256 of each step's statements. A step that has landed never changes: ledgers have it."""
 
