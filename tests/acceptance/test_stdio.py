@@ -20,6 +20,8 @@ PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS = -32700, -32600,
 
 TASK = {"task_type": "debug", "classification": "routine"}
 
+pytestmark = pytest.mark.usefixtures("programs_start_at_once")
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Generator[wire.ServerProcess]:
