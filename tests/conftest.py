@@ -15,9 +15,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # A deadline measures how busy the machine is, and fails where nothing is wrong.
-settings.register_profile("immunos", deadline=None, derandomize=True, max_examples=50)
+settings.register_profile("immunos", deadline=None, derandomize=True, max_examples=40)
 settings.register_profile("explore", deadline=None, max_examples=300)
 settings.load_profile("immunos")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Run one test more than there are processors: most wait for a process or a disk for part of their time."""
+    return (os.cpu_count() or 1) + 1
 
 
 @pytest.fixture(scope="session")
@@ -37,13 +42,20 @@ def no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IMMUNOS_OLLAMA_CHECK", "off")
 
 
+@pytest.fixture(scope="session")
+def forked() -> tuple[str, ...]:
+    """The program as a command that starts at once, where how it starts is not what is tested."""
+    # Linux alone; and what is forked would not be measured.
+    if hasattr(os, "pidfd_open") and not wire.is_measured():
+        return warm_starts.command()
+    return wire.PROGRAM
+
+
 @pytest.fixture(scope="module")
-def programs_start_at_once() -> Iterator[None]:
-    """Fork the programs that a file's tests run, where how they start is not what is tested."""
+def programs_start_at_once(forked: tuple[str, ...]) -> Iterator[None]:
+    """Fork the programs that a file's tests run."""
     with pytest.MonkeyPatch.context() as patched:
-        # Linux alone; and what is forked would not be measured.
-        if hasattr(os, "pidfd_open") and not wire.is_measured():
-            patched.setattr(wire, "PROGRAM", warm_starts.command())
+        patched.setattr(wire, "PROGRAM", forked)
         yield
 
 

@@ -122,9 +122,9 @@ def shake_hands(server: wire.ServerProcess) -> None:
     ],
 )
 def test_both_openings_are_served_in_any_order(
-    home: Path, steps: tuple[Callable[[wire.ServerProcess], object], ...]
+    home: Path, forked: tuple[str, ...], steps: tuple[Callable[[wire.ServerProcess], object], ...]
 ) -> None:
-    with wire.ServerProcess(home) as server:
+    with wire.ServerProcess(home, program=forked) as server:
         for step in steps:
             step(server)
         ids = [call(server, stateless=era)["decision_id"] for era in (True, False, True)]
