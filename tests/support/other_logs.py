@@ -48,8 +48,13 @@ def codex_head(
     """Spell the beginning of a thread's file."""
     return [
         _codex("session_meta", {"id": thread, "cwd": FOLDER, "cli_version": version, **meta}),
-        _codex("turn_context", {"cwd": FOLDER, "model": model}),
+        codex_turn(None, model),
     ]
+
+
+def codex_turn(turn: str | None, model: str = "gpt-x") -> str:
+    """Spell the beginning of a turn."""
+    return _codex("turn_context", {"cwd": FOLDER, "model": model, "turn_id": turn})
 
 
 def _codex_usage(*responses: Response) -> dict[str, int]:
@@ -123,6 +128,17 @@ def gemini_chat(home: Path, session: str = "s1", project: str = "shop") -> Path:
     (folder / ".project_root").write_text(f"{FOLDER}\n", encoding="utf-8")
     file = folder / "chats" / f"session-{session}.jsonl"
     file.write_text(json.dumps({"sessionId": session, "kind": "main"}) + "\n", encoding="utf-8")
+    return file
+
+
+def gemini_document(home: Path, *responses: Response, session: str = "s1") -> Path:
+    """Write a chat as earlier versions did, which rewrote a document after each message."""
+    file = gemini_chat(home, session, "4f2a").with_suffix(".json")
+    file.with_suffix(".jsonl").unlink()
+    messages = [{"id": "u1", "type": "user", "timestamp": _stamp(NOON)}]
+    messages += [gemini_message(each) for each in responses]
+    document = {"sessionId": session, "projectHash": "4f2a", "messages": messages}
+    file.write_text(json.dumps(document, indent=2), encoding="utf-8")
     return file
 
 
@@ -248,12 +264,47 @@ def _file(path: Path) -> Path:
     return path
 
 
+def opencode_tokens(response: Response) -> dict[str, Any]:
+    """Return a response's tokens as opencode notes them."""
+    return {
+        "input": response.tokens_in - response.cached,
+        "output": response.out - response.reasoning,
+        "reasoning": response.reasoning,
+        "cache": {"read": response.cached, "write": 0},
+    }
+
+
+def opencode_message(response: Response, *, is_complete: bool = True) -> dict[str, Any]:
+    """Return a message as opencode stores it."""
+    created = int(response.at.timestamp() * 1000)
+    so_far = {"input": 1, "output": 0, "reasoning": 0, "cache": {"read": 0, "write": 0}}
+    return {
+        "role": "assistant",
+        "providerID": "fake",
+        "modelID": "big-x",
+        "path": {"cwd": FOLDER},
+        "tokens": opencode_tokens(response) if is_complete else so_far,
+        "time": {"created": created, **({"completed": created + 5} if is_complete else {})},
+    }
+
+
+def opencode_file(home: Path, name: str, response: Response, *earlier: Response) -> Path:
+    """Write a message as versions before 1.2 did, whose last step is a response after ``earlier`` ones."""
+    storage = home / ".local" / "share" / "opencode" / "storage"
+    for number, step in enumerate((*earlier, response)):
+        part = {"type": "step-finish", "tokens": opencode_tokens(step)}
+        _file(storage / "part" / name / f"prt_{number}.json").write_text(json.dumps(part, indent=2))
+    file = _file(storage / "message" / "ses_1" / f"{name}.json")
+    file.write_text(json.dumps({"id": name, **opencode_message(response)}, indent=2))
+    return file
+
+
 class OpencodeDatabase:
     """opencode's database, as far as it is read."""
 
     def __init__(self, home: Path) -> None:
         self.file = home / ".local" / "share" / "opencode" / "opencode.db"
-        self.file.parent.mkdir(parents=True)
+        self.file.parent.mkdir(parents=True, exist_ok=True)
         with closing(sqlite3.connect(self.file)) as connection:
             connection.execute("PRAGMA journal_mode = wal")
             connection.execute(
@@ -271,22 +322,7 @@ class OpencodeDatabase:
         updated: datetime | None = None,
     ) -> None:
         """Store or change the row of a response."""
-        created = int(response.at.timestamp() * 1000)
-        tokens = {
-            "input": response.tokens_in - response.cached,
-            "output": response.out - response.reasoning,
-            "reasoning": response.reasoning,
-            "cache": {"read": response.cached, "write": 0},
-        }
-        so_far = {"input": 1, "output": 0, "reasoning": 0, "cache": {"read": 0, "write": 0}}
-        message = {
-            "role": "assistant",
-            "providerID": "fake",
-            "modelID": "big-x",
-            "path": {"cwd": FOLDER},
-            "tokens": tokens if is_complete else so_far,
-            "time": {"created": created, **({"completed": created + 5} if is_complete else {})},
-        }
+        message = opencode_message(response, is_complete=is_complete)
         self.put_text(row, json.dumps(message), session, updated or response.at)
 
     def put_text(self, row: str, data: str, session: str = "ses_1", at: datetime = NOON) -> None:

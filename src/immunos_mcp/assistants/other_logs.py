@@ -67,7 +67,7 @@ def _places(environment: Mapping[str, str]) -> dict[str, str]:
         "codex": _in(environment, "CODEX_HOME", "", ".codex"),
         "gemini": _in(environment, "GEMINI_CLI_HOME", ".gemini/tmp"),
         "opencode": environment.get("OPENCODE_DB")
-        or _in(environment, "XDG_DATA_HOME", "opencode/opencode.db", ".local/share"),
+        or _in(environment, "XDG_DATA_HOME", "opencode", ".local/share"),
         "qwen": _in(environment, "QWEN_HOME", "projects", ".qwen"),
         "copilot": _in(environment, "COPILOT_HOME", "session-state", ".copilot"),
         "cline": _in(environment, "CLINE_DATA_DIR", "sessions", ".cline/data"),

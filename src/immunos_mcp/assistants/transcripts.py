@@ -76,7 +76,7 @@ class DocumentFormat(Struct, frozen=True):
 
     client: str
     read: Callable[[Transcript, TranscriptPosition | None, datetime | None], Iterator[Batch]]
-    ending: str = ""
+    ending: str | tuple[str, ...] = ""
 
 
 LogFormat: TypeAlias = TranscriptFormat | DocumentFormat
@@ -261,7 +261,9 @@ class _Listing(NamedTuple):
     unfollowed: tuple[str, ...]
 
 
-def _list(folder: str, times: tuple[int, int], roots: Sequence[str], ending: str) -> _Listing:
+def _list(
+    folder: str, times: tuple[int, int], roots: Sequence[str], ending: str | tuple[str, ...]
+) -> _Listing:
     transcripts: list[str] = []
     folders: list[str] = []
     links: list[str] = []

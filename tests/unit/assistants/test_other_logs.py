@@ -48,10 +48,12 @@ CODEX = [
 ]
 OLD_CODEX = [*codex_head(version="0.125.0"), codex_total(ONE), codex_total(ONE, TWO)]
 GEMINI = [json.dumps(gemini_message(each)) + "\n" for each in (ONE, TWO)]
+GEMINI_DOCUMENT = json.dumps({"messages": [gemini_message(each) for each in (ONE, TWO)]}, indent=2)
 LOGS: dict[str, tuple[LogFormat, str]] = {
     "codex": (rollouts.FORMAT, "".join(CODEX)),
     "old codex": (rollouts.FORMAT, "".join(OLD_CODEX)),
     "gemini": (gemini_chats.FORMAT, "".join(GEMINI)),
+    "old gemini": (gemini_chats.FORMAT, GEMINI_DOCUMENT),
     "qwen": (qwen_chats.FORMAT, qwen_response(ONE) + qwen_response(TWO)),
     "copilot": (events.FORMAT, copilot_start() + copilot_record(ONE) + copilot_record(TWO)),
     "pi": (sessions.FORMAT, pi_message(ONE) + pi_message(TWO)),
@@ -67,7 +69,7 @@ def test_whatever_a_log_holds_is_read_or_reported(
 ) -> None:
     content = drawn.draw(mutated([log.encode()]))
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "log.jsonl")
+        file = Path(folder, "log").with_suffix(".json" if log == GEMINI_DOCUMENT else ".jsonl")
         file.write_bytes(content)
         found = Transcript(str(file), 1, len(content), 1)
         batches = list(transcript_reading.read(found, log_format, None))

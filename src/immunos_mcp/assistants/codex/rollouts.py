@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,6 +25,7 @@ from immunos_mcp.logged_usage import MeasuredUsage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from immunos_mcp.answers.encoding import Json
     from immunos_mcp.assistants.json_objects import Outline
@@ -35,6 +37,9 @@ UNKNOWN_MODEL = "codex-unknown"
 
 FIRST_WITH_RECORDS = (0, 155)
 """The version from which every response has a record of its own."""
+
+
+_ID_WITH_TIME = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
 class _Kinds(NamedTuple):
@@ -62,6 +67,7 @@ class _Thread(Struct, array_like=True):
         folder: the current turn's working folder.
         has_records: whether responses have records of their own, so that totals are not needed.
         total: the last cumulative total.
+        turn: the current turn's id.
     """
 
     thread: str | None = None
@@ -70,6 +76,7 @@ class _Thread(Struct, array_like=True):
     folder: str | None = None
     has_records: bool = False
     total: tuple[int, int, int, int, int] | None = None
+    turn: str | None = None
 
 
 _decode = Decoder(_Thread).decode
@@ -126,19 +133,23 @@ class Rollout(RecordLines):
             self._reports = plan_limits.reports(piece.get("timestamp"), payload.get("rate_limits"))
             return self._step(piece, payload)
         if kind == "turn_context":
+            self._thread.turn = text(payload.get("turn_id"))
             self._thread.model = text(payload.get("model")) or self._thread.model
             self._thread.folder = text(payload.get("cwd"), LONGEST_FOLDER) or self._thread.folder
-        elif kind == "session_meta" and self._thread.thread is None:
-            # The first one: a subagent's file may have its parent's as its second line.
+        elif kind == "session_meta":
             self._begin(payload)
         return None
 
     def _begin(self, payload: dict[str, Json]) -> None:
-        thread = self._thread
-        thread.thread = text(payload.get("id"))
-        thread.folder = thread.folder or text(payload.get("cwd"), LONGEST_FOLDER)
+        thread, named = self._thread, text(payload.get("id"))
         parents = (payload.get("forked_from_id"), payload.get("parent_thread_id"))
-        thread.origin = text(parents[0]) or text(parents[1]) or thread.thread
+        origin = text(parents[0]) or text(parents[1]) or named
+        if thread.thread is not None:
+            # A fork's or a subagent's file may have its parent's beginning after its own.
+            thread.origin = origin if named == thread.origin else thread.origin
+            return
+        thread.thread, thread.origin = named, origin
+        thread.folder = thread.folder or text(payload.get("cwd"), LONGEST_FOLDER)
         thread.has_records = thread.has_records or _writes_records(payload.get("cli_version"))
 
     def _recorded(self, record: dict[str, Json], payload: dict[str, Json]) -> MeasuredUsage:
@@ -160,8 +171,8 @@ class Rollout(RecordLines):
         if step is None:
             # The total may begin with another thread's.
             step = _kinds(member(payload, ("info", "last_token_usage")))
-        # The same total in a copied history is the same response.
-        identity = f"{self._thread.origin}:{'-'.join(map(str, total))}"
+        # The same total in a copied history, which keeps the ids of its turns, is the same response.
+        identity = f"{self._thread.turn or self._thread.origin}:{'-'.join(map(str, total))}"
         usage = self._usage(record, identity, step, self._thread.thread)
         self._thread.total = total
         return usage
@@ -169,9 +180,10 @@ class Rollout(RecordLines):
     def _usage(
         self, record: dict[str, Json], identity: str, kinds: _Kinds, conversation: str | None
     ) -> MeasuredUsage:
+        at = moment(record.get("timestamp"))
         return MeasuredUsage(
             f"codex:{identity}",
-            moment(record.get("timestamp")),
+            _copied_from(self._thread) or at,
             self._thread.model or UNKNOWN_MODEL,
             max(0, kinds.whole_input - kinds.cached - kinds.cache_write),
             kinds.output,
@@ -181,6 +193,25 @@ class Rollout(RecordLines):
             assistant=MeasuredAssistant.CODEX,
             conversation=conversation,
         )
+
+
+def _copied_from(thread: _Thread) -> datetime | None:
+    """Return when a turn began that is copied from another thread; ``None``: it is this one's.
+
+    A fork's file begins with its parent's turns, all with the time of the fork.
+    """
+    began, created = _made_at(thread.turn), _made_at(thread.thread)
+    return began if began is not None and created is not None and began < created else None
+
+
+def _made_at(name: str | None) -> datetime | None:
+    """Return when an id of version 7 was made, which is its first part in milliseconds."""
+    if name is None or not _ID_WITH_TIME.fullmatch(name):
+        return None
+    try:
+        return moment(int(name[:8] + name[9:13], 16))
+    except ValueError:
+        return None
 
 
 def _kinds(usage: Json) -> _Kinds:

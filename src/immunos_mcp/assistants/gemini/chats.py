@@ -1,28 +1,38 @@
-"""The Gemini CLI's logs: one file per session and subagent, in ``tmp/<project>/chats``."""
+"""The Gemini CLI's logs: one file per session and subagent, in ``tmp/<project>/chats``.
+
+They are files of lines; earlier versions wrote a document per session, anew after each message.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from immunos_mcp.assistants import json_objects, regular_files
+from immunos_mcp.assistants import json_objects, regular_files, transcript_reading
+from immunos_mcp.assistants.document_reading import MessageFormat, read_document
 from immunos_mcp.assistants.documents import items, member
 from immunos_mcp.assistants.record_lines import RecordLines
 from immunos_mcp.assistants.recorded_values import LONGEST_FOLDER, count, moment, name, text
-from immunos_mcp.assistants.transcripts import TranscriptFolders, TranscriptFormat
+from immunos_mcp.assistants.transcripts import DocumentFormat, TranscriptFolders, TranscriptFormat
 from immunos_mcp.domain import MeasuredAssistant
 from immunos_mcp.logged_usage import MeasuredUsage
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+    from datetime import datetime
 
     from immunos_mcp.answers.encoding import Json
     from immunos_mcp.assistants.json_objects import Outline
+    from immunos_mcp.assistants.transcripts import Batch, Transcript
+    from immunos_mcp.transcript_position import TranscriptPosition
 
 UNKNOWN_MODEL = "gemini-unknown"
 """Stands for the model of a response that names none."""
 
 LONGEST_HEADER = 2**16
+CLIENT = "gemini-cli-mcp-client"
+CHATS = "/chats/"
+DOCUMENT_ENDING = ".json"
 
 
 class Chat(RecordLines):
@@ -49,24 +59,55 @@ class Chat(RecordLines):
 
     def take(self, piece: dict[str, Json]) -> MeasuredUsage | None:
         """Return the usage of a message."""
-        tokens = piece.get("tokens")
-        if piece.get("type") != "gemini" or tokens is None:
-            return None
-        if not isinstance(tokens, dict):
-            raise ValueError("tokens are not an object")  # noqa: TRY004  # the content, not an argument
-        cached = count(tokens.get("cached"))
-        return MeasuredUsage(
-            f"gemini:{name(piece.get('id'))}",
-            moment(piece.get("timestamp")),
-            text(piece.get("model")) or UNKNOWN_MODEL,
-            max(0, count(tokens.get("input")) + count(tokens.get("tool")) - cached),
-            count(tokens.get("output")) + count(tokens.get("thoughts")),
-            0,
-            cached,
-            self._folder,
-            assistant=MeasuredAssistant.GEMINI,
-            conversation=self._session,
-        )
+        return _usage(piece, self._session, self._folder)
+
+
+def read(
+    transcript: Transcript, position: TranscriptPosition | None, since: datetime | None
+) -> Iterator[Batch]:
+    """Read the new part of a chat, or all of one that is a document.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if not transcript.path.endswith(DOCUMENT_ENDING):
+        yield from transcript_reading.read(transcript, LINES, position, since)
+        return
+    folder = _project_folder(transcript.path)
+
+    def usage_of(document: dict[str, Json], message: dict[str, Json]) -> MeasuredUsage | None:
+        return _usage(message, text(document.get("sessionId")), folder)
+
+    keys = frozenset({"id", "timestamp", "type"})
+    yield read_document(transcript, since, MessageFormat(keys, "tokens", usage_of))
+
+
+def _usage(
+    message: dict[str, Json], session: str | None, folder: str | None
+) -> MeasuredUsage | None:
+    """Return the usage of a message; ``None``: it is another's.
+
+    Raises:
+        ValueError: it should have usage, which cannot be read.
+    """
+    tokens = message.get("tokens")
+    if message.get("type") != "gemini" or tokens is None:
+        return None
+    if not isinstance(tokens, dict):
+        raise ValueError("tokens are not an object")  # noqa: TRY004  # the content, not an argument
+    cached = count(tokens.get("cached"))
+    return MeasuredUsage(
+        f"gemini:{name(message.get('id'))}",
+        moment(message.get("timestamp")),
+        text(message.get("model")) or UNKNOWN_MODEL,
+        max(0, count(tokens.get("input")) + count(tokens.get("tool")) - cached),
+        count(tokens.get("output")) + count(tokens.get("thoughts")),
+        0,
+        cached,
+        folder,
+        assistant=MeasuredAssistant.GEMINI,
+        conversation=session,
+    )
 
 
 def _session(path: str) -> str | None:
@@ -84,7 +125,7 @@ def _session(path: str) -> str | None:
 
 
 def _project_folder(path: str) -> str | None:
-    project, separator, _ = path.rpartition("/chats/")
+    project, separator, _ = path.rpartition(CHATS)
     if not separator:
         return None
     try:
@@ -94,9 +135,18 @@ def _project_folder(path: str) -> str | None:
         return None
 
 
-FORMAT = TranscriptFormat(client="gemini-cli-mcp-client", mark=b'"tokens"', reader=Chat)
+class Chats(TranscriptFolders):
+    """Finds the chats in Gemini's folder of projects, which has other documents too."""
+
+    def paths(self) -> Iterator[str]:
+        """List all chats."""
+        return (path for path in super().paths() if CHATS in path)
 
 
-def source(place: str) -> TranscriptFolders:
+LINES = TranscriptFormat(client=CLIENT, mark=b'"tokens"', reader=Chat)
+FORMAT = DocumentFormat(client=CLIENT, read=read, ending=(".jsonl", DOCUMENT_ENDING))
+
+
+def source(place: str) -> Chats:
     """Return the chats in Gemini's folder of projects."""
-    return TranscriptFolders((Path(place),), FORMAT)
+    return Chats((Path(place),), FORMAT)

@@ -1,8 +1,7 @@
-"""opencode's log: the messages in its database, which are changed in place."""
+"""opencode's log: the messages in its database, which are changed in place, or its earlier files."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sqlite3
 import time
@@ -14,20 +13,19 @@ from typing import TYPE_CHECKING
 from msgspec import DecodeError
 from msgspec.json import Decoder
 
-from immunos_mcp.assistants.documents import member
-from immunos_mcp.assistants.recorded_values import LONGEST_FOLDER, count, moment, name, text
+from immunos_mcp.assistants.opencode import message_files
+from immunos_mcp.assistants.opencode.message_usage import usage_of
 from immunos_mcp.assistants.transcripts import (
     BATCH_RECORDS,
     SETTLING_NS,
     Batch,
     DocumentFormat,
     Transcript,
+    TranscriptFolders,
     later_left_out,
     shown_path,
     unsettled,
 )
-from immunos_mcp.domain import MeasuredAssistant
-from immunos_mcp.logged_usage import MeasuredUsage
 from immunos_mcp.transcript_position import TranscriptPosition
 
 if TYPE_CHECKING:
@@ -35,6 +33,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from immunos_mcp.answers.encoding import Json
+    from immunos_mcp.logged_usage import MeasuredUsage
 
 LATE_MS = 60_000
 """How long after the time in a row its transaction may be committed."""
@@ -176,37 +175,55 @@ def _usage(session: str, data: str) -> MeasuredUsage | None:
         message: dict[str, Json] = _decode.decode(data)  # pyright: ignore[reportAssignmentType]  # it is JSON
     except (DecodeError, RecursionError, UnicodeEncodeError) as error:
         raise ValueError(str(error)) from None
-    tokens, completed = message.get("tokens"), member(message, ("time", "completed"))
-    # Until then, the numbers change.
-    if message.get("role") != "assistant" or tokens is None or completed is None:
-        return None
-    if not isinstance(tokens, dict):
-        raise ValueError("tokens are not an object")  # noqa: TRY004  # the content, not an argument
-    counts = (
-        count(tokens.get("input")),
-        count(tokens.get("output")) + count(tokens.get("reasoning")),
-        count(member(tokens, ("cache", "write"))),
-        count(member(tokens, ("cache", "read"))),
-    )
-    if not any(counts):
-        return None
-    model, created = name(message.get("modelID")), member(message, ("time", "created"))
-    # A fork copies messages under new ids, with the same times and numbers.
-    identity = f"{message.get('providerID')} {model} {created} {completed} {counts}"
-    return MeasuredUsage(
-        f"opencode:{hashlib.sha256(identity.encode('utf-8', 'backslashreplace')).hexdigest()}",
-        moment(completed),
-        model,
-        *counts,
-        text(member(message, ("path", "cwd")), LONGEST_FOLDER),
-        assistant=MeasuredAssistant.OPENCODE,
-        conversation=text(session),
+    return usage_of(session, message)
+
+
+def _read_either(
+    transcript: Transcript, position: TranscriptPosition | None, since: datetime | None
+) -> Iterator[Batch]:
+    is_file = transcript.path.endswith(message_files.ENDING)
+    yield from (
+        message_files.read(transcript, since) if is_file else read(transcript, position, since)
     )
 
 
-FORMAT = DocumentFormat(client="opencode", read=read)
+FORMAT = DocumentFormat(client="opencode", read=_read_either, ending=message_files.ENDING)
 
 
-def source(place: str) -> DatabaseFile:
-    """Return the database at a place."""
-    return DatabaseFile(place)
+class Logs:
+    """opencode's database, or the files that it had before there was one, which it copied into it.
+
+    Attributes:
+        format: the format of both.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.format = FORMAT
+        self._database = DatabaseFile(str(folder / "opencode.db"))
+        self._files = TranscriptFolders((folder / "storage" / "message",), FORMAT)
+
+    @property
+    def unreachable(self) -> set[str]:
+        """What could not be examined at the last look."""
+        return self._database.unreachable | self._files.unreachable
+
+    def exist(self) -> bool:
+        """Return whether there is either."""
+        return self._database.exist() or self._files.exist()
+
+    def links(self) -> list[str]:
+        """Return the links that are not followed."""
+        return self._files.links()
+
+    def changed(
+        self, positions: Mapping[str, TranscriptPosition], since: datetime | None
+    ) -> list[Transcript]:
+        """List what has unread content."""
+        found = self._database.changed(positions, since)
+        has_database = self._database.exist() or self._database.unreachable
+        return found if has_database else self._files.changed(positions, since)
+
+
+def source(place: str) -> DatabaseFile | Logs:
+    """Return the logs in opencode's folder, or a database elsewhere."""
+    return Logs(Path(place)) if os.path.isdir(place) else DatabaseFile(place)  # noqa: PTH112  # never raises
