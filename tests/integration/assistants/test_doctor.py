@@ -332,7 +332,7 @@ def test_folders_that_nobody_can_look_into_are_said(home: Path) -> None:
     for check, place in (
         ("transcripts", ".claude/projects"),
         ("logs of codex", ".codex"),
-        ("logs of opencode", ".local/share/opencode/opencode.db"),
+        ("logs of opencode", ".local/share/opencode"),
         ("logs of pi", ".pi/agent/sessions"),
     ):
         ((verdict, seen),) = found(findings, check)
