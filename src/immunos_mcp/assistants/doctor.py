@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 from immunos_mcp import __version__
 from immunos_mcp.assistants import ages, json_edit, registry, regular_files
+from immunos_mcp.assistants.claude_code.running import running_conversations
+from immunos_mcp.assistants.claude_code.transcripts import config_folders
 from immunos_mcp.assistants.config_files import LARGEST
 from immunos_mcp.assistants.configuration import (
     PROGRAM,
@@ -42,7 +44,7 @@ from immunos_mcp.rules.obstacles import OLLAMA_DOWNLOAD, mapping_command
 from immunos_mcp.rules.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from immunos_mcp.answers.encoding import Json
     from immunos_mcp.assistants.configuration import Assistant, Configuration
@@ -204,7 +206,7 @@ def _other_logs(assistant: str, source: TranscriptSource) -> Iterator[Finding]:
 def _ledger(context: DoctorContext) -> Iterator[Finding]:
     name, path = "ledger", context.options.database
     if not isinstance(path, Path):
-        yield from _database(path)
+        yield from _database(path, context)
         return
     if not path.exists():
         yield Finding(name, Verdict.OK, f"{path} does not exist yet; the first call creates it")
@@ -221,10 +223,10 @@ def _ledger(context: DoctorContext) -> Iterator[Finding]:
         yield Finding(name, Verdict.OK, seen)
     else:
         yield Finding(name, Verdict.OK, f"{path} is intact")
-    yield from contents_of(examined)
+    yield from contents_of(examined, _running(context))
 
 
-def _database(address: DatabaseAddress) -> Iterator[Finding]:
+def _database(address: DatabaseAddress, context: DoctorContext) -> Iterator[Finding]:
     try:
         examined = examine_database(address)
     except LedgerError as error:
@@ -232,7 +234,11 @@ def _database(address: DatabaseAddress) -> Iterator[Finding]:
         yield Finding("ledger", Verdict.FAIL, seen, remedy or None)
         return
     yield Finding("ledger", Verdict.OK, f"{address} answers")
-    yield from contents_of(examined)
+    yield from contents_of(examined, _running(context))
+
+
+def _running(context: DoctorContext) -> Collection[str]:
+    return running_conversations(config_folders(context.environment))
 
 
 def _ledger_file(context: DoctorContext) -> Iterator[Finding]:

@@ -13,7 +13,7 @@ from immunos_mcp.ledger.examination import RECENT
 from immunos_mcp.ledger.moments import CLOCK_TOLERANCE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from immunos_mcp.ledger.examination import Examination
 
@@ -21,8 +21,13 @@ LONGEST_LIST = 5
 """Files that one finding names."""
 
 
-def contents_of(examined: Examination) -> Iterator[Finding]:
-    """Return the findings on what a ledger holds, of either kind."""
+def contents_of(examined: Examination, running: Collection[str]) -> Iterator[Finding]:
+    """Return the findings on what a ledger holds, of either kind.
+
+    Args:
+        examined: what is in it.
+        running: Claude Code's conversations that a program still runs.
+    """
     if examined.settings_problem is not None:
         yield Finding("settings", Verdict.FAIL, examined.settings_problem)
     yield from _project_settings(examined)
@@ -35,7 +40,7 @@ def contents_of(examined: Examination) -> Iterator[Finding]:
             f" {_listed(examined.unread_in)}"
         )
         yield Finding("transcripts", Verdict.WARN, seen, "their usage is missing from the totals")
-    yield from _side_requests(examined)
+    yield from _side_requests(examined, running)
     latest = datetime.now(UTC) + CLOCK_TOLERANCE
     if examined.began is not None and examined.began > latest:
         seen = f"a session began in the future, at {examined.began:%Y-%m-%d %H:%M} UTC"
@@ -57,16 +62,34 @@ def _project_settings(examined: Examination) -> Iterator[Finding]:
             yield Finding("projects", Verdict.WARN, f"{seen}, but is no folder", remedy)
 
 
-def _side_requests(examined: Examination) -> Iterator[Finding]:
-    conversations = examined.without_total
-    if conversations:
+def _side_requests(examined: Examination, running: Collection[str]) -> Iterator[Finding]:
+    """Name what of Claude Code's usage is in no log, or not yet."""
+    check, uncovered = "side requests", examined.without_total
+    going_on = sum(conversation in running for conversation in uncovered)
+    ended = len(uncovered) - going_on
+    if going_on:
         seen = (
-            f"{conversations} conversation{'' if conversations == 1 else 's'} of the last {RECENT.days}"
-            " days without a total after the last response: still running, killed, or of a version"
-            " that writes none. Their titles, compactions and other side requests are not counted"
-            " without telemetry"
+            f"{_conversations(going_on)} still running: titles, compactions and other side requests are"
+            " counted at the end, or at /clear; with telemetry, at once"
         )
-        yield Finding("side requests", Verdict.OK, seen)
+        yield Finding(check, Verdict.OK, seen)
+    if ended:
+        seen = (
+            f"{_conversations(ended)} of the last {RECENT.days} days without a total after the last response,"
+            " and not running here: killed, or of a version that writes none. Their titles, compactions,"
+            " other side requests and interrupted replies are not counted without telemetry"
+        )
+        yield Finding(check, Verdict.OK, seen)
+    if examined.conversations:
+        seen = (
+            "not counted without telemetry, because no log has them: the requests for labels and permissions"
+            " of --bg sessions, the quota request at start-up, sessions with --no-session-persistence"
+        )
+        yield Finding("unlogged", Verdict.OK, seen)
+
+
+def _conversations(number: int) -> str:
+    return f"{number} conversation{'' if number == 1 else 's'}"
 
 
 def _listed(names: tuple[str, ...]) -> str:

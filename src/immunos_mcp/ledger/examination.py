@@ -53,8 +53,8 @@ class Examination(NamedTuple):
         gates: what the user decided for now about the gates, in words; ``None``: nothing.
         unread_in: the transcripts that have such lines, those with the most first.
         by_folder: what is set for each project folder, as stored.
-        without_total: Claude Code's conversations of the last days whose total does not cover their last
-            response.
+        conversations: how many of Claude Code's had responses in the last days.
+        without_total: those of them whose total does not cover their last response.
     """
 
     version: int
@@ -67,7 +67,8 @@ class Examination(NamedTuple):
     unread_in: tuple[str, ...] = ()
     gates: str | None = None
     by_folder: SettingsByFolder = MappingProxyType({})
-    without_total: int = 0
+    conversations: int = 0
+    without_total: tuple[str, ...] = ()
 
     @property
     def is_older(self) -> bool:
@@ -158,20 +159,20 @@ def look_into(connection: Connection) -> Examination:
         tuple(path for path, _ in unread),
         summary(read_overrides(connection, utc_now())),
         by_folder,
-        _without_total(connection, utc_now() - RECENT),
+        *_conversations(connection, utc_now() - RECENT),
     )
 
 
-def _without_total(connection: Connection, since: datetime) -> int:
-    (conversations,) = connection.execute(
-        "SELECT count(*) FROM (SELECT conversation FROM immunos_mcp_measured_usage AS used"
-        " WHERE assistant = 'claude-code' AND conversation IS NOT NULL AND measured_at >= ?"
-        " GROUP BY conversation HAVING max(measured_at) > coalesce((SELECT max(total_at)"
+def _conversations(connection: Connection, since: datetime) -> tuple[int, tuple[str, ...]]:
+    rows = connection.execute(
+        "SELECT conversation, max(measured_at) > coalesce((SELECT max(total_at)"
         "  FROM immunos_mcp_conversation_total AS total"
-        "  WHERE total.conversation = used.conversation), '')) AS uncovered",
+        "  WHERE total.conversation = used.conversation), '') FROM immunos_mcp_measured_usage AS used"
+        " WHERE assistant = 'claude-code' AND conversation IS NOT NULL AND measured_at >= ?"
+        " GROUP BY conversation ORDER BY conversation",
         (utc_text(since),),
-    ).fetchone()
-    return int(conversations)
+    ).fetchall()
+    return len(rows), tuple(conversation for conversation, is_uncovered in rows if is_uncovered)
 
 
 def _moment(text: str | None) -> datetime | None:

@@ -359,6 +359,32 @@ def test_conversations_whose_total_is_missing_are_said(home: Path) -> None:
     assert seen.startswith("1 conversation of")
 
 
+@pytest.mark.parametrize("is_its_program", [True, False])
+def test_a_conversation_that_still_runs_is_told_from_one_that_was_killed(
+    home: Path, *, is_its_program: bool
+) -> None:
+    line = Answer("one", 5, at=datetime.now(UTC)).line()
+    line = json.dumps({**json.loads(line), "sessionId": "one"})
+    append(transcript(home / ".claude" / "projects", "p/one.jsonl"), line)
+    wire.run(home, "sync", "--all")
+    # The number of a killed program may belong to another one now.
+    own = Path("/proc/self/stat")
+    start = own.read_text().rpartition(")")[2].split()[19] if own.exists() else None
+    process = {"pid": os.getpid(), "sessionId": "one", "procStart": start}
+    gone = {**process, "procStart": "1"} if start else {**process, "pid": 2**30}
+    sessions = home / ".claude" / "sessions"
+    sessions.mkdir()
+    (sessions / "1.json").write_text(json.dumps(process if is_its_program else gone))
+    (sessions / "2.json").write_text('{"pid": ')
+    findings = diagnose(home)
+    ((_, seen),) = found(findings, "side requests")
+    assert seen.startswith(
+        "1 conversation still running" if is_its_program else "1 conversation of"
+    )
+    ((_, seen),) = found(findings, "unlogged")
+    assert "--no-session-persistence" in seen
+
+
 def test_transcripts_that_are_switched_off_are_said(home: Path) -> None:
     assert found(diagnose(home, IMMUNOS_TRANSCRIPTS="off"), "transcripts") == [
         ("warn", "not read: IMMUNOS_TRANSCRIPTS is off")
