@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import ledger_operations
 import postgresql_server
+import psycopg
 import pytest
 
 from immunos_mcp.database_address import DatabaseAddress
@@ -31,6 +33,7 @@ COLUMNS = (
     " FROM information_schema.columns WHERE table_schema LIKE 'immunos%' ORDER BY 1, 2, 3"
 )
 INDEXES = "SELECT indexname FROM pg_indexes WHERE schemaname LIKE 'immunos%' ORDER BY 1"
+WAITING = "SELECT FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'"
 
 
 @pytest.fixture
@@ -157,6 +160,35 @@ def test_tables_that_are_missing_or_old_are_not_touched_but_explained(
     monkeypatch.setattr(schema, "LATEST", latest - 2)
     with pytest.raises(LedgerError, match="was written by a newer immunos-mcp"):
         migrate(empty)
+
+
+def test_a_server_goes_on_while_the_tables_are_migrated_and_after(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from immunos_mcp.ledger.connections.postgresql import InlinePostgresqlLedger
+    from immunos_mcp.ledger.connections.postgresql_migration import Migrated, migrate
+
+    latest = schema.LATEST
+    monkeypatch.setattr(schema, "LATEST", latest - 1)
+    server = postgresql_server.as_server(postgresql_server.empty_database())
+    owner = server._replace(text=server.text.partition("&options")[0])
+    with InlinePostgresqlLedger(server) as ledger, ThreadPoolExecutor(1) as other:
+        run_sync(ledger.read(list_bindings))
+        with psycopg.connect(owner.text) as reader:
+            reader.execute(b"SELECT FROM immunos_mcp.immunos_mcp_usage")
+            monkeypatch.setattr(schema, "LATEST", latest)
+            migrated = other.submit(migrate, owner)
+            while not postgresql_server.rows(owner, WAITING):
+                pass
+            # The migration has locked one of them already, and would wait for ever for the first.
+            reader.execute(b"SELECT FROM immunos_mcp.immunos_mcp_measured_usage")
+            reader.execute(b"SELECT FROM immunos_mcp.settings")
+        assert migrated.result() == Migrated(latest - 1, latest)
+        monkeypatch.setattr(schema, "LATEST", latest - 1)
+        ledger.close()
+        assert run_sync(ledger.read(list_bindings)) == ()
+    with InlinePostgresqlLedger(server) as late, pytest.raises(LedgerError, match="by a newer"):
+        run_sync(late.read(list_bindings))
 
 
 def test_a_copy_is_the_same_and_goes_on(address: DatabaseAddress, tmp_path: Path) -> None:

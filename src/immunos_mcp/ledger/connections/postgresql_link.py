@@ -70,7 +70,8 @@ class Link:
     def _opened(self) -> PostgresqlConnection:
         driver = open_driver(self.address)
         try:
-            refuse_other_version(driver, self.address)
+            # A migration only adds, so those who were there before it can stay until they are upgraded.
+            refuse_other_version(driver, self.address, may_be_newer=self._was_open.is_set())
         except BaseException:
             driver.close()
             raise
@@ -126,7 +127,9 @@ def _version(driver: psycopg.Connection, table: str) -> int:
     return 0 if found is None else int(found[0] or 0)
 
 
-def refuse_other_version(driver: psycopg.Connection, address: DatabaseAddress) -> None:
+def refuse_other_version(
+    driver: psycopg.Connection, address: DatabaseAddress, *, may_be_newer: bool = False
+) -> None:
     """Raise ``LedgerError`` if the tables are missing, or those of another version of this program."""
     try:
         found = versions(driver)
@@ -135,7 +138,10 @@ def refuse_other_version(driver: psycopg.Connection, address: DatabaseAddress) -
     expected = schema.LATEST, team_schema.LATEST
     if found == (0, 0):
         raise LedgerError(f"ledger {address} has no tables yet; {MIGRATE} first")
-    if found[0] > expected[0] or found[1] > expected[1]:
+    is_newer = found[0] > expected[0] or found[1] > expected[1]
+    if is_newer and may_be_newer:
+        return
+    if is_newer:
         raise LedgerError(
             f"ledger {address} was written by a newer immunos-mcp (ledger version {found[0]}, this"
             f" program supports {schema.LATEST}); upgrade immunos-mcp, and restart clients that run it"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import closing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
@@ -31,6 +32,19 @@ if TYPE_CHECKING:
 
 _LOCK = 0x696D6D75
 
+_LOCK_ATTEMPTS = 60
+_LOCK_PAUSE_SECONDS = 0.2
+# Shorter than the second after which the database looks for deadlocks, and would end a server's transaction.
+_LOCK_TIMEOUT = b"SET LOCAL lock_timeout = '500ms'"
+_RELATIONS = (
+    b"SELECT relnamespace::regnamespace::text, relname FROM pg_class"
+    b" WHERE relnamespace::regnamespace::text = ANY(%s) AND relkind IN ('r', 'v') ORDER BY oid"
+)
+_GRANTED = (
+    b"SELECT DISTINCT grantee::regrole::text FROM pg_class, aclexplode(relacl)"
+    b" WHERE oid = to_regclass(%s) AND grantee NOT IN (0, relowner)"
+)
+
 
 class Migrated(NamedTuple):
     """The version of a ledger's tables before and after a migration; 0: there were none."""
@@ -44,11 +58,11 @@ def migrate(address: DatabaseAddress, grant_to: str | None = None) -> Migrated:
 
     Args:
         address: the database; its user will own the tables.
-        grant_to: a role that may serve teams from then on, and owns nothing.
+        grant_to: a role that may serve teams from then on, and owns nothing; those that could still can.
 
     Raises:
         InvalidInputError: there is no such role.
-        LedgerError: the database cannot be used, or its tables are newer.
+        LedgerError: the database cannot be used, somebody uses it all the time, or its tables are newer.
     """
     with translated(address), closing(open_driver(address)) as driver, rolled_back(driver):
         driver.execute(b"BEGIN")
@@ -58,15 +72,46 @@ def migrate(address: DatabaseAddress, grant_to: str | None = None) -> Migrated:
         before = versions(driver)
         if before > (schema.LATEST, team_schema.LATEST):
             refuse_other_version(driver, address)
+        if before not in {(0, 0), (schema.LATEST, team_schema.LATEST)}:
+            _lock_everything(driver)
+        serving = _serving_roles(driver)
         for statement in _statements(*before):
             driver.execute(statement.encode())
         _mark(driver, before)
         if before[0] == 0:
             _add_team(driver, DEFAULT_TEAM)
+        # Views that were made again have lost what was granted on them.
+        for role in serving:
+            _grant(driver, role)
         if grant_to is not None:
-            _grant(driver, grant_to)
+            _grant_to_named(driver, grant_to)
         driver.execute(b"COMMIT")
     return Migrated(before[0], schema.LATEST)
+
+
+def _lock_everything(driver: psycopg.Connection) -> None:
+    """Wait until servers have finished what is under way, and keep them from the tables until the end.
+
+    Raises:
+        psycopg.errors.LockNotAvailable: somebody does not let go of them.
+    """
+    found = driver.execute(_RELATIONS, ([TABLES_SCHEMA, VIEWS_SCHEMA],)).fetchall()
+    names = ", ".join(sql.Identifier(*row).as_string(driver) for row in found)
+    locking = f"LOCK TABLE {names} IN ACCESS EXCLUSIVE MODE".encode()
+    driver.execute(b"SAVEPOINT unlocked")
+    driver.execute(_LOCK_TIMEOUT)
+    for attempts_left in reversed(range(_LOCK_ATTEMPTS)):
+        try:
+            driver.execute(locking)
+        except errors.LockNotAvailable:
+            if not attempts_left:
+                raise
+            # This also frees what was locked, so that those who have a part of it can go on.
+            driver.execute(b"ROLLBACK TO unlocked")
+            driver.execute(_LOCK_TIMEOUT)
+            time.sleep(_LOCK_PAUSE_SECONDS)
+        else:
+            return
 
 
 def _statements(ledger: int, team: int) -> Iterator[str]:
@@ -125,11 +170,20 @@ def _add_team(driver: psycopg.Connection, name: str) -> int:
     return int(added)
 
 
-def _grant(driver: psycopg.Connection, role: str) -> None:
-    quoted = sql.Identifier(role).as_string(driver)
+def _serving_roles(driver: psycopg.Connection) -> list[str]:
+    """Return the roles that may serve teams already, quoted."""
+    place = f"{VIEWS_SCHEMA}.{TEAM_TABLE}"
+    return [role for (role,) in driver.execute(_GRANTED, (place,)).fetchall()]
+
+
+def _grant(driver: psycopg.Connection, quoted: str) -> None:
+    for statement in postgresql_schema.grants(quoted):
+        driver.execute(statement.encode())
+
+
+def _grant_to_named(driver: psycopg.Connection, role: str) -> None:
     try:
-        for statement in postgresql_schema.grants(quoted):
-            driver.execute(statement.encode())
+        _grant(driver, sql.Identifier(role).as_string(driver))
     except errors.UndefinedObject:
         expected = "a role of the database (CREATE ROLE makes one)"
         raise InvalidInputError(Problem("--grant-to", role, expected)) from None
