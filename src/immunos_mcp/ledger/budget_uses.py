@@ -10,8 +10,17 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from immunos_mcp.domain import Session, TokenCounts
+from immunos_mcp.ledger import spend
 from immunos_mcp.ledger.moments import utc_text
-from immunos_mcp.ledger.spend import Scope, Spent, read_spent, refresh, scope_of, spent_in
+from immunos_mcp.ledger.spend import (
+    Scope,
+    Spent,
+    has_totals,
+    read_spent,
+    refresh,
+    scope_of,
+    spent_in,
+)
 from immunos_mcp.rules.budget_windows import (
     Span,
     calendar_span,
@@ -72,15 +81,26 @@ def budget_uses(
     return cast("tuple[BudgetUse, ...]", connection.last_uses[1])
 
 
+def look_ahead(connection: Connection) -> None:
+    """Announce that ``budget_uses`` is needed, if it was needed before."""
+    if connection.last_uses is not None:
+        spend.look_ahead(connection)
+
+
 def keep_up(connection: Connection, settings: Settings, moment: datetime) -> None:
     """Sum up what changed and the windows of a moment, so that who only reads need not.
 
     Sessions are left to who decides in them.
     """
-    refresh(connection)
     looks = _looks(connection, settings, Session(None, ""), moment, ANYBODY)
     windows = {look.scope for look in looks if look.budget.window is not Window.SESSION}
-    spent_in(connection, {scope for scope in windows if scope is not None})
+    scopes = {scope for scope in windows if scope is not None}
+    spend.look_ahead(connection, scopes)
+    are_known = has_totals(connection, scopes)
+    refresh(connection)
+    # Those that are known follow, or are summed up when somebody decides next.
+    if not are_known:
+        spent_in(connection, scopes)
 
 
 def read_budget_uses(

@@ -23,12 +23,19 @@ from immunos_mcp.domain import (
     Task,
 )
 from immunos_mcp.errors import InvalidInputError, Problem
-from immunos_mcp.ledger import engines, records, reservations, sessions, stored_settings
-from immunos_mcp.ledger.budget_uses import ANYBODY, Caller, budget_uses
+from immunos_mcp.ledger import (
+    budget_uses,
+    engines,
+    records,
+    reservations,
+    sessions,
+    stored_settings,
+)
+from immunos_mcp.ledger.budget_uses import ANYBODY, Caller
 from immunos_mcp.ledger.moments import as_stored, moment_of, utc_text
 from immunos_mcp.ledger.plan_limits import plan_usage
 from immunos_mcp.ledger.sessions import opened_session
-from immunos_mcp.ledger.stored_settings import effective_settings, policy_id, settings_in_force
+from immunos_mcp.ledger.stored_settings import policy_id, settings_in_force
 from immunos_mcp.ledger.totals import by_kind
 from immunos_mcp.rules.budgets import uses_text
 from immunos_mcp.rules.circumstances import SessionSnapshot
@@ -43,6 +50,7 @@ if TYPE_CHECKING:
 
     from immunos_mcp.domain import JoinKey, Session
     from immunos_mcp.ledger.dialect import Connection
+    from immunos_mcp.ledger.stored_settings import InForce
     from immunos_mcp.rules.settings import Settings
 
 
@@ -106,6 +114,7 @@ def decide(
     stored_settings.look_ahead(connection)
     sessions.look_ahead(connection, name)
     records.look_ahead(connection, task.task_type)
+    budget_uses.look_ahead(connection)
     connection.id_ahead("immunos_mcp_decision", "decision_id")
     everywhere = settings_in_force(connection)
     session = opened_session(connection, name, now, everywhere.settings)
@@ -159,13 +168,19 @@ def _snapshot(
     now: datetime,
 ) -> SessionSnapshot:
     """Read only what the settings make a decision depend on."""
+    if settings.reservations is Switch.ON:
+        reservations.end_expired(connection, settings, session, now)
     uses_plan = settings.plan_warning_percent or settings.plan_auto_switch_percent
     plan = plan_usage(connection, now) if uses_plan else ()
     uses_record = (
         settings.track_record is not Consultation.OFF and task.task_type in settings.task_mappings
     )
     record = records.task_record(connection, task.task_type, now) if uses_record else None
-    uses = budget_uses(connection, settings, session, now, caller) if settings.budgets else ()
+    uses = (
+        budget_uses.budget_uses(connection, settings, session, now, caller)
+        if settings.budgets
+        else ()
+    )
     held_tokens = None
     if settings.reservations is Switch.ON:
         held_tokens, uses = reservations.held(connection, settings, session, task, uses, now)
@@ -205,18 +220,16 @@ def close_decision(
         InvalidInputError: the decision is unknown, or closed with another outcome that the judge does
             not overrule.
     """
+    stored_settings.look_ahead(connection)
+    look_ahead(connection, decision_id)
     decided = find_decided(connection, decision_id)
+    in_force = settings_in_force(connection)
     doer = model or decided.model
-    close_as(connection, decided, doer, outcome, now, judge)
-    key = record_key(doer, decided.task_type, effective_settings(connection))
+    other = close_as(connection, decided, doer, outcome, now, judge, in_force)
+    key = record_key(doer, decided.task_type, in_force.settings)
     if decided.outcome is None and seconds:
         records.add_work(connection, decided.task_type, key, 0, seconds)
-    (other,) = connection.execute(
-        "SELECT model FROM immunos_mcp_outcome WHERE decision_id = ?"
-        " ORDER BY outcome_id DESC LIMIT 1",
-        (decision_id,),
-    ).fetchone()
-    return ClosedDecision(decided.task_type, doer if other in {None, key} else other)
+    return ClosedDecision(decided.task_type, doer if other is None or other == key else other)
 
 
 class DecisionState(Struct, frozen=True):
@@ -302,10 +315,26 @@ class Decided(Struct, frozen=True):
     decision_id: int
     task_type: str
     model: str
+    provider: str
     outcome: str | None
     closed_at: str | None
     is_provisional: int | None
     outcome_source: str | None
+
+
+_SELECT_DECIDED = (
+    f"SELECT {', '.join(Decided.__struct_fields__)} FROM immunos_mcp_decision"  # noqa: S608  # a constant
+    " WHERE decision_id = ?"
+)
+_SELECT_TAUGHT = (
+    "SELECT model FROM immunos_mcp_outcome WHERE decision_id = ? ORDER BY outcome_id DESC LIMIT 1"
+)
+
+
+def look_ahead(connection: Connection, decision_id: int) -> None:
+    """Announce that a decision is about to be closed."""
+    connection.ahead(_SELECT_DECIDED, (decision_id,))
+    connection.ahead(_SELECT_TAUGHT, (decision_id,))
 
 
 def find_decided(connection: Connection, decision_id: int) -> Decided:
@@ -314,13 +343,7 @@ def find_decided(connection: Connection, decision_id: int) -> Decided:
     Raises:
         InvalidInputError: it does not exist or was pruned.
     """
-    row = connection.execute(
-        "SELECT decision_id, task_type, model, outcome, closed_at, is_provisional,"
-        " outcome_source"
-        " FROM immunos_mcp_decision"
-        " WHERE decision_id = ?",
-        (decision_id,),
-    ).fetchone()
+    row = connection.execute(_SELECT_DECIDED, (decision_id,)).fetchone()
     if row is None:
         raise unknown_decision(connection, decision_id)
     return Decided(*row)
@@ -346,11 +369,15 @@ def close_as(
     outcome: Outcome,
     now: datetime,
     judge: Judge | None,
-) -> None:
+    in_force: InForce,
+) -> str | None:
     """Close a decision, and teach its outcome to the record of the model that did the task.
 
     An outcome that nobody judged (``None``) teaches nothing, and gives way to any that is judged. A
     judge who overrules an earlier one replaces its outcome.
+
+    Returns:
+        The model whose record has the outcome, if it is stored with its name.
 
     Raises:
         InvalidInputError: the decision is closed with another outcome that stands.
@@ -361,13 +388,14 @@ def close_as(
     if judge is None:
         if decided.outcome is None:
             _close(connection, decided, outcome, utc_text(now), None)
-        return
-    is_taught = decided.outcome is not None and _is_taught(connection, decided)
+        return None
+    # An earlier outcome that nobody judged is in no record.
+    row = connection.execute(_SELECT_TAUGHT, (decided.decision_id,)).fetchone()
+    is_taught, taught = row is not None, None if row is None else row[0]
     if decided.outcome == outcome and (is_taught or not decided.is_provisional):
         if _overrules(judge, decided):
             _close(connection, decided, outcome, decided.closed_at, judge)
-        return
-    in_force = settings_in_force(connection)
+        return taught
     settings = in_force.settings
     # What an outcome without the name of a record belongs to; a tier of Claude's is always named.
     unnamed = shared_record_key(decided.model, settings)
@@ -376,19 +404,17 @@ def close_as(
     key = record_key(doer, decided.task_type, settings)
     corrected_at = None
     if is_taught:
-        key = _correct(connection, decided) or unnamed
+        _correct(connection, decided)
+        key = taught or unnamed
         corrected_at = decided.closed_at
     _close(connection, decided, outcome, utc_text(now), judge)
+    name = None if key == unnamed else key
+    policy = policy_id(connection, in_force.line, now)
     connection.execute(
         "INSERT INTO immunos_mcp_outcome"
         " (decision_id, after_decision_id, policy_id, model, corrected_at)"
         " SELECT ?, max(decision_id), ?, ?, ? FROM immunos_mcp_decision",
-        (
-            decided.decision_id,
-            policy_id(connection, in_force.line, now),
-            None if key == unnamed else key,
-            corrected_at,
-        ),
+        (decided.decision_id, policy, name, corrected_at),
     )
     records.learn(
         connection,
@@ -399,6 +425,7 @@ def close_as(
         settings,
         moment_of(corrected_at),
     )
+    return name
 
 
 def _overrules(judge: Judge | None, decided: Decided) -> bool:
@@ -426,19 +453,10 @@ def _close(
     reservations.release(connection, decided.decision_id)
 
 
-def _is_taught(connection: Connection, decided: Decided) -> bool:
-    """Return whether the decision's outcome is in a record; earlier ones that nobody judged are."""
-    found = connection.execute(
-        "SELECT 1 FROM immunos_mcp_outcome WHERE decision_id = ?", (decided.decision_id,)
-    ).fetchone()
-    return found is not None
-
-
-def _correct(connection: Connection, decided: Decided) -> str | None:
-    """Store the previous outcome in the log; return the model whose record had it."""
-    row = connection.execute(
+def _correct(connection: Connection, decided: Decided) -> None:
+    """Store the outcome that a record has so far in the log, which needs it for a replay."""
+    connection.execute(
         "UPDATE immunos_mcp_outcome SET outcome = ?, known_at = ?"
-        " WHERE decision_id = ? AND outcome IS NULL RETURNING model",
+        " WHERE decision_id = ? AND outcome IS NULL",
         (decided.outcome, decided.closed_at, decided.decision_id),
-    ).fetchone()
-    return None if row is None else row[0]
+    )

@@ -57,7 +57,7 @@ class Connection(Protocol):
         """Run a statement."""
         ...
 
-    def ahead(self, statement: str, parameters: Sequence[Any] = ..., /) -> None:
+    def ahead(self, statement: str, parameters: Sequence[Any] | Mapping[str, Any] = ..., /) -> None:
         """Announce a statement that is run before anything is written, so that its rows are on their way."""
         ...
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from immunos_mcp.rules.settings import Settings
 
 _FIT = "completion"
+_SELECT_NEWEST = "SELECT engine FROM immunos_mcp_engine ORDER BY engine_id DESC LIMIT 1"
 
 
 def engine_text(engine: Engine) -> str:
@@ -85,13 +86,16 @@ def engine_id(connection: Connection, text: str) -> int:
     return int(row[0])
 
 
+def look_ahead(connection: Connection) -> None:
+    """Announce that ``providers_of_usage`` is needed."""
+    connection.ahead(_SELECT_NEWEST)
+
+
 def providers_of_usage(
     connection: Connection, models: Collection[str], settings: Settings
 ) -> dict[str, Provider]:
     """Return whose tokens the usage of each model is, knowing what the engine had at the last decision."""
-    row = connection.execute(
-        "SELECT engine FROM immunos_mcp_engine ORDER BY engine_id DESC LIMIT 1"
-    ).fetchone()
+    row = connection.execute(_SELECT_NEWEST).fetchone()
     installed = frozenset[str]() if row is None else frozenset(engine_of(row[0]).models)
     return {model: provider_of_usage(model, settings, installed) for model in models}
 

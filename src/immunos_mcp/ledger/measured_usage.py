@@ -122,23 +122,47 @@ def measured_since(connection: Connection, since: datetime) -> Iterator[Addition
         )
 
 
+_SELECT_SIDE_TOKENS = """
+    SELECT coalesce(sum(input_tokens), 0), coalesce(sum(output_tokens), 0),
+        coalesce(sum(cache_creation_input_tokens), 0), coalesce(sum(cache_read_input_tokens), 0)
+    FROM (SELECT input_tokens, output_tokens, cache_creation_input_tokens, cache_read_input_tokens
+            FROM immunos_mcp_request_usage
+            WHERE finished_at >= :since AND provider = 'claude' AND CAST(:folder AS TEXT) IS NULL
+        UNION ALL
+        SELECT input_tokens, output_tokens, cache_creation_input_tokens, cache_read_input_tokens
+            FROM immunos_mcp_side_usage
+            WHERE used_at >= :since AND provider = 'claude'
+                AND (CAST(:folder AS TEXT) IS NULL OR folder = :folder
+                    OR substr(folder, 1, length(:folder) + 1) = :folder || '/')) AS side
+"""
+_SELECT_OTHERS = """
+    SELECT assistant, sum(input_tokens), sum(output_tokens), sum(cache_creation_input_tokens),
+        sum(cache_read_input_tokens)
+    FROM immunos_mcp_measured_usage
+    WHERE assistant <> 'claude-code' AND measured_at >= :since
+        AND (CAST(:folder AS TEXT) IS NULL OR folder = :folder
+            OR substr(folder, 1, length(:folder) + 1) = :folder || '/')
+    GROUP BY assistant ORDER BY assistant
+"""
+
+
+def _in_session(session: Session) -> dict[str, str | None]:
+    assert session.started_at is not None
+    return {"since": utc_text(session.started_at), "folder": session.folder}
+
+
+def look_ahead(connection: Connection, session: Session) -> None:
+    """Announce that ``side_request_tokens`` and ``tokens_of_others`` are needed."""
+    if session.started_at is not None:
+        connection.ahead(_SELECT_SIDE_TOKENS, _in_session(session))
+        connection.ahead(_SELECT_OTHERS, _in_session(session))
+
+
 def side_request_tokens(connection: Connection, session: Session) -> TokenCounts:
     """Return the tokens of a session that no response has: from telemetry and conversations' totals."""
     if session.started_at is None:
         return TokenCounts()
-    row = connection.execute(
-        "SELECT coalesce(sum(input_tokens), 0), coalesce(sum(output_tokens), 0),"
-        " coalesce(sum(cache_creation_input_tokens), 0), coalesce(sum(cache_read_input_tokens), 0)"
-        " FROM (SELECT input_tokens, output_tokens, cache_creation_input_tokens,"
-        "  cache_read_input_tokens FROM immunos_mcp_request_usage"
-        "  WHERE finished_at >= :since AND provider = 'claude' AND CAST(:folder AS TEXT) IS NULL"
-        " UNION ALL SELECT input_tokens, output_tokens, cache_creation_input_tokens,"
-        "  cache_read_input_tokens FROM immunos_mcp_side_usage"
-        "  WHERE used_at >= :since AND provider = 'claude'"
-        "  AND (CAST(:folder AS TEXT) IS NULL OR folder = :folder"
-        "   OR substr(folder, 1, length(:folder) + 1) = :folder || '/')) AS side",
-        {"since": utc_text(session.started_at), "folder": session.folder},
-    ).fetchone()
+    row = connection.execute(_SELECT_SIDE_TOKENS, _in_session(session)).fetchone()
     return TokenCounts(*row)
 
 
@@ -154,13 +178,5 @@ def tokens_of_others(connection: Connection, session: Session) -> dict[str, Toke
     """Return what assistants other than Claude Code used since a session began, in its folder if it has one."""
     if session.started_at is None:
         return {}
-    rows = connection.execute(
-        "SELECT assistant, sum(input_tokens), sum(output_tokens),"
-        " sum(cache_creation_input_tokens), sum(cache_read_input_tokens)"
-        " FROM immunos_mcp_measured_usage WHERE assistant <> 'claude-code' AND measured_at >= :since"
-        " AND (CAST(:folder AS TEXT) IS NULL OR folder = :folder"
-        "  OR substr(folder, 1, length(:folder) + 1) = :folder || '/')"
-        " GROUP BY assistant ORDER BY assistant",
-        {"since": utc_text(session.started_at), "folder": session.folder},
-    )
+    rows = connection.execute(_SELECT_OTHERS, _in_session(session))
     return {assistant: TokenCounts(*kinds) for assistant, *kinds in rows}

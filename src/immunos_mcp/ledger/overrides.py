@@ -46,13 +46,24 @@ _EXCLUDED = {
 """What ends when another thing is decided."""
 
 
+_SELECT_HELD = (
+    "SELECT kind, ends_at FROM immunos_mcp_override"
+    " WHERE ends_at > ? AND (set_at <= ? OR ends_at >= ?)"
+)
+
+
+def _held_at(now: datetime) -> tuple[str, str, str]:
+    return utc_text(now), utc_text(now + CLOCK_TOLERANCE), utc_text(FOREVER)
+
+
+def look_ahead(connection: Connection, now: datetime) -> None:
+    """Announce that ``read_overrides`` is needed."""
+    connection.ahead(_SELECT_HELD, _held_at(now))
+
+
 def read_overrides(connection: Connection, now: datetime) -> Overrides:
     """Return what holds now; what was decided for a time by a clock that was ahead does not."""
-    rows = connection.execute(
-        "SELECT kind, ends_at FROM immunos_mcp_override"
-        " WHERE ends_at > ? AND (set_at <= ? OR ends_at >= ?)",
-        (utc_text(now), utc_text(now + CLOCK_TOLERANCE), utc_text(FOREVER)),
-    )
+    rows = connection.execute(_SELECT_HELD, _held_at(now))
     ends: dict[str, datetime] = {kind: datetime.fromisoformat(ends_at) for kind, ends_at in rows}
     return Overrides(
         ends.get(OverrideKind.OFF),

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from immunos_mcp.ledger.dialect import Connection
 
 
+_SELECT_CURRENT = (
+    "SELECT plan_window, used_percentage, resets_at FROM immunos_mcp_plan_usage"
+    " WHERE resets_at > ? ORDER BY plan_window"
+)
+
+
 def record_plan_usage(connection: Connection, plan: Sequence[PlanUsage], now: datetime) -> None:
     """Store the subscription's limits as reported; one that is older or repeated writes nothing."""
     connection.executemany(
@@ -34,13 +40,14 @@ def record_plan_usage(connection: Connection, plan: Sequence[PlanUsage], now: da
     )
 
 
+def look_ahead(connection: Connection, now: datetime) -> None:
+    """Announce that ``plan_usage`` is needed."""
+    connection.ahead(_SELECT_CURRENT, (utc_text(now),))
+
+
 def plan_usage(connection: Connection, now: datetime) -> tuple[PlanUsage, ...]:
     """Return the subscription's limits as last reported, without expired windows."""
-    rows = connection.execute(
-        "SELECT plan_window, used_percentage, resets_at FROM immunos_mcp_plan_usage"
-        " WHERE resets_at > ? ORDER BY plan_window",
-        (utc_text(now),),
-    )
+    rows = connection.execute(_SELECT_CURRENT, (utc_text(now),))
     return tuple(
         PlanUsage(window, used_percentage, datetime.fromisoformat(resets_at))
         for window, used_percentage, resets_at in rows

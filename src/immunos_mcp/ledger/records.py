@@ -35,6 +35,9 @@ _SELECT_TASK_RECORD = (
     f"SELECT task_type, model, {EVIDENCE_COLUMNS} FROM immunos_mcp_record"  # noqa: S608  # a constant
     " WHERE task_type IN (?, ?) ORDER BY task_type, model"
 )
+_SELECT_EVIDENCE = (
+    f"SELECT {EVIDENCE_COLUMNS} FROM immunos_mcp_record WHERE task_type = ? AND model = ?"  # noqa: S608  # a constant
+)
 _NONE = Evidence()
 
 
@@ -112,11 +115,9 @@ def learn(
     succeeded = outcome is Outcome.SUCCESS
     gone = 0 if corrected_at is None else 1
     for kind in (task_type, EVERYWHERE):
-        row = connection.execute(
-            f"SELECT {EVIDENCE_COLUMNS} FROM immunos_mcp_record"  # noqa: S608  # a constant
-            " WHERE task_type = ? AND model = ?",
-            (kind, model),
-        ).fetchone()
+        connection.ahead(_SELECT_EVIDENCE, (kind, model))
+    for kind in (task_type, EVERYWHERE):
+        row = connection.execute(_SELECT_EVIDENCE, (kind, model)).fetchone()
         before = Evidence() if row is None else evidence(row)
         if corrected_at is not None:
             before = track_record.take_back(

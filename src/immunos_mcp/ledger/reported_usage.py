@@ -11,18 +11,13 @@ from msgspec import Struct
 
 from immunos_mcp.domain import Provider, Session, Switch, TokenCounts
 from immunos_mcp.errors import InvalidInputError, Problem, shown
-from immunos_mcp.ledger import records, reservations
-from immunos_mcp.ledger.decisions import (
-    close_as,
-    close_decision,
-    decision_state,
-    find_decided,
-)
+from immunos_mcp.ledger import decisions, engines, records, reservations, sessions, stored_settings
+from immunos_mcp.ledger.decisions import close_as, close_decision, find_decided
 from immunos_mcp.ledger.engines import providers_of_usage
-from immunos_mcp.ledger.moments import utc_text
+from immunos_mcp.ledger.moments import as_stored, utc_text
 from immunos_mcp.ledger.pushing import is_pushed
-from immunos_mcp.ledger.sessions import current_session, find_open, opened_session
-from immunos_mcp.ledger.stored_settings import effective_settings
+from immunos_mcp.ledger.sessions import current_session, opened_session
+from immunos_mcp.ledger.stored_settings import settings_in_force
 from immunos_mcp.ledger.totals import Addition, add_to_totals, keep_budgets_up
 from immunos_mcp.rules.claude_tiers import record_key
 from immunos_mcp.rules.policy import budget_tokens
@@ -31,13 +26,22 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from immunos_mcp.domain import Judge, Outcome, Usage
+    from immunos_mcp.ledger.decisions import Decided
     from immunos_mcp.ledger.dialect import Connection
     from immunos_mcp.ledger.pushing import Reporter
+    from immunos_mcp.ledger.stored_settings import InForce
     from immunos_mcp.rules.settings import Settings
 
 
 DELEGATED = "delegated"
 """Source of usage that the local engine counted for a task handed over to it."""
+
+_SELECT_REQUEST = (
+    "SELECT counted, session.name, model, input_tokens, output_tokens,"
+    " cache_creation_input_tokens, cache_read_input_tokens FROM immunos_mcp_usage"
+    " JOIN immunos_mcp_session AS session USING (session_id) WHERE external_id = ?"
+)
+_SELECT_PRUNED_REQUEST = "SELECT counted FROM immunos_mcp_pruned_request WHERE external_id = ?"
 
 
 class Recorded(Struct, frozen=True):
@@ -69,16 +73,20 @@ def record_usage(
         InvalidInputError: the decision is unknown or closed with another outcome, or the request id was
             recorded with different usage.
     """
-    settings = effective_settings(connection)
+    # At the stored precision, as it is read again.
+    now = as_stored(now)
+    _look_ahead(connection, name, usage)
+    in_force = settings_in_force(connection)
+    settings = in_force.settings
     was_counted = _recorded_before(connection, name, usage)
     if was_counted is not None:
         session = current_session(connection, name, now, settings)
         return Recorded(settings, session, session, repeated=True, counted=was_counted)
     is_measured = is_measured or (reporter is not None and is_pushed(connection, reporter))
-    _attribute(connection, usage, now, is_measured=is_measured)
-    provider = _provider(connection, usage, settings, source)
+    decided = _attribute(connection, usage, now, in_force, is_measured=is_measured)
+    provider = _provider(connection, usage, settings, source, decided)
     counted = not is_measured or provider is Provider.OLLAMA
-    before = opened_session(connection, name, now, settings)
+    before = after = opened_session(connection, name, now, settings)
     connection.execute(
         "INSERT INTO immunos_mcp_usage (session_id, recorded_at, model, provider, source,"
         " external_id, input_tokens, output_tokens, cache_creation_input_tokens,"
@@ -102,21 +110,30 @@ def record_usage(
     )
     if counted and provider is not Provider.HOSTED:
         addition = Addition(usage.counts, provider, now, None, is_measured=False, records=1)
-        add_to_totals(connection, before, [addition], settings)
-    after = find_open(connection, name)
-    assert after is not None
+        after = add_to_totals(connection, before, [addition], settings)
     keep_budgets_up(connection, settings, now)
     return Recorded(settings, before, after, repeated=False, counted=counted)
 
 
-def _provider(connection: Connection, usage: Usage, settings: Settings, source: str) -> Provider:
+def _look_ahead(connection: Connection, name: str, usage: Usage) -> None:
+    stored_settings.look_ahead(connection)
+    sessions.look_ahead(connection, name)
+    if usage.request_id is not None:
+        connection.ahead(_SELECT_REQUEST, (usage.request_id,))
+        connection.ahead(_SELECT_PRUNED_REQUEST, (usage.request_id,))
+    engines.look_ahead(connection)
+    if usage.decision_id is not None:
+        decisions.look_ahead(connection, usage.decision_id)
+
+
+def _provider(
+    connection: Connection, usage: Usage, settings: Settings, source: str, decided: Decided | None
+) -> Provider:
     """Return whose tokens these are; what a task was delegated or routed to needs no guess."""
     if source == DELEGATED:
         return Provider.OLLAMA
-    if usage.decision_id is not None:
-        decided = decision_state(connection, usage.decision_id)
-        if decided is not None and decided.model == usage.model:
-            return decided.provider
+    if decided is not None and decided.model == usage.model:
+        return Provider(decided.provider)
     return providers_of_usage(connection, (usage.model,), settings)[usage.model]
 
 
@@ -135,8 +152,9 @@ def record_outcome(
     Raises:
         InvalidInputError: the decision is unknown or closed with another outcome.
     """
+    sessions.look_ahead(connection, name)
     close_decision(connection, decision_id, outcome, seconds, now, judge, model)
-    settings = effective_settings(connection)
+    settings = settings_in_force(connection).settings
     session = current_session(connection, name, now, settings)
     return Recorded(settings, session, session, repeated=False)
 
@@ -145,17 +163,9 @@ def _recorded_before(connection: Connection, name: str, usage: Usage) -> bool | 
     """Return whether the earlier record of the same request counted; ``None``: there is none."""
     if usage.request_id is None:
         return None
-    row = connection.execute(
-        "SELECT counted, session.name, model, input_tokens, output_tokens,"
-        " cache_creation_input_tokens, cache_read_input_tokens FROM immunos_mcp_usage"
-        " JOIN immunos_mcp_session AS session USING (session_id) WHERE external_id = ?",
-        (usage.request_id,),
-    ).fetchone()
+    row = connection.execute(_SELECT_REQUEST, (usage.request_id,)).fetchone()
     if row is None:
-        pruned = connection.execute(
-            "SELECT counted FROM immunos_mcp_pruned_request WHERE external_id = ?",
-            (usage.request_id,),
-        ).fetchone()
+        pruned = connection.execute(_SELECT_PRUNED_REQUEST, (usage.request_id,)).fetchone()
         return None if pruned is None else bool(pruned[0])
     recorded = (row[1], row[2], TokenCounts(*row[3:]))
     if recorded != (name, usage.model, usage.counts):
@@ -167,15 +177,17 @@ def _recorded_before(connection: Connection, name: str, usage: Usage) -> bool | 
     return bool(row[0])
 
 
-def _attribute(connection: Connection, usage: Usage, now: datetime, *, is_measured: bool) -> None:
+def _attribute(
+    connection: Connection, usage: Usage, now: datetime, in_force: InForce, *, is_measured: bool
+) -> Decided | None:
     """Add usage to the figures of its decision, and close the decision if the usage has an outcome."""
     if usage.decision_id is None:
-        return
+        return None
     decided = find_decided(connection, usage.decision_id)
     if usage.outcome is not None:
         # The outcome belongs to the model that did the task, even if the decision chose another.
-        close_as(connection, decided, usage.model, usage.outcome, now, usage.judge)
-    settings = effective_settings(connection)
+        close_as(connection, decided, usage.model, usage.outcome, now, usage.judge, in_force)
+    settings = in_force.settings
     key = record_key(usage.model, decided.task_type, settings)
     if settings.reservations is Switch.ON:
         tokens = budget_tokens(usage.counts, settings)
@@ -184,3 +196,4 @@ def _attribute(connection: Connection, usage: Usage, now: datetime, *, is_measur
         )
     seconds = usage.seconds or 0.0
     records.add_work(connection, decided.task_type, key, usage.counts.total, seconds)
+    return decided

@@ -45,6 +45,26 @@ def held(
     now: datetime,
 ) -> tuple[int, tuple[BudgetUse, ...]]:
     """Return what open reservations of a session hold back, and what all of them and a task want of budgets."""
+    own, everybody_s = connection.execute(_SELECT_HELD, (session.session_id,)).fetchone()
+    if task.estimated_tokens is None or not uses:
+        return own, uses
+    tokens = everybody_s + task.estimated_tokens
+    units = {budget.name: budget.unit for budget in parsed(settings.budgets)}
+    return own, tuple(
+        replace(use, wanted=_wanted(units[use.name], tokens, settings, now)) for use in uses
+    )
+
+
+_SELECT_HELD = (
+    "SELECT coalesce(sum(tokens) FILTER (WHERE session_id = ?), 0), coalesce(sum(tokens), 0)"
+    " FROM immunos_mcp_reservation"
+)
+
+
+def end_expired(
+    connection: Connection, settings: Settings, session: Session, now: datetime
+) -> None:
+    """Release what has expired, and announce that the rest is needed for a session."""
     connection.execute(
         "DELETE FROM immunos_mcp_reservation WHERE expires_at <= ?", (utc_text(now),)
     )
@@ -53,18 +73,7 @@ def held(
         "UPDATE immunos_mcp_reservation SET reserved_at = ?, expires_at = ? WHERE reserved_at > ?",
         (utc_text(now), expiry(settings, now), utc_text(now + CLOCK_TOLERANCE)),
     )
-    own, everybody_s = connection.execute(
-        "SELECT coalesce(sum(tokens) FILTER (WHERE session_id = ?), 0), coalesce(sum(tokens), 0)"
-        " FROM immunos_mcp_reservation",
-        (session.session_id,),
-    ).fetchone()
-    if task.estimated_tokens is None or not uses:
-        return own, uses
-    tokens = everybody_s + task.estimated_tokens
-    units = {budget.name: budget.unit for budget in parsed(settings.budgets)}
-    return own, tuple(
-        replace(use, wanted=_wanted(units[use.name], tokens, settings, now)) for use in uses
-    )
+    connection.ahead(_SELECT_HELD, (session.session_id,))
 
 
 def _wanted(unit: Unit, tokens: int, settings: Settings, now: datetime) -> float | None:
@@ -93,8 +102,8 @@ def reserve(
     """Hold back the tokens of a decision."""
     connection.execute(
         "INSERT INTO immunos_mcp_reservation (decision_id, session_id, tokens, reserved_at,"
-        " expires_at, call, thread) VALUES (?1, ?2, ?3, ?4, ?5, ?6, coalesce(?7,"
-        " (SELECT thread FROM immunos_mcp_routing_call WHERE call = ?6)))",
+        " expires_at, call, thread) VALUES (?, ?, ?, ?, ?, ?, coalesce(CAST(? AS TEXT),"
+        " (SELECT thread FROM immunos_mcp_routing_call WHERE call = ?)))",
         (
             decision_id,
             session.session_id,
@@ -102,6 +111,7 @@ def reserve(
             utc_text(now),
             expires_at,
             *key,
+            key.call,
         ),
     )
 
@@ -118,7 +128,7 @@ def release_reported(
     connection.execute(
         "UPDATE immunos_mcp_reservation SET"
         " tokens = CASE WHEN tokens > :used THEN tokens - :used ELSE 0 END"
-        " WHERE decision_id = :decision_id AND (:is_reported OR coalesce(call, thread) IS NULL)",
+        " WHERE decision_id = :decision_id AND (:is_reported = 1 OR coalesce(call, thread) IS NULL)",
         {"used": tokens, "decision_id": decision_id, "is_reported": not is_measured},
     )
 

@@ -9,6 +9,13 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from immunos_mcp.ledger import (
+    measured_usage,
+    overrides,
+    plan_limits,
+    sessions,
+    stored_settings,
+)
 from immunos_mcp.ledger.measured_usage import side_request_tokens, tokens_of_others
 from immunos_mcp.ledger.overrides import read_overrides
 from immunos_mcp.ledger.plan_limits import plan_usage
@@ -34,6 +41,8 @@ def session_snapshot(
     """
     standing = standing_snapshot(connection, name, now, places)
     session = standing.session
+    measured_usage.look_ahead(connection, session)
+    sessions.look_ahead_at_reasons(connection, session)
     return replace(
         standing,
         side_requests=side_request_tokens(connection, session),
@@ -46,6 +55,10 @@ def standing_snapshot(
     connection: Connection, name: str, now: datetime, places: tuple[str, ...] = ()
 ) -> SessionSnapshot:
     """Return the part of a snapshot that levels follow from, which takes the same time in any history."""
+    stored_settings.look_ahead(connection)
+    sessions.look_ahead(connection, name)
+    plan_limits.look_ahead(connection, now)
+    overrides.look_ahead(connection, now)
     everywhere = settings_in_force(connection)
     session = current_session(connection, name, now, everywhere.settings)
     in_force = everywhere.at(*places, session.folder)

@@ -39,6 +39,8 @@ _SELECT_OPEN_SESSION = (
     f"SELECT {SESSION_COLUMNS} FROM immunos_mcp_session WHERE name = ? AND ended_at IS NULL"  # noqa: S608  # two constants
 )
 
+_SELECT_REASONS = "SELECT reason, decisions FROM immunos_mcp_session_reason WHERE session_id = ?"
+
 
 class Reset(Struct, frozen=True):
     """The closed session, if one was open, its number of decisions, and the id of the new session."""
@@ -230,10 +232,12 @@ def opened_session(connection: Connection, name: str, now: datetime, settings: S
     return session
 
 
+def look_ahead_at_reasons(connection: Connection, session: Session) -> None:
+    """Announce that ``decisions_by_reason`` is needed."""
+    connection.ahead(_SELECT_REASONS, (session.session_id,))
+
+
 def decisions_by_reason(connection: Connection, session_id: int | None) -> dict[Reason, int]:
     """Return the number of a session's decisions for each reason."""
-    rows = connection.execute(
-        "SELECT reason, decisions FROM immunos_mcp_session_reason WHERE session_id = ?",
-        (session_id,),
-    )
+    rows = connection.execute(_SELECT_REASONS, (session_id,))
     return {Reason(reason): count for reason, count in rows}

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from immunos_mcp.ledger import schema
@@ -40,6 +41,10 @@ _STATE = (
     " FROM immunos_mcp_spend_revision"
 )
 """Which sums there are, and whether usage has changed since; no row: nothing is summed up yet."""
+_STALE = (
+    "SELECT quarter_at FROM immunos_mcp_spend_stale WHERE quarter_at >="
+    " coalesce((SELECT before FROM immunos_mcp_pruning), '') ORDER BY quarter_at"
+)
 
 _KINDS = "input_tokens, output_tokens, cache_creation_input_tokens, cache_read_input_tokens"
 _COLUMNS = f"{_KINDS}, nanodollars, unpriced"
@@ -134,14 +139,24 @@ def scope_of(span: Span, assistant: str | None, folder: str | None) -> Scope:
     return Scope(utc_text(span.start), end, assistant or "", folder or "")
 
 
+def look_ahead(connection: Connection, scopes: Iterable[Scope] = ()) -> None:
+    """Announce that sums are brought up to date, and that those of windows are needed."""
+    connection.ahead(_STATE)
+    connection.ahead(_STALE)
+    for scope in scopes:
+        connection.ahead(_SELECT_TOTAL, scope)
+
+
 def refresh(connection: Connection) -> int:
     """Bring the stored sums up to date, and return their revision; begins counting if necessary."""
     state = connection.execute(_STATE).fetchone()
     if state is not None and not state[1]:
         return int(state[0])
+    stale = stale_quarters(connection)
     if state is None:
         _begin(connection)
-    stale = stale_quarters(connection)
+        stale = stale_quarters(connection)
+    _look_ahead_at_log(connection, stale)
     before, now = _stored(connection, stale), _counted(connection, stale)
     connection.executemany(
         "DELETE FROM immunos_mcp_spend WHERE quarter_at = ?", [(quarter,) for quarter in stale]
@@ -151,14 +166,15 @@ def refresh(connection: Connection) -> int:
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [(*place, *spent) for place, spent in now.items()],
     )
-    _move_totals(connection, before, now)
+    _move_totals(connection, stale, before, now)
     connection.execute("DELETE FROM immunos_mcp_spend_stale")
-    (revision,) = connection.execute(
+    revision = int.from_bytes(os.urandom(7))
+    connection.execute(
         "INSERT INTO immunos_mcp_spend_revision (revision_id, revision) VALUES (1, ?)"
-        " ON CONFLICT (revision_id) DO UPDATE SET revision = excluded.revision RETURNING revision",
-        (int.from_bytes(os.urandom(7)),),
-    ).fetchone()
-    return int(revision)
+        " ON CONFLICT (revision_id) DO UPDATE SET revision = excluded.revision",
+        (revision,),
+    )
+    return revision
 
 
 def _begin(connection: Connection) -> None:
@@ -202,28 +218,42 @@ def triggers() -> Iterator[Trigger]:
 
 def stale_quarters(connection: Connection) -> tuple[str, ...]:
     """Return the quarters of an hour whose sums are out of date, without those that were pruned."""
-    rows = connection.execute(
-        "SELECT quarter_at FROM immunos_mcp_spend_stale WHERE quarter_at >="
-        " coalesce((SELECT before FROM immunos_mcp_pruning), '') ORDER BY quarter_at"
-    )
-    return tuple(quarter for (quarter,) in rows)
+    return tuple(quarter for (quarter,) in connection.execute(_STALE))
+
+
+_SELECT_STORED = (
+    f"SELECT quarter_at, assistant, folder, {_COLUMNS} FROM immunos_mcp_spend"  # noqa: S608  # constants
+    " WHERE quarter_at = ?"
+)
+_SELECT_WINDOWS = (
+    "SELECT starts_at, ends_at, assistant, folder FROM immunos_mcp_spend_total"
+    " WHERE starts_at < ? AND ends_at > ?"
+)
+_FEW_QUARTERS = 100
+"""For more than these, one pass over the log is faster than as many parts of it."""
+
+
+def _look_ahead_at_log(connection: Connection, quarters: tuple[str, ...]) -> None:
+    """Announce all that ``refresh`` reads of quarters of an hour, in ascending order."""
+    if not 0 < len(quarters) <= _FEW_QUARTERS:
+        return
+    for quarter in quarters:
+        connection.ahead(_SELECT_STORED, (quarter,))
+        connection.ahead(_summing("''"), {"since": quarter, "before": _after(quarter)})
+    connection.ahead(_SELECT_WINDOWS, (_after(quarters[-1]), quarters[0]))
 
 
 def _stored(connection: Connection, quarters: Iterable[str]) -> dict[Place, Spent]:
     return {
         Place(*row[:3]): Spent(*row[3:])
         for quarter in quarters
-        for row in connection.execute(
-            f"SELECT quarter_at, assistant, folder, {_COLUMNS} FROM immunos_mcp_spend"  # noqa: S608  # constants
-            " WHERE quarter_at = ?",
-            (quarter,),
-        )
+        for row in connection.execute(_SELECT_STORED, (quarter,))
     }
 
 
 def _counted(connection: Connection, quarters: tuple[str, ...]) -> dict[Place, Spent]:
     """Return what the log has for quarters of an hour, in ascending order."""
-    if len(quarters) > 100:  # one pass over the log is faster than that many parts of it
+    if len(quarters) > _FEW_QUARTERS:
         wanted = set(quarters)
         found = _summed(connection, quarters[0], _after(quarters[-1]))
         return {place: spent for place, spent in found.items() if place.quarter_at in wanted}
@@ -254,11 +284,9 @@ def _summed(connection: Connection, since: str, before: str) -> dict[Place, Spen
 
 
 class UsedBy(NamedTuple):
-    """What a model used somewhere in a quarter of an hour.
+    """What a model used somewhere in a quarter of an hour; ``agent`` is empty where it is not known.
 
-    Attributes:
-        agent: the conversation, or the conversation and its subagent, by the assistant's own ids with a
-            slash between them; empty: not known.
+    It is a conversation, or that and its subagent, by the assistant's own ids with a slash between them.
     """
 
     place: Place
@@ -272,13 +300,17 @@ def used_by_agent(connection: Connection, since: datetime, before: datetime) -> 
     return list(_by_model(connection, utc_text(since), utc_text(before), "agent"))
 
 
-def _by_model(connection: Connection, since: str, before: str, agent: str) -> Iterator[UsedBy]:
+@lru_cache
+def _summing(agent: str) -> str:
     quarter = _QUARTER_OF.format("at")
-    rows = connection.execute(
+    return (
         f"SELECT {quarter}, assistant, folder, model, {agent}, {sums(derived_prices.long_inputs())}"  # noqa: S608  # constants and numbers
-        f" FROM ({_USED}) AS used GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9",
-        {"since": since, "before": before},
-    ).fetchall()
+        f" FROM ({_USED}) AS used GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9"
+    )
+
+
+def _by_model(connection: Connection, since: str, before: str, agent: str) -> Iterator[UsedBy]:
+    rows = connection.execute(_summing(agent), {"since": since, "before": before}).fetchall()
     for quarter_at, assistant, folder, model, whose, *measures in rows:
         at = datetime.fromisoformat(quarter_at)
         usage = priced(model, at, derived_prices.long_inputs(), *measures)
@@ -295,7 +327,10 @@ def _by_model(connection: Connection, since: str, before: str, agent: str) -> It
 
 
 def _move_totals(
-    connection: Connection, before: Mapping[Place, Spent], now: Mapping[Place, Spent]
+    connection: Connection,
+    quarters: tuple[str, ...],
+    before: Mapping[Place, Spent],
+    now: Mapping[Place, Spent],
 ) -> None:
     """Let the totals of windows follow changed quarters; those that a window's edge cuts are dropped."""
     changes = {
@@ -304,12 +339,7 @@ def _move_totals(
     }
     if not changes:
         return
-    quarters = [place.quarter_at for place in changes]
-    rows = connection.execute(
-        "SELECT starts_at, ends_at, assistant, folder FROM immunos_mcp_spend_total"
-        " WHERE starts_at < ? AND ends_at > ?",
-        (_after(max(quarters)), min(quarters)),
-    ).fetchall()
+    rows = connection.execute(_SELECT_WINDOWS, (_after(quarters[-1]), quarters[0])).fetchall()
     where = "WHERE starts_at = ? AND ends_at = ? AND assistant = ? AND folder = ?"
     for scope in map(Scope._make, rows):
         theirs = [(place, change) for place, change in changes.items() if _touches(scope, place)]
@@ -334,8 +364,8 @@ def _touches(scope: Scope, place: Place) -> bool:
 def spent_in(connection: Connection, scopes: Collection[Scope]) -> dict[Scope, Spent]:
     """Return windows' sums, which ``refresh`` has brought up to date, and store them."""
     found = _totals(connection, scopes)
-    for scope in set(scopes) - found.keys():
-        found[scope] = _by_quarters(connection, scope, {}, ())
+    for scope, spent in _by_quarters(connection, set(scopes) - found.keys(), {}, ()).items():
+        found[scope] = spent
         # Windows that had ended when this one began are not looked at again, nor are closed sessions.
         connection.execute(
             "DELETE FROM immunos_mcp_spend_total WHERE ends_at < ? OR ends_at = ? AND starts_at"
@@ -350,31 +380,35 @@ def spent_in(connection: Connection, scopes: Collection[Scope]) -> dict[Scope, S
     return found
 
 
+_SELECT_TOTAL = (
+    f"SELECT {_COLUMNS} FROM immunos_mcp_spend_total"  # noqa: S608  # constants
+    " WHERE starts_at = ? AND ends_at = ? AND assistant = ? AND folder = ?"
+)
+
+
 def _totals(connection: Connection, scopes: Collection[Scope]) -> dict[Scope, Spent]:
-    found: dict[Scope, Spent] = {}
-    for scope in scopes:
-        row = connection.execute(
-            f"SELECT {_COLUMNS} FROM immunos_mcp_spend_total"  # noqa: S608  # constants
-            " WHERE starts_at = ? AND ends_at = ? AND assistant = ? AND folder = ?",
-            scope,
-        ).fetchone()
-        if row is not None:
-            found[scope] = Spent(*row)
-    return found
+    rows = [(scope, connection.execute(_SELECT_TOTAL, scope)) for scope in scopes]
+    found = ((scope, row.fetchone()) for scope, row in rows)
+    return {scope: Spent(*row) for scope, row in found if row is not None}
+
+
+def has_totals(connection: Connection, scopes: Collection[Scope]) -> bool:
+    """Return whether windows' sums are stored, up to date or not."""
+    return len(_totals(connection, scopes)) == len(scopes)
 
 
 def read_spent(connection: Connection, scopes: Collection[Scope]) -> dict[Scope, Spent]:
     """Return windows' sums without writing anything."""
+    look_ahead(connection, scopes)
     state = connection.execute(_STATE).fetchone()
     if state is None:
         return {scope: _by_log(connection, scope) for scope in scopes}
     if not state[1]:
         found = _totals(connection, scopes)
-        missing = set(scopes) - found.keys()
-        return found | {scope: _by_quarters(connection, scope, {}, ()) for scope in missing}
+        return found | _by_quarters(connection, set(scopes) - found.keys(), {}, ())
     stale = stale_quarters(connection)
-    fresh = _counted(connection, stale)
-    return {scope: _by_quarters(connection, scope, fresh, stale) for scope in scopes}
+    _look_ahead_at_log(connection, stale)
+    return _by_quarters(connection, scopes, _counted(connection, stale), stale)
 
 
 def _by_log(connection: Connection, scope: Scope) -> Spent:
@@ -388,40 +422,62 @@ def _by_log(connection: Connection, scope: Scope) -> Spent:
 
 def _by_quarters(
     connection: Connection,
-    scope: Scope,
+    scopes: Collection[Scope],
     fresh: Mapping[Place, Spent],
     stale: tuple[str, ...],
-) -> Spent:
-    """Return a window's sum from quarters of an hour, and from the log where its edges cut one.
+) -> dict[Scope, Spent]:
+    """Return windows' sums from quarters of an hour, and from the log where their edges cut one.
 
     Args:
         connection: in a transaction.
-        scope: the window.
+        scopes: the windows.
         fresh: what stale quarters have.
         stale: the quarters whose stored sums are out of date.
     """
-    first, last = _quarter_from(scope.starts_at), _quarter_until(scope.ends_at)
-    outdated = set(stale)
-    rows = connection.execute(
-        f"SELECT quarter_at, assistant, folder, {_COLUMNS} FROM immunos_mcp_spend"  # noqa: S608  # constants
-        " WHERE quarter_at >= :first AND quarter_at < :last"
-        " AND (:assistant = '' OR assistant = :assistant)",
-        {"first": first, "last": last, "assistant": scope.assistant},
-    )
-    whole = [
-        spent
-        for place, spent in ((Place(*row[:3]), Spent(*row[3:])) for row in rows)
-        if place.quarter_at not in outdated and scope.counts(place)
+    for scope in scopes:
+        connection.ahead(_SELECT_QUARTERS, _quarters_in(scope))
+        for since, before in _edges(scope):
+            connection.ahead(_summing("''"), {"since": since, "before": before})
+    outdated = frozenset(stale)
+    return {scope: _whole(connection, scope, fresh, outdated) for scope in scopes}
+
+
+_SELECT_QUARTERS = (
+    f"SELECT quarter_at, assistant, folder, {_COLUMNS} FROM immunos_mcp_spend"  # noqa: S608  # constants
+    " WHERE quarter_at >= :first AND quarter_at < :last"
+    " AND (:assistant = '' OR assistant = :assistant)"
+)
+
+
+def _whole(
+    connection: Connection, scope: Scope, fresh: Mapping[Place, Spent], outdated: Collection[str]
+) -> Spent:
+    rows = connection.execute(_SELECT_QUARTERS, _quarters_in(scope))
+    stored = ((Place(*row[:3]), Spent(*row[3:])) for row in rows)
+    parts = [
+        spent for place, spent in stored if place.quarter_at not in outdated and scope.counts(place)
     ]
-    whole += [spent for place, spent in fresh.items() if scope.holds(place)]
+    parts += [spent for place, spent in fresh.items() if scope.holds(place)]
+    for since, before in _edges(scope):
+        found = _summed(connection, since, before)
+        parts += [spent for place, spent in found.items() if scope.counts(place)]
+    return Spent._make(map(sum, zip(*parts, strict=True))) if parts else _NOTHING
+
+
+def _quarters_in(scope: Scope) -> dict[str, str]:
+    first, last = _quarter_from(scope.starts_at), _quarter_until(scope.ends_at)
+    return {"first": first, "last": last, "assistant": scope.assistant}
+
+
+def _edges(scope: Scope) -> Iterator[tuple[str, str]]:
+    """Return the parts of a window in which it has no whole quarter of an hour."""
+    first, last = _quarter_from(scope.starts_at), _quarter_until(scope.ends_at)
     for since, before in (
         (scope.starts_at, min(first, scope.ends_at)),
         (max(last, first), scope.ends_at),
     ):
         if since < before and before != NO_END:
-            found = _summed(connection, since, before)
-            whole += [spent for place, spent in found.items() if scope.counts(place)]
-    return Spent._make(map(sum, zip(*whole, strict=True))) if whole else _NOTHING
+            yield since, before
 
 
 def _after(quarter_at: str) -> str:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from msgspec.structs import replace
+
 from immunos_mcp.domain import Provider, Session, TokenCounts
 from immunos_mcp.ledger.moments import moment_of, utc_text
 from immunos_mcp.ledger.sessions import SESSION_COLUMNS, session_of
@@ -49,8 +51,8 @@ def add_to_totals(
     session: Session,
     additions: Sequence[Addition],
     settings: Settings,
-) -> None:
-    """Add tokens to one session's totals and pace."""
+) -> Session:
+    """Add tokens to one session's totals and pace; return what it is then."""
     claude = measured = local = TokenCounts()
     pace_now = session.pace
     for addition in additions:
@@ -62,6 +64,7 @@ def add_to_totals(
             measured += addition.counts
         tokens = budget_tokens(addition.counts, settings)
         pace_now = pace.add(pace_now, tokens, addition.at)
+    records = sum(addition.records for addition in additions)
     connection.execute(
         "UPDATE immunos_mcp_session SET"
         " claude_input_tokens = claude_input_tokens + ?,"
@@ -82,11 +85,19 @@ def add_to_totals(
             *by_kind(claude),
             *by_kind(measured),
             *by_kind(local),
-            sum(addition.records for addition in additions),
+            records,
             pace_now.tokens,
             None if pace_now.at is None else utc_text(pace_now.at),
             session.session_id,
         ),
+    )
+    return replace(
+        session,
+        claude=session.claude + claude,
+        measured=session.measured + measured,
+        local=session.local + local,
+        pace=pace_now,
+        usage_records=session.usage_records + records,
     )
 
 

@@ -21,9 +21,11 @@ from immunos_mcp.ledger.sessions import list_bindings, newest_sessions
 from immunos_mcp.router import Router
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
     from pathlib import Path
 
     from immunos_mcp.ledger.connections.ledger import Ledger
+    from immunos_mcp.ledger.connections.postgresql import InlinePostgresqlLedger
     from immunos_mcp.ledger.dialect import Connection
 
 pytestmark = [pytest.mark.postgres, pytest.mark.anyio]
@@ -238,31 +240,105 @@ def test_a_copy_that_would_differ_is_not_stored(tmp_path: Path) -> None:
         assert found == [(0,)]
 
 
-def test_a_decision_waits_for_the_database_twice(
-    address: DatabaseAddress, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import psycopg
+def one_call(router: Router) -> None:
+    """Do all that an assistant does for one task, as often as it takes to know it by heart."""
+    decided = run_sync(router.route_task("debug", "critical", 10))
+    run_sync(router.record_usage("claude-x", 10, 1))
+    run_sync(router.record_usage("claude-x", 10, 1, None, None, decided.decision_id, "success"))
+    run_sync(router.get_session_status())
 
+
+@pytest.mark.parametrize(
+    ("settings", "most"),
+    [
+        ({}, {"route_task": 2, "record_usage": 2, "with an outcome": 3, "get_session_status": 2}),
+        (
+            {"budgets": "daily=1 usd/day; mine=10000 tokens/session", "reservations": "on"},
+            {"route_task": 4, "record_usage": 4, "with an outcome": 5, "get_session_status": 4},
+        ),
+    ],
+    ids=["as it comes", "with budgets"],
+)
+def test_no_call_waits_for_the_database_often(
+    address: DatabaseAddress, settings: dict[str, Any], most: dict[str, int]
+) -> None:
     from immunos_mcp.ledger.connections.postgresql import InlinePostgresqlLedger
 
-    waited: list[str] = []
-    leaving = psycopg.Pipeline.__exit__
     with InlinePostgresqlLedger(address) as ledger:
         router = Router(ledger, "default")
+        run_sync(router.update_config(settings, "test"))
         for _ in range(2):
-            run_sync(router.route_task("debug", "routine"))
-        fetching = psycopg.Cursor._fetch_pipeline  # pyright: ignore[reportPrivateUsage]  # where it waits
+            one_call(router)
+        counting = WaitsOf(ledger)
+        decided = counting("route_task", router.route_task("debug", "critical", 10))
+        counting("record_usage", router.record_usage("claude-x", 10, 1))
+        reported = router.record_usage("claude-x", 1, 1, None, None, decided.decision_id, "success")
+        counting("with an outcome", reported)
+        counting("get_session_status", router.get_session_status())
+    assert counting.waits == most
 
-        def fetch(cursor: psycopg.Cursor) -> None:
-            if cursor.pgresult is None:
-                waited.append("for rows")
-            fetching(cursor)
 
-        def leave(pipeline: psycopg.Pipeline, *exception: Any) -> None:
-            waited.append("for the end")
-            leaving(pipeline, *exception)
+class WaitsOf:
+    """Runs use cases, and notes how often each waits for the database."""
 
-        monkeypatch.setattr(psycopg.Cursor, "_fetch_pipeline", fetch)
-        monkeypatch.setattr(psycopg.Pipeline, "__exit__", leave)
-        run_sync(router.route_task("debug", "routine"))
-    assert waited == ["for rows", "for the end"]
+    def __init__(self, ledger: InlinePostgresqlLedger) -> None:
+        self.waits: dict[str, int] = {}
+        self._ledger = ledger
+
+    def __call__(self, name: str, use_case: Coroutine[Any, Any, Any]) -> Any:
+        before = self._so_far()
+        result = run_sync(use_case)
+        self.waits[name] = self._so_far() - before
+        return result
+
+    def _so_far(self) -> int:
+        link = self._ledger._link  # pyright: ignore[reportPrivateUsage]  # nobody else counts
+        return link.connection(0).pipeline.waits
+
+
+def test_whoever_stops_in_the_middle_of_a_transaction_keeps_nobody_waiting_for_ever(
+    address: DatabaseAddress,
+) -> None:
+    from immunos_mcp.ledger.connections.postgresql import InlinePostgresqlLedger
+
+    attempts: list[int] = []
+    with InlinePostgresqlLedger(address) as first, InlinePostgresqlLedger(address) as second:
+
+        def stop(connection: Connection) -> int:
+            attempts.append(1)
+            if len(attempts) == 1:
+                connection.execute("SET LOCAL idle_in_transaction_session_timeout = '20ms'")
+                list_bindings(connection)  # waits for the lock
+                # Until the database takes the lock away, this one cannot have it.
+                run_sync(second.write(list_bindings))
+            return len(list_bindings(connection))
+
+        assert run_sync(first.write(stop)) == 0
+    assert len(attempts) == 2
+
+
+def test_what_reservations_hold_back_is_the_same_as_in_a_file(
+    address: DatabaseAddress, tmp_path: Path
+) -> None:
+    from immunos_mcp.ledger.connections.postgresql import InlinePostgresqlLedger
+
+    def held(ledger: Ledger) -> list[tuple[int, ...]]:
+        router = Router(ledger, "default", lambda: ledger_operations.NOW)
+        run_sync(router.update_config({"reservations": "on"}, "test"))
+        ids = [
+            run_sync(router.route_task("debug", "critical", tokens)).decision_id
+            for tokens in (100, 200, 300)
+        ]
+        run_sync(router.record_usage("claude-x", 30, 1, decision_id=ids[0]))
+        run_sync(router.record_usage("claude-x", 30, 1, None, None, ids[1], "success"))
+        return run_sync(ledger.read(reserved))
+
+    def reserved(connection: Connection) -> list[tuple[int, ...]]:
+        return connection.execute(
+            "SELECT decision_id, tokens FROM immunos_mcp_reservation ORDER BY decision_id"
+        ).fetchall()
+
+    with InlineSqliteLedger(tmp_path / "ledger.db") as sqlite:
+        expected = held(sqlite)
+    with InlinePostgresqlLedger(address) as postgresql:
+        assert held(postgresql) == expected == [(1, 69), (3, 300)]

@@ -13,14 +13,13 @@ from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Concatenate, NamedTuple, ParamSpec, Self, TypeVar
 
-import psycopg
-
 from immunos_mcp.errors import LedgerError
 from immunos_mcp.ledger.connections.postgresql_link import (
+    LOSSES,
     Link,
-    rolled_back,
     team_id,
     translated,
+    undone,
     words_of,
 )
 from immunos_mcp.ledger.team_schema import PERSON, TEAM
@@ -37,8 +36,8 @@ Result = TypeVar("Result")
 
 _LOCKS = 0x696D6D75 << 32
 _CONNECTIONS = 8
-_AS_TEAM = f"SELECT set_config('{TEAM}', %s, true), set_config('{PERSON}', %s, true)".encode()
-_WITH_LOCK = _AS_TEAM + b", pg_advisory_xact_lock(%s)"
+_AS_TEAM = f"SELECT set_config('{TEAM}', $1, true), set_config('{PERSON}', $2, true)".encode()
+_WITH_LOCK = _AS_TEAM + b", pg_advisory_xact_lock($3)"
 
 
 class _Kind(NamedTuple):
@@ -141,7 +140,7 @@ class PostgresqlLedger(ABC):
                     if self._acting is None:
                         self._acting = Acting(team_id(connection, self.address))
                     return self._attempt(link, connection, kind, self._acting, operation)
-                except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+                except LOSSES as error:
                     # Nothing was stored, since it was not told to; so it can run again.
                     if not link.is_lost(error) or time.monotonic() >= deadline:
                         raise
@@ -154,17 +153,14 @@ class PostgresqlLedger(ABC):
         acting: Acting,
         operation: Callable[[PostgresqlConnection], Result],
     ) -> Result:
-        driver = connection.driver
         is_committing = False
         try:
-            with rolled_back(driver), driver.pipeline() as pipeline:
-                connection.begin(pipeline)
-                _begin(driver, kind, acting)
+            with undone(connection):
+                _begin(connection, kind, acting)
                 result = operation(connection)
-                # The answer to this is waited for together with those that nobody has looked at.
                 is_committing = kind.is_writing
-                driver.execute(b"COMMIT")
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+                connection.pipeline.commit()
+        except LOSSES as error:
             if not is_committing or not link.is_lost(error):
                 raise
             raise LedgerError(
@@ -174,22 +170,24 @@ class PostgresqlLedger(ABC):
         return result
 
 
-def begin_writing(driver: psycopg.Connection, team_id: int) -> None:
-    """Begin a transaction that may write what a team has, on a connection without a pipeline."""
-    _begin(driver, _WRITING, Acting(team_id))
+def begin_writing(connection: PostgresqlConnection, team_id: int) -> None:
+    """Begin a transaction that may write what a team has."""
+    _begin(connection, _WRITING, Acting(team_id))
 
 
-def _begin(driver: psycopg.Connection, kind: _Kind, acting: Acting) -> None:
-    driver.execute(kind.begin)
+def _begin(connection: PostgresqlConnection, kind: _Kind, acting: Acting) -> None:
+    connection.begin()
+    pipeline = connection.pipeline
+    pipeline.is_reading = not kind.is_writing
+    pipeline.send(kind.begin)
     if kind.lock_seconds is not None:
-        driver.execute(f"SET LOCAL lock_timeout = '{kind.lock_seconds}s'".encode())
-    # A statement of its own, so that those after it see what was stored before the lock was free.
-    person = "" if acting.person_id is None else str(acting.person_id)
+        pipeline.send(f"SET LOCAL lock_timeout = '{kind.lock_seconds}s'".encode())
+    team, person = str(acting.team_id), str(acting.person_id or "")
     if kind.is_writing:
-        lock = _LOCKS + acting.team_id
-        driver.execute(_WITH_LOCK, (str(acting.team_id), person, lock))
+        # A statement of its own, so that those after it see what was stored before the lock was free.
+        pipeline.send(_WITH_LOCK, (team, person, _LOCKS + acting.team_id))
     else:
-        driver.execute(_AS_TEAM, (str(acting.team_id), person))
+        pipeline.send(_AS_TEAM, (team, person))
 
 
 class InlinePostgresqlLedger(PostgresqlLedger):

@@ -18,7 +18,6 @@ from immunos_mcp.ledger.connections.postgresql_link import (
     MIGRATE,
     open_driver,
     refuse_other_version,
-    rolled_back,
     team_id,
     translated,
 )
@@ -28,10 +27,8 @@ from immunos_mcp.ledger.team_schema import TABLES_SCHEMA
 from immunos_mcp.replay.engine import replay as replayed_decisions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
-
-    import psycopg
 
     from immunos_mcp.database_address import DatabaseAddress
     from immunos_mcp.ledger.dialect import Connection
@@ -72,41 +69,41 @@ def copy(file: Path, address: DatabaseAddress) -> Copied:
 
 
 def _copy(source: Connection, address: DatabaseAddress) -> Copied:
-    with translated(address), closing(open_driver(address)) as driver, rolled_back(driver):
+    with translated(address), closing(open_driver(address)) as driver:
         refuse_other_version(driver, address)
         target = PostgresqlConnection(driver)
-        begin_writing(driver, team_id(target, address))
-        driver.execute(b"SET LOCAL immunos.noting = off")
-        driver.execute(b"SET LOCAL statement_timeout = 0")
-        driver.execute(b"SET LOCAL idle_in_transaction_session_timeout = 0")
         kinds = {name: found for name, found in column_kinds().items() if name not in OF_NOBODY}
-        _refuse_stored(driver, address, kinds)
+        begin_writing(target, team_id(target, address))
+        target.execute("SET LOCAL immunos.noting = off")
+        target.execute("SET LOCAL statement_timeout = 0")
+        target.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+        _refuse_stored(target, address, kinds)
         rows = {
-            table.removeprefix(schema.PREFIX): _copy_table(source, driver, table, tuple(columns))
+            table.removeprefix(schema.PREFIX): _copy_table(source, target, table, tuple(columns))
             for table, columns in kinds.items()
         }
         try:
-            _advance_ids(driver, kinds)
+            _advance_ids(target, kinds)
         except errors.InsufficientPrivilege:
             raise LedgerError(
                 f"ledger {address} can only be copied into by the owner of its tables, the user who"
                 f" {MIGRATE.removeprefix('run ')} was run as"
             ) from None
-        driver.execute(b"ANALYZE")
-        with driver.pipeline() as pipeline:
-            target.begin(pipeline)
-            decisions = _compare(source, target, address, kinds)
-        driver.execute(b"COMMIT")
+        target.execute("ANALYZE")
+        decisions = _compare(source, target, address, kinds)
+        target.pipeline.commit()
     return Copied({table: number for table, number in rows.items() if number}, decisions)
 
 
 def _refuse_stored(
-    driver: psycopg.Connection, address: DatabaseAddress, tables: Mapping[str, object]
+    target: PostgresqlConnection, address: DatabaseAddress, tables: Iterable[str]
 ) -> None:
-    for table in tables:
-        looking = f"SELECT 1 FROM {table} LIMIT 1"  # noqa: S608  # a constant
-        row = driver.execute(looking.encode()).fetchone()
-        if row is not None:
+    found = [
+        (table, target.execute(f"SELECT 1 FROM {table} LIMIT 1"))  # noqa: S608  # constants
+        for table in tables
+    ]
+    for table, rows in found:
+        if rows.fetchone() is not None:
             raise LedgerError(
                 f"ledger {address} is not empty: team {address.team!r} has rows in {table}; copy into"
                 " another team"
@@ -114,36 +111,40 @@ def _refuse_stored(
 
 
 def _copy_table(
-    source: Connection, driver: psycopg.Connection, table: str, columns: tuple[str, ...]
+    source: Connection, target: PostgresqlConnection, table: str, columns: tuple[str, ...]
 ) -> int:
     names = ", ".join(columns)
-    # Tables that keep teams apart cannot be copied into directly.
-    making = f"CREATE TEMPORARY TABLE copied ON COMMIT DROP AS SELECT {names} FROM {table} LIMIT 0"  # noqa: S608  # constants
-    driver.execute(making.encode())
     cursor = source.stream(f"SELECT {names} FROM {table}")  # noqa: S608  # constants
-    with driver.cursor().copy(f"COPY copied ({names}) FROM STDIN".encode()) as copying:
-        while rows := cursor.fetchmany(_PORTION):
+    rows = cursor.fetchmany(_PORTION)
+    if not rows:
+        return 0
+    # Tables that keep teams apart cannot be copied into directly.
+    target.execute(
+        f"CREATE TEMPORARY TABLE copied ON COMMIT DROP AS SELECT {names} FROM {table} LIMIT 0"  # noqa: S608  # constants
+    )
+    copying = f"COPY copied ({names}) FROM STDIN".encode()
+    with target.without_pipeline() as driver, driver.cursor().copy(copying) as copied:
+        while rows:
             for row in rows:
-                copying.write_row(row)
-    moving = f"INSERT INTO {table} ({names}) SELECT {names} FROM copied"  # noqa: S608  # constants
-    moved = driver.execute(moving.encode()).rowcount
-    driver.execute(b"DROP TABLE copied")
-    return moved
+                copied.write_row(row)
+            rows = cursor.fetchmany(_PORTION)
+    moved = target.execute(f"INSERT INTO {table} ({names}) SELECT {names} FROM copied")  # noqa: S608  # constants
+    target.execute("DROP TABLE copied")
+    return moved.rowcount
 
 
-def _advance_ids(driver: psycopg.Connection, tables: Mapping[str, Mapping[str, str]]) -> None:
+def _advance_ids(target: PostgresqlConnection, tables: Mapping[str, Mapping[str, str]]) -> None:
     """Let the next ids come after those that were copied."""
     for table, columns in tables.items():
         key = next(iter(columns))
-        row = driver.execute(
-            b"SELECT pg_get_serial_sequence(%s, %s)", (f"{TABLES_SCHEMA}.{table}", key)
+        (sequence,) = target.execute(
+            "SELECT pg_get_serial_sequence(?, ?)", (f"{TABLES_SCHEMA}.{table}", key)
         ).fetchone()
-        if row is not None and row[0] is not None:
-            advancing = (
-                f"SELECT setval('{row[0]}', greatest(max({key}), (SELECT last_value FROM {row[0]})))"  # noqa: S608  # constants
+        if sequence is not None:
+            target.execute(
+                f"SELECT setval('{sequence}', greatest(max({key}), (SELECT last_value FROM {sequence})))"  # noqa: S608  # constants
                 f" FROM {table} HAVING count(*) > 0"
-            )
-            driver.execute(advancing.encode())
+            ).fetchone()
 
 
 def _compare(

@@ -23,13 +23,20 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 5
 _PAUSE_SECONDS = 0.1
-_SHUTDOWN = "57P"
-_NOT_LOST = (errors.PipelineAborted,)
+_GONE = ("57P", "25P03")
+"""What the database says when it ends a connection: it stops, or has not heard of it for too long."""
 _TIMEOUTS = (
     "SET lock_timeout = '5s'; SET statement_timeout = '30s';"
     " SET idle_in_transaction_session_timeout = '10s'; SET synchronous_commit = on;"
     f" SET search_path = {VIEWS_SCHEMA}"
 )
+
+LOSSES = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    errors.IdleInTransactionSessionTimeout,
+)
+"""Errors that may be that a connection was lost."""
 
 # Lost connections are reported by whoever notices them.
 logging.getLogger("psycopg").setLevel(logging.CRITICAL)
@@ -84,7 +91,7 @@ class Link:
             return True
         # Those without a code are the driver's own; the connection may not know yet that it is lost.
         code = error.sqlstate or ""
-        is_lost = code.startswith(_SHUTDOWN) or not (code or isinstance(error, _NOT_LOST))
+        is_lost = code.startswith(_GONE) or not code
         if is_lost:
             self.close()
         return is_lost
@@ -161,9 +168,9 @@ def team_id(connection: PostgresqlConnection, address: DatabaseAddress) -> int:
     """
     looking = (
         "SELECT (SELECT team_id FROM immunos_mcp_team WHERE name = named)"  # noqa: S608  # a constant
-        f" FROM set_config('{TEAM_NAME}', %s, true) AS named"
+        f" FROM set_config('{TEAM_NAME}', ?, true) AS named"
     )
-    ((found,),) = connection.driver.execute(looking.encode(), (address.team,)).fetchall()
+    (found,) = connection.execute(looking, (address.team,)).fetchone()
     if found is None:
         raise LedgerError(
             f"ledger {address} has no team {address.team!r}; `immunos-mcp db add-team` adds one"
@@ -184,7 +191,7 @@ def translated(address: DatabaseAddress) -> Generator[None]:
         raise LedgerError(
             f"ledger {address} does not let this user do that ({words}); {GRANT}"
         ) from error
-    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+    except LOSSES as error:
         words = words_of(error, address)
         raise LedgerError(
             f"ledger {address} cannot be used ({words}); check the address and the database"
@@ -202,6 +209,24 @@ def words_of(error: BaseException, address: DatabaseAddress) -> str:
     for secret in address.secrets:
         words = words.replace(secret, "***")
     return words
+
+
+@contextmanager
+def undone(connection: PostgresqlConnection) -> Generator[None]:
+    """End a transaction that failed, so that the connection can be used for the next one."""
+    try:
+        yield
+    except Exception:
+        if not connection.driver.closed:
+            try:
+                connection.pipeline.roll_back()
+            except psycopg.Error:
+                connection.driver.close()
+        raise
+    except BaseException:
+        # Nobody knows what it was waiting for.
+        connection.driver.close()
+        raise
 
 
 @contextmanager

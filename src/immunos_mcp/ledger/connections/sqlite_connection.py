@@ -45,7 +45,7 @@ class SqliteConnection(sqlite3.Connection):
         """Return two numbers, one of which changes with every change of the ledger by anybody."""
         return self.foreign_changes(), self.total_changes
 
-    def ahead(self, statement: str, parameters: Sequence[Any] = (), /) -> None:
+    def ahead(self, statement: str, parameters: Sequence[Any] | Mapping[str, Any] = (), /) -> None:
         """Do nothing: there is nothing to wait for."""
 
     def id_ahead(self, table: str, column: str, /) -> None:
