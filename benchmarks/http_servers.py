@@ -17,15 +17,13 @@ from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.routing import Route
 
-from immunos_mcp.archive import Archive
-from immunos_mcp.http.application import Parts, build_application
+from immunos_mcp.http.application import build_application
 from immunos_mcp.http.connection import TimedConnection
 from immunos_mcp.http.options import HttpOptions
-from immunos_mcp.ledger.connections.threaded import ThreadedSqliteLedger
+from immunos_mcp.http.teams import Setup, Teams
+from immunos_mcp.ledger.connections.opening import team_ledgers
 from immunos_mcp.options import LOOPBACK_HOSTS, Address, default_database
-from immunos_mcp.router import Router
 from immunos_mcp.server.app import BuiltHttpServer
-from immunos_mcp.server.notifications import StatusNotifier
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -74,24 +72,10 @@ def sdk() -> ASGIApp:
 
 def ours() -> ASGIApp:
     """Return our application around the no-op server."""
-    ledger = ThreadedSqliteLedger(default_database())
-    router = Router(ledger, "default")
-
-    async def nothing() -> None:
-        pass
-
-    changes = StatusNotifier(router.list_revisions, "default")
-    built = BuiltHttpServer(no_op_server(), nothing, lambda: None, changes)
+    teams = Teams(team_ledgers(default_database(), every_team=False), Setup("default"))
     options = HttpOptions(Address("127.0.0.1", 0), LOOPBACK_HOSTS, needs_tokens=False)
-
-    async def nobody(_token: str) -> None:
-        return None
-
-    def anyones(_request: object) -> Router:
-        return router
-
-    parts = Parts(built, router, anyones, Archive(ledger), nobody)
-    return build_application(options, parts).run
+    built = BuiltHttpServer(no_op_server(), lambda: None)
+    return build_application(options, built, teams).run
 
 
 def main() -> None:

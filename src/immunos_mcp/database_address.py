@@ -14,10 +14,12 @@ class DatabaseAddress(NamedTuple):
     Attributes:
         text: the address as the database's own programs take it.
         team: the name of the team.
+        names_team: whether the address says which team; a server without that serves every one.
     """
 
     text: str
     team: str = DEFAULT_TEAM
+    names_team: bool = False
 
     def __repr__(self) -> str:
         """Return the host, the database and the team."""
@@ -63,7 +65,7 @@ def parse(text: str) -> DatabaseAddress | None:
         return None
     rest = urlencode([pair for pair in query if pair[0] != "team"], quote_via=quote)
     place = text.partition("?")[0]
-    return DatabaseAddress(f"{place}?{rest}" if rest else place, team)
+    return DatabaseAddress(f"{place}?{rest}" if rest else place, team, bool(named))
 
 
 def is_team_name(text: str) -> bool:

@@ -19,21 +19,23 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize(
     ("text", "expected", "shown"),
     [
-        ("postgresql://h/d", ("postgresql://h/d", "default"), "postgresql://h/d"),
+        ("postgresql://h/d", ("postgresql://h/d", "default", False), "postgresql://h/d"),
         (
             "postgres://u:pw@h:1,g:2/d",
-            ("postgres://u:pw@h:1,g:2/d", "default"),
+            ("postgres://u:pw@h:1,g:2/d", "default", False),
             "postgres://h:1,g:2/d",
         ),
-        ("postgresql:///d?team=red", ("postgresql:///d", "red"), "postgresql:///d?team=red"),
+        ("postgresql:///d?team=red", ("postgresql:///d", "red", True), "postgresql:///d?team=red"),
         (
             "postgresql://u@/d?host=%2Frun%2Fpg&team=a-b_1&sslmode=require",
-            ("postgresql://u@/d?host=%2Frun%2Fpg&sslmode=require", "a-b_1"),
+            ("postgresql://u@/d?host=%2Frun%2Fpg&sslmode=require", "a-b_1", True),
             "postgresql:///d?team=a-b_1",
         ),
     ],
 )
-def test_an_address_has_a_team_besides(text: str, expected: tuple[str, str], shown: str) -> None:
+def test_an_address_has_a_team_besides(
+    text: str, expected: tuple[str, str, bool], shown: str
+) -> None:
     address = parse(text)
     assert address == DatabaseAddress(*expected)
     assert (str(address), f"{address!r}") == (shown, shown)

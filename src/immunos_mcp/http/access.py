@@ -6,7 +6,7 @@ import logging
 import time
 from http import HTTPStatus
 from math import ceil
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mcp.server.auth.middleware.bearer_auth import (
     AuthenticatedUser,
@@ -24,11 +24,11 @@ from starlette.authentication import (
 
 from immunos_mcp.errors import ImmunosError
 from immunos_mcp.http.guards import refusal
-from immunos_mcp.people import TOKEN_PREFIX, hash_of
+from immunos_mcp.people import hash_of
 from immunos_mcp.rules.roles import Person  # noqa: TC001  # pydantic reads annotations
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, MutableMapping
 
     from starlette.authentication import BaseUser
     from starlette.requests import HTTPConnection
@@ -37,10 +37,9 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from immunos_mcp.http.options import HttpOptions
-    from immunos_mcp.people import People
     from immunos_mcp.server.tool_call import HttpRequest
 
-    HolderOf = Callable[[str], Awaitable[Person | None]]
+    HolderOf = Callable[[str], Awaitable["Holder | None"]]
 
 CACHE_SECONDS = 30.0
 """How long it is remembered who holds a token, so that one that is revoked is good for no longer."""
@@ -60,14 +59,23 @@ MCP_PATH = "/mcp"
 logger = logging.getLogger(__name__)
 
 
+class Holder(NamedTuple):
+    """Who holds a token: a person, and the team's name."""
+
+    person: Person
+    team: str
+
+
 class KnownToken(AccessToken):
     """A token that is good.
 
     Attributes:
         person: who holds it.
+        team: the name of the person's team.
     """
 
     person: Person
+    team: str
 
 
 class Verifier:
@@ -82,26 +90,27 @@ class Verifier:
         """
         self._holder_of = holder_of
         self._clock = clock
-        self._known: dict[str, tuple[float, Person | None]] = {}
+        self._known: dict[str, tuple[float, Holder | None]] = {}
 
     async def verify_token(self, token: str) -> KnownToken | None:
         """Return a token that is good; a holder is remembered for ``CACHE_SECONDS``."""
         if len(token) > LONGEST_TOKEN:
             return None
         hashed = hash_of(token)
-        until, person = self._known.get(hashed, (0.0, None))
+        until, holder = self._known.get(hashed, (0.0, None))
         if self._clock() >= until:
-            person = await self._holder_of(token)
-            self._remember(hashed, person)
-        if person is None:
+            holder = await self._holder_of(token)
+            self._remember(hashed, holder)
+        if holder is None:
             return None
-        return KnownToken(token=hashed, client_id=person.name, scopes=[], person=person)
+        person, team = holder
+        return KnownToken(token=hashed, client_id=person.name, scopes=[], person=person, team=team)
 
-    def _remember(self, hashed: str, person: Person | None) -> None:
+    def _remember(self, hashed: str, holder: Holder | None) -> None:
         if len(self._known) >= MOST_CACHED:
             # Whoever tries tokens out fills it; those who hold one are looked up again.
             self._known.clear()
-        self._known[hashed] = (self._clock() + CACHE_SECONDS, person)
+        self._known[hashed] = (self._clock() + CACHE_SECONDS, holder)
 
 
 class Bearers(AuthenticationBackend):
@@ -138,13 +147,24 @@ def unavailable(_conn: HTTPConnection, _error: AuthenticationError) -> Response:
     return refusal(HTTPStatus.SERVICE_UNAVAILABLE, words)
 
 
-def person_of(request: HttpRequest | None) -> Person | None:
-    """Return who sent a request; ``None``: the server asks for no tokens."""
-    user = None if request is None else request.scope.get("user")
+def known_token(request: HttpRequest | None) -> KnownToken | None:
+    """Return the token of whoever sent a request; ``None``: the server asks for none."""
+    return None if request is None else token_in(request.scope)
+
+
+def token_in(scope: MutableMapping[str, Any]) -> KnownToken | None:
+    """Return the token that a request was let in with, from what is known of the request."""
+    user = scope.get("user")
     if not isinstance(user, AuthenticatedUser):
         return None
     assert isinstance(user.access_token, KnownToken), "only these are let in"
-    return user.access_token.person
+    return user.access_token
+
+
+def person_of(request: HttpRequest | None) -> Person | None:
+    """Return who sent a request; ``None``: the server asks for no tokens."""
+    known = known_token(request)
+    return None if known is None else known.person
 
 
 class _Allowance(NamedTuple):
@@ -188,21 +208,6 @@ class RateGuard:
             return (1 - left) / self._rate
         self._allowances[token] = _Allowance(left - 1, now)
         return 0.0
-
-
-def holder_of_any(people: People, options: HttpOptions) -> HolderOf:
-    """Return what finds out who holds a token, one of ours or of the identity provider."""
-    if not options.issuer:
-        return people.holder
-    from immunos_mcp.http.identity_provider import IdentityProvider, Issuer
-
-    issuer = Issuer(options.issuer, options.audience, options.person_claim)
-    provider = IdentityProvider(issuer, people.named)
-
-    async def holder(token: str) -> Person | None:
-        return await (people if token.startswith(TOKEN_PREFIX) else provider).holder(token)
-
-    return holder
 
 
 def protected(app: ASGIApp, options: HttpOptions) -> ASGIApp:

@@ -20,6 +20,7 @@ from immunos_mcp.http.access import (
     MCP_PATH,
     Bearers,
     Verifier,
+    known_token,
     metadata_routes,
     protected,
     unavailable,
@@ -37,35 +38,11 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from immunos_mcp.archive import Archive
-    from immunos_mcp.http.access import HolderOf
-    from immunos_mcp.http.gateway import Desk
     from immunos_mcp.http.options import HttpOptions
-    from immunos_mcp.router import Router
+    from immunos_mcp.http.teams import Teams
     from immunos_mcp.server.app import BuiltHttpServer
-    from immunos_mcp.server.tool_call import RouterOf
 
 HEALTH, READINESS, METRICS = "/healthz", "/readyz", "/metrics"
-
-
-class Parts(NamedTuple):
-    """What an application is built of.
-
-    Attributes:
-        built: answers MCP requests.
-        router: the use cases.
-        router_of: returns the use cases for whoever sent a request.
-        archive: makes reports.
-        holder_of: returns who holds a token.
-        desk_of: returns what the gateway of whoever sent a request works with.
-    """
-
-    built: BuiltHttpServer
-    router: Router
-    router_of: RouterOf
-    archive: Archive
-    holder_of: HolderOf
-    desk_of: Callable[[Request], Desk]
 
 
 class Application(NamedTuple):
@@ -80,16 +57,15 @@ class Application(NamedTuple):
     end_streams: Callable[[], None]
 
 
-def build_application(options: HttpOptions, parts: Parts) -> Application:
-    """Build the application around a server."""
-    built = parts.built
+def build_application(options: HttpOptions, built: BuiltHttpServer, teams: Teams) -> Application:
+    """Build the application around a server, for the teams that it serves."""
     metrics = _metrics()
     manager = StreamableHTTPSessionManager(
         built.server, json_response=True, stateless=True, max_request_body_size=LARGEST_BODY
     )
-    verifier = Verifier(parts.holder_of)
-    gateway = Gateway(parts.desk_of, built.changes.changed_here)
-    pages = Pages(options, parts.archive, parts.router_of, built.changes, verifier)
+    verifier = Verifier(teams.holder)
+    gateway = Gateway(teams.desk_of, teams.changes_of)
+    pages = Pages(options, teams.of, verifier)
 
     @asynccontextmanager
     async def running(_application: Starlette) -> AsyncGenerator[None]:
@@ -109,7 +85,7 @@ def build_application(options: HttpOptions, parts: Parts) -> Application:
             methods=["POST"],
         ),
         Route(HEALTH, _healthy, methods=["GET"]),
-        Route(READINESS, _readiness(parts.router.get_config), methods=["GET"]),
+        Route(READINESS, _readiness(teams.check), methods=["GET"]),
         Route(METRICS, for_holders(request_response(_figures(metrics))), methods=["GET"]),
         *metadata_routes(options),
         *_page_routes(pages),
@@ -184,10 +160,12 @@ def _metrics() -> Metrics | None:
 
 
 def _figures(metrics: Metrics | None) -> Callable[[Request], Awaitable[Response]]:
-    async def figures(_request: Request) -> Response:
+    async def figures(request: Request) -> Response:
         if metrics is None:
             words = "metrics need prometheus-client: pip install 'immunos-mcp[team]'\n"
             return PlainTextResponse(words, HTTPStatus.NOT_IMPLEMENTED)
-        return Response(metrics.text(), media_type=CONTENT_TYPE)
+        known = known_token(request)
+        text = metrics.text(None if known is None else known.team)
+        return Response(text, media_type=CONTENT_TYPE)
 
     return figures

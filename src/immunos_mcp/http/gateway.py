@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from immunos_mcp.gateway_messages import GatewayReply, GatewayRequest, PassedCall
     from immunos_mcp.router import Router
     from immunos_mcp.rules.roles import Person
+    from immunos_mcp.server.notifications import ChangesOf
     from immunos_mcp.server.tool_call import HttpRequest
 
 logger = logging.getLogger(__name__)
@@ -61,15 +62,15 @@ class Desk(NamedTuple):
 class Gateway:
     """Answers the gateways of developers."""
 
-    def __init__(self, desk_of: Callable[[Request], Desk], on_change: Callable[[], None]) -> None:
+    def __init__(self, desk_of: Callable[[Request], Desk], changes_of: ChangesOf) -> None:
         """Answer gateways.
 
         Args:
             desk_of: returns what the gateway of whoever sent a request works with.
-            on_change: called after each request that may have changed something.
+            changes_of: returns what tells of changes, for whoever may have made some.
         """
         self._desk_of = desk_of
-        self._on_change = on_change
+        self._changes_of = changes_of
 
     async def identify(self, request: Request) -> Response:
         """Say whose token it is."""
@@ -90,7 +91,7 @@ class Gateway:
             logger.error("a gateway is refused: %s", error)  # noqa: TRY400  # no bug
             words = "the ledger cannot be used; the log and `immunos-mcp doctor` say why"
             return refusal(HTTPStatus.SERVICE_UNAVAILABLE, words, retry_after=RETRY_SECONDS)
-        self._on_change()
+        self._changes_of(request).changed_here()
         return _json(reply)
 
     async def _answer(self, desk: Desk, message: GatewayRequest) -> GatewayReply:

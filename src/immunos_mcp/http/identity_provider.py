@@ -1,4 +1,4 @@
-"""Tokens of a company's identity provider: signed by it, for this server, and naming a person of the team."""
+"""Tokens of a company's identity provider: signed by it, for this server, and naming a person of a team."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ from immunos_mcp.errors import ImmunosError
 from immunos_mcp.http.options import is_safe_url
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from immunos_mcp.rules.roles import Person
+    from collections.abc import Callable
 
 ALGORITHMS = (
     "RS256",
@@ -49,11 +47,20 @@ class Issuer(NamedTuple):
         url: its name, which its tokens have as ``iss``.
         audience: this server's URL, which they have in ``aud``.
         claim: what names the person in them.
+        team_claim: what names the team in them; empty: nothing does.
     """
 
     url: str
     audience: str
     claim: str = "sub"
+    team_claim: str = ""
+
+
+class Named(NamedTuple):
+    """Whom a token names: a person, and a team if the provider's tokens name one."""
+
+    person: str
+    team: str | None
 
 
 class ProviderError(ImmunosError):
@@ -63,40 +70,30 @@ class ProviderError(ImmunosError):
 class IdentityProvider:
     """Finds out whom a provider's tokens name."""
 
-    def __init__(
-        self,
-        issuer: Issuer,
-        person_named: Callable[[str], Awaitable[Person | None]],
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        """Accept the tokens of a provider.
-
-        Args:
-            issuer: the provider.
-            person_named: returns the person of the team that has a name, if the person may act.
-            clock: the time in seconds, from any moment on.
-        """
+    def __init__(self, issuer: Issuer, clock: Callable[[], float] = time.monotonic) -> None:
+        """Accept the tokens of a provider; ``clock`` is the time in seconds, from any moment on."""
         self._issuer = issuer
-        self._person_named = person_named
         self._clock = clock
         self._keys: dict[str | None, jwt.PyJWK] = {}
         self._fetched_at = float("-inf")
 
-    async def holder(self, token: str) -> Person | None:
-        """Return the person whom a token names; ``None``: it is not good, or names nobody of the team.
+    async def named(self, token: str) -> Named | None:
+        """Return whom a token names; ``None``: it is not good, or does not say whom.
 
         Raises:
             ProviderError: the provider's keys cannot be had.
-            LedgerError: the ledger cannot be used.
         """
         try:
             header = jwt.get_unverified_header(token)
             key = await self._key(header.get("kid"))
-            name = None if key is None else self._verified(token, key).get(self._issuer.claim)
+            claims = {} if key is None else self._verified(token, key)
         except jwt.PyJWTError as error:
             logger.info("token of %s refused: %s", self._issuer.url, error)
             return None
-        return await self._person_named(name) if isinstance(name, str) else None
+        person, team = claims.get(self._issuer.claim), claims.get(self._issuer.team_claim)
+        if not isinstance(person, str) or (self._issuer.team_claim and not isinstance(team, str)):
+            return None
+        return Named(person, team if self._issuer.team_claim else None)
 
     def _verified(self, token: str, key: jwt.PyJWK) -> dict[str, Any]:
         return jwt.decode(

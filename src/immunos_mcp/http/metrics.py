@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 from immunos_mcp.errors import ImmunosError
 
 if TYPE_CHECKING:
-    from prometheus_client import Histogram
+    from collections.abc import Iterator
+
+    from prometheus_client import CollectorRegistry, Histogram, Metric
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
@@ -41,15 +43,15 @@ class Metrics:
         ProcessCollector(registry=self._registry)
         self._requests = Histogram(
             "immunos_mcp_request_seconds",
-            "Time of HTTP requests, by path and status.",
-            ["path", "status"],
+            "Time of HTTP requests, by path, status and team.",
+            ["path", "status", "team"],
             buckets=_BUCKETS,
             registry=self._registry,
         )
         self._calls = Counter(
             "immunos_mcp_calls",
-            "MCP requests, by method, tool and whether they failed.",
-            ["method", "tool", "failed"],
+            "MCP requests, by method, tool, whether they failed and team.",
+            ["method", "tool", "failed", "team"],
             registry=self._registry,
         )
         self._under_way = Gauge(
@@ -62,18 +64,33 @@ class Metrics:
         """Count a request that begins."""
         self._under_way.inc()
 
-    def end_request(self, path: str, status: int, seconds: float) -> None:
-        """Count a request that has ended."""
+    def end_request(self, path: str, status: int, team: str, seconds: float) -> None:
+        """Count a request that has ended; ``team`` is empty where nobody is known to have sent it."""
         self._under_way.dec()
-        requests: Histogram = self._requests.labels(path, str(status))
+        requests: Histogram = self._requests.labels(path, str(status), team)
         requests.observe(seconds)
 
-    def count_call(self, method: str, tool: str, *, failed: bool) -> None:
+    def count_call(self, method: str, tool: str, team: str, *, failed: bool) -> None:
         """Count an MCP request."""
-        self._calls.labels(method, tool, "yes" if failed else "no").inc()
+        self._calls.labels(method, tool, "yes" if failed else "no", team).inc()
 
-    def text(self) -> bytes:
-        """Return all figures in Prometheus' own format."""
+    def text(self, team: str | None) -> bytes:
+        """Return figures in Prometheus' own format: a team's, and those of no team; ``None``: all."""
         from prometheus_client import generate_latest
 
-        return generate_latest(self._registry)
+        return generate_latest(self._registry if team is None else _OfTeam(self._registry, team))
+
+
+class _OfTeam:
+    """What one team may see of all figures; prometheus_client's ``Collector`` describes it."""
+
+    def __init__(self, registry: CollectorRegistry, team: str) -> None:
+        self._registry = registry
+        self._visible = {"", team}
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in self._registry.collect():
+            metric.samples = [
+                each for each in metric.samples if each.labels.get("team", "") in self._visible
+            ]
+            yield metric

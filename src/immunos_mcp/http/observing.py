@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from starlette.authentication import BaseUser
-
+from immunos_mcp.http.access import known_token, token_in
 from immunos_mcp.http.log_lines import REQUESTS
 
 if TYPE_CHECKING:
@@ -77,8 +76,10 @@ class Observer:
 
     def _observed(self, scope: Scope, status: int, seconds: float) -> None:
         path = scope["path"] if scope["path"] in self._paths else _OTHER
+        known = token_in(scope)
+        team = "" if known is None else known.team
         if self._metrics is not None:
-            self._metrics.end_request(path, status, seconds)
+            self._metrics.end_request(path, status, team, seconds)
         if path in _QUIET and status < 400:
             return
         called: Called | None = scope["state"].get("called")
@@ -90,9 +91,8 @@ class Observer:
         }
         if called is not None:
             fields |= {"call": called.method, **({"tool": called.tool} if called.tool else {})}
-        user = scope.get("user")
-        if isinstance(user, BaseUser) and user.is_authenticated:
-            fields["person"] = user.display_name
+        if known is not None:
+            fields |= {"person": known.person.name, "team": team}
         if scope.get("client"):
             fields["from"] = scope["client"][0]
         REQUESTS.info("request", extra={"fields": fields})
@@ -111,7 +111,9 @@ class Observer:
             failed = isinstance(result, dict) and bool(result.get("isError"))
         finally:
             if self._metrics is not None and ctx.request_id is not None:
-                self._metrics.count_call(method, tool, failed=failed)
+                known = known_token(ctx.request)
+                team = "" if known is None else known.team
+                self._metrics.count_call(method, tool, team, failed=failed)
         return result
 
     def _tool(self, context: ServerRequestContext[Any, Any]) -> str:

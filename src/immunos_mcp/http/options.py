@@ -33,6 +33,7 @@ class HttpOptions(NamedTuple):
         issuer: the identity provider whose tokens are accepted besides; empty: none.
         audience: this server's URL in those tokens.
         person_claim: what names the person in them.
+        team_claim: what names the team in them; empty: nothing does.
     """
 
     address: Address
@@ -45,6 +46,7 @@ class HttpOptions(NamedTuple):
     issuer: str = ""
     audience: str = ""
     person_claim: str = "sub"
+    team_claim: str = ""
 
     @property
     def is_for_this_machine(self) -> bool:
@@ -74,6 +76,7 @@ def read(environment: Mapping[str, str], flags: Flags = NO_FLAGS) -> HttpOptions
         ISSUER.settle(flags, environment),
         AUDIENCE.settle(flags, environment),
         PERSON_CLAIM.settle(flags, environment),
+        TEAM_CLAIM.settle(flags, environment),
     )
     _check(chosen, bool(allowed))
     return chosen
@@ -188,6 +191,10 @@ def _claim(text: str, field: str) -> str:
     raise InvalidInputError(Problem(field, text, "the name of a claim, such as email"))
 
 
+def _claim_or_none(text: str, field: str) -> str:
+    return _claim(text, field) if text else text
+
+
 HTTP = Option(
     "IMMUNOS_HTTP",
     _address,
@@ -268,6 +275,13 @@ PERSON_CLAIM = Option(
     about="what names the person in the provider's tokens",
     shown_default="sub",
 )
+TEAM_CLAIM = Option(
+    "IMMUNOS_TEAM_CLAIM",
+    _claim_or_none,
+    flag="--team-claim",
+    metavar="NAME",
+    about="what names the team in the provider's tokens, where the server serves several",
+)
 
 HttpRow: TypeAlias = (
     "Option[Address | None] | Option[str] | Option[bool] | Option[Path | None] | Option[int]"
@@ -284,4 +298,5 @@ HTTP_OPTIONS: tuple[HttpRow, ...] = (
     ISSUER,
     AUDIENCE,
     PERSON_CLAIM,
+    TEAM_CLAIM,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections import defaultdict
 from datetime import UTC, datetime
 from http import HTTPStatus
 from importlib.resources import files
@@ -23,11 +24,9 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from immunos_mcp.archive import Archive
     from immunos_mcp.http.access import Verifier
     from immunos_mcp.http.options import HttpOptions
-    from immunos_mcp.server.notifications import StatusNotifier
-    from immunos_mcp.server.tool_call import RouterOf
+    from immunos_mcp.http.teams import Team
 
     View = Callable[[Request], Awaitable[Response]]
 
@@ -60,35 +59,33 @@ class _Drawn(NamedTuple):
     page: str = ""
 
 
+class _TeamPages:
+    """What is shown of one team, and who looks at it."""
+
+    def __init__(self) -> None:
+        self.drawing = anyio.Lock()
+        self.last_drawn = _Drawn(None, (), float("-inf"))
+        self.streams: set[anyio.Event] = set()
+
+
 class Pages:
     """What browsers ask for."""
 
     def __init__(
-        self,
-        options: HttpOptions,
-        archive: Archive,
-        router_of: RouterOf,
-        changes: StatusNotifier,
-        verifier: Verifier,
+        self, options: HttpOptions, team_of: Callable[[Request], Team], verifier: Verifier
     ) -> None:
         """Serve pages.
 
         Args:
             options: what the run was told.
-            archive: makes reports.
-            router_of: returns the use cases for whoever asks.
-            changes: tells of changes of the ledger.
+            team_of: returns the team of whoever asks.
             verifier: finds out who holds a token.
         """
         self._options = options
-        self._archive = archive
-        self._router_of = router_of
-        self._changes = changes
+        self._team_of = team_of
         self._verifier = verifier
-        self._streams: set[anyio.Event] = set()
         self._is_ending = False
-        self._drawing = anyio.Lock()
-        self._last_drawn = _Drawn(None, (), float("-inf"))
+        self._pages: defaultdict[str, _TeamPages] = defaultdict(_TeamPages)
 
     def for_people(self, view: View) -> View:
         """Return a view that asks those to log in who hold no token."""
@@ -114,31 +111,32 @@ class Pages:
             words = "since: must be a date or time, such as 2026-11-01 or 2026-11-01T09:00+01:00"
             return refusal(HTTPStatus.BAD_REQUEST, words)
         try:
-            shown = await self._shown(request, since)
+            shown = await self._shown(self._team_of(request), since)
         except ImmunosError:
             # Its text may name the ledger's place.
             words = "the ledger cannot be used; the log and `immunos-mcp doctor` say why"
             return refusal(HTTPStatus.SERVICE_UNAVAILABLE, words)
         return HTMLResponse(shown, headers=_HEADERS)
 
-    async def _shown(self, request: Request, since: datetime | None) -> str:
-        """Return the page, drawn once for all who ask for it while the ledger stays as it is."""
-        async with self._drawing:
-            drawn = _Drawn(since, await self._archive.change_mark(), anyio.current_time())
-            last = self._last_drawn
+    async def _shown(self, team: Team, since: datetime | None) -> str:
+        """Return the page, drawn once for all of a team who ask while the ledger stays as it is."""
+        pages = self._pages[team.name]
+        async with pages.drawing:
+            drawn = _Drawn(since, await team.archive.change_mark(), anyio.current_time())
+            last = pages.last_drawn
             if (drawn.since, drawn.mark) != (last.since, last.mark) or (
                 drawn.at - last.at >= FRESH_SECONDS
             ):
-                last = self._last_drawn = drawn._replace(page=await self._drawn(request, since))
+                last = pages.last_drawn = drawn._replace(page=await self._drawn(team, since))
             return last.page
 
-    async def _drawn(self, request: Request, since: datetime | None) -> str:
+    async def _drawn(self, team: Team, since: datetime | None) -> str:
         from immunos_mcp.reports import prices
         from immunos_mcp.reports.page.document import Live, page
 
-        status = await self._router_of(request).get_session_status()
+        status = await team.router_for(None).get_session_status()
         known = await anyio.to_thread.run_sync(prices.list_prices, datetime.now(UTC))
-        answer = await self._archive.report(since, known)
+        answer = await team.archive.report(since, known)
         # In a thread, since drawing takes as long as many calls of tools.
         return await anyio.to_thread.run_sync(
             page, answer, Live(status, self._options.needs_tokens)
@@ -150,23 +148,25 @@ class Pages:
         headers = {**_HEADERS, "cache-control": "no-cache"}
         return Response(text, media_type="text/javascript", headers=headers)
 
-    async def events(self, _request: Request) -> Response:
+    async def events(self, request: Request) -> Response:
         """Tell of changes for as long as the page is open."""
-        if len(self._streams) >= MOST_STREAMS or self._is_ending:
+        team = self._team_of(request)
+        if len(self._pages[team.name].streams) >= MOST_STREAMS or self._is_ending:
             return refusal(HTTPStatus.SERVICE_UNAVAILABLE, "too many pages are open")
         headers = {**_HEADERS, "x-accel-buffering": "no"}
-        return StreamingResponse(self._told(), media_type="text/event-stream", headers=headers)
+        return StreamingResponse(self._told(team), media_type="text/event-stream", headers=headers)
 
-    async def _told(self) -> AsyncGenerator[str]:
+    async def _told(self, team: Team) -> AsyncGenerator[str]:
+        streams = self._pages[team.name].streams
         something = anyio.Event()
 
         def wake(_event: object) -> None:
             something.set()
 
-        self._streams.add(something)
-        unsubscribe = self._changes.subscribe(wake)
+        streams.add(something)
+        unsubscribe = team.changes.subscribe(wake)
         try:
-            async with self._changes.listening():
+            async with team.changes.listening():
                 yield ": listening\n\n"
                 while not self._is_ending:
                     with anyio.move_on_after(PING_SECONDS):
@@ -174,20 +174,21 @@ class Pages:
                     if not something.is_set():
                         yield ": still here\n\n"
                         continue
-                    self._streams.discard(something)
+                    streams.discard(something)
                     something = anyio.Event()
-                    self._streams.add(something)
+                    streams.add(something)
                     yield "event: change\ndata:\n\n"
                     await anyio.sleep(PAUSE_SECONDS)
         finally:
             unsubscribe()
-            self._streams.discard(something)
+            streams.discard(something)
 
     def end_streams(self) -> None:
         """End all streams, so that nobody waits for them when the server ends."""
         self._is_ending = True
-        for each in self._streams:
-            each.set()
+        for pages in self._pages.values():
+            for each in pages.streams:
+                each.set()
 
     async def login_form(self, _request: Request) -> Response:
         """Return the form that asks for a token."""

@@ -6,29 +6,20 @@ import asyncio
 import signal
 import socket
 from contextlib import contextmanager, suppress
-from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
 import uvicorn
 
-from immunos_mcp.archive import Archive
 from immunos_mcp.assistants.claude_code.transcripts import transcript_follower
-from immunos_mcp.database_address import DEFAULT_TEAM
 from immunos_mcp.engines.several import chosen_engines
 from immunos_mcp.engines.watch import EngineWatch
 from immunos_mcp.errors import ImmunosError
 from immunos_mcp.faults import keep_running
-from immunos_mcp.http.access import holder_of_any, person_of
-from immunos_mcp.http.application import Parts, build_application
+from immunos_mcp.http.application import build_application
 from immunos_mcp.http.connection import TimedConnection
-from immunos_mcp.http.gateway import Desk
-from immunos_mcp.ledger.connections.opening import threaded_ledger
-from immunos_mcp.people import People
-from immunos_mcp.persons_router import PersonsRouter
-from immunos_mcp.receiving import PushedSession, Receiver
-from immunos_mcp.router import Router
+from immunos_mcp.http.teams import Setup, Teams
+from immunos_mcp.ledger.connections.opening import team_ledgers
 from immunos_mcp.server.app import build_http_server
 
 if TYPE_CHECKING:
@@ -36,12 +27,11 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
-    from immunos_mcp.database_address import DatabaseAddress
-    from immunos_mcp.domain import Engine
+    from immunos_mcp.assistants.follower import Follower
+    from immunos_mcp.http.identity_provider import IdentityProvider
     from immunos_mcp.http.options import HttpOptions
+    from immunos_mcp.ledger.connections.ledger import Ledger
     from immunos_mcp.options import Options
-    from immunos_mcp.rules.roles import Person
-    from immunos_mcp.server.tool_call import HttpRequest
 
 MOST_CONNECTIONS = 1000
 """Connections that are served at once; one more is answered with 503."""
@@ -66,53 +56,25 @@ async def serve_http(
     Raises:
         ImmunosError: it cannot listen there, or the ledger cannot be used.
     """
-    async with threaded_ledger(options.database) as ledger, chosen_engines(options) as engines:
+    async with (
+        team_ledgers(options.database, every_team=http.needs_tokens) as ledgers,
+        chosen_engines(options) as engines,
+    ):
         watch = EngineWatch(engines)
         is_local = http.is_for_this_machine
-        # Clients elsewhere have their logs and their engines there.
-        follower = transcript_follower(ledger, options) if is_local else None
         engine = watch.current if is_local and options.ollama_check else None
-        router = Router(ledger, options.session, follower=follower, engine=engine)
-        await router.get_config()
+        # Clients elsewhere have their logs and their engines there; and nobody says whose the logs here are
+        # where there are several teams.
+        is_reading = is_local and ledgers.is_one
 
-        @lru_cache(maxsize=1000)
-        def router_for(person: Person) -> Router:
-            own = ledger.for_person(person.person_id)
-            return PersonsRouter(person, own, options.session, follower=follower, engine=engine)
+        def follower_of(ledger: Ledger) -> Follower | None:
+            return transcript_follower(ledger, options) if is_reading else None
 
-        def router_of(request: HttpRequest | None) -> Router:
-            person = person_of(request)
-            return router if person is None else router_for(person)
-
-        pushed_session = PushedSession(options.session)
-
-        def desk_of(request: HttpRequest) -> Desk:
-            person = person_of(request)
-
-            def router_at(engine: Engine | None, label: str | None) -> Router:
-                state = None if engine is None else lambda: engine
-                if person is None:
-                    return Router(
-                        ledger, options.session, follower=follower, engine=state, folder=label
-                    )
-                own = ledger.for_person(person.person_id)
-                return PersonsRouter(
-                    person, own, options.session, follower=follower, engine=state, folder=label
-                )
-
-            if person is None:
-                return Desk(
-                    team_of(options.database), None, Receiver(ledger, pushed_session), router_at
-                )
-            own = ledger.for_person(person.person_id)
-            receiver = Receiver(own, pushed_session, person.person_id)
-            return Desk(team_of(options.database), person, receiver, router_at)
-
-        built = build_http_server(router, router_of, options.session)
-        archive = Archive(ledger, follower=follower)
-        holder_of = holder_of_any(People(ledger), http)
-        parts = Parts(built, router, router_of, archive, holder_of, desk_of)
-        application = build_application(http, parts)
+        setup = Setup(options.session, follower_of, engine)
+        teams = Teams(ledgers, setup, _provider(http))
+        await teams.begin()
+        built = build_http_server(teams.router_of, teams.changes_of, options.session)
+        application = build_application(http, built, teams)
         with _listen(http) as listener:
             running = _HttpServer(
                 _config(application.run, http),
@@ -120,16 +82,19 @@ async def serve_http(
                 application.end_streams,
             )
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(built.run_background)
+                tasks.start_soon(teams.run)
                 if engine is not None:
                     tasks.start_soon(keep_running, "probe of Ollama", watch.run)
                 await running.serve([listener])
                 tasks.cancel_scope.cancel()
 
 
-def team_of(database: Path | DatabaseAddress) -> str:
-    """Return the name of the team whose ledger an option names."""
-    return DEFAULT_TEAM if isinstance(database, Path) else database.team
+def _provider(http: HttpOptions) -> IdentityProvider | None:
+    if not http.issuer:
+        return None
+    from immunos_mcp.http.identity_provider import IdentityProvider, Issuer
+
+    return IdentityProvider(Issuer(http.issuer, http.audience, http.person_claim, http.team_claim))
 
 
 def _listen(http: HttpOptions) -> socket.socket:

@@ -42,6 +42,13 @@ TEAM_TABLE = f"{PREFIX}team"
 NAMED_TEAM = f"name = nullif(current_setting('{TEAM_NAME}', true), '')"
 """What makes a team visible while its id is not yet known."""
 
+TOKEN_TABLE = f"{PREFIX}token"
+TOKEN_HASH = "immunos.token_hash"  # noqa: S105  # a setting's name
+"""Setting of one transaction: the token whose row it sees while the team is not yet known."""
+
+KNOWN_TOKEN = f"sha256 = nullif(current_setting('{TOKEN_HASH}', true), '')"
+"""What makes a token visible, for reading only, to whoever knows its hash."""
+
 VERSION_TABLE = f"{PREFIX}team_schema_version"
 
 _VERSION_1 = (
@@ -60,7 +67,12 @@ _VERSION_1 = (
     """,
 )
 
-STEPS: tuple[tuple[str, ...], ...] = (_VERSION_1,)
+_VERSION_2 = (
+    # A token is looked for while its team is not yet known.
+    "CREATE INDEX immunos_mcp_token_sha256 ON immunos_mcp_token (sha256)",
+)
+
+STEPS: tuple[tuple[str, ...], ...] = (_VERSION_1, _VERSION_2)
 """The statements of each migration of these tables; number N (from 1) leads to version N."""
 
 LATEST = len(STEPS)

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from immunos_mcp.options import Options
+    from immunos_mcp.server.notifications import ChangesOf
     from immunos_mcp.server.standard_streams import StandardInput, StandardOutput
     from immunos_mcp.server.tool_call import HttpRequest, RouterOf
 
@@ -101,8 +102,12 @@ def build_server(
         return router
 
     services = Services(router_of, hooks, delegations, allowed_paths, sleep)
-    tools = Tools(services, notifier.changed_here)
-    resources = Resources(router_of, default_session, notifier)
+
+    def changes_of(_request: HttpRequest | None) -> StatusNotifier:
+        return notifier
+
+    tools = Tools(services, changes_of)
+    resources = Resources(router_of, default_session, changes_of)
     server = _server(
         tools,
         resources,
@@ -124,24 +129,20 @@ def build_server(
 
 
 class BuiltHttpServer(NamedTuple):
-    """A server whose clients are elsewhere, and what has to run beside it.
+    """A server whose clients are elsewhere.
 
     Attributes:
         server: the SDK's server, which answers requests.
-        run_background: runs until it is cancelled.
         end_streams: tells those who listen for changes that the server ends.
-        changes: tells of changes while somebody listens.
     """
 
     server: Server[dict[str, Any]]
-    run_background: Callable[[], Coroutine[Any, Any, None]]
     end_streams: Callable[[], None]
-    changes: StatusNotifier
 
 
 def build_http_server(
-    router: Router,
     router_of: RouterOf,
+    changes_of: ChangesOf,
     default_session: str,
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
 ) -> BuiltHttpServer:
@@ -151,17 +152,15 @@ def build_http_server(
     since nothing could be delivered to them.
 
     Args:
-        router: the use cases, for whoever listens to changes.
         router_of: returns the use cases for whoever calls.
+        changes_of: returns what tells of the changes that concern whoever calls; it runs elsewhere.
         default_session: the session of calls that name none.
         sleep: waits for some seconds.
     """
-    notifier = StatusNotifier(router.list_revisions, default_session)
-    tools = Tools(Services(router_of, sleep=sleep), notifier.changed_here)
-    resources = Resources(router_of, default_session, notifier)
+    tools = Tools(Services(router_of, sleep=sleep), changes_of)
+    resources = Resources(router_of, default_session, changes_of)
     server = _server(tools, resources, get_tool_input_schema=_no_repeated_arguments)
-    run_background = partial(keep_running, "changes", notifier.run)
-    return BuiltHttpServer(server, run_background, resources.end_streams, notifier)
+    return BuiltHttpServer(server, resources.end_streams)
 
 
 def _no_repeated_arguments(_tool: str) -> None:

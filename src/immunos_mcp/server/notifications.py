@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from mcp.server.subscriptions import ServerEvent
 
     from immunos_mcp.ledger.sessions import Revisions
+    from immunos_mcp.server.tool_call import HttpRequest
+
+    ChangesOf = Callable[[HttpRequest | None], "StatusNotifier"]
 
 POLL_SECONDS = 0.5
 """How often the ledger is asked for changes of other processes while somebody listens."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mcp.server.context import ServerRequestContext
 
     from immunos_mcp.router import Router
-    from immunos_mcp.server.notifications import StatusNotifier
+    from immunos_mcp.server.notifications import ChangesOf, StatusNotifier
     from immunos_mcp.server.tool_call import RouterOf
 
     Context = ServerRequestContext[Any, Any]
@@ -51,13 +51,13 @@ TEMPLATES = [
 
 
 class Resources:
-    """The requests about resources, answered from one router."""
+    """The requests about resources, answered from the use cases of whoever asks."""
 
-    def __init__(self, router_of: RouterOf, default_session: str, notifier: StatusNotifier) -> None:
+    def __init__(self, router_of: RouterOf, default_session: str, changes_of: ChangesOf) -> None:
         self._router_of = router_of
         self._default_session = default_session
-        self._notifier = notifier
-        self._serve_stream = ListenHandler(notifier)
+        self._changes_of = changes_of
+        self._streams: dict[StatusNotifier, ListenHandler] = {}
 
     async def list_resources(
         self, _context: Context, _params: mcp.PaginatedRequestParams | None
@@ -99,29 +99,32 @@ class Resources:
         uri = str(params.uri)
         if uri != CONFIG_URI and session_of(uri, self._default_session) is None:
             raise _unknown(uri)
-        await self._notifier.subscribe_client(context.session, uri)
+        await self._changes_of(context.request).subscribe_client(context.session, uri)
         return mcp.EmptyResult()
 
     async def unsubscribe(
         self, context: Context, params: mcp.UnsubscribeRequestParams
     ) -> mcp.EmptyResult:
         """Stop notifying a client of the handshake era."""
-        self._notifier.unsubscribe_client(context.session, str(params.uri))
+        self._changes_of(context.request).unsubscribe_client(context.session, str(params.uri))
         return mcp.EmptyResult()
 
     async def listen(
         self, context: Context, params: mcp.SubscriptionsListenRequestParams
     ) -> mcp.SubscriptionsListenResult:
         """Serve a stream of changes to a client of the newer era until it leaves."""
+        changes = self._changes_of(context.request)
+        serve_stream = self._streams.setdefault(changes, ListenHandler(changes))
         if not params.notifications.resource_subscriptions:
             # Lists never change here, and most clients listen for nothing else.
-            return await self._serve_stream(context, params)
-        async with self._notifier.listening():
-            return await self._serve_stream(context, params)
+            return await serve_stream(context, params)
+        async with changes.listening():
+            return await serve_stream(context, params)
 
     def end_streams(self) -> None:
         """End all streams of changes, so that their clients know that this was meant."""
-        self._serve_stream.close()
+        for each in self._streams.values():
+            each.close()
 
 
 def _unknown(uri: str) -> MCPError:

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from msgspec import Struct
 
     from immunos_mcp.answers.history import LoggedDecision
+    from immunos_mcp.server.notifications import ChangesOf
     from immunos_mcp.server.tool_call import Services
 
     Context = ServerRequestContext[Any, Any]
@@ -319,15 +320,15 @@ TOOLS: tuple[Tool[Any], ...] = (
 class Tools:
     """The requests about tools, answered with the services of one server."""
 
-    def __init__(self, services: Services, on_change: Callable[[], None]) -> None:
+    def __init__(self, services: Services, changes_of: ChangesOf) -> None:
         """Offer the tools that the services support.
 
         Args:
             services: what the tools work with.
-            on_change: called after each call that may have changed something.
+            changes_of: returns what tells of changes, for whoever may have made some.
         """
         self._services = services
-        self._on_change = on_change
+        self._changes_of = changes_of
         self._tools = {tool.name: tool for tool in TOOLS if tool.is_supported(services)}
 
     async def list_tools(
@@ -357,7 +358,7 @@ class Tools:
         except Exception as error:  # noqa: BLE001  # the boundary of tool calls
             return _failed(report_bug(params.name, error))
         if not tool.annotations.read_only_hint:
-            self._on_change()
+            self._changes_of(context.request).changed_here()
         return result
 
 

@@ -199,10 +199,10 @@ async def test_metrics_count_requests_and_calls(ledger_file: Path) -> None:
         await client.get("/made/up")
         figures = (await client.get("/metrics")).text.splitlines()
     for failed, count in (("no", "1.0"), ("yes", "1.0")):
-        name = f'immunos_mcp_calls_total{{failed="{failed}",method="tools/call",tool="route_task"}}'
-        assert f"{name} {count}" in figures
-    assert 'immunos_mcp_request_seconds_count{path="/mcp",status="200"} 3.0' in figures
-    assert 'immunos_mcp_request_seconds_count{path="other",status="404"} 1.0' in figures
+        of_call = f'failed="{failed}",method="tools/call",team="",tool="route_task"'
+        assert f"immunos_mcp_calls_total{{{of_call}}} {count}" in figures
+    assert 'immunos_mcp_request_seconds_count{path="/mcp",status="200",team=""} 3.0' in figures
+    assert 'immunos_mcp_request_seconds_count{path="other",status="404",team=""} 1.0' in figures
     assert not any("made" in line for line in figures)
 
 

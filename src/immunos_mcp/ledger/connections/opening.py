@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from immunos_mcp.database_address import DatabaseAddress
     from immunos_mcp.ledger.connections.ledger import InlineLedger, ThreadedLedger
+    from immunos_mcp.ledger.connections.teams import TeamLedgers
 
 
 def inline_ledger(
@@ -36,6 +37,23 @@ def threaded_ledger(database: Path | DatabaseAddress) -> ThreadedLedger:
         return ThreadedSqliteLedger(database)
     ledger: ThreadedLedger = _postgresql(database).ThreadedPostgresqlLedger(database)
     return ledger
+
+
+def team_ledgers(database: Path | DatabaseAddress, *, every_team: bool) -> TeamLedgers:
+    """Return the ledgers of the teams of a server, for an ``async with`` block.
+
+    ``every_team`` of a database is served if the address names none.
+    """
+    if isinstance(database, Path) or database.names_team or not every_team:
+        from immunos_mcp.database_address import DEFAULT_TEAM  # few commands need it
+        from immunos_mcp.ledger.connections.teams import OneTeam
+
+        name = DEFAULT_TEAM if isinstance(database, Path) else database.team
+        return OneTeam(threaded_ledger(database), name)
+    require_driver(database)
+    from immunos_mcp.ledger.connections.postgresql_teams import PostgresqlTeams
+
+    return PostgresqlTeams(database)
 
 
 def require_driver(database: Path | DatabaseAddress) -> DatabaseAddress:

@@ -263,9 +263,10 @@ class ThreadedPostgresqlLedger(PostgresqlLedger):
         """Close all connections, also those of ``acting_as``; closing twice is harmless."""
         await asyncio.to_thread(self._threads.close)
 
-    def acting_as(self, acting: Acting) -> ThreadedPostgresqlLedger:
-        """Return the ledger of another team or person, on the same connections."""
-        return ThreadedPostgresqlLedger(self.address, acting, self._threads)
+    def acting_as(self, acting: Acting, team: str | None = None) -> ThreadedPostgresqlLedger:
+        """Return the ledger of another person, or of a team of that name, on the same connections."""
+        address = self.address if team is None else self.address._replace(team=team)
+        return ThreadedPostgresqlLedger(address, acting, self._threads)
 
     def for_person(self, person_id: int) -> ThreadedPostgresqlLedger:
         """Return the same ledger, for what one of its team's people does; this one was used before."""
