@@ -42,9 +42,14 @@ def end_pushing(connection: Connection, person_id: int) -> None:
     connection.execute("DELETE FROM immunos_mcp_pushing WHERE person_id = ?", (person_id,))
 
 
+_SELECT_PUSHING = "SELECT 1 FROM immunos_mcp_pushing WHERE person_id = ? AND assistant = ?"
+
+
+def look_ahead(connection: Connection, reporter: Reporter) -> None:
+    """Announce that it will be asked whether the assistant's usage is pushed."""
+    connection.ahead(_SELECT_PUSHING, reporter)
+
+
 def is_pushed(connection: Connection, reporter: Reporter) -> bool:
     """Return whether what the assistant logs is pushed by the person's own server."""
-    found = connection.execute(
-        "SELECT 1 FROM immunos_mcp_pushing WHERE person_id = ? AND assistant = ?", reporter
-    ).fetchone()
-    return found is not None
+    return connection.execute(_SELECT_PUSHING, reporter).fetchone() is not None

@@ -11,11 +11,18 @@ from msgspec import Struct
 
 from immunos_mcp.domain import Provider, Session, Switch, TokenCounts
 from immunos_mcp.errors import InvalidInputError, Problem, shown
-from immunos_mcp.ledger import decisions, engines, records, reservations, sessions, stored_settings
+from immunos_mcp.ledger import (
+    decisions,
+    engines,
+    pushing,
+    records,
+    reservations,
+    sessions,
+    stored_settings,
+)
 from immunos_mcp.ledger.decisions import close_as, close_decision, find_decided
 from immunos_mcp.ledger.engines import providers_of_usage
 from immunos_mcp.ledger.moments import as_stored, utc_text
-from immunos_mcp.ledger.pushing import is_pushed
 from immunos_mcp.ledger.sessions import current_session, opened_session
 from immunos_mcp.ledger.stored_settings import settings_in_force
 from immunos_mcp.ledger.totals import Addition, add_to_totals, keep_budgets_up
@@ -76,13 +83,15 @@ def record_usage(
     # At the stored precision, as it is read again.
     now = as_stored(now)
     _look_ahead(connection, name, usage)
+    if reporter is not None:
+        pushing.look_ahead(connection, reporter)
     in_force = settings_in_force(connection)
     settings = in_force.settings
     was_counted = _recorded_before(connection, name, usage)
     if was_counted is not None:
         session = current_session(connection, name, now, settings)
         return Recorded(settings, session, session, repeated=True, counted=was_counted)
-    is_measured = is_measured or (reporter is not None and is_pushed(connection, reporter))
+    is_measured = is_measured or (reporter is not None and pushing.is_pushed(connection, reporter))
     decided = _attribute(connection, usage, now, in_force, is_measured=is_measured)
     provider = _provider(connection, usage, settings, source, decided)
     counted = not is_measured or provider is Provider.OLLAMA
