@@ -7,10 +7,8 @@ meanwhile. So this works on the layer below the cursors.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from functools import lru_cache
 from itertools import islice
-from types import NoneType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import psycopg
 from psycopg import errors
@@ -19,13 +17,15 @@ from psycopg.pq import ConnStatus, ExecStatus
 from psycopg.waiting import Ready, Wait, wait
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from psycopg.abc import PQGen
     from psycopg.pq.abc import PGresult
 
 _PREPARED = 400
 _INTERRUPTIBLE_SECONDS = 0.5
+_UNKNOWN, _LARGE_WHOLE, _WHOLE, _TEXT, _FRACTION = 0, 20, 23, 25, 701
+_LARGE = 1 << 31
 _NOT_DONE = (ExecStatus.FATAL_ERROR, ExecStatus.PIPELINE_ABORTED)
 
 
@@ -68,11 +68,8 @@ class Answer:
         return self.result
 
 
-class _Statement(NamedTuple):
-    """What is prepared under a name, for each types of its parameters."""
-
-    text: bytes
-    types: tuple[int, ...]
+_Statement: TypeAlias = tuple[bytes, tuple[int, ...]]
+"""What is prepared under one name: a text with certain types of parameters."""
 
 
 class Pipeline:
@@ -109,12 +106,11 @@ class Pipeline:
         self, text: bytes, parameters: Sequence[Any] = (), *, is_repeated: bool = True
     ) -> Answer:
         """Send a statement, with ``$1`` and so on for its parameters; it may wait in a buffer."""
-        kinds = [_kind(each) for each in parameters]
-        values = [kind.encoded(each) for kind, each in zip(kinds, parameters, strict=True)]
-        statement = _Statement(text, tuple([kind.type_id for kind in kinds]))
+        values, types = _encoded(parameters)
+        statement = (text, types)
         name = self._name(statement) if is_repeated else None
         if name is None:
-            self._connection.send_query_params(text, values, statement.types)
+            self._connection.send_query_params(text, values, types)
         else:
             self._connection.send_query_prepared(name, values)
         return self._expected()
@@ -229,47 +225,26 @@ class Pipeline:
         return errors.error_from_result(result)
 
 
-class _Kind(NamedTuple):
-    type_id: int
-    encoded: Callable[[Any], bytes | None]
-
-
-def _text(value: str) -> bytes:
-    # There is one character that PostgreSQL refuses.
-    return (value.replace("\0", "\ufffd") if "\0" in value else value).encode()
-
-
-def _fraction(value: float) -> bytes:
-    return repr(float(value)).encode()
-
-
-def _nothing(_: None) -> None:
-    return None
-
-
-_SMALL = 1 << 31
-_KINDS: dict[type, _Kind] = {
-    # Truth values too, since the columns hold whole numbers.
-    int: _Kind(23, b"%d".__mod__),
-    float: _Kind(701, _fraction),
-    str: _Kind(25, _text),
-    NoneType: _Kind(0, _nothing),
-}
-_LARGE = _KINDS[int]._replace(type_id=20)
-
-
-def _kind(value: Any) -> _Kind:
-    """Return how a value is sent."""
-    found = _kind_of(value.__class__)
-    return (
-        _LARGE if found.type_id == _KINDS[int].type_id and not -_SMALL <= value < _SMALL else found
-    )
-
-
-@lru_cache
-def _kind_of(python_type: type[object]) -> _Kind:
-    """Return how values are sent, as a rule; enumerations are sent as what they contain."""
-    for each in python_type.__mro__:
-        if each in _KINDS:
-            return _KINDS[each]
-    raise TypeError(f"no column holds a {python_type.__name__}")
+def _encoded(parameters: Sequence[Any]) -> tuple[list[bytes | None], tuple[int, ...]]:
+    """Return how values are sent, and their types."""
+    values: list[bytes | None] = []
+    types: list[int] = []
+    for value in parameters:
+        if value is None:
+            values.append(None)
+            types.append(_UNKNOWN)
+        elif isinstance(value, str):
+            encoded = value.encode()
+            # There is one character that PostgreSQL refuses.
+            values.append(encoded.replace(b"\0", b"\xef\xbf\xbd") if b"\0" in encoded else encoded)
+            types.append(_TEXT)
+        elif isinstance(value, int):
+            # Truth values too, since the columns hold whole numbers.
+            values.append(b"%d" % value)
+            types.append(_WHOLE if -_LARGE <= value < _LARGE else _LARGE_WHOLE)
+        elif isinstance(value, float):
+            values.append(repr(float(value)).encode())
+            types.append(_FRACTION)
+        else:
+            raise TypeError(f"no column holds a {type(value).__name__}")
+    return values, tuple(types)
