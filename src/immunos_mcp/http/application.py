@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
     from immunos_mcp.server.app import BuiltHttpServer
 
 HEALTH, READINESS, METRICS = "/healthz", "/readyz", "/metrics"
+
+logger = logging.getLogger(__name__)
 
 
 class Application(NamedTuple):
@@ -143,8 +146,9 @@ def _readiness(check: Callable[[], Awaitable[object]]) -> Callable[[Request], Aw
     async def readiness(_request: Request) -> Response:
         try:
             await check()
-        except ImmunosError:
+        except ImmunosError as error:
             # The text names the ledger's place, which is nothing for everybody.
+            logger.error("not ready: %s", error)  # noqa: TRY400  # no bug
             words = "the ledger cannot be used; the log and `immunos-mcp doctor` say why"
             return JSONResponse({"status": words}, HTTPStatus.SERVICE_UNAVAILABLE)
         return JSONResponse({"status": "ok"})

@@ -24,10 +24,11 @@ _QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
 
 
 class Called(NamedTuple):
-    """An MCP request, as it is logged: its method, and the tool that it calls."""
+    """An MCP request, as it is logged: its method, the tool that it calls, and whether that failed."""
 
     method: str
     tool: str
+    failed: bool = True
 
 
 class Observer:
@@ -91,6 +92,7 @@ class Observer:
         }
         if called is not None:
             fields |= {"call": called.method, **({"tool": called.tool} if called.tool else {})}
+            fields |= {"failed": True} if called.failed else {}
         if known is not None:
             fields |= {"person": known.person.name, "team": team}
         if scope.get("client"):
@@ -103,13 +105,13 @@ class Observer:
         """Note what an MCP request calls, and count it."""
         method = ctx.method if ctx.method in _METHODS else _OTHER
         tool = self._tool(ctx) if method == "tools/call" else ""
-        if ctx.request is not None:
-            ctx.request.scope["state"]["called"] = Called(method, tool)
         failed = True
         try:
             result = await call_next(ctx)
             failed = isinstance(result, dict) and bool(result.get("isError"))
         finally:
+            if ctx.request is not None:
+                ctx.request.scope["state"]["called"] = Called(method, tool, failed)
             if self._metrics is not None and ctx.request_id is not None:
                 known = known_token(ctx.request)
                 team = "" if known is None else known.team

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import logging
 from collections import defaultdict
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from immunos_mcp.http.teams import Team
 
     View = Callable[[Request], Awaitable[Response]]
+
+logger = logging.getLogger(__name__)
 
 REPORT, SCRIPT, EVENTS, LOGIN, LOGOUT = "/report", "/live.js", "/events", "/login", "/logout"
 
@@ -112,8 +115,9 @@ class Pages:
             return refusal(HTTPStatus.BAD_REQUEST, words)
         try:
             shown = await self._shown(self._team_of(request), since)
-        except ImmunosError:
+        except ImmunosError as error:
             # Its text may name the ledger's place.
+            logger.error("no report: %s", error)  # noqa: TRY400  # no bug
             words = "the ledger cannot be used; the log and `immunos-mcp doctor` say why"
             return refusal(HTTPStatus.SERVICE_UNAVAILABLE, words)
         return HTMLResponse(shown, headers=_HEADERS)

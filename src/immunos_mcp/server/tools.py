@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
@@ -20,7 +21,7 @@ from immunos_mcp.answers.usage import RecordAnswer
 from immunos_mcp.assistants.claude_code.hooks import HOOK_TOOL
 from immunos_mcp.delegation.request import DelegationRequest
 from immunos_mcp.domain import Classification
-from immunos_mcp.errors import ImmunosError, InvalidInputError, Problem
+from immunos_mcp.errors import ImmunosError, InvalidInputError, LedgerError, Problem
 from immunos_mcp.faults import report_bug
 from immunos_mcp.server import arguments, text
 from immunos_mcp.server.arguments import (
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
     from immunos_mcp.server.tool_call import Services
 
     Context = ServerRequestContext[Any, Any]
+
+logger = logging.getLogger(__name__)
 
 SETTLING_SECONDS = 0.3
 """How long a status waits for Claude Code to write down the very response that asks for it.
@@ -351,6 +354,10 @@ class Tools:
         call = ToolCall(self._services, context.session, params.meta or {}, context.request)
         try:
             result = await tool.result(call, params.arguments or {})
+        except LedgerError as error:
+            # Not the caller's fault, so whoever runs the server has to learn of it too.
+            logger.error("%s: %s", params.name, error)  # noqa: TRY400  # no bug
+            return _failed(str(error))
         except ImmunosError as error:
             return _failed(str(error))
         except MCPError:

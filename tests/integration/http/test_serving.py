@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import socket
 import subprocess
@@ -174,9 +175,10 @@ async def test_a_sender_that_is_too_slow_is_let_go(
                 assert bool(received) is bool(heard)
 
 
-async def test_probes_may_come_by_any_name_and_say_whether_the_ledger_can_be_used(
-    ledger_file: Path,
+async def test_probes_may_come_by_any_name_and_the_log_says_why_the_ledger_cannot_be_used(
+    ledger_file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "immunos_mcp.http.requests")
     async with (
         serving(ledger_file) as served,
         client_of(served.url, host="10.0.0.7:4780") as client,
@@ -188,6 +190,14 @@ async def test_probes_may_come_by_any_name_and_say_whether_the_ledger_can_be_use
         assert broken.status_code == 503
         assert str(ledger_file) not in broken.text
         assert (await client.get("/healthz")).status_code == 200
+        named = {"host": served.url.removeprefix("http://")}
+        call = asking("tools/call", name="route_task", arguments=TASK)
+        assert (await client.post("/mcp", json=call, headers=named)).json()["result"]["isError"]
+    faults = [each.getMessage() for each in caplog.records if each.levelno >= logging.ERROR]
+    reason = f"ledger {ledger_file} "
+    assert [each[: each.index(reason)] for each in faults] == ["not ready: ", "route_task: "]
+    fields: dict[str, object] = vars(caplog.records[-1])["fields"]
+    assert (fields["tool"], fields["status"], fields["failed"]) == ("route_task", 200, True)
 
 
 async def test_metrics_count_requests_and_calls(ledger_file: Path) -> None:
