@@ -17,6 +17,7 @@ from immunos_mcp.cli import program
 from immunos_mcp.database_address import DatabaseAddress
 from immunos_mcp.http import application, guards, pages, serving
 from immunos_mcp.http import options as http_options
+from immunos_mcp.http.metrics import Metrics
 
 PROJECT = Path(__file__).parents[2]
 DEPLOY = PROJECT / "deploy"
@@ -59,15 +60,11 @@ def test_a_replica_in_a_container_is_told_all_it_needs(replica: str) -> None:
     (command,) = re.findall(r"^CMD (.*)$", image("team"), re.MULTILINE)
     given = program.parse(json.loads(command))
     shown = service(replica)["environment"]
-    hosts = shown["IMMUNOS_ALLOWED_HOSTS"]
-    assert hosts.startswith("${HOST_NAME:")
-    environment = {
-        **set_by_image("team"),
-        **shown,
-        "IMMUNOS_ALLOWED_HOSTS": environment_file(".env.example")["HOST_NAME"],
-    }
+    named = environment_file(".env.example")["HOST_NAME"]
+    hosts = re.sub(r"\$\{HOST_NAME:[^}]*\}", named, shown["IMMUNOS_ALLOWED_HOSTS"])
+    environment = {**set_by_image("team"), **shown, "IMMUNOS_ALLOWED_HOSTS": hosts}
     chosen = http_options.read(environment, vars(given))
-    assert chosen.hosts == {"budget.example.com"}
+    assert chosen.hosts == {"budget.example.com", "server-1", "server-2"}
     assert (chosen.is_behind_proxy, chosen.needs_tokens) == (True, True)
     assert isinstance(options.read(environment).database, DatabaseAddress)
     proxied = service("proxy")["environment"]["SERVERS"].split()
@@ -137,3 +134,15 @@ def test_proxies_and_services_wait_as_long_as_the_server_does() -> None:
     (largest,) = re.findall(r"client_max_body_size (\d+)k;", text_of("nginx.conf"))
     (buffered,) = re.findall(r"request_buffers (\d+)KiB", text_of("Caddyfile"))
     assert {int(largest) * 1024, int(buffered) * 1024} == {guards.LARGEST_BODY}
+
+
+def test_every_alarm_is_about_a_metric_that_is_there_and_is_explained() -> None:
+    there = set(re.findall(r"^# TYPE (\w+)", Metrics().text(None).decode(), re.MULTILINE)) | {"up"}
+    guide = (PROJECT / "docs" / "guides" / "operating.md").read_text(encoding="utf-8")
+    (group,) = yaml.safe_load(text_of("alarms.yaml"))["groups"]
+    for rule in group["rules"]:
+        named = set(re.findall(r"\b(?:immunos_mcp|process)_\w+|\bup\b", rule["expr"]))
+        assert named, rule
+        assert {re.sub("_(count|bucket)$", "", name) for name in named} <= there
+        assert f"### {rule['alert']}\n" in guide
+    assert guide.count("\n### ") == len(group["rules"])
