@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from msgspec.json import Encoder
+
 CLOCK_TOLERANCE = timedelta(minutes=5)
 """How far ahead of the clock something may have happened before the clock must have been wrong."""
+
+
+_encode = Encoder().encode
 
 
 def utc_now() -> datetime:
@@ -15,7 +20,10 @@ def utc_now() -> datetime:
 
 def utc_text(moment: datetime) -> str:
     """Format a time as the ledger stores it."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    utc = moment.astimezone(UTC)
+    # isoformat() takes four times as long, and a history has a hundred thousand of them.
+    text = _encode(utc).decode()
+    return f"{text[1:24]}Z" if utc.microsecond else f"{text[1:20]}.000Z"
 
 
 def as_stored(moment: datetime) -> datetime:
