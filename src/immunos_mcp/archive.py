@@ -101,6 +101,15 @@ class Archive:
         decision = logged.decision
         past = await self._ledger.read(replay, inputs_of, only=decision_id)
         if past is None:
+            from immunos_mcp.ledger.team_decisions import team_decision_id
+
+            theirs = await self._ledger.read(team_decision_id, decision_id)
+            if theirs is not None:
+                message = (
+                    f"decision {decision_id} was made by the team's server, where it is number"
+                    f" {theirs}; route with `explain`, or ask an admin to explain it there"
+                )
+                raise InvalidInputError(Problem("decision_id", decision_id, message=message))
             message = f"decision {decision_id} cannot be explained: its inputs have been pruned"
             raise InvalidInputError(Problem("decision_id", decision_id, message=message))
         return ExplainAnswer(

@@ -202,6 +202,20 @@ def read(environment: Mapping[str, str], flags: Flags = NO_FLAGS) -> Options:
     )
 
 
+def team_token_file(database: Path | DatabaseAddress) -> Path | None:
+    """Return the file with the token for the team that a ledger has joined; ``None``: it has not."""
+    file = file_of(database)
+    if file is None:
+        return None
+    token_file = token_file_of(file)
+    return token_file if token_file.exists() else None
+
+
+def token_file_of(file: Path) -> Path:
+    """Return where the token for a team is, if a ledger's file has joined one."""
+    return file.with_name(f"{file.name}.team-token")
+
+
 def file_of(database: Path | DatabaseAddress) -> Path | None:
     """Return the ledger's file; ``None``: the ledger is in a database elsewhere."""
     return database if isinstance(database, Path) else None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import immunos_mcp
 from immunos_mcp.domain import (
+    UNJOINED,
     Classification,
     Decision,
     DelegatedTask,
@@ -36,6 +37,7 @@ from immunos_mcp.ledger import (
     export,
     history,
     ingestion,
+    joined_team,
     measured_usage,
     overrides,
     people,
@@ -51,6 +53,8 @@ from immunos_mcp.ledger import (
     sessions,
     spend,
     stored_settings,
+    team_decisions,
+    unpushed,
 )
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
 from immunos_mcp.ledger.dialect import change_mark
@@ -72,9 +76,11 @@ COUNTS = TokenCounts(1, 2, 3, 4)
 EXPORTED = tuple(name for name in export.TABLES if name != "schema_version")
 
 
+NOTED = unpushed.Change("response", "m0", 1)
 BUDGETS = Settings(budgets="daily=20 usd/day; all=9 tokens/month")
 CROSSING = ("daily", NOW, "warning")
 TOLD = ("daily", NOW, "critical")
+TEAM = joined_team.JoinedTeam("g", "https://budget.example.com", "red", "ada", NOW, NOW, True)
 
 
 class Operation(NamedTuple):
@@ -112,6 +118,15 @@ def _exported(connection: Connection, _now: datetime) -> list[object]:
     return [*map(repr, batches)]
 
 
+def _answered(connection: Connection, now: datetime) -> object:
+    made = team_decisions.TeamDecision("default", TASK, DECISION, 7, UNJOINED, "/apps")
+    return team_decisions.store_team_answer(connection, now, (NOTED,), made)
+
+
+def _note_as_unpushed(connection: Connection) -> None:
+    connection.execute("INSERT INTO immunos_mcp_unpushed VALUES (?, ?, ?)", NOTED)
+
+
 def _unset_for_project(connection: Connection, now: datetime) -> object:
     # What is not set cannot be taken back a second time.
     project_settings.change_project_settings(connection, "/apps", {"ladder": "off"}, "t", now)
@@ -119,6 +134,17 @@ def _unset_for_project(connection: Connection, now: datetime) -> object:
 
 
 OPERATIONS: dict[str, Operation] = {
+    # First those that need the joined team; PostgreSQL has no triggers for a team to join.
+    "joined_team": _reading(lambda it, _: joined_team.joined_team(it)),
+    "unpushed": _reading(lambda it, _: unpushed.unpushed(it, 100)),
+    "waiting_for_team": _reading(lambda it, _: joined_team.waiting_for_team(it)),
+    "note_contact": _writing(lambda it, now: joined_team.note_contact(it, now, is_reached=False)),
+    "store_team_answer": _writing(_answered),
+    "team_decision_id": _reading(lambda it, _: team_decisions.team_decision_id(it, 1)),
+    "leave_team": _writing(lambda it, _: joined_team.leave_team(it)),
+    "history_page": _reading(lambda it, _: unpushed.history_page(it, unpushed.Place(), None, 100)),
+    "newest_response": _reading(lambda it, _: unpushed.newest_response(it)),
+    "usage_from": _reading(lambda it, now: joined_team.usage_from(it, "default", now)),
     "bind_session": _writing(lambda it, _: sessions.bind_session(it, "default", "/code")),
     # A number of the connection's own: another connection's says something else.
     "change_mark": _reading(lambda it, _: type(change_mark(it))),
@@ -244,6 +270,7 @@ OPERATIONS: dict[str, Operation] = {
     "unset_settings": _writing(
         lambda it, now: stored_settings.unset_settings(it, ("claude_model",), "t", now)
     ),
+    "join_team": _writing(lambda it, _: joined_team.join_team(it, TEAM._replace(person="bob"))),
 }
 
 WRITES = tuple(name for name, operation in OPERATIONS.items() if operation.writes)
@@ -300,5 +327,7 @@ async def fill(ledger: Ledger) -> None:
     await ledger.write(people.add_person, "ada", Role.MEMBER, NOW)
     await ledger.write(people.add_token, "ada", "a" * 64, "laptop", None, NOW)
     await ledger.write(pushing.note_pushing, 1, ("codex",), NOW)
+    await ledger.write(joined_team.join_team, TEAM)
+    await ledger.write(_note_as_unpushed)
     # A clock that was ahead opened it.
     await Router(ledger, "ahead", lambda: NOW + timedelta(hours=9)).open_session()

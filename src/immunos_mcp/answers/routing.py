@@ -53,6 +53,8 @@ class Explanation(Struct, frozen=True):
 class RouteAnswer(Decision, frozen=True):
     """What ``route_task`` answers: the decision, and its explanation if that was requested.
 
+    ``offline`` is true where the joined team's server was away and this ledger decided.
+
     Every field costs its reader tokens, so ``projected_level`` is there only where the task would
     bring the session to another level than it is at, and ``plan_used_percent`` only where the
     subscription's limit decided, and ``budget`` only where it decided. ``available`` is absent where nothing is known of the model, and
@@ -63,6 +65,7 @@ class RouteAnswer(Decision, frozen=True):
     table_model: None = None
     task_type: str | None = None
     explanation: Explanation | None = None
+    offline: bool | None = None
 
 
 def answered(logged: LoggedDecision, explanation: Explanation | None = None) -> RouteAnswer:

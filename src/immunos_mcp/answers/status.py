@@ -89,6 +89,7 @@ class StatusAnswer(Struct, frozen=True):
         unread_files: transcripts that could not be opened.
         not_counting: why what clients log is not counted, or not all of it yet.
         uncounted_tokens: budget tokens that clients logged today, while no session counts them.
+        offline: true where the joined team's server is away, and these are this ledger's own figures.
     """
 
     session: str
@@ -123,3 +124,4 @@ class StatusAnswer(Struct, frozen=True):
     unread_files: int | None = None
     not_counting: str | None = None
     uncounted_tokens: int | None = None
+    offline: bool | None = None

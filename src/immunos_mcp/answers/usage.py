@@ -19,6 +19,7 @@ class RecordAnswer(Struct, frozen=True):
         crossed: the level that this record reached, if it crossed a threshold.
         repeated: true when the request id was recorded before, and nothing was changed.
         counted: false when the report was stored but not counted, since the client's usage is measured.
+        offline: true where the joined team's server is away; it is told later.
     """
 
     session_tokens: int
@@ -27,6 +28,7 @@ class RecordAnswer(Struct, frozen=True):
     crossed: WarningLevel | None = None
     repeated: bool | None = None
     counted: bool | None = None
+    offline: bool | None = None
 
 
 class OutcomeAnswer(Struct, frozen=True):

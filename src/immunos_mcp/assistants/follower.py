@@ -91,6 +91,11 @@ class Follower:
             client.startswith(source.format.client) and source.exist() for source in self._sources()
         )
 
+    def assistants(self) -> tuple[str, ...]:
+        """Return the assistants that there are logs of, by name."""
+        names = self._names()
+        return tuple(names[source.format] for source in self._sources() if source.exist())
+
     async def catch_up(
         self, now: datetime, largest: int | None = None, *, is_patient: bool = True
     ) -> bool:

@@ -8,6 +8,7 @@ import os
 import re
 import sys
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from immunos_mcp import options
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from immunos_mcp.archive import Archive
+    from immunos_mcp.assistants.follower import Follower
     from immunos_mcp.domain import Engine
     from immunos_mcp.ledger.connections.ledger import InlineLedger
 
@@ -48,22 +50,31 @@ ArchiveUseCase: TypeAlias = "Callable[[Archive, Namespace], Coroutine[Any, Any, 
 """Runs on an archive with the parsed arguments; ``None``: it has printed its answer itself."""
 
 
-def on_ledger(use_case: UseCase, *, needs_engine: bool = False) -> Callable[[Namespace], int]:
+def on_ledger(
+    use_case: UseCase, *, needs_engine: bool = False, asks_team: bool = False
+) -> Callable[[Namespace], int]:
     """Make a command's ``run`` out of a use case of the router.
 
     Args:
         use_case: what the command does.
         needs_engine: whether it needs the current state of the local engine.
+        asks_team: whether the team's server does it, where one is joined.
     """
 
     def run(given: Namespace) -> int:
         chosen = chosen_options(given)
         with _ledger(chosen) as ledger:
             engine = _engine_now(chosen) if needs_engine else None
-            router = Router(
+            follower = transcript_follower(ledger, chosen)
+            is_own = not asks_team or vars(given).get("local")
+            token_file = None if is_own else options.team_token_file(chosen.database)
+            kind: Callable[..., Router] = Router
+            if token_file is not None:
+                kind = _gateway(ledger, token_file, follower)
+            router = kind(
                 ledger,
                 chosen.session,
-                follower=transcript_follower(ledger, chosen),
+                follower=follower,
                 engine=None if engine is None else lambda: engine,
                 # A name that was typed may be a typing error.
                 opened_by_looks=options.configured_session(os.environ),
@@ -73,6 +84,16 @@ def on_ledger(use_case: UseCase, *, needs_engine: bool = False) -> Callable[[Nam
         return _show(answered, given)
 
     return run
+
+
+def _gateway(
+    ledger: InlineLedger, token_file: Path, follower: Follower | None
+) -> Callable[..., Router]:
+    # Few have joined a team.
+    from immunos_mcp.gateway.opening import brief_team
+    from immunos_mcp.gateway.router import GatewayRouter
+
+    return partial(GatewayRouter, brief_team(ledger, token_file, follower))
 
 
 def on_opened_ledger(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, cast
 
@@ -15,7 +16,7 @@ from immunos_mcp.cli.console import EXIT_FAILED, EXIT_FINE, chosen_options, prin
 from immunos_mcp.domain import Classification, Provider
 from immunos_mcp.errors import ImmunosError, InvalidInputError, Problem
 from immunos_mcp.ledger.connections.opening import inline_ledger
-from immunos_mcp.options import expanded, working_folders
+from immunos_mcp.options import expanded, team_token_file, working_folders
 from immunos_mcp.router import Router
 from immunos_mcp.rules import ladder
 from immunos_mcp.rules.obstacles import obstacle
@@ -23,7 +24,7 @@ from immunos_mcp.server import text
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from immunos_mcp.answers.delegation import DelegateAnswer
     from immunos_mcp.answers.encoding import Json
@@ -118,10 +119,19 @@ async def _delegated(given: Namespace, chosen: Options) -> DelegateAnswer:
     with inline_ledger(chosen.database) as ledger:
         async with engines:
             watch = EngineWatch(engines)
-            router = Router(
+            follower = transcript_follower(ledger, chosen)
+            kind: Callable[..., Router] = Router
+            token_file = team_token_file(chosen.database)
+            if token_file is not None:
+                # Few have joined a team.
+                from immunos_mcp.gateway.opening import lasting_team
+                from immunos_mcp.gateway.router import GatewayRouter
+
+                kind = partial(GatewayRouter, lasting_team(ledger, token_file, follower))
+            router = kind(
                 ledger,
                 chosen.session,
-                follower=transcript_follower(ledger, chosen),
+                follower=follower,
                 engine=watch.current if chosen.ollama_check else None,
                 places=working_folders(os.environ),
             )

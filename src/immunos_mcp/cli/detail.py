@@ -9,6 +9,7 @@ from immunos_mcp.cli import terminal
 from immunos_mcp.cli.command import Command
 from immunos_mcp.cli.console import Answered, moment, on_archive, whole_number
 from immunos_mcp.cli.safe_streams import redraw
+from immunos_mcp.cli.team import add_token_arguments
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -16,7 +17,16 @@ if TYPE_CHECKING:
     from immunos_mcp.archive import Archive
 
 
-async def _sync(archive: Archive, given: Namespace) -> Answered:
+def _run_sync(given: Namespace) -> int:
+    if given.to is None:
+        return on_archive(imported)(given)
+    from immunos_mcp.cli.team import sync_to  # few have a team
+
+    return sync_to(given)
+
+
+async def imported(archive: Archive, given: Namespace) -> Answered:
+    """Import usage from logs."""
     since = None if given.all else given.since
     answer = await archive.sync(since, _show_progress if sys.stderr.isatty() else _no_progress)
     text = f"Read {answer.transcripts:,} transcripts: {answer.added:,} new responses"
@@ -45,6 +55,10 @@ def _add_sync_arguments(parser: ArgumentParser) -> None:
     span = parser.add_mutually_exclusive_group(required=True)
     span.add_argument("--since", type=moment, metavar="TIME", help="import usage from this time on")
     span.add_argument("--all", action="store_true", help="import everything")
+    parser.add_argument(
+        "--to", metavar="URL", help="send it to a team's server too, which need not be joined"
+    )
+    add_token_arguments(parser)
 
 
 async def _prune(archive: Archive, given: Namespace) -> Answered:
@@ -73,7 +87,7 @@ COMMANDS = (
         "sync",
         "import usage from Claude Code's transcripts",
         "sync --since 2026-11-01",
-        on_archive(_sync),
+        _run_sync,
         _add_sync_arguments,
     ),
     Command(

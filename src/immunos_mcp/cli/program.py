@@ -44,6 +44,8 @@ MODULES = {
     "checks": "checks",
     "setup": "setup",
     "install": "clients",
+    "join": "team",
+    "leave": "team",
     "serve": "serving_http",
     "person": "people",
     "token": "people",

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 async def _route(router: Router, given: Namespace) -> Answered:
     routed = await router.decide_task(given.task_type, given.classification, given.tokens)
     settings = await router.project_settings.here()
-    return Answered(routed.answer, terminal.routed(routed.logged, settings))
+    shown = terminal.routed(routed.logged, settings)
+    if routed.answer.offline:
+        shown += "\nThe team's server is away; your own ledger decided."
+    return Answered(routed.answer, shown)
 
 
 def _add_route_arguments(parser: ArgumentParser) -> None:
@@ -96,7 +99,7 @@ COMMANDS = (
         "route",
         "decide which model does a task",
         "route --task-type code_review --classification routine --tokens 3000",
-        on_ledger(_route, needs_engine=True),
+        on_ledger(_route, needs_engine=True, asks_team=True),
         _add_route_arguments,
     ),
     Command(
@@ -111,14 +114,14 @@ COMMANDS = (
         "record the tokens of a model response",
         "record --model claude-sonnet-4.5 --input 1200 --output 300 --decision-id 7 "
         "--outcome success",
-        on_ledger(_record),
+        on_ledger(_record, asks_team=True),
         _add_record_arguments,
     ),
     Command(
         "outcome",
         "record whether a routed task succeeded",
         "outcome 7 failure",
-        on_ledger(_outcome),
+        on_ledger(_outcome, asks_team=True),
         _add_outcome_arguments,
     ),
 )

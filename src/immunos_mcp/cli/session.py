@@ -85,12 +85,17 @@ def _add_bind_arguments(parser: ArgumentParser) -> None:
 
 
 COMMANDS = (
-    Command("status", "show how much of the budget is used", "status --json", on_ledger(_status)),
+    Command(
+        "status",
+        "show how much of the budget is used",
+        "status --json",
+        on_ledger(_status, asks_team=True),
+    ),
     Command(
         "reset",
         "close the session and open a new one",
         'reset --reason "new day"',
-        on_ledger(_reset),
+        on_ledger(_reset, asks_team=True),
         _add_reset_arguments,
     ),
     Command(

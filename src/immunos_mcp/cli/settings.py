@@ -72,6 +72,7 @@ async def _get_in(router: Router, given: Namespace) -> Answered:
 def _add_get_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", metavar="NAME")
     _add_project(parser, former_folder)
+    _add_local(parser)
 
 
 async def _set(router: Router, given: Namespace) -> Answered:
@@ -88,6 +89,7 @@ async def _set(router: Router, given: Namespace) -> Answered:
 def _add_set_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("assignments", nargs="+", metavar="NAME=VALUE")
     _add_project(parser, folder)
+    _add_local(parser)
     _add_dry_run(parser)
 
 
@@ -103,6 +105,7 @@ async def _unset(router: Router, given: Namespace) -> Answered:
 def _add_unset_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("names", nargs="+", metavar="NAME")
     _add_project(parser, former_folder)
+    _add_local(parser)
 
 
 async def _preset(router: Router, given: Namespace) -> Answered:
@@ -123,6 +126,7 @@ def _presets_text() -> str:
 
 def _add_preset_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("preset", nargs="?", metavar="NAME")
+    _add_local(parser)
     _add_dry_run(parser)
 
 
@@ -149,6 +153,14 @@ def _add_project(parser: ArgumentParser, kind: Callable[[str], str]) -> None:
     )
 
 
+def _add_local(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--local",
+        action="store_true",
+        help="this ledger's own settings, where it has joined a team",
+    )
+
+
 def _add_dry_run(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="show the effect without changing anything"
@@ -156,7 +168,7 @@ def _add_dry_run(parser: ArgumentParser) -> None:
 
 
 def _show_all_by_default(parser: ArgumentParser) -> None:
-    parser.set_defaults(name=None, project=None)
+    parser.set_defaults(name=None, project=None, local=False)
 
 
 _ACTIONS = (
@@ -164,14 +176,14 @@ _ACTIONS = (
         "get",
         "show one setting or all",
         "config get session_limit",
-        on_ledger(_get),
+        on_ledger(_get, asks_team=True),
         _add_get_arguments,
     ),
     Command(
         "set",
         "change settings (all or none)",
         "config set token_warning_threshold=100000 task_mappings.translate=qwen2.5:7b",
-        on_ledger(_set),
+        on_ledger(_set, asks_team=True),
         _add_set_arguments,
     ),
     Command(
@@ -184,14 +196,14 @@ _ACTIONS = (
         "unset",
         "reset settings to their defaults, or remove task mappings",
         "config unset session_limit task_mappings.debug",
-        on_ledger(_unset),
+        on_ledger(_unset, asks_team=True),
         _add_unset_arguments,
     ),
     Command(
         "preset",
         "map the default task types to models that fit your memory, or list the presets",
         "config preset 16gb --dry-run",
-        on_ledger(_preset),
+        on_ledger(_preset, asks_team=True),
         _add_preset_arguments,
     ),
     Command(
@@ -208,7 +220,7 @@ COMMANDS = (
         "config",
         "show and change settings",
         "config get",
-        on_ledger(_get),
+        on_ledger(_get, asks_team=True),
         _show_all_by_default,
         _ACTIONS,
     ),

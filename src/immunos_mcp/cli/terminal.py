@@ -53,6 +53,7 @@ def status(answer: StatusAnswer) -> str:
         ("Thresholds", thresholds),
         ("Decisions", decisions or "none"),
         ("Recommended", f"{answer.recommended_model}. {answer.message}"),
+        *([("Team", "its server is away; these are your own figures")] if answer.offline else []),
     ]  # fmt: skip
     if answer.ollama is not None:
         missing = ", ".join(answer.ollama.missing or ())

@@ -155,7 +155,7 @@ def decide(
     if decision.trial:
         tried_model = record_key(decision.model, task.task_type, settings)
         records.remember_trial(connection, task.task_type, tried_model, now)
-    _count_reason(connection, session, decision)
+    count_reason(connection, session, decision)
     return LoggedDecision(decision_id, name, now, task, decision, None)
 
 
@@ -189,7 +189,8 @@ def _snapshot(
     )
 
 
-def _count_reason(connection: Connection, session: Session, decision: Decision) -> None:
+def count_reason(connection: Connection, session: Session, decision: Decision) -> None:
+    """Count a decision in the figures of its session."""
     connection.execute(
         "INSERT INTO immunos_mcp_session_reason (session_id, reason, decisions) VALUES (?, ?, 1)"
         " ON CONFLICT (session_id, reason)"

@@ -99,6 +99,10 @@ class Connection(Protocol):
         """Have a statement run after each row that is inserted, updated or deleted (``event``)."""
         ...
 
+    def drop_trigger(self, name: str) -> None:
+        """Drop a trigger, unless it is gone."""
+        ...
+
 
 INDEXES = MappingProxyType(
     {

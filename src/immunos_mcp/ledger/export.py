@@ -150,6 +150,7 @@ _TABLES = {
             "tried",
             "folder",
             "setting_folders",
+            "team_decision_id",
         ),
         "decision_id",
         "decided_at >= :since",
@@ -425,6 +426,23 @@ _TABLES = {
         "decision_id",
     ),
     "routing_call": _Table("immunos_mcp_routing_call", ("call", "thread", "seen_at"), "call"),
+    "joined_team": _Table(
+        "immunos_mcp_joined_team",
+        (
+            "gateway",
+            "url",
+            "team",
+            "person",
+            "joined_at",
+            "usage_from",
+            "sends_labels",
+            "changes",
+            "reached_at",
+            "failed_at",
+        ),
+        "gateway",
+    ),
+    "unpushed": _Table("immunos_mcp_unpushed", ("kind", "row_key", "change"), "kind, row_key"),
     "schema_version": _Table("immunos_mcp_schema_version", ("version", "applied_at"), "version"),
 }
 

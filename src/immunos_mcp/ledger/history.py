@@ -42,7 +42,8 @@ _DECISION_COLUMNS = """
 """
 
 _REPLAYED = (
-    "decision_id >= :from_decision AND decided_at >= :since"
+    # What a team's server decided, it decided by what only that has.
+    "team_decision_id IS NULL AND decision_id >= :from_decision AND decided_at >= :since"
     " AND (CAST(:only AS BIGINT) IS NULL OR decision_id = :only)"
     " AND (CAST(:name AS TEXT) IS NULL OR session_id IN"
     " (SELECT session_id FROM immunos_mcp_session WHERE name = :name))"
@@ -146,7 +147,8 @@ def _decisions(connection: Connection, wanted: _Wanted) -> Iterable[PastDecision
         f"SELECT 1, {_DECISION_COLUMNS} FROM immunos_mcp_decision"  # noqa: S608  # constants
         f" WHERE {_REPLAYED}"
         f" UNION ALL SELECT 0, {_DECISION_COLUMNS} FROM immunos_mcp_decision"
-        f" WHERE decision_id >= :first AND trial = 1 AND NOT ({_REPLAYED}) ORDER BY decision_id",
+        " WHERE team_decision_id IS NULL AND decision_id >= :first AND trial = 1"
+        f" AND NOT ({_REPLAYED}) ORDER BY decision_id",
         wanted._asdict(),
     )
     return map(PastDecision._make, rows)

@@ -126,8 +126,12 @@ def _news(identified_usage: Identified) -> _News:
         has = first.conversation if first is not None else earlier and earlier.conversation
         if usage.conversation is not None and has is not None and has != usage.conversation:
             news.copied.add((usage.conversation, usage.message_id))
-        if earlier is None or usage.total > earlier.total:
+        if earlier is None:
             found[usage.message_id] = usage
+        elif usage.total > earlier.total:
+            # It stays with the conversation that had it first.
+            conversation = earlier.conversation or usage.conversation
+            found[usage.message_id] = usage._replace(conversation=conversation)
     return news
 
 

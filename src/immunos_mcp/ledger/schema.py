@@ -217,6 +217,36 @@ _VERSION_21 = (
     """,
 )
 
+_VERSION_22 = (
+    # The team's own number of a decision that its server made; NULL: it was made here.
+    "ALTER TABLE immunos_mcp_decision ADD COLUMN team_decision_id INTEGER",
+    """
+    CREATE TABLE immunos_mcp_joined_team (
+        -- The team's server that usage is sent to; one row, or none. The token is in a file of its own.
+        gateway TEXT PRIMARY KEY,       -- random, what the server knows repeated reports by
+        url TEXT NOT NULL,
+        team TEXT NOT NULL,
+        person TEXT NOT NULL,
+        joined_at TEXT NOT NULL,        -- UTC, ISO 8601
+        usage_from TEXT NOT NULL,       -- UTC, ISO 8601: earlier usage is not sent
+        sends_labels INTEGER NOT NULL,  -- 0: nothing of project folders is sent
+        changes INTEGER NOT NULL,       -- counts the changes in unpushed, never back
+        reached_at TEXT,                -- when the server last answered; NULL: not since
+        failed_at TEXT                  -- since when it has not; NULL: it answers
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE immunos_mcp_unpushed (
+        -- Rows that the team does not have as they are; filled by triggers while a team is joined.
+        kind TEXT NOT NULL,      -- response, copy, request, total, plan, report, outcome
+        row_key TEXT NOT NULL,   -- key of the row, as text
+        change INTEGER NOT NULL, -- another number with each change of the row
+        PRIMARY KEY (kind, row_key)
+    ) STRICT, WITHOUT ROWID
+    """,
+    "CREATE INDEX immunos_mcp_unpushed_change ON immunos_mcp_unpushed (change)",
+)
+
 STEPS: tuple[tuple[str, ...], ...] = (
     *EARLIER_STEPS,
     _VERSION_13,
@@ -228,6 +258,7 @@ STEPS: tuple[tuple[str, ...], ...] = (
     _VERSION_19,
     _VERSION_20,
     _VERSION_21,
+    _VERSION_22,
 )
 """The statements of each migration; number N (from 1) migrates version N - 1 to version N."""
 

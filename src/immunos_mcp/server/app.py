@@ -22,7 +22,7 @@ from immunos_mcp.engines.several import chosen_engines
 from immunos_mcp.engines.watch import EngineWatch
 from immunos_mcp.faults import end_at_once, keep_running, report_bug
 from immunos_mcp.ledger.connections.opening import threaded_ledger
-from immunos_mcp.options import working_folders
+from immunos_mcp.options import team_token_file, working_folders
 from immunos_mcp.router import Router
 from immunos_mcp.server import prompts
 from immunos_mcp.server.hooks import Hooks
@@ -85,6 +85,7 @@ def build_server(
     delegations: Delegations | None = None,
     allowed_paths: tuple[Path, ...] = (),
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+    gateway: Router | None = None,
 ) -> BuiltServer:
     """Build the server around a router.
 
@@ -94,12 +95,13 @@ def build_server(
         delegations: the tasks delegated to local models; ``None``: no tool for that.
         allowed_paths: folders and files, besides a client's roots, that delegated tasks may read.
         sleep: waits for some seconds.
+        gateway: the use cases that calls are for, where a team is joined; hooks do not wait for its server.
     """
     notifier = StatusNotifier(router.list_revisions, default_session)
     hooks = Hooks(router, notifier.changed_here, sleep)
 
     def router_of(_request: HttpRequest | None) -> Router:
-        return router
+        return gateway or router
 
     services = Services(router_of, hooks, delegations, allowed_paths, sleep)
 
@@ -201,24 +203,41 @@ async def serve_stdio(
     """
     async with threaded_ledger(options.database) as ledger, chosen_engines(options) as engines:
         watch = EngineWatch(engines)
-        router = Router(
-            ledger,
-            options.session,
-            follower=transcript_follower(ledger, options),
-            engine=watch.current if options.ollama_check else None,
-            folder=next(map(str, project_folders(os.environ)), None),
-            places=working_folders(os.environ),
-        )
-        delegations = Delegations(router, engines, watch) if options.delegate else None
+        follower = transcript_follower(ledger, options)
+
+        def routes(kind: Callable[..., Router]) -> Router:
+            return kind(
+                ledger,
+                options.session,
+                follower=follower,
+                engine=watch.current if options.ollama_check else None,
+                folder=next(map(str, project_folders(os.environ)), None),
+                places=working_folders(os.environ),
+            )
+
+        router = gateway = routes(Router)
+        team = None
+        token_file = team_token_file(options.database)
+        if token_file is not None:
+            # Few have joined a team.
+            from immunos_mcp.gateway.opening import lasting_team
+            from immunos_mcp.gateway.router import GatewayRouter
+
+            team = lasting_team(ledger, token_file, follower)
+            gateway = routes(partial(GatewayRouter, team))
+        delegations = Delegations(gateway, engines, watch) if options.delegate else None
         server, run_background = build_server(
             router,
             options.session,
             delegations,
             (*project_folders(os.environ), *options.allowed_paths),
+            gateway=gateway,
         )
         wire = Wire(source, output)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(run_background)
+            if team is not None:
+                tasks.start_soon(keep_running, "usage for the team", team.push_regularly)
             if options.ollama_check:
                 probing = partial(watch.run, wire.has_sent)
                 tasks.start_soon(keep_running, "probe of Ollama", probing)

@@ -23,6 +23,9 @@ _UNKNOWN_BUDGETS = (
     ". A budget that was not set then changes none of them: how far it was used is not logged"
 )
 
+OFFLINE = ". The team's server is away: these are your own ledger's figures"
+"""What is added to an answer that the joined team's server did not give."""
+
 
 def routed(task: RoutedTask) -> str:
     """Return who does a task and why."""
@@ -52,6 +55,8 @@ def routed(task: RoutedTask) -> str:
     if answer.projected_tokens is not None:
         level = answer.projected_level or answer.warning_level
         line += f". After it: {answer.projected_tokens}, {level}"
+    if answer.offline:
+        line += OFFLINE
     return line if answer.explanation is None else f"{line}. {explained(answer.explanation)}"
 
 
@@ -135,7 +140,7 @@ def recorded(answer: RecordAnswer) -> str:
     crossed = " (threshold crossed)" if answer.crossed else ""
     return (
         f"{what}. Session {answer.session_tokens} tokens, {answer.warning_level}{crossed}. "
-        f"Kept local {answer.kept_local_tokens}"
+        f"Kept local {answer.kept_local_tokens}{OFFLINE if answer.offline else ''}"
     )
 
 
@@ -145,6 +150,7 @@ def status(answer: StatusAnswer) -> str:
         f"Session {answer.session}: {_used(answer)}, {answer.warning_level}. {answer.message} "
         f"Recommended: {answer.recommended_model}. Kept local {answer.kept_local_tokens}. "
         f"Thresholds {answer.token_warning_threshold}, {answer.token_auto_switch_threshold}"
+        f"{OFFLINE if answer.offline else ''}"
     )
     if answer.budgets:
         line += f". Budgets: {'; '.join(budget_line(each) for each in answer.budgets)}"

@@ -64,6 +64,7 @@ FROZEN = (
     "14d124fe04b646f11beb10a4672f3cf5c4980736f73c0f83bfb3cd899c06a599",
     "29a944f830127cb4ad6086744b6d3374218ac1d6acdb4167f7c91cb1abd3ba03",
     "33b2869f30b87855f4ecfb5f491a5e00e43964870610312515536d3d88989929",
+    "34ef189fb70c8d9b813987149f38810f1b71fa5a7f88b337553b4559a142cc69",
 )
 """SHA-256 of each step's statements. A step that has landed never changes: ledgers have it."""
 
@@ -467,7 +468,7 @@ def test_a_ledger_holds_what_it_was_given_in_the_columns_that_say_so(file: Path)
             1, 1, 1, moment, "debug", "routine", 5, 0, "qwen2.5-coder:7b", "ollama",
             "task_optimized", "normal", None, None, None, None, None, None,
             None, None, None, None, 0, 0, 0, 0, None, None, None, None, None, None, None, None, None, None, None,
-            None, None,
+            None, None, None,
         )
     ]  # fmt: skip
     assert wire.rows(file, "SELECT * FROM immunos_mcp_usage") == [

@@ -174,6 +174,9 @@ class PostgresqlConnection:
     def ensure_trigger(self, name: str, event: str, table: str, statement: str) -> None:
         """Do nothing: all triggers are there from the beginning."""
 
+    def drop_trigger(self, name: str) -> None:
+        """Do nothing: all triggers stay."""
+
 
 def _announced(
     statement: str, parameters: Sequence[Any] | Mapping[str, Any]

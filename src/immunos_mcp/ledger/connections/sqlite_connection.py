@@ -64,3 +64,7 @@ class SqliteConnection(sqlite3.Connection):
         self.execute(
             f"CREATE TRIGGER IF NOT EXISTS {name} AFTER {event} ON {table} BEGIN {statement}; END"
         )
+
+    def drop_trigger(self, name: str) -> None:
+        """Drop a trigger, unless it is gone."""
+        self.execute(f"DROP TRIGGER IF EXISTS {name}")
