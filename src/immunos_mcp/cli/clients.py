@@ -14,11 +14,11 @@ from immunos_mcp import options
 from immunos_mcp.answers.encoding import to_json
 from immunos_mcp.assistants import doctor, install, registry
 from immunos_mcp.assistants.configuration import TOKEN, Launch, Setup
-from immunos_mcp.assistants.findings import DoctorContext
+from immunos_mcp.assistants.findings import DoctorContext, Finding, Verdict
 from immunos_mcp.cli import program
 from immunos_mcp.cli.command import PROGRAM, BadArgument, Command
 from immunos_mcp.cli.console import EXIT_FAILED, EXIT_FINE, chosen_options
-from immunos_mcp.errors import InvalidInputError, Problem
+from immunos_mcp.errors import InvalidInputError, LedgerError, Problem
 from immunos_mcp.options import ENGINE_OPTIONS, LEDGER_OPTIONS, SERVING_OPTIONS
 from immunos_mcp.rules.names import is_printable
 
@@ -167,9 +167,25 @@ def _doctor(given: Namespace) -> int:
             raise InvalidInputError(Problem("--repair", None, message=message))
         return _repair(file, given)
     context = DoctorContext(chosen, os.environ, options_of)
-    findings = doctor.diagnose(context)
+    findings = (*doctor.diagnose(context), *_team_findings(chosen))
     print(to_json(findings) if given.json else doctor.report(findings))
     return EXIT_FAILED if doctor.has_failed(findings) else EXIT_FINE
+
+
+def _team_findings(chosen: Options) -> tuple[Finding, ...]:
+    token_file = options.team_token_file(chosen.database)
+    if token_file is None:
+        return ()
+    # Few have joined a team.
+    from immunos_mcp.gateway.findings import team_finding
+    from immunos_mcp.ledger.connections.inline import run_sync
+    from immunos_mcp.ledger.connections.opening import inline_ledger
+
+    try:
+        with inline_ledger(chosen.database) as ledger:
+            return (run_sync(team_finding(ledger, token_file)),)
+    except LedgerError as error:
+        return (Finding("team", Verdict.FAIL, str(error)),)
 
 
 def _repair(database: Path, given: Namespace) -> int:
