@@ -42,6 +42,13 @@ def test_a_ledger_file_moves_to_a_database_and_everything_goes_on(home: Path) ->
         home, "route", "--task-type", "debug", "--classification", "routine", "--db", address.text
     )
     assert decided["decision_id"] == 2
+    added = wire.run_json(home, "team", "add", "red", "--db", address.text)
+    assert added["ledger"].endswith("?team=red")
+    listed = wire.run(home, "team", "list", "--db", address.text)
+    assert [line.partition(",")[0] for line in listed.stdout.splitlines()] == [
+        "default: 0 people",
+        "red: 0 people",
+    ]
 
 
 def test_a_password_in_an_address_is_never_shown(home: Path) -> None:

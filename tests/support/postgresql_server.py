@@ -89,11 +89,24 @@ def as_server(address: DatabaseAddress) -> DatabaseAddress:
     """Return the address as servers have it: of a role that owns nothing and may only serve."""
     from immunos_mcp.ledger.connections.postgresql_migration import migrate
 
-    making = f"DO $$ BEGIN CREATE ROLE {SERVER}; EXCEPTION WHEN duplicate_object THEN NULL; END $$"
-    execute(address, making)
+    served = as_role(address, SERVER)
     migrate(address, SERVER)
+    return served
+
+
+def as_role(address: DatabaseAddress, role: str) -> DatabaseAddress:
+    """Return the address as a role has it that may make schemas, which is made if it is not there."""
+    import psycopg
+
+    making = f"DO $$ BEGIN CREATE ROLE {role}; EXCEPTION WHEN duplicate_object THEN NULL; END $$"
+    with psycopg.connect(address.text, autocommit=True) as connection:
+        connection.execute(making.encode())
+        if role != SERVER:
+            connection.execute(
+                f"GRANT CREATE ON DATABASE {connection.info.dbname} TO {role}".encode()
+            )
     sign = "&" if "?" in address.text else "?"
-    return address._replace(text=f"{address.text}{sign}options=-c%20role%3D{SERVER}")
+    return address._replace(text=f"{address.text}{sign}options=-c%20role%3D{role}")
 
 
 def rows(address: DatabaseAddress, statement: str) -> list[tuple[Any, ...]]:

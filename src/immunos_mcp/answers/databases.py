@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from msgspec import Struct
 
 
@@ -33,6 +35,20 @@ class TeamAnswer(Struct, frozen=True):
     ledger: str
     team: str
     team_id: int
+
+
+class ListedTeamAnswer(Struct, frozen=True):
+    """A team of a database.
+
+    Attributes:
+        team: its name.
+        created_at: when it was added.
+        people: how many people may act in it.
+    """
+
+    team: str
+    created_at: datetime
+    people: int
 
 
 class CheckAnswer(Struct, frozen=True, omit_defaults=True):

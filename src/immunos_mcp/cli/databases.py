@@ -1,11 +1,17 @@
-"""The command for ledgers on PostgreSQL: their tables, and how a ledger file gets there."""
+"""The commands for ledgers on PostgreSQL: their tables, their teams, and how a ledger file gets there."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from immunos_mcp import options
-from immunos_mcp.answers.databases import CheckAnswer, CopyAnswer, MigrateAnswer, TeamAnswer
+from immunos_mcp.answers.databases import (
+    CheckAnswer,
+    CopyAnswer,
+    ListedTeamAnswer,
+    MigrateAnswer,
+    TeamAnswer,
+)
 from immunos_mcp.answers.encoding import to_json
 from immunos_mcp.cli import console
 from immunos_mcp.cli.command import Command
@@ -48,6 +54,18 @@ def _add_team(given: Namespace) -> int:
     theirs = address._replace(team=given.name)
     text = f"team {given.name} has an empty ledger: {theirs}"
     return _show(given, TeamAnswer(str(theirs), given.name, team_id), text)
+
+
+def _list_teams(given: Namespace) -> int:
+    address = _address(given)
+    from immunos_mcp.ledger.connections.postgresql_teams import list_teams
+
+    teams = tuple(ListedTeamAnswer(*team) for team in list_teams(address))
+    lines = [
+        f"{team.team}: {team.people} people, since {team.created_at.astimezone():%Y-%m-%d %H:%M}"
+        for team in teams
+    ]
+    return _show(given, teams, "\n".join(lines))
 
 
 def _check(given: Namespace) -> int:
@@ -115,13 +133,6 @@ _ACTIONS = (
         _add_migrate_arguments,
     ),
     Command(
-        "add-team",
-        "add a team, whose ledger is at the address with ?team=NAME",
-        "db add-team red --db postgresql://owner@db.example.com/immunos",
-        _add_team,
-        _add_team_arguments,
-    ),
-    Command(
         "check",
         "check the tables, the stored totals and what the user may see",
         "db check --db postgresql://immunos_server@db.example.com/immunos",
@@ -137,8 +148,30 @@ _ACTIONS = (
     ),
 )
 
+_TEAM_ACTIONS = (
+    Command(
+        "add",
+        "add a team, whose ledger is at the address with ?team=NAME",
+        "team add red --db postgresql://owner@db.example.com/immunos",
+        _add_team,
+        _add_team_arguments,
+    ),
+    Command(
+        "list",
+        "show all teams, to the owner of the tables",
+        "team list --db postgresql://owner@db.example.com/immunos",
+        _list_teams,
+    ),
+)
 
 COMMANDS = (
+    Command(
+        "team",
+        "manage the teams of a ledger on PostgreSQL",
+        "team list --db postgresql://owner@db.example.com/immunos",
+        _list_teams,
+        actions=_TEAM_ACTIONS,
+    ),
     Command(
         "db",
         "create, check and fill a ledger on PostgreSQL",

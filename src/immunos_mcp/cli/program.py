@@ -47,6 +47,7 @@ MODULES = {
     "join": "team",
     "leave": "team",
     "serve": "serving_http",
+    "team": "databases",
     "person": "people",
     "token": "people",
     "audit": "people",

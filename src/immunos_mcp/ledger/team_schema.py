@@ -49,6 +49,13 @@ TOKEN_HASH = "immunos.token_hash"  # noqa: S105  # a setting's name
 KNOWN_TOKEN = f"sha256 = nullif(current_setting('{TOKEN_HASH}', true), '')"
 """What makes a token visible, for reading only, to whoever knows its hash."""
 
+TEAM_LIST = "immunos.team_list"
+LISTED_BY_OWNER = (
+    f"current_setting('{TEAM_LIST}', true) = 'on' AND pg_has_role((SELECT relowner FROM pg_class"  # noqa: S608  # constants
+    f" WHERE oid = CAST('{TABLES_SCHEMA}.{TEAM_TABLE}' AS regclass)), 'USAGE')"
+)
+"""What makes all teams' names visible: the owner of the tables asks for the list."""
+
 VERSION_TABLE = f"{PREFIX}team_schema_version"
 
 _VERSION_1 = (

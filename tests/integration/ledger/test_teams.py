@@ -17,6 +17,7 @@ from immunos_mcp.ledger.decisions import close_decision
 from immunos_mcp.ledger.ingestion import ingest
 from immunos_mcp.ledger.team_schema import TABLES_SCHEMA, TEAM_TABLE, VIEWS_SCHEMA
 from immunos_mcp.logged_usage import MeasuredUsage
+from immunos_mcp.people import People
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -197,6 +198,26 @@ def test_a_team_is_added_once_and_by_the_owner_alone(address: DatabaseAddress) -
         add_team(owner, "yellow")
     with pytest.raises(LedgerError, match="does not let this user do that"):
         add_team(address, "black")
+
+
+def test_only_the_owner_lists_the_teams_and_sees_none_of_their_rows() -> None:
+    from immunos_mcp.ledger.connections.postgresql import InlinePostgresqlLedger
+    from immunos_mcp.ledger.connections.postgresql_migration import add_team, migrate
+    from immunos_mcp.ledger.connections.postgresql_teams import list_teams
+
+    database = postgresql_server.empty_database()
+    owner = postgresql_server.as_role(database, "immunos_test_owner")
+    migrate(owner)
+    add_team(owner, "blue")
+    with InlinePostgresqlLedger(owner, team(BLUE)) as ledger:
+        run_sync(People(ledger).add("ada", "member"))
+        assert sum(seen(ledger, TABLES_SCHEMA).values()) > 0
+    assert [(each.name, each.people) for each in list_teams(owner)] == [("blue", 1), ("default", 0)]
+    with InlinePostgresqlLedger(owner, team(0)) as ledger:
+        assert sum(seen(ledger, TABLES_SCHEMA).values()) == 0
+    served = postgresql_server.as_server(database)
+    with pytest.raises(LedgerError, match="lists its teams only to the owner"):
+        list_teams(served)
 
 
 def test_a_team_that_is_not_there_is_named(address: DatabaseAddress) -> None:

@@ -173,7 +173,7 @@ def team_id(connection: PostgresqlConnection, address: DatabaseAddress) -> int:
     (found,) = connection.execute(looking, (address.team,)).fetchone()
     if found is None:
         raise LedgerError(
-            f"ledger {address} has no team {address.team!r}; `immunos-mcp db add-team` adds one"
+            f"ledger {address} has no team {address.team!r}; `immunos-mcp team add` adds one"
         )
     return int(found)
 

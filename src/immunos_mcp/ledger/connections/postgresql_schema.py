@@ -16,6 +16,7 @@ from immunos_mcp.ledger.team_schema import (
     CURRENT_PERSON,
     CURRENT_TEAM,
     KNOWN_TOKEN,
+    LISTED_BY_OWNER,
     NAMED_TEAM,
     TABLES_SCHEMA,
     TEAM_TABLE,
@@ -123,6 +124,8 @@ def permanent_statements() -> Iterator[str]:
             yield from _wall(table)
             yield from _view(table, [*names, "team_id"], f"team_id = {CURRENT_TEAM}")
     yield from _wall(TEAM_TABLE, NAMED_TEAM)
+    yield f"DROP POLICY IF EXISTS of_owner ON {TEAM_TABLE}"
+    yield f"CREATE POLICY of_owner ON {TEAM_TABLE} FOR SELECT USING ({LISTED_BY_OWNER})"
     yield f"DROP POLICY IF EXISTS of_holder ON {TOKEN_TABLE}"
     yield f"CREATE POLICY of_holder ON {TOKEN_TABLE} FOR SELECT USING ({KNOWN_TOKEN})"
     yield from _view(TEAM_TABLE, ["*"], f"team_id = {CURRENT_TEAM} OR {NAMED_TEAM}")

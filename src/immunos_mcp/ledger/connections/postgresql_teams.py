@@ -1,4 +1,4 @@
-"""The ledgers of all teams of a database, for a server that tells by the token whose team is meant.
+"""All teams of a database: their ledgers, for a server that tells by the token whose team is meant, and a list.
 
 While the team is not known, row-level security shows a token's row only to whoever knows its hash, and a
 team's only to whoever knows its name.
@@ -6,14 +6,25 @@ team's only to whoever knows its name.
 
 from __future__ import annotations
 
+from contextlib import closing
+from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from immunos_mcp.database_address import DEFAULT_TEAM
+from immunos_mcp.errors import LedgerError
 from immunos_mcp.ledger.connections.postgresql import Acting, ThreadedPostgresqlLedger
+from immunos_mcp.ledger.connections.postgresql_link import (
+    MIGRATE,
+    open_driver,
+    refuse_other_version,
+    rolled_back,
+    translated,
+)
 from immunos_mcp.ledger.connections.teams import TeamLedger
 from immunos_mcp.ledger.team_schema import (
     TABLES_SCHEMA,
     TEAM,
+    TEAM_LIST,
     TEAM_NAME,
     TEAM_TABLE,
     TOKEN_HASH,
@@ -21,6 +32,8 @@ from immunos_mcp.ledger.team_schema import (
 )
 
 if TYPE_CHECKING:
+    import psycopg
+
     from immunos_mcp.database_address import DatabaseAddress
     from immunos_mcp.ledger.dialect import Connection
 
@@ -64,6 +77,54 @@ class PostgresqlTeams:
     async def __aexit__(self, *_exception: object) -> None:
         await self._nobodys.close()
 
+
+class ListedTeam(NamedTuple):
+    """A team of a database: its name, since when it is there, and how many people may act in it."""
+
+    name: str
+    created_at: datetime
+    people: int
+
+
+def list_teams(address: DatabaseAddress) -> tuple[ListedTeam, ...]:
+    """Return all teams by name, as the owner of the tables.
+
+    Raises:
+        LedgerError: the database cannot be used, or by another than the owner.
+    """
+    with translated(address), closing(open_driver(address)) as driver, rolled_back(driver):
+        refuse_other_version(driver, address)
+        driver.execute(b"BEGIN READ ONLY")
+        ((is_owner,),) = driver.execute(_IS_OWNER).fetchall()
+        if not is_owner:
+            raise LedgerError(
+                f"ledger {address} lists its teams only to the owner of the tables, the user who"
+                f" {MIGRATE.removeprefix('run ')} was run as"
+            )
+        driver.execute(f"SELECT set_config('{TEAM_LIST}', 'on', true)".encode())
+        found = driver.execute(_LIST).fetchall()
+        listed = [
+            ListedTeam(name, datetime.fromisoformat(created_at), _people_of(driver, team_id))
+            for team_id, name, created_at in found
+        ]
+        driver.execute(b"COMMIT")
+    return tuple(listed)
+
+
+def _people_of(driver: psycopg.Connection, team_id: int) -> int:
+    driver.execute(f"SELECT set_config('{TEAM}', %s, true)".encode(), (str(team_id),))
+    ((number,),) = driver.execute(_COUNT_PEOPLE).fetchall()
+    return int(number)
+
+
+_IS_OWNER = (
+    "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class"  # noqa: S608  # constants
+    f" WHERE oid = CAST('{TABLES_SCHEMA}.{TEAM_TABLE}' AS regclass)"
+).encode()
+_LIST = (
+    f"SELECT team_id, name, created_at FROM {TABLES_SCHEMA}.{TEAM_TABLE} ORDER BY name"  # noqa: S608  # constants
+).encode()
+_COUNT_PEOPLE = b"SELECT count(*) FROM immunos_mcp_person WHERE disabled_at IS NULL"
 
 # The setting is made before what needs it is looked for, since that depends on its value.
 _OF_TOKEN = (
