@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from immunos_mcp.domain import TokenCounts
+from immunos_mcp.domain import CLAUDE_CODE, TokenCounts
 from immunos_mcp.errors import InvalidInputError
 from immunos_mcp.ledger.moments import utc_now
 from immunos_mcp.ledger.pushed_usage import Pushed, store_pushed
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from immunos_mcp.gateway_messages import HandedOverTask, PushedUsage
     from immunos_mcp.handover import Handover
     from immunos_mcp.ledger.connections.ledger import Ledger
+    from immunos_mcp.logged_usage import RequestUsage
 
 
 class PushedSession:
@@ -65,6 +66,9 @@ class Receiver:
             [each.report for each in usage.plan],
             usage.is_last,
         )
+        return await self._store(pushed, assistants)
+
+    async def _store(self, pushed: Pushed, assistants: Sequence[str]) -> int:
         now = self._clock()
         opens = None if now < self._session.open_until else self._session.name
         stored = await self._ledger.write(
@@ -73,6 +77,10 @@ class Receiver:
         if stored.open_until is not None:
             self._session.open_until = stored.open_until
         return stored.new
+
+    async def store_requests(self, requests: Sequence[RequestUsage]) -> int:
+        """Store what Claude Code's telemetry reports; return how many requests were new or had grown."""
+        return await self._store(Pushed(requests=requests), (CLAUDE_CODE,))
 
     async def end(self) -> None:
         """Let what assistants report for the person count again."""

@@ -31,6 +31,8 @@ from immunos_mcp.http.guards import LARGEST_BODY, BodyGuard, HostGuard
 from immunos_mcp.http.metrics import CONTENT_TYPE, Metrics, MetricsMissingError
 from immunos_mcp.http.observing import Observer
 from immunos_mcp.http.pages import EVENTS, LOGIN, LOGOUT, REPORT, SCRIPT, Pages
+from immunos_mcp.http.telemetry import LOGS, TRACES, Telemetry
+from immunos_mcp.http.telemetry import METRICS as OTHER_METRICS
 from immunos_mcp.server.tools import TOOLS
 
 if TYPE_CHECKING:
@@ -68,6 +70,7 @@ def build_application(options: HttpOptions, built: BuiltHttpServer, teams: Teams
     )
     verifier = Verifier(teams.holder)
     gateway = Gateway(teams.desk_of, teams.changes_of)
+    telemetry = Telemetry(teams)
     pages = Pages(options, teams.of, verifier)
 
     @asynccontextmanager
@@ -78,15 +81,18 @@ def build_application(options: HttpOptions, built: BuiltHttpServer, teams: Teams
     def for_holders(app: ASGIApp) -> _Endpoint:
         return _Endpoint(protected(app, options))
 
+    def taking(path: str, view: Callable[[Request], Awaitable[Response]]) -> Route:
+        guarded = BodyGuard(request_response(view), LARGEST_REQUEST)
+        return Route(path, for_holders(guarded), methods=["POST"])
+
     # A GET would wait for messages that cannot come, since no request knows of another.
     routes = [
         Route(MCP_PATH, for_holders(BodyGuard(manager.handle_request)), methods=["POST"]),
         Route(GATEWAY, for_holders(request_response(gateway.identify)), methods=["GET"]),
-        Route(
-            GATEWAY,
-            for_holders(BodyGuard(request_response(gateway.receive), LARGEST_REQUEST)),
-            methods=["POST"],
-        ),
+        taking(GATEWAY, gateway.receive),
+        taking(LOGS, telemetry.receive),
+        taking(OTHER_METRICS, telemetry.ignore),
+        taking(TRACES, telemetry.ignore),
         Route(HEALTH, _healthy, methods=["GET"]),
         Route(READINESS, _readiness(teams.check), methods=["GET"]),
         Route(METRICS, for_holders(request_response(_figures(metrics))), methods=["GET"]),

@@ -87,10 +87,7 @@ class Gateway:
         try:
             reply = await self._answer(self._desk_of(request), message)
         except LedgerError as error:
-            # Its text names the ledger's place, which is nothing for everybody.
-            logger.error("a gateway is refused: %s", error)  # noqa: TRY400  # no bug
-            words = "the ledger cannot be used; the log and `immunos-mcp doctor` say why"
-            return refusal(HTTPStatus.SERVICE_UNAVAILABLE, words, retry_after=RETRY_SECONDS)
+            return unavailable(error)
         self._changes_of(request).changed_here()
         return _json(reply)
 
@@ -106,6 +103,14 @@ class Gateway:
             refused = await record_handed_over(handover, message.handed_over)
             reply = replace(reply, refused=refused)
         return reply if message.call is None else await _called(desk, message.call, reply)
+
+
+def unavailable(error: LedgerError) -> Response:
+    """Return the answer to what cannot be stored now."""
+    # Its text names the ledger's place, which is nothing for everybody.
+    logger.error("usage cannot be stored: %s", error)
+    words = "the ledger cannot be used; the log and `immunos-mcp doctor` say why"
+    return refusal(HTTPStatus.SERVICE_UNAVAILABLE, words, retry_after=RETRY_SECONDS)
 
 
 async def _called(desk: Desk, passed: PassedCall, reply: GatewayReply) -> GatewayReply:

@@ -88,10 +88,12 @@ def store_pushed(
 
 
 def _first_of_late(connection: Connection, now: datetime) -> datetime:
-    """Return when the first of the responses was written that belong to the work of now."""
+    """Return when the first response was written, or request finished, that is of the work of now."""
     index_moments(connection)
     (first,) = connection.execute(
-        "SELECT min(measured_at) FROM immunos_mcp_measured_usage WHERE measured_at >= ?",
-        (utc_text(now - ACTIVE),),
+        "SELECT min(at) FROM (SELECT min(measured_at) AS at FROM immunos_mcp_measured_usage"
+        "  WHERE measured_at >= :since UNION ALL SELECT min(finished_at)"
+        "  FROM immunos_mcp_request_usage WHERE finished_at >= :since) AS late",
+        {"since": utc_text(now - ACTIVE)},
     ).fetchone()
     return moment_of(first) or now

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import postgresql_server
 import pytest
+import wire
 from http_servers import ANYWHERE, client_of, connected, put_a_folder_in_place_of, serving
 from sdk_clients import answer
 
@@ -38,8 +40,6 @@ from immunos_mcp.logged_usage import (
 from immunos_mcp.people import People
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import httpx2
 
     from immunos_mcp.database_address import DatabaseAddress
@@ -286,3 +286,64 @@ async def test_where_the_ledger_is_away_a_gateway_is_told_to_come_again(ledger_f
         refused = await client.post(PATH, content=body, headers=ada)
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
         assert str(ledger_file) not in refused.text
+
+
+def exported(*requests: tuple[str, int], **more: Any) -> dict[str, Any]:
+    """Return an export of Claude Code's telemetry, of requests with so many input tokens."""
+    records = [
+        {
+            "event.name": "api_request",
+            "event.timestamp": LATELY.isoformat(),
+            "request_id": request_id,
+            "model": "claude-haiku-4-5",
+            "input_tokens": tokens,
+            "output_tokens": 0,
+            "cache_read_tokens": 0,
+            "cache_creation_tokens": 0,
+            "user.email": "ada@example.com",
+            **more,
+        }
+        for request_id, tokens in requests
+    ]
+    spelled = [
+        [{"key": key, "value": {"stringValue": str(value)}} for key, value in record.items()]
+        for record in records
+    ]
+    logs = [{"attributes": attributes} for attributes in spelled]
+    return {"resourceLogs": [{"scopeLogs": [{"logRecords": logs}]}]}
+
+
+async def test_telemetry_adds_the_requests_that_no_log_has(
+    database: Path | DatabaseAddress,
+) -> None:
+    ada = header_of(database, "ada")
+    status = PassedCall("get_session_status", {}, "claude-code 2.1.332")
+    usage = {"model": "claude-sonnet-4-5", "input_tokens": 1, "output_tokens": 1}
+    async with serving(database, WITH_TOKENS) as served, client_of(served.url) as client:
+        logs = exported(("r1", 7), ("r2", 100))
+        assert (await client.post("/v1/logs", json=logs)).status_code == 401
+        for _ in range(2):
+            assert (await client.post("/v1/logs", json=logs, headers=ada)).json() == {}
+        # The response of one of them is pushed, with its own numbers.
+        counted = (await sent(client, pushing(response(1), call=status), ada)).answer
+        assert counted is not None
+        assert counted["session_tokens"] == 30 + 100
+        reported = (await sent(client, calling("record_usage", usage), ada)).answer
+        assert reported is not None
+        assert reported["counted"] is False
+        broken = await client.post("/v1/logs", json=exported(("r3", 1), model=""), headers=ada)
+        assert broken.json()["partialSuccess"]["rejectedLogRecords"] == "1"
+        other = {**ada, "content-type": "application/x-protobuf"}
+        assert (await client.post("/v1/logs", content=b"x", headers=other)).status_code == 415
+        assert (await client.post("/v1/logs", content=b"[", headers=ada)).status_code == 400
+        assert (await client.post("/v1/traces", content=b"{}", headers=ada)).json() == {}
+    assert "ada@example.com" not in stored(database)
+
+
+def stored(database: Path | DatabaseAddress) -> str:
+    """Return all that a ledger has of requests."""
+    query = "SELECT * FROM immunos_mcp_request_usage"
+    if isinstance(database, Path):
+        return str(wire.rows(database, query))
+    superuser = database._replace(text=database.text.partition("&options=")[0])
+    return str(postgresql_server.rows(superuser, query))

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 
 EVENT = "api_request"
+UNREADABLE = "set OTEL_EXPORTER_OTLP_PROTOCOL=http/json and no compression"
 LOGS_PATH = b"/v1/logs"
 OTHER_PATHS = frozenset({b"/v1/metrics", b"/v1/traces"})
 """Signals that the same client setting may also send; they are acknowledged and ignored."""
@@ -92,6 +93,20 @@ def read_export(body: bytes) -> Export:
         except ValueError:
             unread += 1
     return Export(tuple(requests), unread)
+
+
+def acknowledged(export: Export) -> Json:
+    """Return what a client is answered that sent an export, once it is stored."""
+    if not export.unread:
+        return {}
+    message = f"{EVENT} events without a request id, a model, a time or counts"
+    return {"partialSuccess": {"rejectedLogRecords": str(export.unread), "errorMessage": message}}
+
+
+def is_readable(content_type: str, encoding: str) -> bool:
+    """Return whether a body of this type and encoding can be read."""
+    kind = content_type.partition(";")[0].strip().lower()
+    return kind == "application/json" and encoding in {"", "identity"}
 
 
 def _records(export: Json) -> Iterator[Json]:
@@ -297,11 +312,7 @@ class _Conversation:
             except ImmunosError as error:
                 logger.warning("telemetry: %s", error)
                 return _Reply(503, {"message": str(error)})
-        if export.unread:
-            message = f"{EVENT} events without a request id, a model, a time or counts"
-            rejected: Json = {"rejectedLogRecords": str(export.unread), "errorMessage": message}
-            return _Reply(200, {"partialSuccess": rejected})
-        return _Reply(200, {})
+        return _Reply(200, acknowledged(export))
 
     async def _next(self) -> type[h11.NEED_DATA | h11.PAUSED] | h11.Event:
         while True:
@@ -344,8 +355,6 @@ def _refusal(request: h11.Request) -> _Reply | None:
         return _Reply(404, {"message": "send logs to /v1/logs"})
     if request.method != b"POST":
         return _Reply(405, {"message": "use POST"})
-    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json" or headers.get("content-encoding", "identity") != "identity":
-        message = "set OTEL_EXPORTER_OTLP_PROTOCOL=http/json and no compression"
-        return _Reply(415, {"message": message})
+    if not is_readable(headers.get("content-type", ""), headers.get("content-encoding", "")):
+        return _Reply(415, {"message": UNREADABLE})
     return None
