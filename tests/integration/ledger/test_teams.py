@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING
 
+import anyio
 import ledger_operations
 import postgresql_server
 import pytest
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from immunos_mcp.database_address import DatabaseAddress
+    from immunos_mcp.ledger.connections.ledger import Ledger
     from immunos_mcp.ledger.connections.postgresql import Acting, InlinePostgresqlLedger
     from immunos_mcp.ledger.dialect import Connection
 
@@ -220,6 +223,28 @@ def test_only_the_owner_lists_the_teams_and_sees_none_of_their_rows() -> None:
         list_teams(served)
 
 
+@pytest.mark.anyio
+async def test_a_team_that_waits_for_its_lock_holds_up_no_other(address: DatabaseAddress) -> None:
+    from immunos_mcp.ledger.connections.postgresql import CONNECTIONS, LOCKS
+    from immunos_mcp.ledger.connections.postgresql_link import open_driver
+    from immunos_mcp.ledger.connections.postgresql_teams import PostgresqlTeams
+
+    async with PostgresqlTeams(address) as teams:
+        red, blue = await teams.named("default"), await teams.named("blue")
+        assert red is not None
+        assert blue is not None
+        async with anyio.create_task_group() as tasks:
+            with closing(open_driver(address)) as other:
+                other.execute(b"BEGIN")
+                other.execute(b"SELECT pg_advisory_xact_lock(%s)", (LOCKS + RED,))
+                for _ in range(CONNECTIONS):
+                    tasks.start_soon(_write, red.ledger)
+                await anyio.wait_all_tasks_blocked()
+                # Less than the first team may wait for its lock.
+                with anyio.fail_after(4):
+                    await _write(blue.ledger)
+
+
 def test_a_team_that_is_not_there_is_named(address: DatabaseAddress) -> None:
     from immunos_mcp.ledger.connections.postgresql import InlinePostgresqlLedger
 
@@ -232,3 +257,8 @@ def test_a_team_that_is_not_there_is_named(address: DatabaseAddress) -> None:
 
 def _nothing(_connection: Connection) -> None:
     """Read nothing."""
+
+
+async def _write(ledger: Ledger) -> None:
+    """Wait for the team's lock."""
+    await ledger.write(_nothing)

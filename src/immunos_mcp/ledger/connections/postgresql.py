@@ -34,8 +34,9 @@ if TYPE_CHECKING:
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
-_LOCKS = 0x696D6D75 << 32
-_CONNECTIONS = 8
+LOCKS = 0x696D6D75 << 32
+CONNECTIONS = 8
+OF_ONE_TEAM = CONNECTIONS // 2
 _AS_TEAM = f"SELECT set_config('{TEAM}', $1, true), set_config('{PERSON}', $2, true)".encode()
 _WITH_LOCK = _AS_TEAM + b", pg_advisory_xact_lock($3)"
 
@@ -185,7 +186,7 @@ def _begin(connection: PostgresqlConnection, kind: _Kind, acting: Acting) -> Non
     team, person = str(acting.team_id), str(acting.person_id or "")
     if kind.is_writing:
         # A statement of its own, so that those after it see what was stored before the lock was free.
-        pipeline.send(_WITH_LOCK, (team, person, _LOCKS + acting.team_id))
+        pipeline.send(_WITH_LOCK, (team, person, LOCKS + acting.team_id))
     else:
         pipeline.send(_AS_TEAM, (team, person))
 
@@ -216,7 +217,7 @@ class _Threads:
 
     def __init__(self, address: DatabaseAddress) -> None:
         self._address = address
-        self._executor = ThreadPoolExecutor(_CONNECTIONS, "ledger")
+        self._executor = ThreadPoolExecutor(CONNECTIONS, "ledger")
         self._own = threading.local()
         self._links: list[Link] = []
         self._was_open = threading.Event()
@@ -249,9 +250,11 @@ class ThreadedPostgresqlLedger(PostgresqlLedger):
         address: DatabaseAddress,
         acting: Acting | None = None,
         threads: _Threads | None = None,
+        turns: asyncio.Semaphore | None = None,
     ) -> None:
         super().__init__(address, acting)
         self._threads = threads or _Threads(address)
+        self._turns = turns or asyncio.Semaphore(CONNECTIONS)
 
     async def __aenter__(self) -> Self:
         return self
@@ -264,9 +267,14 @@ class ThreadedPostgresqlLedger(PostgresqlLedger):
         await asyncio.to_thread(self._threads.close)
 
     def acting_as(self, acting: Acting, team: str | None = None) -> ThreadedPostgresqlLedger:
-        """Return the ledger of another person, or of a team of that name, on the same connections."""
-        address = self.address if team is None else self.address._replace(team=team)
-        return ThreadedPostgresqlLedger(address, acting, self._threads)
+        """Return the ledger of another person, or of a team of that name, on the same connections.
+
+        A team has at most so many of them at once that others' operations need not wait for its lock.
+        """
+        if team is None:
+            return ThreadedPostgresqlLedger(self.address, acting, self._threads, self._turns)
+        address, turns = self.address._replace(team=team), asyncio.Semaphore(OF_ONE_TEAM)
+        return ThreadedPostgresqlLedger(address, acting, self._threads, turns)
 
     def for_person(self, person_id: int) -> ThreadedPostgresqlLedger:
         """Return the same ledger, for what one of its team's people does; this one was used before."""
@@ -274,4 +282,5 @@ class ThreadedPostgresqlLedger(PostgresqlLedger):
         return self.acting_as(self._acting._replace(person_id=person_id))
 
     async def _run(self, work: Callable[[Link], Result]) -> Result:
-        return await self._threads.run(work)
+        async with self._turns:
+            return await self._threads.run(work)
