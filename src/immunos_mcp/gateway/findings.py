@@ -46,4 +46,4 @@ def _waits(waiting: Waiting) -> str:
     since = "never" if reached is None else f"at {reached.astimezone():%Y-%m-%d %H:%M}"
     if not waiting.rows:
         return "; it has all usage"
-    return f"; {waiting.rows:,} rows of usage wait for it, which last answered {since}"
+    return f"; rows of usage that wait for it: {waiting.rows:,}; it last answered {since}"

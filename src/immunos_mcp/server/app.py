@@ -254,6 +254,8 @@ async def serve_stdio(
             except Exception as error:  # noqa: BLE001  # nobody is left to answer requests
                 end_at_once(report_bug("server", error))
             tasks.cancel_scope.cancel()
+        if team is not None:
+            await team.close()
 
 
 async def _record_opening(begin: anyio.Event) -> None:
