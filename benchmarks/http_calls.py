@@ -2,7 +2,8 @@
 
 Each client has a connection of its own and makes one call at a time. The servers are measured in turn, a
 second each. The clients are bytes on sockets, written before the clock starts, so that figures measure the
-server. At the end the router's server is killed, and every answered decision must be in the ledger.
+server. At the end the router's server is killed, and every answered decision must be in the ledger. With
+``--address``, a router on PostgreSQL is measured too, and how often a call of it waits for the database.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
+from database_waits import WaitsCounted
 from side_by_side import (
     Figure,
     argument_parser,
@@ -139,22 +141,30 @@ def main() -> None:
     parser.add_argument(
         "--rounds", type=int, default=8, help="seconds that each server is measured"
     )
+    parser.add_argument(
+        "--address", help="postgresql:// address of a database to fill; its user may make tables"
+    )
     given = parser.parse_args()
     other = (sys.executable, str(Path(__file__).with_name("http_servers.py")))
     serve = (*immunos_command(), "serve", "--http", "127.0.0.1:0", "--no-tokens")
+    commands: list[tuple[str, Sequence[str], bool]] = [
+        ("bare", (*other, "bare"), True),
+        ("sdk", (*other, "sdk"), True),
+        ("no-op", (*other, "no-op"), True),
+        ("earlier", (*other, "no-op"), False),
+        ("router", serve, True),
+    ]
+    if given.address:
+        _migrate(given.address)
+        commands.append(("database", (*serve, "--db", given.address), True))
     with temporary_home() as home:
         servers: dict[str, HttpServer] = {}
         try:
-            for name, command, is_newer in (
-                ("bare", (*other, "bare"), True),
-                ("sdk", (*other, "sdk"), True),
-                ("no-op", (*other, "no-op"), True),
-                ("earlier", (*other, "no-op"), False),
-                ("router", serve, True),
-            ):
-                tool = "route_task" if name == "router" else "no_op"
+            for name, command, is_newer in commands:
+                tool = "route_task" if name in {"router", "database"} else "no_op"
                 servers[name] = HttpServer(command, home, tool, is_newer=is_newer)
             rounds = _measured(servers, given.rounds)
+            waits = _waits(given.address, serve, home) if given.address else None
         finally:
             for server in servers.values():
                 server.kill()
@@ -163,7 +173,28 @@ def main() -> None:
     answered = servers["router"].answered
     if logged != answered:
         raise SystemExit(f"{answered} decisions were answered, {logged} are in the ledger")
-    report(_figures(rounds), given.json, [f"all {logged} answered decisions are in the ledger"])
+    figures = _figures(rounds)
+    if waits is not None:
+        figures.append(Figure("the same, waits for the database in a call", waits, "times", 4.0))
+    report(figures, given.json, [f"all {logged} answered decisions are in the ledger"])
+
+
+def _migrate(address: str) -> None:
+    command = (*immunos_command(), "db", "migrate", "--db", address)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def _waits(address: str, serve: Sequence[str], home: Path) -> float:
+    """Return how often a call waits for the database, of a server that sees it through a counter."""
+    with WaitsCounted(address) as counted:
+        server = HttpServer((*serve, "--db", counted.address), home, "route_task", is_newer=True)
+        try:
+            server.measure(1.0)
+            before, answered = counted.waits, server.answered
+            server.measure(2.0)
+            return (counted.waits - before) / (server.answered - answered)
+        finally:
+            server.kill()
 
 
 def _measured(servers: dict[str, HttpServer], turns: int) -> dict[str, list[Round]]:
@@ -179,7 +210,7 @@ def _measured(servers: dict[str, HttpServer], turns: int) -> dict[str, list[Roun
 def _figures(rounds: dict[str, list[Round]]) -> list[Figure]:
     rate = {name: _rate(each) for name, each in rounds.items()}
     cpu = {name: _cpu_milliseconds(each) for name, each in rounds.items()}
-    return [
+    figures = [
         Figure("no-op over HTTP", rate["no-op"], "calls/s", 0.5, rate["bare"], at_least=True),
         Figure("the same, server CPU", cpu["no-op"], "ms", None, cpu["bare"]),
         Figure("the SDK's own no-op", rate["sdk"], "calls/s", None, rate["bare"]),
@@ -188,6 +219,13 @@ def _figures(rounds: dict[str, list[Round]]) -> list[Figure]:
         Figure("route_task", rate["router"], "calls/s", None, rate["no-op"]),
         Figure("route_task, server CPU", cpu["router"], "ms", 3.0, cpu["no-op"]),
     ]
+    if "database" in rounds:
+        what = "route_task on PostgreSQL"
+        figures += [
+            Figure(what, rate["database"], "calls/s", None, rate["no-op"]),
+            Figure(f"{what}, server CPU", cpu["database"], "ms", 3.0, cpu["no-op"]),
+        ]
+    return figures
 
 
 def _rate(rounds: Sequence[Round]) -> float:
