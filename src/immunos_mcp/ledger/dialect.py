@@ -71,6 +71,12 @@ class Connection(Protocol):
         """Run a statement that may return more rows than the memory should hold."""
         ...
 
+    def add_rows(
+        self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], /
+    ) -> None:
+        """Insert rows that are not there, however many."""
+        ...
+
     def executemany(self, statement: str, parameters: Iterable[Any], /) -> object:
         """Run a statement with each of these parameters."""
         ...

@@ -50,6 +50,12 @@ _MEASURED_COLUMNS = """
     message_id, measured_at, provider, folder,
     input_tokens, output_tokens, cache_creation_input_tokens, cache_read_input_tokens
 """
+_ADDED_COLUMNS = (
+    "message_id", "measured_at", "model", "provider", "input_tokens", "output_tokens",
+    "cache_creation_input_tokens", "cache_read_input_tokens", "folder", "request_id", "assistant",
+    "conversation", "cache_1h_input_tokens", "speed", "service_tier", "region", "web_searches",
+    "is_sidechain", "agent",
+)  # fmt: skip
 
 
 def ingest(
@@ -257,19 +263,18 @@ def _taken_back(stored: StoredUsage) -> Addition:
 def _add_measured(
     connection: Connection, fresh: Collection[MeasuredUsage], providers: _Providers
 ) -> None:
-    connection.executemany(
-        "INSERT INTO immunos_mcp_measured_usage (message_id, measured_at, model, provider,"
-        " input_tokens, output_tokens, cache_creation_input_tokens, cache_read_input_tokens,"
-        " folder, request_id, assistant, conversation, cache_1h_input_tokens, speed, service_tier,"
-        " region, web_searches, is_sidechain, agent)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    connection.add_rows(
+        "immunos_mcp_measured_usage",
+        _ADDED_COLUMNS,
         [
             (
                 usage.message_id,
                 utc_text(usage.at),
                 usage.model,
                 providers[usage.assistant, usage.model],
-                *usage[3:18],
+                *usage[3:16],
+                None if usage.is_sidechain is None else int(usage.is_sidechain),
+                usage.agent,
             )
             # Sorted by id, because ids are random and neighbours share a page.
             for usage in sorted(fresh)

@@ -16,8 +16,10 @@ from immunos_mcp.domain import TokenCounts, Usage
 from immunos_mcp.errors import InvalidInputError, LedgerBusyError, LedgerError
 from immunos_mcp.ledger import schema
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
+from immunos_mcp.ledger.ingestion import ingest
 from immunos_mcp.ledger.reported_usage import record_usage
 from immunos_mcp.ledger.sessions import list_bindings, newest_sessions
+from immunos_mcp.logged_usage import MeasuredUsage
 from immunos_mcp.router import Router
 
 if TYPE_CHECKING:
@@ -315,6 +317,29 @@ def test_whoever_stops_in_the_middle_of_a_transaction_keeps_nobody_waiting_for_e
 
         assert run_sync(first.write(stop)) == 0
     assert len(attempts) == 2
+
+
+def test_pushed_usage_is_stored_as_it_is_whatever_it_contains(address: DatabaseAddress) -> None:
+    from immunos_mcp.ledger.connections.postgresql import InlinePostgresqlLedger
+
+    usage = MeasuredUsage("msg-1", ledger_operations.NOW, "claude-x", 1 << 40)
+    pushed = [
+        usage._replace(folder='/a \\u0000 "b"', is_sidechain=True, speed=""),
+        usage._replace(message_id="msg-2", folder="/a\0b", is_sidechain=False, speed="fast"),
+    ]
+
+    def stored(connection: Connection) -> list[tuple[Any, ...]]:
+        return connection.execute(
+            "SELECT message_id, input_tokens, folder, is_sidechain, speed"
+            " FROM immunos_mcp_measured_usage ORDER BY message_id"
+        ).fetchall()
+
+    with InlinePostgresqlLedger(address) as ledger:
+        assert run_sync(ledger.write(ingest, pushed)) == 2
+        assert run_sync(ledger.read(stored)) == [
+            ("msg-1", 1 << 40, '/a \\u0000 "b"', 1, ""),
+            ("msg-2", 1 << 40, "/a\ufffdb", 0, "fast"),
+        ]
 
 
 def test_what_reservations_hold_back_is_the_same_as_in_a_file(

@@ -12,6 +12,7 @@ from functools import lru_cache
 from itertools import count, islice
 from typing import TYPE_CHECKING, Any
 
+from msgspec.json import encode
 from psycopg.adapt import Loader
 
 from immunos_mcp.ledger.connections.postgresql_pipeline import Pipeline
@@ -112,10 +113,11 @@ class PostgresqlConnection:
         return self._sent(statement, parameters)
 
     def _sent(self, statement: str, parameters: Sequence[Any] | Mapping[str, Any]) -> Answer:
+        names, given = (), tuple(parameters)
         if isinstance(parameters, dict):
-            text = _in_driver_s_words(statement, tuple(parameters))
-            return self.pipeline.send(text, tuple(parameters.values()))
-        return self.pipeline.send(_in_driver_s_words(statement), tuple(parameters))
+            names, given = given, tuple(parameters.values())
+        text = _in_driver_s_words(statement, names)
+        return self.pipeline.send(text, given, is_repeated=_is_repeated(statement))
 
     @contextmanager
     def without_pipeline(self) -> Generator[psycopg.Connection]:
@@ -138,6 +140,19 @@ class PostgresqlConnection:
         """Ask for the next id of a table, which ``added_id`` gives to the row that it adds."""
         asking = f"SELECT nextval('{TABLES_SCHEMA}.{table}_{column}_seq')"
         self._ids[column] = self.pipeline.send(asking.encode())
+
+    def add_rows(
+        self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], /
+    ) -> None:
+        """Insert rows in one statement, which takes the database half as long as one for each."""
+        if not rows:
+            return
+        names = ", ".join(columns)
+        adding = (
+            f"INSERT INTO {table} ({names}) SELECT {names}"  # noqa: S608  # constants
+            f" FROM json_populate_recordset(CAST(NULL AS {table}), CAST($1 AS json))"
+        )
+        self.pipeline.send(adding.encode(), (_as_objects(columns, rows),))
 
     def executemany(self, statement: str, parameters: Iterable[Sequence[Any]], /) -> None:
         """Run a statement with each of these parameters."""
@@ -176,6 +191,28 @@ class PostgresqlConnection:
 
     def drop_trigger(self, name: str) -> None:
         """Do nothing: all triggers stay."""
+
+
+@lru_cache(maxsize=512)
+def _is_repeated(statement: str) -> bool:
+    """Return whether a statement may keep its plan.
+
+    That of one which finds many rows would read all of a table that had been small when it was made.
+    """
+    return IN_LIST not in statement and IN_NUMBERS not in statement
+
+
+def _as_objects(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    encoded = encode([dict(zip(columns, row, strict=True)) for row in rows])
+    if rb"\u0000" in encoded:
+        # The one character that PostgreSQL refuses, or a text that looks like it.
+        clean = [[_without_null(value) for value in row] for row in rows]
+        encoded = encode([dict(zip(columns, row, strict=True)) for row in clean])
+    return encoded.decode()
+
+
+def _without_null(value: Any) -> Any:
+    return value.replace("\0", "\ufffd") if isinstance(value, str) else value
 
 
 def _announced(

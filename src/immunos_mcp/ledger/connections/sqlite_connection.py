@@ -48,6 +48,13 @@ class SqliteConnection(sqlite3.Connection):
     def ahead(self, statement: str, parameters: Sequence[Any] | Mapping[str, Any] = (), /) -> None:
         """Do nothing: there is nothing to wait for."""
 
+    def add_rows(
+        self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], /
+    ) -> None:
+        """Insert rows."""
+        places = ", ".join("?" * len(columns))
+        self.executemany(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places})", rows)  # noqa: S608  # constants
+
     def id_ahead(self, table: str, column: str, /) -> None:
         """Do nothing, likewise."""
 
