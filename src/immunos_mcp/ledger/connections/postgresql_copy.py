@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from contextlib import closing
+from itertools import zip_longest
 from math import isclose
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,17 +22,16 @@ from immunos_mcp.ledger.connections.postgresql_link import (
     translated,
 )
 from immunos_mcp.ledger.connections.postgresql_schema import OF_NOBODY, column_kinds
-from immunos_mcp.ledger.history import replay
+from immunos_mcp.ledger.history import history
 from immunos_mcp.ledger.team_schema import TABLES_SCHEMA
-from immunos_mcp.replay.engine import replay as replayed_decisions
+from immunos_mcp.replay.engine import replay
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from immunos_mcp.database_address import DatabaseAddress
     from immunos_mcp.ledger.dialect import Connection
-    from immunos_mcp.replay.history import History
 
 _PORTION = 5000
 
@@ -161,11 +160,13 @@ def _compare(
             raise LedgerError(
                 f"ledger {address} would differ from the file in {table}; nothing was stored"
             )
-    (number, digest), other = (replay(it, _replayed) for it in (source, target))
-    if (number, digest) != other:
-        raise LedgerError(
-            f"ledger {address} would replay otherwise than the file; nothing was stored"
-        )
+    number = 0
+    for ours, theirs in zip_longest(*(_replayed(it) for it in (source, target))):
+        if ours != theirs:
+            raise LedgerError(
+                f"ledger {address} would replay otherwise than the file; nothing was stored"
+            )
+        number += 1
     return number
 
 
@@ -174,10 +175,8 @@ def _are_alike(ours: float, theirs: float) -> bool:
     return ours == theirs or (isinstance(ours, float) and isclose(ours, theirs, rel_tol=1e-9))
 
 
-def _replayed(history: History) -> tuple[int, str]:
-    """Return how many decisions were replayed, and a digest of what came out."""
-    number, digest = 0, hashlib.sha256()
-    for each in replayed_decisions(history, history.settings_of):
-        number += 1
-        digest.update(repr((each.past, each.session_tokens, each.choice)).encode())
-    return number, digest.hexdigest()
+def _replayed(connection: Connection) -> Iterator[tuple[object, ...]]:
+    """Return each decision with what came out when it was replayed."""
+    past = history(connection)
+    for each in replay(past, past.settings_of):
+        yield each.past, each.session_tokens, each.choice
