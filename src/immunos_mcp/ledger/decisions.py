@@ -6,6 +6,7 @@ Each function runs inside its caller's transaction and does not end it.
 from __future__ import annotations
 
 from datetime import datetime
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from msgspec import Struct, convert
@@ -58,6 +59,7 @@ _NOT_LOGGED = {"decision_id", "projected_tokens", "projected_level", "remedy"}
 """Fields of a decision without a column: the id is the row's, the rest follows from what is logged."""
 
 DECISION_COLUMNS = tuple(name for name in Decision.__struct_fields__ if name not in _NOT_LOGGED)
+_logged_of = attrgetter(*DECISION_COLUMNS)
 
 _INSERT_COLUMNS = (
     "session_id",
@@ -147,7 +149,7 @@ def decide(
             uses_text(snapshot.budgets),
             reserved_until,
             key.text,
-            *(getattr(decision, column) for column in DECISION_COLUMNS),
+            *_logged_of(decision),
         ),
     )
     if reserved_until is not None:

@@ -106,6 +106,7 @@ class Budget(Struct, frozen=True):
         return self.folder is None or folder is None or is_inside(folder, self.folder)
 
 
+@lru_cache(maxsize=64)
 def assistant_named(client: str) -> str | None:
     """Return the assistant that a client is by its own name; ``None``: none whose usage is measured."""
     return next((name.value for name in MeasuredAssistant if client.startswith(name)), None)

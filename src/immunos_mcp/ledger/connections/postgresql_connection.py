@@ -116,8 +116,8 @@ class PostgresqlConnection:
         names, given = (), tuple(parameters)
         if isinstance(parameters, dict):
             names, given = given, tuple(parameters.values())
-        text = _in_driver_s_words(statement, names)
-        return self.pipeline.send(text, given, is_repeated=_is_repeated(statement))
+        text, is_repeated = _in_driver_s_words(statement, names)
+        return self.pipeline.send(text, given, is_repeated=is_repeated)
 
     @contextmanager
     def without_pipeline(self) -> Generator[psycopg.Connection]:
@@ -156,7 +156,7 @@ class PostgresqlConnection:
 
     def executemany(self, statement: str, parameters: Iterable[Sequence[Any]], /) -> None:
         """Run a statement with each of these parameters."""
-        text = _in_driver_s_words(statement)
+        text, _ = _in_driver_s_words(statement)
         for each in parameters:
             self.pipeline.send(text, each)
 
@@ -165,8 +165,7 @@ class PostgresqlConnection:
         announced = self._ids.pop(column, None)
         if announced is not None:
             (number,) = announced.fetchone()
-            given = statement.replace("(", f"({column}, ", 1).replace("VALUES (", "VALUES (?, ", 1)
-            self.execute(given, (number, *parameters))
+            self.execute(_with_id(statement, column), (number, *parameters))
             return int(number)
         (added,) = self.execute(f"{statement} RETURNING {column}", parameters).fetchone()
         return int(added)
@@ -193,13 +192,10 @@ class PostgresqlConnection:
         """Do nothing: all triggers stay."""
 
 
-@lru_cache(maxsize=512)
-def _is_repeated(statement: str) -> bool:
-    """Return whether a statement may keep its plan.
-
-    That of one which finds many rows would read all of a table that had been small when it was made.
-    """
-    return IN_LIST not in statement and IN_NUMBERS not in statement
+@lru_cache
+def _with_id(statement: str, column: str) -> str:
+    """Return a statement that inserts a row, with the row's id as its first parameter."""
+    return statement.replace("(", f"({column}, ", 1).replace("VALUES (", "VALUES (?, ", 1)
 
 
 def _as_objects(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
@@ -223,11 +219,16 @@ def _announced(
 
 
 @lru_cache(maxsize=512)
-def _in_driver_s_words(statement: str, names: tuple[str, ...] = ()) -> bytes:
-    """Return a statement with this database's fragments and the driver's placeholders."""
+def _in_driver_s_words(statement: str, names: tuple[str, ...] = ()) -> tuple[bytes, bool]:
+    """Return a statement in this database's words, and whether it may keep its plan.
+
+    The plan of one that finds many rows, made while a table was small, would read all of it later.
+    """
+    is_repeated = IN_LIST not in statement and IN_NUMBERS not in statement
     for theirs, ours in _FRAGMENTS.items():
         statement = statement.replace(theirs, ours)
     for place, name in sorted(enumerate(names, 1), key=lambda each: -len(each[1])):
         statement = statement.replace(f":{name}", f"${place}")
     first, *others = statement.split("?")
-    return (first + "".join(f"${place}{part}" for place, part in enumerate(others, 1))).encode()
+    text = first + "".join(f"${place}{part}" for place, part in enumerate(others, 1))
+    return text.encode(), is_repeated
