@@ -208,7 +208,8 @@ def team_token_file(database: Path | DatabaseAddress) -> Path | None:
     if file is None:
         return None
     token_file = token_file_of(file)
-    return token_file if token_file.exists() else None
+    # Unlike a path's own method, this takes a folder that cannot be looked into as one without it.
+    return token_file if os.path.exists(token_file) else None  # noqa: PTH110
 
 
 def token_file_of(file: Path) -> Path:
