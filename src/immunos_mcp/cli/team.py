@@ -154,7 +154,6 @@ def sync_to(given: Namespace) -> int:
                 BriefConnection(url, token),
                 () if follower is None else follower.assistants(),
                 since,
-                lambda _new: None,
                 sends_labels=not given.no_labels,
             )
         )

@@ -70,6 +70,9 @@ LONGEST_SECONDS = 1_800.0
 MOST_WAITING = 8
 """Tasks that may wait for the engine, which runs one at a time."""
 
+AWAY = "The team's server is away; your own ledger decided."
+"""What is said of a task that the joined team's server did not decide on."""
+
 RESULTS_KEPT = 32
 PROGRESS_SECONDS = 1.0
 SIGN_SECONDS = 5.0
@@ -83,6 +86,7 @@ class _Route(NamedTuple):
     provider: Provider
     decision_id: int
     reason: Reason | None = None
+    notice: str | None = None
 
 
 class Delegations:
@@ -139,11 +143,12 @@ class Delegations:
         meaning = task_types.meant(assignment.task_type, settings)
         assignment = replace(assignment, task_type=meaning)
         engine = await self._watch.fresh()
-        model, provider, decision_id, reason = await self._route(request, assignment)
+        model, provider, decision_id, reason, away = await self._route(request, assignment)
         if provider is Provider.CLAUDE:
             advice = ladder.advice(model, decision_id, meaning, settings)
             if reason is Reason.HANDOVER_FORBIDDEN:
                 advice = f"The user forbids handing this over (handover). {advice}"
+            advice = " ".join(filter(None, (advice, away)))
             answer = DelegateAnswer(model, provider, decision_id, message=advice)
             return await self._with_reason(answer, settings)
         engine = await self._access.checked(model, engine, settings)
@@ -151,7 +156,8 @@ class Delegations:
             raise DelegationError(
                 f"{MOST_WAITING} tasks are already waiting for {model}; try again later, or do it yourself"
             )
-        notice = await self._access.notices(model, engine, settings)
+        notices = (away, await self._access.notices(model, engine, settings))
+        notice = " ".join(filter(None, notices)) or None
         task = RunningTask(request, assignment, model, decision_id, notice=notice)
         self._tasks[task.handle] = task
         self._drop_old()
@@ -196,7 +202,8 @@ class Delegations:
             places=assignment.places,
         )
         answer = routed.answer
-        return _Route(answer.model, answer.provider, answer.decision_id, answer.reason)
+        notice = AWAY if answer.offline else None
+        return _Route(answer.model, answer.provider, answer.decision_id, answer.reason, notice)
 
     async def _wait(self, task: RunningTask, progress: Progress | None) -> DelegateAnswer:
         settings = await self._settings(task.assignment)

@@ -30,7 +30,6 @@ from immunos_mcp.ledger.joined_team import (
 from immunos_mcp.ledger.unpushed import Place, history_page, newest_response
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from datetime import datetime
 
     from immunos_mcp.gateway.connection import TeamServer
@@ -164,7 +163,6 @@ async def send_history(
     server: TeamServer,
     assistants: tuple[str, ...],
     since: datetime | None,
-    progress: Callable[[int], None],
     *,
     sends_labels: bool,
 ) -> int:
@@ -183,5 +181,4 @@ async def send_history(
         request = requests.understood(GatewayRequest(VERSION, assistants=assistants, usage=usage))
         reply = await server.ask(requests.encoded(request), PUSH_SECONDS)
         new += reply.new
-        progress(reply.new)
     return new

@@ -162,10 +162,10 @@ class Team:
             raise refusal
         return newest
 
-    async def push_all(self, progress: Callable[[int], None] = lambda _new: None) -> int | None:
+    async def push_all(self) -> int | None:
         """Send all that the team does not have; return how much was new there, ``None``: none is joined.
 
-        Raises as ``ask``; ``progress`` receives how much of each part was new.
+        Raises as ``ask``.
         """
         new = 0
         while True:
@@ -173,7 +173,6 @@ class Team:
             if answered is None:
                 return None
             new += answered.reply.new
-            progress(answered.reply.new)
             if answered.is_last:
                 break
         try:

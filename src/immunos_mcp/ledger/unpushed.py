@@ -90,6 +90,7 @@ class TeamReport(NamedTuple):
         judge: who did.
         session: the session name here.
         in_file: whether the result of a task that was handed over went into a file.
+        is_delegated: whether the local engine counted it, for a task that was handed over to it.
     """
 
     changes: tuple[Change, ...]
@@ -101,6 +102,7 @@ class TeamReport(NamedTuple):
     judge: Judge | None = None
     session: str = ""
     in_file: bool = False
+    is_delegated: bool = False
 
 
 MOST_TASKS = 100
@@ -319,7 +321,7 @@ def _next_report(connection: Connection, told: Container[str]) -> TeamReport | N
 def _report(connection: Connection, change: Change) -> TeamReport:
     row = connection.execute(
         "SELECT used.model, used.external_id, used.decision_id, session.name,"
-        " used.result_in_file, used.counted, used.input_tokens, used.output_tokens,"
+        " used.result_in_file, used.counted, used.source, used.input_tokens, used.output_tokens,"
         " used.cache_creation_input_tokens, used.cache_read_input_tokens, team.gateway FROM immunos_mcp_usage AS used"
         " JOIN immunos_mcp_session AS session USING (session_id)"
         " CROSS JOIN immunos_mcp_joined_team AS team WHERE used.usage_id = ?",
@@ -327,7 +329,7 @@ def _report(connection: Connection, change: Change) -> TeamReport:
     ).fetchone()
     if row is None:
         return TeamReport((change,), "")
-    model, request_id, decision_id, session, in_file, counted, *kinds, gateway = row
+    model, request_id, decision_id, session, in_file, counted, source, *kinds, gateway = row
     report = TeamReport(
         (change,),
         model,
@@ -336,6 +338,7 @@ def _report(connection: Connection, change: Change) -> TeamReport:
         request_id or f"{gateway}-{change.number}",
         session=session,
         in_file=bool(in_file),
+        is_delegated=source == DELEGATED,
     )
     return _with_decision(connection, report, decision_id)
 
@@ -372,13 +375,14 @@ def _with_decision(
         return report
     team_decision_id, model, outcome, judge, noted = row
     report = report._replace(team_decision_id=team_decision_id, model=report.model or model)
-    if noted is None or outcome is None or judge is None:
+    # That a local model answered is told with its usage, even if nobody judged the answer.
+    if outcome is None or (noted is None and not report.is_delegated):
         return report
-    change = Change("outcome", str(decision_id), noted)
+    told = () if noted is None else (Change("outcome", str(decision_id), noted),)
     return report._replace(
-        changes=tuple(dict.fromkeys((*report.changes, change))),
+        changes=tuple(dict.fromkeys((*report.changes, *told))),
         outcome=Outcome(outcome),
-        judge=Judge(judge),
+        judge=None if judge is None else Judge(judge),
     )
 
 

@@ -9,9 +9,18 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 import wire
+from desks import CODER
 from http_servers import ANYWHERE, serving
+from msgspec.structs import replace
+from ollama_server import Script, scripted_ollama
 
+from immunos_mcp.delegation.request import DelegationRequest
+from immunos_mcp.delegation.tasks import AWAY, Delegations
 from immunos_mcp.domain import Outcome, Provider, TokenCounts
+from immunos_mcp.engines.addresses import address
+from immunos_mcp.engines.ollama import Ollama
+from immunos_mcp.engines.several import Engines
+from immunos_mcp.engines.watch import EngineWatch
 from immunos_mcp.errors import NotAllowedError
 from immunos_mcp.gateway.connection import TeamAwayError, TeamConnection
 from immunos_mcp.gateway.membership import write_token
@@ -23,6 +32,7 @@ from immunos_mcp.ledger.joined_team import JoinedTeam, join_team, waiting_for_te
 from immunos_mcp.ledger.session_start import open_session
 from immunos_mcp.logged_usage import MeasuredUsage
 from immunos_mcp.people import People
+from immunos_mcp.router import Router
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -287,6 +297,42 @@ async def test_a_task_that_a_local_model_did_reaches_the_team(server_file: Path)
         expected = [(None, None), (1, first.answer.model)]
         assert wire.rows(server_file, followed) == expected
         assert wire.rows(ada.ledger.path, followed) == expected
+
+
+async def test_a_task_is_handed_over_here_by_the_team_s_mapping_and_told_to_the_team(
+    server_file: Path,
+) -> None:
+    with InlineSqliteLedger(server_file) as ledger:
+        mapping = {"task_mappings": {"code_review": f"{CODER},tiny"}}
+        await Router(ledger, "default").update_config(mapping, "test")
+    script = Script(words=("no", " JSON"), words_of={"tiny:latest": ('{"n":', " 1}")})
+    with scripted_ollama(script) as where:
+        async with (
+            developers(server_file, "ada") as (ada,),
+            Engines(Ollama(address(where))) as engines,
+            anyio.create_task_group() as tasks,
+        ):
+            watch = EngineWatch(engines)
+            router = GatewayRouter(ada.team, ada.ledger, "default", ada.clock, engine=watch.current)
+            delegations = Delegations(router, engines, watch)
+            tasks.start_soon(delegations.run)
+            request = DelegationRequest(
+                prompt="Do it",
+                task_type="code_review",
+                classification="routine",
+                schema={"type": "object", "required": ["n"]},
+            )
+            done = await delegations.delegate(request, ())
+            assert (done.model, done.local_output) == ("tiny", '{"n": 1}')
+            ada.wire.is_cut = True
+            alone = await delegations.delegate(replace(request, schema=None), ())
+            assert AWAY in (alone.message or "")
+            tasks.cancel_scope.cancel()
+    tried = "SELECT model, follows, tried, outcome FROM immunos_mcp_decision ORDER BY decision_id"
+    expected = [(CODER, None, None, "failure"), ("tiny", 1, CODER, "success")]
+    assert wire.rows(server_file, tried) == expected
+    used = "SELECT model, source FROM immunos_mcp_usage ORDER BY usage_id"
+    assert wire.rows(server_file, used) == [(CODER, "delegated"), ("tiny", "delegated")]
 
 
 async def test_a_row_that_no_server_takes_does_not_hold_up_the_others(server_file: Path) -> None:
