@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
+from msgspec.structs import replace
 
 from immunos_mcp.errors import ImmunosError, LedgerBusyError, NotAllowedError
 from immunos_mcp.gateway import requests
@@ -215,6 +216,8 @@ class Team:
         usage = requests.pushed_usage(
             part.usage, sends_labels=part.team.sends_labels, is_last=part.is_last
         )
+        if call is not None and not part.team.sends_labels:
+            call = replace(call, label=None)
         request = GatewayRequest(
             VERSION,
             assistants=self._assistants(),

@@ -335,6 +335,33 @@ async def test_a_task_is_handed_over_here_by_the_team_s_mapping_and_told_to_the_
     assert wire.rows(server_file, used) == [(CODER, "delegated"), ("tiny", "delegated")]
 
 
+async def test_without_labels_nothing_of_a_folder_is_sent(
+    server_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with developers(server_file, "ada") as (ada,):
+        sent: list[bytes] = []
+
+        async def ask(body: bytes, _seconds: float) -> GatewayReply:
+            sent.append(body)
+            raise TeamAwayError("away")
+
+        monkeypatch.setattr(ada.wire, "ask", ask)
+        router = GatewayRouter(
+            ada.team, ada.ledger, "default", ada.clock, folder="/home/ada/webshop"
+        )
+        ada.log(1)
+        await router.route_task("debug", "routine")
+        wire.execute(
+            ada.ledger.path,
+            "UPDATE immunos_mcp_joined_team SET sends_labels = 0, failed_at = NULL",
+        )
+        await router.route_task("debug", "routine")
+    with_labels, without = sent
+    assert with_labels.count(b"webshop") == 2
+    assert b"webshop" not in without
+    assert b"/home" not in with_labels
+
+
 async def test_a_row_that_no_server_takes_does_not_hold_up_the_others(server_file: Path) -> None:
     async with developers(server_file, "ada") as (ada,):
         run_sync(
