@@ -51,6 +51,7 @@ MOST_RESPONSES = 2000
 _YEARS = range(2000, 3000)
 _LONGEST_NAME = 200
 _MOST_MODELS = 500
+_LONGEST_WORDS = 300
 
 Tokens = Annotated[int, Meta(ge=0, le=10**9)]
 """Beyond the context of any response, and the sum of all responses still fits 64 bits."""
@@ -357,7 +358,8 @@ def read_request(body: bytes) -> GatewayRequest:
     try:
         request = _decoder.decode(body)
     except ValidationError as error:
-        words = str(error).replace("`", "")
+        # They repeat the name of a field that nobody knows.
+        words = ascii(str(error).replace("`", ""))[1:-1][:_LONGEST_WORDS]
         raise InvalidInputError(Problem("request", None, message=f"request: {words}")) from None
     except (DecodeError, UnicodeDecodeError, RecursionError):
         raise InvalidInputError(Problem("request", None, message="request: no JSON")) from None
