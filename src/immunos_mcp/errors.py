@@ -75,6 +75,10 @@ class LedgerBusyError(LedgerError):
     """Another program writes to the ledger for too long."""
 
 
+class MaybeStoredError(LedgerError):
+    """The connection was lost before the database said whether a change was stored."""
+
+
 class LedgerReplacedError(LedgerError):
     """The ledger's files are no longer those that were opened; nothing was done yet."""
 

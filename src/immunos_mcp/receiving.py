@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from immunos_mcp.domain import CLAUDE_CODE, TokenCounts
 from immunos_mcp.errors import InvalidInputError
+from immunos_mcp.ledger.connections.repeating import write_repeatable
 from immunos_mcp.ledger.moments import utc_now
 from immunos_mcp.ledger.pushed_usage import Pushed, store_pushed
 from immunos_mcp.ledger.pushing import NOBODY, end_pushing
@@ -71,8 +72,8 @@ class Receiver:
     async def _store(self, pushed: Pushed, assistants: Sequence[str]) -> int:
         now = self._clock()
         opens = None if now < self._session.open_until else self._session.name
-        stored = await self._ledger.write(
-            store_pushed, pushed, self._person_id, assistants, now, opens
+        stored = await write_repeatable(
+            self._ledger, store_pushed, pushed, self._person_id, assistants, now, opens
         )
         if stored.open_until is not None:
             self._session.open_until = stored.open_until

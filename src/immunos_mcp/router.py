@@ -7,7 +7,7 @@ nothing of MCP, of the command line or of SQL.
 from __future__ import annotations
 
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -22,6 +22,7 @@ from immunos_mcp.domain import (
     Task,
 )
 from immunos_mcp.errors import LedgerBusyError
+from immunos_mcp.ledger.connections.repeating import write_repeatable
 from immunos_mcp.ledger.engines import engine_text
 from immunos_mcp.ledger.measured_usage import unread_lines
 from immunos_mcp.ledger.moments import utc_now
@@ -264,9 +265,7 @@ class Router:
         seconds: float | None = None,
         judge: Judge = Judge.ASSISTANT,
     ) -> RecordAnswer:
-        """Add a response's tokens to the session, and close the decision it belongs to.
-
-        ``judge`` is who says so.
+        """Add a response's tokens to the session, and close the decision it belongs to, as ``judge`` says.
 
         What a client whose transcripts are read (``client`` is its name) reports of Claude's tokens
         is stored but not counted: it is measured already. With a decision and its outcome the tokens may
@@ -297,7 +296,9 @@ class Router:
             judge=judge,
         )
         await self._begin(name)
-        recorded = await self._ledger.write(
+        # Only what has an id is recognised when it comes again.
+        write = partial(write_repeatable, self._ledger) if request_id else self._ledger.write
+        recorded = await write(
             record_usage,
             name,
             self._clock(),
@@ -469,7 +470,7 @@ class Router:
         """Store requests that a client's telemetry reported; return how many were new."""
         from immunos_mcp.ledger.ingestion import ingest_requests  # most looks find nothing to store
 
-        return await self._ledger.write(ingest_requests, requests)
+        return await write_repeatable(self._ledger, ingest_requests, requests)
 
     async def list_revisions(self) -> Revisions:
         """Return the settings and, for each open session, figures that change with its status."""

@@ -17,7 +17,7 @@ class Ledger(Protocol):
     """Runs operations, each in one transaction; opened on first use.
 
     Every method raises ``LedgerError`` if the database cannot be used, and whatever its operation raises.
-    In both cases nothing has changed, and a later call tries again.
+    In both cases nothing has changed, unless it is a ``MaybeStoredError``, and a later call tries again.
 
     Attributes:
         replacements: how often it turned out to be another database; what was cached of it is out of date

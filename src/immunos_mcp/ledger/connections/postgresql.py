@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Concatenate, NamedTuple, ParamSpec, Self, TypeVar
 
-from immunos_mcp.errors import LedgerError
+from immunos_mcp.errors import MaybeStoredError
 from immunos_mcp.ledger.connections.postgresql_link import (
     LOSSES,
     Link,
@@ -164,7 +164,7 @@ class PostgresqlLedger(ABC):
         except LOSSES as error:
             if not is_committing or not link.is_lost(error):
                 raise
-            raise LedgerError(
+            raise MaybeStoredError(
                 f"ledger {self.address} did not say whether this was stored"
                 f" ({words_of(error, self.address)}); look before you repeat it"
             ) from None
