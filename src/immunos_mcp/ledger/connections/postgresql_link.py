@@ -38,6 +38,9 @@ LOSSES = (
 )
 """Errors that may be that a connection was lost."""
 
+_OF_POOLERS = (errors.DuplicatePreparedStatement, errors.InvalidSqlStatementName)
+"""Errors that a prepared statement is there already, or no more: not on a connection of one's own."""
+
 # Lost connections are reported by whoever notices them.
 logging.getLogger("psycopg").setLevel(logging.CRITICAL)
 
@@ -191,6 +194,11 @@ def translated(address: DatabaseAddress) -> Generator[None]:
         raise LedgerError(
             f"ledger {address} does not let this user do that ({words}); {GRANT}"
         ) from error
+    except _OF_POOLERS:
+        raise LedgerError(
+            f"ledger {address} is behind a pooler that gives each transaction another connection; connect"
+            " to the database itself, or to a pool in session mode"
+        ) from None
     except LOSSES as error:
         words = words_of(error, address)
         raise LedgerError(
