@@ -5,11 +5,11 @@ Each guard is an ASGI application around another.
 
 from __future__ import annotations
 
+import asyncio
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import anyio
 from starlette.responses import JSONResponse
 
 if TYPE_CHECKING:
@@ -100,21 +100,19 @@ class _RefusedBody(Exception):  # noqa: N818  # not an error of this program
 
 
 async def _whole_body(receive: Receive, largest: int) -> list[Message]:
-    """Receive a request's whole body, as the messages that it came in."""
+    """Receive a request's whole body in time, as the messages that it came in."""
     messages: list[Message] = []
     room = largest
-    deadline = anyio.current_time() + BODY_SECONDS
-    while not messages or messages[-1].get("more_body", False):
-        messages.append(await _received(receive, deadline))
-        room -= len(messages[-1].get("body", b""))
-        if room < 0:
-            words = f"the body is larger than {largest} bytes"
-            raise _RefusedBody(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, words)
+    try:
+        # Those of anyio take ten times as long, in each request.
+        async with asyncio.timeout(BODY_SECONDS):
+            while not messages or messages[-1].get("more_body", False):
+                messages.append(await receive())
+                room -= len(messages[-1].get("body", b""))
+                if room < 0:
+                    words = f"the body is larger than {largest} bytes"
+                    raise _RefusedBody(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, words)
+    except TimeoutError:
+        words = f"the body did not arrive within {BODY_SECONDS:g} s"
+        raise _RefusedBody(HTTPStatus.REQUEST_TIMEOUT, words) from None
     return messages
-
-
-async def _received(receive: Receive, deadline: float) -> Message:
-    with anyio.move_on_at(deadline):
-        return await receive()
-    words = f"the body did not arrive within {BODY_SECONDS:g} s"
-    raise _RefusedBody(HTTPStatus.REQUEST_TIMEOUT, words)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from immunos_mcp.errors import ImmunosError
@@ -9,9 +10,12 @@ from immunos_mcp.errors import ImmunosError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from prometheus_client import CollectorRegistry, Histogram, Metric
+    from prometheus_client import CollectorRegistry, Counter, Histogram, Metric
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+
+_KEPT = 4096
+"""How many combinations of labels are at hand."""
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -54,11 +58,22 @@ class Metrics:
             ["method", "tool", "failed", "team"],
             registry=self._registry,
         )
+        # Looking them up takes longer than counting.
+        self._requests_of = lru_cache(_KEPT)(self._labelled_requests)
+        self._calls_of = lru_cache(_KEPT)(self._labelled_calls)
         self._under_way = Gauge(
             "immunos_mcp_requests_under_way",
             "HTTP requests that are being answered, streams included.",
             registry=self._registry,
         )
+
+    def _labelled_requests(self, path: str, status: int, team: str) -> Histogram:
+        labelled: Histogram = self._requests.labels(path, str(status), team)
+        return labelled
+
+    def _labelled_calls(self, method: str, tool: str, team: str, failed: str) -> Counter:
+        labelled: Counter = self._calls.labels(method, tool, failed, team)
+        return labelled
 
     def begin_request(self) -> None:
         """Count a request that begins."""
@@ -67,12 +82,11 @@ class Metrics:
     def end_request(self, path: str, status: int, team: str, seconds: float) -> None:
         """Count a request that has ended; ``team`` is empty where nobody is known to have sent it."""
         self._under_way.dec()
-        requests: Histogram = self._requests.labels(path, str(status), team)
-        requests.observe(seconds)
+        self._requests_of(path, status, team).observe(seconds)
 
     def count_call(self, method: str, tool: str, team: str, *, failed: bool) -> None:
         """Count an MCP request."""
-        self._calls.labels(method, tool, "yes" if failed else "no", team).inc()
+        self._calls_of(method, tool, team, "yes" if failed else "no").inc()
 
     def text(self, team: str | None) -> bytes:
         """Return figures in Prometheus' own format: a team's, and those of no team; ``None``: all."""
