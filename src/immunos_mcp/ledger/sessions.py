@@ -13,7 +13,7 @@ from msgspec import Struct
 from immunos_mcp.answers.sessions import BindAnswer
 from immunos_mcp.domain import Pace, Reason, Session, SessionRecord, TokenCounts
 from immunos_mcp.errors import InvalidInputError, Problem
-from immunos_mcp.ledger.moments import moment_of, utc_text
+from immunos_mcp.ledger.moments import CLOCK_TOLERANCE, moment_of, utc_text
 from immunos_mcp.ledger.stored_settings import effective_settings
 
 if TYPE_CHECKING:
@@ -99,6 +99,7 @@ def reset_session(connection: Connection, name: str, now: datetime, reason: str 
     session = find_open(connection, name)
     closed_decisions = 0
     if session is not None:
+        now = _not_before(session, now)
         closed_decisions = sum(decisions_by_reason(connection, session.session_id).values())
         close_session(connection, session, now, reason)
     return Reset(settings, session, closed_decisions, begin_session(connection, name, now))
@@ -207,6 +208,17 @@ def close_session(
         "UPDATE immunos_mcp_session SET ended_at = ?, end_reason = ? WHERE session_id = ?",
         (utc_text(ended_at), reason, session.session_id),
     )
+
+
+def _not_before(session: Session, now: datetime) -> datetime:
+    """Return when a session ends that is ended now: no response may fall in two sessions.
+
+    Who waited for others, or has a clock that is a little late, may end one that began after ``now``.
+    """
+    began = session.started_at
+    if began is not None and now < began <= now + CLOCK_TOLERANCE:
+        return began
+    return now
 
 
 def current_session(

@@ -558,6 +558,18 @@ async def test_a_reset_closes_the_open_session_with_its_figures_and_opens_the_ne
     assert len(await ledger.read(newest_decisions, "default", 10)) == 2
 
 
+async def test_a_response_is_in_one_session_though_the_clocks_of_those_who_reset_differ(
+    ledger: Ledger,
+) -> None:
+    for seconds in (0, 10, 9):
+        await ledger.write(reset_session, "default", START + timedelta(seconds=seconds), None)
+    response = MeasuredUsage("msg-1", START + timedelta(seconds=9.5), "claude-x", 7)
+    await ledger.write(ingest, [response])
+    found = (await ledger.read(newest_sessions, "default", 10)).sessions
+    assert [each.session.claude.input_tokens for each in found] == [0, 0, 7]
+    assert [each.ended_at for each in found] == [None, *[START + timedelta(seconds=10)] * 2]
+
+
 async def test_a_reset_with_nothing_open_opens_a_session(ledger: Ledger) -> None:
     assert await ledger.write(reset_session, "default", START, None) == Reset(
         Settings(), None, 0, 1

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import AsyncExitStack
+from datetime import timedelta
+from random import Random
 from typing import TYPE_CHECKING
 
 import postgresql_server
@@ -13,7 +15,11 @@ import pytest
 from immunos_mcp.domain import TokenCounts
 from immunos_mcp.errors import LedgerError
 from immunos_mcp.ledger.history import replay
+from immunos_mcp.ledger.ingestion import ingest
+from immunos_mcp.ledger.moments import utc_now
+from immunos_mcp.ledger.pruning import prune
 from immunos_mcp.ledger.sessions import newest_sessions
+from immunos_mcp.logged_usage import MeasuredUsage
 from immunos_mcp.replay.engine import replay as replayed
 from immunos_mcp.router import Router
 
@@ -81,6 +87,61 @@ async def test_a_log_of_many_callers_through_two_servers_replays_without_a_diffe
         calls = CALLERS * ROUNDS
         assert await totals(ledgers[0]) == (TokenCounts(10 * calls, calls, 0, 0), calls, calls)
         assert await ledgers[1].read(replay, differences) == (calls, 0)
+
+
+MANY, TURNS, SEED = 32, 4, 20261128
+
+
+async def test_whatever_many_callers_do_at_once_every_total_stays_exact(
+    address: DatabaseAddress,
+) -> None:
+    shared = [MeasuredUsage(f"shared-{number}", utc_now(), MODEL, 7) for number in range(40)]
+    recorded: list[int] = []
+    pushed: set[str] = set()
+
+    async def call(ledger: Ledger, caller: int) -> None:
+        router, chance = Router(ledger, "default"), Random(f"{SEED} {caller}")
+        for turn in range(TURNS):
+            decided = await router.route_task("debug", chance.choice(["routine", "critical"]), 50)
+            outcome = chance.choice([None, "success", "failure"])
+            await router.record_usage(MODEL, 10, 1, None, None, decided.decision_id, outcome)
+            recorded.append(decided.decision_id)
+            match chance.choice(["push", "push", "reset", "configure", "prune", "look"]):
+                case "push":
+                    # What several gateways have, and what was written while others reset the session.
+                    own = MeasuredUsage(f"{caller} {turn}", utc_now(), MODEL, 7)
+                    responses = [*chance.sample(shared, 5), own]
+                    pushed.update(each.message_id for each in responses)
+                    await ledger.write(ingest, responses)
+                case "reset":
+                    await router.reset_session(f"by {caller}")
+                case "configure":
+                    limit = chance.randrange(1000, 5000)
+                    await router.update_config({"token_auto_switch_threshold": limit}, "test")
+                case "prune":
+                    await ledger.write(prune, utc_now() - timedelta(days=1))
+                case _:
+                    await router.get_session_status()
+
+    async with AsyncExitStack() as stack:
+        ledgers = [await opened(address, stack) for _ in range(REPLICAS)]
+        before = Router(ledgers[0], "default", lambda: utc_now() - timedelta(days=3))
+        settings = {"token_warning_threshold": 500, "track_record": "on", "reservations": "on"}
+        await before.update_config({**settings, "budgets": "daily=1 usd/day"}, "test")
+        for _ in range(5):
+            await before.route_task("debug", "routine")
+            await before.record_usage(MODEL, 10, 1)
+        callers = (call(ledgers[it % REPLICAS], it) for it in range(MANY))
+        await asyncio.gather(*callers)
+        sessions = (await ledgers[0].read(newest_sessions, None, 1000)).sessions
+        used = sum((each.session.claude for each in sessions), TokenCounts())
+        counts = 5 + len(recorded)
+        assert used == TokenCounts(10 * counts + 7 * len(pushed), counts, 0, 0)
+        assert sum(each.session.usage_records for each in sessions) == counts + len(pushed)
+        assert sum(each.decisions for each in sessions) == counts
+        replayed_decisions, different = await ledgers[1].read(replay, differences)
+        assert different == 0
+        assert replayed_decisions in {len(recorded), counts}
 
 
 async def test_a_restart_of_the_database_under_load_fails_no_read_and_doubles_nothing(
