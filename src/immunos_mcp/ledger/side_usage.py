@@ -82,7 +82,7 @@ _LARGER = "".join(
 def _close(connection: Connection, total: ConversationTotal) -> None:
     connection.execute(
         "UPDATE immunos_mcp_conversation_total SET next_at = :at, is_settled = 0"
-        " WHERE conversation = :conversation AND total_at <= :at"
+        " WHERE conversation = :conversation AND total_at < :at"
         " AND (next_at IS NULL OR next_at > :at)",
         {"conversation": total.conversation, "at": utc_text(total.at)},
     )

@@ -65,7 +65,8 @@ def residuals(states: Sequence[State], covered: Sequence[Covered]) -> dict[Place
     histories: defaultdict[str, list[State]] = defaultdict(list)
     for state in states:
         histories[state.conversation].append(state)
-    owners: dict[str, str] = {}
+    owners: set[str] = set()
+    done: list[str] = []
     found: dict[Place, Counts] = {}
     of_conversation: defaultdict[str, list[Covered]] = defaultdict(list)
     for each in covered:
@@ -74,11 +75,14 @@ def residuals(states: Sequence[State], covered: Sequence[Covered]) -> dict[Place
     for conversation, history in histories.items():
         theirs = of_conversation[conversation]
         own = [each for each in theirs if each.identity not in owners]
-        shared = {
-            each.identity: owners[each.identity] for each in theirs if each.identity in owners
+        shared = {each.identity for each in theirs if each.identity in owners}
+        owners.update(each.identity for each in own)
+        common = {
+            other: len(shared.intersection(each.identity for each in of_conversation[other]))
+            for other in done
         }
-        owners.update((each.identity, conversation) for each in own)
-        inherited = _inherited(states, history[0], own, shared)
+        done.append(conversation)
+        inherited = _inherited(states, history[0], own, common)
         found.update(_of_conversation(history, own, inherited))
     return found
 
@@ -87,15 +91,17 @@ def _inherited(
     states: Sequence[State],
     first: State,
     own: Sequence[Covered],
-    shared: Mapping[str, str],
+    common_with: Mapping[str, int],
 ) -> Mapping[str, Counts]:
-    """Return the total that a conversation's first state continues; empty: it began at zero."""
+    """Return the total that a conversation's first state continues; empty: it began at zero.
+
+    A fork of a fork has the responses of both, and continues the one that it has more in common with.
+    """
     begins = min((each.at for each in own), default=first.at)
-    parents = [*shared.values()]
     kin = [
-        (parents.count(state.conversation), state.at, number)
+        (common_with[state.conversation], state.at, number)
         for number, state in enumerate(states)
-        if state.conversation != first.conversation
+        if state.conversation in common_with
         and state.at <= min(begins, first.at)
         and _is_within(state.models, first.models)
     ]
@@ -128,25 +134,42 @@ def _sums(own: Sequence[Covered], first: State) -> dict[str, Counts]:
 def _of_conversation(
     history: Sequence[State], own: Sequence[Covered], inherited: Mapping[str, Counts]
 ) -> dict[Place, Counts]:
-    ends = [state.next_at or _NEVER for state in history]
-    ends = [max(ends[: number + 1]) for number in range(len(ends))]
-    known: defaultdict[tuple[int, str], Counts] = defaultdict(lambda: _NOTHING)
-    for each in own:
-        number = bisect_left(ends, each.at)
-        # A response at the very end of a state's time is the first of the next.
-        while number < len(ends) and each.at >= ends[number]:
-            number += 1
-        known[number, each.model] = _plus(known[number, each.model], each.counts)
-    found: dict[Place, Counts] = {}
     before = State("", "", None, inherited, is_whole=True)
-    for number, (earlier, state) in enumerate(pairwise([before, *history])):
+    increases = [
+        _increase(state.models, earlier.models) for earlier, state in pairwise([before, *history])
+    ]
+    known = _by_state(history, own, increases)
+    found: dict[Place, Counts] = {}
+    for number, state in enumerate(history):
         if not state.is_whole:
             continue
-        for model, grown in _increase(state.models, earlier.models).items():
+        for model, grown in increases[number].items():
             rest = zip(grown, known[number, model], strict=True)
             side = tuple(max(0, total - counted) for total, counted in rest)
             found[Place(state.conversation, state.at, model)] = side
     return found
+
+
+def _by_state(
+    history: Sequence[State], own: Sequence[Covered], increases: Sequence[Mapping[str, Counts]]
+) -> Mapping[tuple[int, str], Counts]:
+    """Return what each state's increase is known to have, by the state's number and the model."""
+    ends = [state.next_at or _NEVER for state in history]
+    ends = [max(ends[: number + 1]) for number in range(len(ends))]
+    known: defaultdict[tuple[int, str], Counts] = defaultdict(lambda: _NOTHING)
+    for each in sorted(own, key=lambda covered: covered.at):
+        number = bisect_left(ends, each.at)
+        # A response at the very end of a state's time is the first of the next.
+        while number < len(ends) and each.at >= ends[number]:
+            number += 1
+        # What came after the last time before a state is in it or in the next, if it is too large for it.
+        while number < len(ends) and each.at > history[number].at:
+            with_it = _plus(known[number, each.model], each.counts)
+            if _is_within({each.model: with_it}, increases[number]):
+                break
+            number += 1
+        known[number, each.model] = _plus(known[number, each.model], each.counts)
+    return known
 
 
 def _increase(after: Mapping[str, Counts], before: Mapping[str, Counts]) -> dict[str, Counts]:

@@ -126,10 +126,11 @@ class Conversation:
         self.world.write(file, **line)
         self.world.write(file, **line)
 
-    def leave(self) -> None:
+    def leave(self, *, has_later_line: bool = True) -> None:
         """Write the total down."""
         self.has_responded = False
-        self.world.write(self.file, type="attachment", timestamp=stamp(self.world.tick()))
+        if has_later_line:
+            self.world.write(self.file, type="attachment", timestamp=stamp(self.world.tick()))
         usage = {model: dict(zip(NAMES, kinds, strict=True)) for model, kinds in self.sums.items()}
         self.world.write(
             self.file,
@@ -286,6 +287,57 @@ def test_parent_and_fork_that_both_go_on_count_both_increases(desk: Desk) -> Non
     put(desk, world)
     assert desk.tokens() == 127
     assert desk.status().side_request_tokens == 2 + 8 + 32 + 64
+
+
+def test_a_fork_of_a_fork_continues_the_total_of_that_fork(desk: Desk) -> None:
+    world = opened(desk)
+    parent = begin(world)
+    for _ in range(3):
+        parent.respond((1, 0, 0, 0))
+    parent.leave()
+    fork = parent.fork("two")
+    fork.respond((10, 0, 0, 0))
+    fork.request((20, 0, 0, 0))
+    fork.leave()
+    other = fork.fork("three")
+    other.respond((100, 0, 0, 0))
+    other.leave()
+    put(desk, world)
+    assert desk.tokens() == 133
+    assert desk.status().side_request_tokens == 20
+
+
+def test_a_conversation_that_is_read_again_counts_the_same(desk: Desk) -> None:
+    world = opened(desk)
+    conversation = begin(world)
+    for tokens in (1, 10):
+        conversation.respond((tokens, 0, 0, 0))
+        conversation.request((5 * tokens, 0, 0, 0))
+        conversation.leave(has_later_line=False)
+    put(desk, world)
+    assert desk.tokens() == 66
+    (desk.projects / conversation.file).unlink()
+    put(desk, world)
+    assert desk.tokens() == 66
+    counted(desk)
+
+
+def test_a_request_of_telemetry_between_two_totals_is_in_the_one_that_it_fits(desk: Desk) -> None:
+    world = opened(desk)
+    conversation = begin(world)
+    conversation.respond((1, 0, 0, 0))
+    conversation.request((2, 0, 0, 0))
+    conversation.leave()
+    # The next program's first request, before any response.
+    conversation.request((20, 0, 0, 0))
+    told = [RequestUsage("side", world.now, OPUS, TokenCounts(20), conversation.name)]
+    conversation.respond((100, 0, 0, 0))
+    conversation.request((200, 0, 0, 0))
+    conversation.leave()
+    put(desk, world)
+    run_sync(desk.ledger.write(ingest_requests, told))
+    assert desk.tokens() == 323
+    counted(desk)
 
 
 def test_what_ran_before_a_program_was_killed_is_no_part_of_the_next_total(desk: Desk) -> None:
