@@ -107,6 +107,7 @@ class ConversationTotal(NamedTuple):
         first_at: the first response since the previous total; ``None``: there was none.
         folder: the conversation's project folder, where that is known.
         is_partial: whether responses since the previous total were left out when it was read.
+        number: how many totals came before it after the same response.
     """
 
     conversation: str
@@ -116,6 +117,7 @@ class ConversationTotal(NamedTuple):
     first_at: datetime | None = None
     folder: str | None = None
     is_partial: bool = False
+    number: int = 0
 
 
 class RequestUsage(Struct, frozen=True):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import zlib
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from immunos_mcp.assistants import regular_files
@@ -166,7 +167,9 @@ def _dated(
     if not total.models:
         return total
     at = transcript_format.last_moment(lines.before())
-    at = total.at if at is None else max(at, total.at)
+    # Totals of programs that wrote nothing else have the same time, and would be taken for one.
+    later = timedelta(milliseconds=total.number)
+    at = later + (total.at if at is None else max(at, total.at))
     is_cut = since is not None and (total.first_at or at) < since
     return total._replace(at=at, is_partial=total.is_partial or is_cut)
 

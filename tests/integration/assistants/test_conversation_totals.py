@@ -307,6 +307,23 @@ def test_a_fork_of_a_fork_continues_the_total_of_that_fork(desk: Desk) -> None:
     assert desk.status().side_request_tokens == 20
 
 
+def test_a_fork_continues_the_total_that_its_parent_had_before_others_of_the_same_time(
+    desk: Desk,
+) -> None:
+    world = opened(desk)
+    parent = begin(world)
+    parent.respond((1, 0, 0, 0))
+    parent.leave(has_later_line=False)
+    fork = parent.fork("two")
+    fork.request((10, 0, 0, 0), HAIKU)
+    fork.leave(has_later_line=False)
+    parent.request((100, 0, 0, 0))
+    parent.leave(has_later_line=False)
+    put(desk, world)
+    assert desk.tokens() == 111
+    counted(desk)
+
+
 def test_a_conversation_that_is_read_again_counts_the_same(desk: Desk) -> None:
     world = opened(desk)
     conversation = begin(world)

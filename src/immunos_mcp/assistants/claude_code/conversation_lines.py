@@ -72,6 +72,7 @@ class _Context(Struct, omit_defaults=True):
         last: the latest response.
         follows_total: whether no response came after the last total yet.
         is_blind: whether there is something before that was read without a context.
+        totals: how many totals came after the last response.
         unsure: the latest response whose id another response may repeat without being told apart.
     """
 
@@ -80,6 +81,7 @@ class _Context(Struct, omit_defaults=True):
     last: datetime | None = None
     follows_total: bool = False
     is_blind: bool = False
+    totals: int = 0
     unsure: _Unsure | None = None
 
 
@@ -181,7 +183,7 @@ class ConversationLines:
                 continue
             if context.follows_total and each.conversation is not None:
                 placed.append(ConversationTotal(each.conversation, 0, each.at))
-            context.follows_total = False
+            context.follows_total, context.totals = False, 0
             context.first = context.first or each.at
             context.last = max(context.last or each.at, each.at)
             placed.append(each)
@@ -194,7 +196,9 @@ class ConversationLines:
             first_at=context.first,
             folder=self._folder(),
             is_partial=context.is_blind,
+            number=context.totals,
         )
+        context.totals += 1
         context.first, context.follows_total, context.is_blind = None, True, False
         return placed
 
