@@ -167,15 +167,15 @@ def test_a_session_budget_begins_anew_with_the_session(desk: Desk) -> None:
     run_sync(desk.router.reset_session())
     assert desk.shown()["s"].used == 0
     assert desk.route().budget is None
-    sums = "SELECT starts_at FROM immunos_mcp_spend_total"
+    sums = "SELECT starts_at FROM immunos_mcp_person_spend_total"
     assert wire.rows(desk.ledger.path, sums) == [("2026-11-23T12:08:00.000Z",)]
 
 
 def test_what_is_logged_or_reported_is_summed_up_though_nobody_decides(desk: Desk) -> None:
     desk.use(1000)
     desk.set("daily=1 usd/day; codex=5000 tokens/week by codex")
-    stored = "SELECT count(*), sum(input_tokens) FROM immunos_mcp_spend_total"
-    stale = "SELECT count(*) FROM immunos_mcp_spend_stale"
+    stored = "SELECT count(*), sum(input_tokens) FROM immunos_mcp_person_spend_total"
+    stale = "SELECT count(*) FROM immunos_mcp_person_spend_stale"
     assert wire.rows(desk.ledger.path, stored) == [(2, 2000)]
     desk.use(500)
     assert wire.rows(desk.ledger.path, stored) == [(2, 3000)]

@@ -11,6 +11,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import made_ledgers
+import postgresql_server
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,12 +20,16 @@ from plain_budgets import LOCAL, Allotment, Asked, Books, Kinds, Used
 from immunos_mcp.archive import Archive
 from immunos_mcp.domain import JoinKey, PlanUsage
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
+from immunos_mcp.ledger.connections.of_person import LedgerOfPerson
 from immunos_mcp.ledger.ingestion import ingest
 from immunos_mcp.logged_usage import MeasuredUsage
+from immunos_mcp.people import People
 from immunos_mcp.router import Router
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from immunos_mcp.ledger.connections.ledger import Ledger
 
 PLACES = (
     ("Europe/Berlin", datetime(2026, 3, 16, 8, tzinfo=UTC)),
@@ -60,11 +65,12 @@ TEAM = (
     Person("dee", "gemini-cli", "gemini", None, ("a-model-nobody-knows", "gpt-5")),
     Person("eva", "codex", "codex", "/team/apples", ("gpt-5", "claude-sonnet-4-5")),
 )
+NAMES = tuple(person.name for person in TEAM)
 CI = Person("ci", "", None, None, ("claude-sonnet-4-5", "gpt-5", LOCAL))
 
 
-def an_allotment(chance: random.Random, name: str) -> Allotment:
-    """Return a budget, of a size that the team may reach."""
+def an_allotment(chance: random.Random, name: str, *, has_people: bool) -> Allotment:
+    """Return a budget, of a size that the team may reach; where its people are known, perhaps of theirs."""
     unit = chance.choice(("tokens", "tokens", "usd", "usd", "percent"))
     windows = ("session", "day", "week", "month", "5h", "7d")
     window = chance.choice(windows[4:] if unit == "percent" else windows)
@@ -86,13 +92,16 @@ def an_allotment(chance: random.Random, name: str) -> Allotment:
         days > 1 and chance.random() < 0.4,
         None if whole else chance.choice((None, None, "claude-code", "codex")),
         None if whole else chance.choice((None, None, "/team/app", "/team/app/web")),
+        *(("ana", False), (None, True), (None, False), (None, False))[
+            chance.randrange(4) if has_people else 3
+        ],
     )
 
 
 class Days:
     """A ledger and the books that are kept beside it, and a clock."""
 
-    def __init__(self, ledger: InlineSqliteLedger, chance: random.Random) -> None:
+    def __init__(self, ledger: Ledger, chance: random.Random) -> None:
         zone, self.now = chance.choice(PLACES)
         self.ledger = ledger
         self.chance = chance
@@ -102,16 +111,29 @@ class Days:
         self.threads: dict[str, int] = {}
         self.decisions: list[int] = []
         self.seen: set[str] = set()
+        # Nobody is known in a ledger that is not shared.
+        self.books.people = NAMES if chance.random() < 0.7 else ()
+        for name in self.books.people:
+            run_sync(People(ledger, lambda: self.now).add(name, "member"))
         self.books.bound["site"] = "/team/site"
         run_sync(self.router.bindings.add("/team/site", "site"))
         reservations = "on" if self.books.has_reservations else "off"
         self.set(time_zone=zone, track_record="off", reservations=reservations)
         self.resize()
         for name in ("one", "two", "three"):
-            self.add(an_allotment(chance, name))
+            self.add(an_allotment(chance, name, has_people=bool(self.books.people)))
 
-    def router_in(self, folder: str | None) -> Router:
-        return Router(self.ledger, "default", lambda: self.now, folder=folder)
+    def router_in(self, folder: str | None, person: str | None = None) -> Router:
+        return Router(self.of(person), "default", lambda: self.now, folder=folder)
+
+    def of(self, person: str | None) -> Ledger:
+        """Return the ledger as a person has it."""
+        if person is None:
+            return self.ledger
+        return LedgerOfPerson(self.ledger, 1 + self.books.people.index(person))
+
+    def somebody(self) -> str | None:
+        return self.chance.choice((None, *self.books.people))
 
     def set(self, **changes: Any) -> None:
         run_sync(self.router.update_config(changes, "test"))
@@ -172,7 +194,8 @@ class Days:
             whose = "hosted" if person.assistant == "claude-code" else "claude"
         hour_long = self.chance.choice((0, 0, kinds[2] // 2, None))
         return Used(
-            key, at, model, kinds, whose, hour_long, person.assistant, person.folder, self.thread(person)
+            key, at, model, kinds, whose, hour_long, person.assistant, person.folder, self.thread(person),
+            person=person.name if person.name in self.books.people else None,
         )  # fmt: skip
 
     def measure(self) -> None:
@@ -212,7 +235,11 @@ class Days:
             )
             for each in used
         ]
-        run_sync(self.ledger.write(ingest, logged))
+        # Whoever reads it again, it stays with whom it was from first.
+        reader = used[0].person if self.chance.random() < 0.9 else self.somebody()
+        for each in used:
+            each.person = reader
+        run_sync(self.of(reader).write(ingest, logged))
         self.books.measure(used)
 
     def ask_at_once(self) -> None:
@@ -238,6 +265,7 @@ class Days:
             person.folder,
             call,
             None if call else thread,
+            person.name if person.name in self.books.people else None,
         )
         is_written_first = self.chance.random() < 0.5
         if call is not None and is_written_first:
@@ -256,7 +284,7 @@ class Days:
 
     def decide(self, person: Person, asked: Asked) -> None:
         routed = run_sync(
-            self.router_in(asked.folder).decide_task(
+            self.router_in(asked.folder, asked.person).decide_task(
                 "debug" if asked.is_mapped else "essay",
                 asked.classification,
                 asked.estimate,
@@ -301,9 +329,9 @@ class Days:
         used = self.response(CI, f"r{self.keys}", self.now)
         used.whose = {LOCAL: "local", "gpt-5": "hosted"}.get(used.model, "claude")
         used.kinds, used.hour_long, used.thread = (*used.kinds[:2], 0, used.kinds[3]), 0, None
-        session = self.chance.choice(SESSIONS[:-1])
+        session, used.person = self.chance.choice(SESSIONS[:-1]), self.somebody()
         run_sync(
-            self.router.record_usage(
+            self.router_in(None, used.person).record_usage(
                 used.model,
                 *used.kinds,
                 decision_id=decision,
@@ -324,9 +352,11 @@ class Days:
         percent = self.chance.choice((10.0, 49.5, 75.0, 90.0, 100.0))
         resets_at = self.now + timedelta(hours=length * self.chance.choice((0.1, 0.5, 0.9)))
         resets_at = resets_at.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
-        run_sync(self.router.record_plan_usage([PlanUsage(window, percent, resets_at)]))
+        person = self.somebody()
+        reporting = self.router_in(None, person)
+        run_sync(reporting.record_plan_usage([PlanUsage(window, percent, resets_at)]))
         short = {"five_hour": "5h", "seven_day": "7d"}[window]
-        self.books.report_plan(short, Fraction(percent), resets_at, self.now)
+        self.books.report_plan(short, Fraction(percent), resets_at, self.now, person)
 
     def change(self) -> None:
         books, chance = self.books, self.chance
@@ -334,7 +364,8 @@ class Days:
             ("add", "add", "remove", "zone", "weights", "plan", "session", "whose")
         ):
             case "add":
-                self.add(an_allotment(chance, chance.choice(("one", "two", "three", "four"))))
+                name = chance.choice(("one", "two", "three", "four"))
+                self.add(an_allotment(chance, name, has_people=bool(books.people)))
             case "remove":
                 name = chance.choice(("one", "two", "three", "four"))
                 books.allotments.pop(name, None)
@@ -377,10 +408,11 @@ class Days:
         session = self.chance.choice(SESSIONS)
         sitting = self.books.sitting(session, self.now)
         run_sync(self.router.open_session(session))
-        status = run_sync(self.router.get_session_status(session))
+        person = self.somebody()
+        status = run_sync(self.router_in(None, person).get_session_status(session))
         assert status.session_tokens == self.books.session_tokens(sitting)
         shown = {each.name: each for each in status.budgets or ()}
-        states = self.books.states(self.now, sitting)
+        states = self.books.states(self.now, sitting, person)
         assert list(shown) == list(states)
         for name, state in states.items():
             found = shown[name]
@@ -410,6 +442,15 @@ def test_weeks_of_a_team_are_decided_as_the_rules_say(tmp_path: Path, seed: int)
 
 
 few = settings(max_examples=settings.default.max_examples // 30)  # type: ignore[union-attr]
+
+
+@pytest.mark.postgres
+def test_weeks_of_a_team_are_decided_alike_on_postgresql() -> None:
+    from immunos_mcp.ledger.connections.postgresql import InlinePostgresqlLedger
+
+    for seed in (6, 12):
+        with InlinePostgresqlLedger(postgresql_server.empty_ledger()) as ledger:
+            Days(ledger, random.Random(seed)).live(60)
 
 
 @few

@@ -40,6 +40,8 @@ class Allotment(NamedTuple):
     is_spread: bool = False
     assistant: str | None = None
     folder: str | None = None
+    person: str | None = None
+    is_each: bool = False
 
     @property
     def text(self) -> str:
@@ -47,6 +49,8 @@ class Allotment(NamedTuple):
         words = [f"{self.limit} {self.unit}/{self.window} warn {self.warn} switch {self.switch}"]
         words += ["spread"] if self.is_spread else []
         words += [f"by {self.assistant}"] if self.assistant else []
+        words += [f"of {self.person}"] if self.person else []
+        words += ["each"] if self.is_each else []
         words += [f"in {self.folder}"] if self.folder else []
         return " ".join(words)
 
@@ -66,6 +70,7 @@ class Used:
     thread: str | None = None
     calls: tuple[str, ...] = ()
     sitting: Sitting | None = None
+    person: str | None = None
 
 
 @dataclass(slots=True)
@@ -94,6 +99,7 @@ class Hold:
     until: datetime
     call: str | None
     thread: str | None
+    person: str | None
 
 
 class State(NamedTuple):
@@ -121,6 +127,7 @@ class Asked(NamedTuple):
     folder: str | None = None
     call: str | None = None
     thread: str | None = None
+    person: str | None = None
 
 
 class Expected(NamedTuple):
@@ -173,7 +180,10 @@ class Books:
     sittings: list[Sitting] = field(default_factory=list[Sitting])
     bound: dict[str, str] = field(default_factory=dict[str, str])
     holds: list[Hold] = field(default_factory=list[Hold])
-    plan: dict[str, tuple[Fraction, datetime, datetime]] = field(default_factory=dict[str, Any])
+    plan: dict[tuple[str | None, str], tuple[Fraction, datetime, datetime]] = field(
+        default_factory=dict[Any, Any]
+    )
+    people: tuple[str, ...] = ()
     calls: dict[str, str] = field(default_factory=dict[str, str])
 
     def weighed(self, kinds: Kinds) -> int:
@@ -249,11 +259,17 @@ class Books:
         self.holds = [each for each in self.holds if each.decision != decision]
 
     def report_plan(
-        self, window: str, percent: Fraction, resets_at: datetime, now: datetime
+        self,
+        window: str,
+        percent: Fraction,
+        resets_at: datetime,
+        now: datetime,
+        person: str | None = None,
     ) -> None:
-        """Take what the plan says of itself, unless something newer is known."""
-        if window not in self.plan or self.plan[window][2] <= now:
-            self.plan[window] = percent, resets_at, now
+        """Take what the plan of a person, or of nobody known, says of itself, unless something newer is known."""
+        key = (person, window)
+        if key not in self.plan or self.plan[key][2] <= now:
+            self.plan[key] = percent, resets_at, now
 
     # What follows from it.
 
@@ -275,13 +291,33 @@ class Books:
                 kinds = [old + more for old, more in zip(kinds, new, strict=True)]
         return self.weighed((kinds[0], kinds[1], kinds[2], kinds[3]))
 
-    def states(self, now: datetime, sitting: Sitting) -> dict[str, State]:
-        """Return how far each budget is used."""
-        return {each.name: self._state(each, now, sitting) for each in self.allotments.values()}
+    def states(
+        self, now: datetime, sitting: Sitting, person: str | None, *, sees_all: bool = True
+    ) -> dict[str, State]:
+        """Return how far each budget is used that a person may see; nobody in particular may see everybody's."""
+        found: dict[str, State] = {}
+        for each in self.allotments.values():
+            if each.person is None and not each.is_each:
+                found[each.name] = self._state(each, now, sitting, None, person)
+                continue
+            for name in self.people:
+                is_seen = name == person or (person is None and sees_all)
+                if each.person in {None, name} and is_seen:
+                    others = each.is_each and person is None
+                    shown = f"{each.name}/{name}" if others else each.name
+                    found[shown] = self._state(each, now, sitting, name, name)
+        return found
 
-    def _state(self, allotment: Allotment, now: datetime, sitting: Sitting) -> State:
-        used, is_at_least = self._used(allotment, now, sitting)
-        allowed = Fraction(allotment.limit) * self._begun(allotment, now)
+    def _state(
+        self,
+        allotment: Allotment,
+        now: datetime,
+        sitting: Sitting,
+        whose: str | None,
+        planner: str | None,
+    ) -> State:
+        used, is_at_least = self._used(allotment, now, sitting, whose, planner)
+        allowed = Fraction(allotment.limit) * self._begun(allotment, now, planner)
         if allotment.unit != "percent":
             parts = 1 if allotment.unit == "tokens" else 10**9
             allowed = Fraction(max(round(allowed * parts), 1), parts)
@@ -293,12 +329,17 @@ class Books:
         return State(used, allowed, level, is_at_least)
 
     def _used(
-        self, allotment: Allotment, now: datetime, sitting: Sitting
+        self,
+        allotment: Allotment,
+        now: datetime,
+        sitting: Sitting,
+        whose: str | None,
+        planner: str | None,
     ) -> tuple[Fraction | None, bool]:
         if allotment.window in LENGTHS:
-            if allotment.window not in self.plan:
+            if (planner, allotment.window) not in self.plan:
                 return None, False
-            percent, resets_at, _ = self.plan[allotment.window]
+            percent, resets_at, _ = self.plan[planner, allotment.window]
             if allotment.unit == "percent":
                 return (percent if now < resets_at else None), False
         folder = allotment.folder
@@ -309,8 +350,9 @@ class Books:
             for each in self.used
             if each.whose != "local"
             and allotment.assistant in {None, each.assistant}
+            and whose in {None, each.person}
             and (folder is None or is_inside(each.folder, folder))
-            and self._is_in_window(allotment.window, each.at, now, sitting)
+            and self._is_in_window(allotment.window, each.at, now, sitting, planner)
         ]
         if allotment.unit == "tokens":
             kinds = [sum(each.kinds[kind] for each in counted) for kind in range(4)]
@@ -319,22 +361,24 @@ class Books:
         is_at_least = any(not is_known for _, is_known in costs)
         return sum((cost for cost, _ in costs), Fraction(0)), is_at_least
 
-    def _is_in_window(self, window: str, at: datetime, now: datetime, sitting: Sitting) -> bool:
+    def _is_in_window(
+        self, window: str, at: datetime, now: datetime, sitting: Sitting, planner: str | None
+    ) -> bool:
         if window == "session":
             return at >= sitting.began
         if window in LENGTHS:
-            resets_at, length = self.plan[window][1], LENGTHS[window]
+            resets_at, length = self.plan[planner, window][1], LENGTHS[window]
             return (at - resets_at) // length == (now - resets_at) // length
         zone = ZoneInfo(self.zone)
         return _window_of(window, day_of(at, zone)) == _window_of(window, day_of(now, zone))
 
-    def _begun(self, allotment: Allotment, now: datetime) -> Fraction:
+    def _begun(self, allotment: Allotment, now: datetime, planner: str | None) -> Fraction:
         if not allotment.is_spread:
             return Fraction(1)
         if allotment.window == "7d":
-            if "7d" not in self.plan:
+            if (planner, "7d") not in self.plan:
                 return Fraction(1)
-            left = (self.plan["7d"][1] - now) % timedelta(days=7) or timedelta(days=7)
+            left = (self.plan[planner, "7d"][1] - now) % timedelta(days=7) or timedelta(days=7)
             return Fraction(7 - (left - timedelta(microseconds=1)) // timedelta(days=1), 7)
         today = day_of(now, ZoneInfo(self.zone))
         if allotment.window == "week":
@@ -353,11 +397,15 @@ class Books:
         is_known = used.hour_long is not None or not used.kinds[2]
         return cost, is_known
 
-    def plan_percent(self, now: datetime) -> Fraction | None:
+    def plan_percent(self, now: datetime, person: str | None) -> Fraction | None:
         """Return the fuller of the plan's windows, where a setting looks at it."""
         if not self.plan_warning and not self.plan_switch:
             return None
-        known = [percent for percent, resets_at, _ in self.plan.values() if now < resets_at]
+        known = [
+            percent
+            for (whose, _), (percent, resets_at, _) in self.plan.items()
+            if whose == person and now < resets_at
+        ]
         return max(known, default=None)
 
     def ask(self, asked: Asked, decision: int, now: datetime) -> Expected:
@@ -367,10 +415,10 @@ class Books:
         for hold in self.holds:
             if hold.at > now + timedelta(minutes=5):  # the clock was ahead
                 hold.at, hold.until = now, now + timedelta(minutes=self.minutes)
-        tokens, plan = self.session_tokens(sitting), self.plan_percent(now)
+        tokens, plan = self.session_tokens(sitting), self.plan_percent(now, asked.person)
         states = {
             name: state
-            for name, state in self.states(now, sitting).items()
+            for name, state in self.states(now, sitting, asked.person, sees_all=False).items()
             if self._concerns(self.allotments[name], asked)
         }
         known = {name: state for name, state in states.items() if state.used is not None}
@@ -387,7 +435,7 @@ class Books:
         if self.has_reservations:
             held = sum(each.tokens for each in self.holds if each.sitting is sitting)
         if held is not None and asked.estimate is not None and not _is_local(reason):
-            full = self._without_room(known, asked.estimate)
+            full = self._without_room(known, asked)
             if full:
                 reason, named = "spend_limit_exceeded", {name: known[name].share for name in full}
             elif tokens + held + asked.estimate > self.limit:
@@ -397,7 +445,9 @@ class Books:
         if reserved is not None:
             until = now + timedelta(minutes=self.minutes)
             thread = asked.thread or self.calls.get(asked.call or "")
-            self.holds.append(Hold(decision, sitting, reserved, now, until, asked.call, thread))
+            self.holds.append(
+                Hold(decision, sitting, reserved, now, until, asked.call, thread, asked.person)
+            )
         return Expected(reason, _is_local(reason), level, tokens, plan, named, held, reserved)
 
     def _concerns(self, allotment: Allotment, asked: Asked) -> bool:
@@ -406,13 +456,17 @@ class Books:
         is_there = None in {allotment.folder, asked.folder}
         return is_theirs and (is_there or is_inside(asked.folder, allotment.folder or ""))
 
-    def _without_room(self, known: dict[str, State], estimate: int) -> list[str]:
-        wanted = Fraction(estimate + sum(each.tokens for each in self.holds))
+    def _without_room(self, known: dict[str, State], asked: Asked) -> list[str]:
         output = Fraction(DOLLARS["claude-sonnet-4-5"][1]) / 1_000_000
-        wants = {"tokens": wanted, "usd": wanted * output, "percent": None}
         found: list[str] = []
         for name, state in known.items():
-            want = wants[self.allotments[name].unit]
+            allotment = self.allotments[name]
+            is_own = allotment.is_each or allotment.person is not None
+            held = sum(
+                each.tokens for each in self.holds if not is_own or each.person == asked.person
+            )
+            wanted = Fraction((asked.estimate or 0) + held)
+            want = {"tokens": wanted, "usd": wanted * output, "percent": None}[allotment.unit]
             if want is not None and state.used is not None and state.used + want > state.allowed:
                 found.append(name)
         return found

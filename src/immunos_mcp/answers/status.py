@@ -29,7 +29,7 @@ class BudgetStatus(Struct, frozen=True):
     """A budget beside the session's own, as a status shows it.
 
     Attributes:
-        name: what decisions call it.
+        name: what decisions call it; where each person has it and others look, with a slash and whose it is.
         budget: its limit and window as written.
         used: in its unit; absent: not known.
         percent_used: of what is allowed by now.

@@ -41,12 +41,18 @@ async def _add(router: Router, given: Namespace) -> Answered:
     if ";" in (given.folder or ""):
         expected = "a folder without a semicolon in its path"
         raise InvalidInputError(Problem("--folder", given.folder, expected))
+    if given.label is not None and not budgets.is_label(given.label):
+        expected = "the name of a project without a slash or a semicolon"
+        raise InvalidInputError(Problem("--label", given.label, expected))
     words = [" ".join(given.budget)]
     words += [f"warn {given.warn}"] if given.warn is not None else []
     words += [f"switch {given.switch}"] if given.switch is not None else []
     words += ["spread"] if given.spread else []
     words += [f"by {given.assistant}"] if given.assistant is not None else []
-    words += [f"in {given.folder}"] if given.folder is not None else []
+    words += [f"of {budgets.quoted(given.person)}"] if given.person is not None else []
+    words += ["each"] if given.each else []
+    place = given.folder if given.label is None else given.label
+    words += [f"in {place}"] if place is not None else []
     change = f"{given.name}={' '.join(words)}"
     answer = await router.update_config({"budgets": change}, CLIENT, given.dry_run)
     return Answered(answer, text.changed(answer))
@@ -75,8 +81,21 @@ def _add_add_arguments(parser: ArgumentParser) -> None:
         choices=[*map(str, MeasuredAssistant)],
         help="count the usage of one assistant only",
     )
-    parser.add_argument(
+    whose = parser.add_mutually_exclusive_group()
+    whose.add_argument(
+        "--person", metavar="NAME", help="count the usage of one person only (see `person list`)"
+    )
+    whose.add_argument(
+        "--each", action="store_true", help="give every person this limit for themselves"
+    )
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
         "--folder", type=folder, metavar="PATH", help="count the usage of one project only"
+    )
+    where.add_argument(
+        "--label",
+        metavar="NAME",
+        help="likewise, by the name under which people's machines report the project",
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="show the effect without changing anything"

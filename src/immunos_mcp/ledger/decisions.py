@@ -81,6 +81,7 @@ _INSERT_COLUMNS = (
     "budget_uses",
     "reserved_until",
     "join_key",
+    "person_id",
     *DECISION_COLUMNS,
 )
 _INSERT = (
@@ -149,6 +150,7 @@ def decide(
             uses_text(snapshot.budgets),
             reserved_until,
             key.text,
+            connection.person_id,
             *_logged_of(decision),
         ),
     )

@@ -46,10 +46,12 @@ class Connection(Protocol):
     Attributes:
         last_uses: what the budgets' use was found to be, with all that it follows from.
         last_settings: the settings that a decision was last made with, which is likely to be the next one's.
+        person_id: who acts, of the people who share the ledger; ``None``: nobody in particular.
     """
 
     last_uses: tuple[object, object] | None
     last_settings: str | None
+    person_id: int | None
 
     def execute(
         self, statement: str, parameters: Sequence[Any] | Mapping[str, Any] = ..., /

@@ -54,7 +54,7 @@ _ADDED_COLUMNS = (
     "message_id", "measured_at", "model", "provider", "input_tokens", "output_tokens",
     "cache_creation_input_tokens", "cache_read_input_tokens", "folder", "request_id", "assistant",
     "conversation", "cache_1h_input_tokens", "speed", "service_tier", "region", "web_searches",
-    "is_sidechain", "agent",
+    "is_sidechain", "agent", "person_id",
 )  # fmt: skip
 
 
@@ -227,7 +227,7 @@ def ingest_requests(connection: Connection, requests: Sequence[RequestUsage]) ->
         added = connection.execute(
             "INSERT INTO immunos_mcp_request_usage (request_id, finished_at, model, provider,"
             " input_tokens, output_tokens, cache_creation_input_tokens, cache_read_input_tokens,"
-            " conversation) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            " conversation, person_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
             (
                 request.request_id,
                 utc_text(request.at),
@@ -235,6 +235,7 @@ def ingest_requests(connection: Connection, requests: Sequence[RequestUsage]) ->
                 provider,
                 *by_kind(request.counts),
                 request.conversation,
+                connection.person_id,
             ),
         )
         if added.rowcount:
@@ -275,6 +276,7 @@ def _add_measured(
                 *usage[3:16],
                 None if usage.is_sidechain is None else int(usage.is_sidechain),
                 usage.agent,
+                connection.person_id,
             )
             # Sorted by id, because ids are random and neighbours share a page.
             for usage in sorted(fresh)

@@ -60,7 +60,8 @@ def reading_state(connection: Connection, now: datetime) -> ReadingState:
     (is_ahead,) = connection.execute(
         "SELECT EXISTS (SELECT 1 FROM immunos_mcp_session WHERE ended_at IS NULL"
         " AND (started_at > :ahead OR pace_at > :ahead))"
-        " OR EXISTS (SELECT 1 FROM immunos_mcp_plan_usage WHERE reported_at > :ahead)",
+        " OR EXISTS (SELECT 1 FROM immunos_mcp_plan_usage WHERE reported_at > :ahead)"
+        " OR EXISTS (SELECT 1 FROM immunos_mcp_person_plan_usage WHERE reported_at > :ahead)",
         {"ahead": utc_text(now + CLOCK_TOLERANCE)},
     ).fetchone()
     return ReadingState(oldest, positions, bool(is_ahead))
@@ -82,7 +83,8 @@ def forget_future(connection: Connection, now: datetime) -> None:
         " WHERE ended_at IS NULL AND pace_at > ?",
         (ahead,),
     )
-    connection.execute("DELETE FROM immunos_mcp_plan_usage WHERE reported_at > ?", (ahead,))
+    for table in ("immunos_mcp_plan_usage", "immunos_mcp_person_plan_usage"):
+        connection.execute(f"DELETE FROM {table} WHERE reported_at > ?", (ahead,))  # noqa: S608  # constants
     connection.execute("DELETE FROM immunos_mcp_transcript WHERE left_out_before > ?", (ahead,))
 
 
@@ -135,15 +137,6 @@ _SELECT_SIDE_TOKENS = """
                 AND (CAST(:folder AS TEXT) IS NULL OR folder = :folder
                     OR substr(folder, 1, length(:folder) + 1) = :folder || '/')) AS side
 """
-_SELECT_OTHERS = """
-    SELECT assistant, sum(input_tokens), sum(output_tokens), sum(cache_creation_input_tokens),
-        sum(cache_read_input_tokens)
-    FROM immunos_mcp_measured_usage
-    WHERE assistant <> 'claude-code' AND measured_at >= :since
-        AND (CAST(:folder AS TEXT) IS NULL OR folder = :folder
-            OR substr(folder, 1, length(:folder) + 1) = :folder || '/')
-    GROUP BY assistant ORDER BY assistant
-"""
 
 
 def _in_session(session: Session) -> dict[str, str | None]:
@@ -152,10 +145,9 @@ def _in_session(session: Session) -> dict[str, str | None]:
 
 
 def look_ahead(connection: Connection, session: Session) -> None:
-    """Announce that ``side_request_tokens`` and ``tokens_of_others`` are needed."""
+    """Announce that ``side_request_tokens`` is needed."""
     if session.started_at is not None:
         connection.ahead(_SELECT_SIDE_TOKENS, _in_session(session))
-        connection.ahead(_SELECT_OTHERS, _in_session(session))
 
 
 def side_request_tokens(connection: Connection, session: Session) -> TokenCounts:
@@ -172,11 +164,3 @@ def unread_lines(connection: Connection) -> int:
         "SELECT coalesce(sum(unread_lines), 0) FROM immunos_mcp_transcript WHERE unread_lines > 0"
     ).fetchone()
     return int(lines)
-
-
-def tokens_of_others(connection: Connection, session: Session) -> dict[str, TokenCounts]:
-    """Return what assistants other than Claude Code used since a session began, in its folder if it has one."""
-    if session.started_at is None:
-        return {}
-    rows = connection.execute(_SELECT_OTHERS, _in_session(session))
-    return {assistant: TokenCounts(*kinds) for assistant, *kinds in rows}

@@ -99,8 +99,8 @@ def record_usage(
     connection.execute(
         "INSERT INTO immunos_mcp_usage (session_id, recorded_at, model, provider, source,"
         " external_id, input_tokens, output_tokens, cache_creation_input_tokens,"
-        " cache_read_input_tokens, decision_id, counted, result_in_file)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " cache_read_input_tokens, decision_id, counted, result_in_file, person_id)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             before.session_id,
             utc_text(now),
@@ -115,6 +115,7 @@ def record_usage(
             usage.decision_id,
             counted,
             1 if usage.in_file else None,
+            connection.person_id,
         ),
     )
     if counted and provider is not Provider.HOSTED:

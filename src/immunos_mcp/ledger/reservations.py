@@ -44,20 +44,33 @@ def held(
     uses: tuple[BudgetUse, ...],
     now: datetime,
 ) -> tuple[int, tuple[BudgetUse, ...]]:
-    """Return what open reservations of a session hold back, and what all of them and a task want of budgets."""
-    own, everybody_s = connection.execute(_SELECT_HELD, (session.session_id,)).fetchone()
+    """Return what open reservations of a session hold back, and what all of them and a task want of budgets.
+
+    Budgets of a person are wanted of by that person's reservations alone.
+    """
+    whose = (session.session_id, connection.person_id)
+    own, everybody_s, person_s = connection.execute(_SELECT_HELD, whose).fetchone()
     if task.estimated_tokens is None or not uses:
         return own, uses
-    tokens = everybody_s + task.estimated_tokens
-    units = {budget.name: budget.unit for budget in parsed(settings.budgets)}
+    everybody_s, person_s = (held + task.estimated_tokens for held in (everybody_s, person_s))
+    known = {budget.name: budget for budget in parsed(settings.budgets)}
     return own, tuple(
-        replace(use, wanted=_wanted(units[use.name], tokens, settings, now)) for use in uses
+        replace(
+            use,
+            wanted=_wanted(
+                known[use.name].unit,
+                person_s if known[use.name].is_of_people else everybody_s,
+                settings,
+                now,
+            ),
+        )
+        for use in uses
     )
 
 
 _SELECT_HELD = (
-    "SELECT coalesce(sum(tokens) FILTER (WHERE session_id = ?), 0), coalesce(sum(tokens), 0)"
-    " FROM immunos_mcp_reservation"
+    "SELECT coalesce(sum(tokens) FILTER (WHERE session_id = ?), 0), coalesce(sum(tokens), 0),"
+    " coalesce(sum(tokens) FILTER (WHERE person_id = ?), 0) FROM immunos_mcp_reservation"
 )
 
 
@@ -73,7 +86,7 @@ def end_expired(
         "UPDATE immunos_mcp_reservation SET reserved_at = ?, expires_at = ? WHERE reserved_at > ?",
         (utc_text(now), expiry(settings, now), utc_text(now + CLOCK_TOLERANCE)),
     )
-    connection.ahead(_SELECT_HELD, (session.session_id,))
+    connection.ahead(_SELECT_HELD, (session.session_id, connection.person_id))
 
 
 def _wanted(unit: Unit, tokens: int, settings: Settings, now: datetime) -> float | None:
@@ -102,7 +115,7 @@ def reserve(
     """Hold back the tokens of a decision."""
     connection.execute(
         "INSERT INTO immunos_mcp_reservation (decision_id, session_id, tokens, reserved_at,"
-        " expires_at, call, thread) VALUES (?, ?, ?, ?, ?, ?, coalesce(CAST(? AS TEXT),"
+        " expires_at, person_id, call, thread) VALUES (?, ?, ?, ?, ?, ?, ?, coalesce(CAST(? AS TEXT),"
         " (SELECT thread FROM immunos_mcp_routing_call WHERE call = ?)))",
         (
             decision_id,
@@ -110,6 +123,7 @@ def reserve(
             decision.reserved_tokens,
             utc_text(now),
             expires_at,
+            connection.person_id,
             *key,
             key.call,
         ),

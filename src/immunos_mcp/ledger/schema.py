@@ -13,6 +13,7 @@ from contextlib import closing
 from functools import cache
 from itertools import chain
 
+from immunos_mcp.ledger import other_usage
 from immunos_mcp.ledger.earlier_steps import EARLIER_STEPS
 
 PREFIX = "immunos_mcp_"
@@ -247,6 +248,76 @@ _VERSION_22 = (
     "CREATE INDEX immunos_mcp_unpushed_change ON immunos_mcp_unpushed (change)",
 )
 
+_VERSION_23 = (
+    # Who it is from, where several people share the ledger; NULL: nobody that is known.
+    "ALTER TABLE immunos_mcp_decision ADD COLUMN person_id INTEGER",
+    "ALTER TABLE immunos_mcp_reservation ADD COLUMN person_id INTEGER",
+    "ALTER TABLE immunos_mcp_usage ADD COLUMN person_id INTEGER",
+    "ALTER TABLE immunos_mcp_measured_usage ADD COLUMN person_id INTEGER",
+    "ALTER TABLE immunos_mcp_request_usage ADD COLUMN person_id INTEGER",
+    "ALTER TABLE immunos_mcp_side_usage ADD COLUMN person_id INTEGER",
+    "ALTER TABLE immunos_mcp_conversation_total ADD COLUMN person_id INTEGER",
+    """
+    CREATE TABLE immunos_mcp_person_plan_usage (
+        -- The limits of a person's own subscription, as last reported; plan_usage has those of nobody known.
+        person_id INTEGER NOT NULL,
+        plan_window TEXT NOT NULL,  -- five_hour, seven_day
+        used_percentage REAL NOT NULL,
+        resets_at TEXT NOT NULL,    -- UTC, ISO 8601
+        reported_at TEXT NOT NULL,  -- UTC, ISO 8601
+        PRIMARY KEY (person_id, plan_window)
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE immunos_mcp_person_spend (
+        -- What each person used in each quarter of an hour; derived from usage, kept only where budgets
+        -- are set. Earlier programs keep spend, without persons.
+        quarter_at TEXT NOT NULL,     -- UTC, ISO 8601
+        assistant TEXT NOT NULL,      -- empty: reported, by whom is not known
+        folder TEXT NOT NULL,         -- project folder; empty: not known
+        person_id INTEGER NOT NULL,   -- 0: nobody that is known
+        input_tokens INTEGER NOT NULL,
+        output_tokens INTEGER NOT NULL,
+        cache_creation_input_tokens INTEGER NOT NULL,
+        cache_read_input_tokens INTEGER NOT NULL,
+        nanodollars INTEGER NOT NULL, -- at list price
+        unpriced INTEGER NOT NULL,    -- groups of responses without a price, or not with all of it
+        PRIMARY KEY (quarter_at, assistant, folder, person_id)
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE immunos_mcp_person_spend_stale (
+        -- Quarters of an hour whose usage changed since they were summed up.
+        quarter_at TEXT PRIMARY KEY   -- UTC, ISO 8601
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE immunos_mcp_person_spend_total (
+        -- Sums of the windows of budgets.
+        starts_at TEXT NOT NULL,      -- UTC, ISO 8601
+        ends_at TEXT NOT NULL,        -- UTC, ISO 8601; the year 9999: it has no end
+        assistant TEXT NOT NULL,      -- empty: every assistant
+        folder TEXT NOT NULL,         -- empty: every folder
+        person_id INTEGER NOT NULL,   -- 0: everybody
+        input_tokens INTEGER NOT NULL,
+        output_tokens INTEGER NOT NULL,
+        cache_creation_input_tokens INTEGER NOT NULL,
+        cache_read_input_tokens INTEGER NOT NULL,
+        nanodollars INTEGER NOT NULL,
+        unpriced INTEGER NOT NULL,
+        PRIMARY KEY (starts_at, ends_at, assistant, folder, person_id)
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE immunos_mcp_person_spend_revision (
+        -- Another number whenever the sums changed; no row: nothing is summed up yet.
+        revision_id INTEGER PRIMARY KEY CHECK (revision_id = 1),
+        revision INTEGER NOT NULL
+    ) STRICT
+    """,
+    *other_usage.making(),
+)
+
 STEPS: tuple[tuple[str, ...], ...] = (
     *EARLIER_STEPS,
     _VERSION_13,
@@ -259,22 +330,30 @@ STEPS: tuple[tuple[str, ...], ...] = (
     _VERSION_20,
     _VERSION_21,
     _VERSION_22,
+    _VERSION_23,
 )
 """The statements of each migration; number N (from 1) migrates version N - 1 to version N."""
 
-DERIVED = frozenset(
-    f"{PREFIX}{name}" for name in ("spend", "spend_stale", "spend_total", "spend_revision")
-)
-"""Tables that are made again from others, together with the triggers that keep them."""
+_SUMS = ("spend", "spend_stale", "spend_total", "spend_revision")
+
+EARLIER_SUMS = tuple(f"{PREFIX}{name}" for name in _SUMS)
+"""Tables of sums that only earlier programs keep."""
+
+SUMS = tuple(f"{PREFIX}person_{name}" for name in _SUMS)
+"""Tables of the sums of budgets."""
+
+DERIVED = frozenset({*EARLIER_SUMS, *SUMS, other_usage.TABLE})
+"""Tables that are made again from others, by triggers or together with them."""
 
 LATEST = len(STEPS)
 """The ledger version that this program writes."""
 
 
 _TABLE = re.compile(
-    r"\s*(?:CREATE TABLE(?: IF NOT EXISTS)?|ALTER TABLE|CREATE (?:UNIQUE )?INDEX \w+\s+ON)\s+(\w+)"
+    r"\s*(?:CREATE TABLE(?: IF NOT EXISTS)?|ALTER TABLE|CREATE (?:UNIQUE )?INDEX \w+\s+ON"
+    r"|CREATE TRIGGER \w+ AFTER \w+ ON)\s+(\w+)"
 )
-"""Matches every statement of a step; the group is the table that it makes or changes."""
+"""Matches every statement of a step but those about rows; the group is the table that it makes or changes."""
 
 
 def definitions(version: int) -> tuple[str, ...]:
@@ -288,6 +367,8 @@ def _definitions(steps: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
     # its own, which is several times faster.
     by_table: dict[str, list[str]] = {}
     for statement in chain.from_iterable(steps):
+        if statement.startswith("INSERT "):  # a new ledger has no rows to work on
+            continue
         found = _TABLE.match(statement)
         assert found is not None, statement
         by_table.setdefault(found[1], []).append(statement)

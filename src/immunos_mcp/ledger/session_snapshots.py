@@ -11,12 +11,14 @@ from msgspec.structs import replace
 
 from immunos_mcp.ledger import (
     measured_usage,
+    other_usage,
     overrides,
     plan_limits,
     sessions,
     stored_settings,
 )
-from immunos_mcp.ledger.measured_usage import side_request_tokens, tokens_of_others
+from immunos_mcp.ledger.measured_usage import side_request_tokens
+from immunos_mcp.ledger.other_usage import tokens_of_others
 from immunos_mcp.ledger.overrides import read_overrides
 from immunos_mcp.ledger.plan_limits import plan_usage
 from immunos_mcp.ledger.sessions import current_session, decisions_by_reason
@@ -42,6 +44,7 @@ def session_snapshot(
     standing = standing_snapshot(connection, name, now, places)
     session = standing.session
     measured_usage.look_ahead(connection, session)
+    other_usage.look_ahead(connection, session)
     sessions.look_ahead_at_reasons(connection, session)
     return replace(
         standing,
@@ -57,7 +60,7 @@ def standing_snapshot(
     """Return the part of a snapshot that levels follow from, which takes the same time in any history."""
     stored_settings.look_ahead(connection)
     sessions.look_ahead(connection, name)
-    plan_limits.look_ahead(connection, now)
+    plan_limits.look_ahead(connection)
     overrides.look_ahead(connection, now)
     everywhere = settings_in_force(connection)
     session = current_session(connection, name, now, everywhere.settings)

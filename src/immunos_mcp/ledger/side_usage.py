@@ -46,8 +46,8 @@ def store_totals(
         is_pruned = pruned_before is not None and (total.first_at or total.at) < pruned_before
         connection.executemany(
             "INSERT INTO immunos_mcp_conversation_total (conversation, start_ms, total_at, first_at,"  # noqa: S608  # constants
-            f" folder, is_partial, is_settled, model, {_COUNTS})"
-            " VALUES (?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?)"
+            f" folder, person_id, is_partial, is_settled, model, {_COUNTS})"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?)"
             " ON CONFLICT (conversation, start_ms, total_at, model)"
             f" DO UPDATE SET is_settled = 0, {_LARGER}"
             " first_at = CASE WHEN immunos_mcp_conversation_total.first_at < excluded.first_at"
@@ -64,6 +64,7 @@ def store_totals(
                     utc_text(total.at),
                     None if total.first_at is None else utc_text(total.first_at),
                     total.folder,
+                    connection.person_id,
                     2 if is_pruned else int(total.is_partial),
                     *model,
                 )
@@ -122,7 +123,7 @@ def settle(connection: Connection, settings: Settings) -> list[Addition]:
 
 
 def _settle_family(connection: Connection, start_ms: int, settings: Settings) -> list[Addition]:
-    states, folders = _states(connection, start_ms)
+    states, owners = _states(connection, start_ms)
     covered = _covered(connection, {state.conversation for state in states}, start_ms)
     booked = _booked(connection, start_ms)
     additions: list[Addition] = []
@@ -135,10 +136,11 @@ def _settle_family(connection: Connection, start_ms: int, settings: Settings) ->
             continue
         records = int(before.provider is None)
         provider = before.provider or providers[place.model]
-        folder = folders.get(place.conversation)
+        folder, person_id = owners.get(place.conversation, _NOT_KNOWN)
         connection.execute(
             "INSERT INTO immunos_mcp_side_usage (used_at, conversation, start_ms, model, provider,"  # noqa: S608  # a constant
-            f" folder, is_first, {_COUNTS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            f" folder, person_id, is_first, {_COUNTS})"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 place.at,
                 place.conversation,
@@ -146,6 +148,7 @@ def _settle_family(connection: Connection, start_ms: int, settings: Settings) ->
                 place.model,
                 provider,
                 folder,
+                person_id,
                 records,
                 *difference,
             ),
@@ -156,28 +159,39 @@ def _settle_family(connection: Connection, start_ms: int, settings: Settings) ->
     return additions
 
 
-def _states(connection: Connection, start_ms: int) -> tuple[list[State], dict[str, str | None]]:
+class _Owner(NamedTuple):
+    """Whose a conversation is, and in which project folder."""
+
+    folder: str | None
+    person_id: int | None
+
+
+_NOT_KNOWN = _Owner(None, None)
+
+
+def _states(connection: Connection, start_ms: int) -> tuple[list[State], dict[str, _Owner]]:
     models: defaultdict[tuple[str, str], dict[str, Counts]] = defaultdict(dict)
     ends: dict[tuple[str, str], str | None] = {}
     frozen: set[tuple[str, str]] = set()
-    folders: dict[str, str | None] = {}
+    owners: dict[str, _Owner] = {}
     rows = connection.execute(
-        "SELECT conversation, total_at, next_at, folder, is_partial, model,"  # noqa: S608  # a constant
+        "SELECT conversation, total_at, next_at, folder, person_id, is_partial, model,"  # noqa: S608  # a constant
         f" {_COUNTS} FROM immunos_mcp_conversation_total WHERE start_ms = ?"
         " ORDER BY total_at, conversation",
         (start_ms,),
     )
-    for conversation, at, next_at, folder, is_partial, model, *counts in rows:
+    for conversation, at, next_at, folder, person_id, is_partial, model, *counts in rows:
         place = (conversation, at)
         models[place][model] = tuple(counts)
         ends[place] = next_at
-        folders[conversation] = folders.get(conversation) or folder
+        known = owners.get(conversation, _NOT_KNOWN)
+        owners[conversation] = _Owner(known.folder or folder, known.person_id or person_id)
         if is_partial:
             frozen.add(place)
     states = [
         State(*place, ends[place], models[place], is_whole=place not in frozen) for place in models
     ]
-    return states, folders
+    return states, owners
 
 
 def _covered(

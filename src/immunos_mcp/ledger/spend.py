@@ -15,8 +15,8 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from immunos_mcp.ledger import schema
 from immunos_mcp.ledger.moments import utc_text
+from immunos_mcp.ledger.spend_triggers import COLUMNS, KINDS, PLACE, QUARTER_OF, SCOPE, begin
 from immunos_mcp.ledger.usage_groups import priced, sums
 from immunos_mcp.rules import derived_prices
 from immunos_mcp.rules.budgets import NANODOLLARS
@@ -30,66 +30,56 @@ if TYPE_CHECKING:
 QUARTER = timedelta(minutes=15)
 NO_END = "9999-12-31T23:59:59.999Z"
 
-_LOGS = (
-    ("immunos_mcp_usage", "recorded_at"),
-    ("immunos_mcp_measured_usage", "measured_at"),
-    ("immunos_mcp_request_usage", "finished_at"),
-    ("immunos_mcp_side_usage", "used_at"),
-)
 _STATE = (
-    "SELECT revision, EXISTS (SELECT 1 FROM immunos_mcp_spend_stale)"
-    " FROM immunos_mcp_spend_revision"
+    "SELECT revision, EXISTS (SELECT 1 FROM immunos_mcp_person_spend_stale)"
+    " FROM immunos_mcp_person_spend_revision"
 )
 """Which sums there are, and whether usage has changed since; no row: nothing is summed up yet."""
 _STALE = (
-    "SELECT quarter_at FROM immunos_mcp_spend_stale WHERE quarter_at >="
+    "SELECT quarter_at FROM immunos_mcp_person_spend_stale WHERE quarter_at >="
     " coalesce((SELECT before FROM immunos_mcp_pruning), '') ORDER BY quarter_at"
 )
 
-_KINDS = "input_tokens, output_tokens, cache_creation_input_tokens, cache_read_input_tokens"
-_COLUMNS = f"{_KINDS}, nanodollars, unpriced"
-_QUARTER_OF = (
-    "substr({0}, 1, 14) || CASE WHEN substr({0}, 15, 2) < '15' THEN '00'"
-    " WHEN substr({0}, 15, 2) < '30' THEN '15' WHEN substr({0}, 15, 2) < '45' THEN '30'"
-    " ELSE '45' END || ':00.000Z'"
-)
-_GROWTH = ", ".join(f"{name} = {name} + ?" for name in _COLUMNS.split(", "))
+_OF_SCOPE = "WHERE starts_at = ? AND ends_at = ? AND assistant = ? AND folder = ? AND person_id = ?"
+_GROWTH = ", ".join(f"{name} = {name} + ?" for name in COLUMNS.split(", "))
 
 _USED = f"""
-    SELECT recorded_at AS at, model, {_KINDS}, 1 AS usage_records, '' AS assistant, '' AS folder,
+    SELECT recorded_at AS at, model, {KINDS}, 1 AS usage_records, '' AS assistant, '' AS folder,
         '' AS agent, NULL AS speed, NULL AS service_tier, NULL AS region, NULL AS web_searches,
-        NULL AS cache_1h_input_tokens
+        NULL AS cache_1h_input_tokens, person_id
     FROM immunos_mcp_usage
     WHERE recorded_at >= :since AND recorded_at < :before AND counted = 1 AND provider <> 'ollama'
     UNION ALL
-    SELECT measured_at, model, {_KINDS}, 1, assistant, coalesce(folder, ''),
+    SELECT measured_at, model, {KINDS}, 1, assistant, coalesce(folder, ''),
         coalesce(conversation, '') || coalesce('/' || agent, ''),
-        speed, service_tier, region, web_searches, cache_1h_input_tokens
+        speed, service_tier, region, web_searches, cache_1h_input_tokens, person_id
     FROM immunos_mcp_measured_usage
     WHERE measured_at >= :since AND measured_at < :before AND provider <> 'ollama'
     UNION ALL
-    SELECT finished_at, model, {_KINDS}, 1, 'claude-code', '', coalesce(conversation, ''),
-        NULL, NULL, NULL, NULL, NULL
+    SELECT finished_at, model, {KINDS}, 1, 'claude-code', '', coalesce(conversation, ''),
+        NULL, NULL, NULL, NULL, NULL, person_id
     FROM immunos_mcp_request_usage
     WHERE finished_at >= :since AND finished_at < :before AND provider <> 'ollama'
     UNION ALL
-    SELECT used_at, model, {_KINDS}, is_first, 'claude-code', coalesce(folder, ''), conversation,
-        NULL, NULL, NULL, web_searches, cache_1h_input_tokens
+    SELECT used_at, model, {KINDS}, is_first, 'claude-code', coalesce(folder, ''), conversation,
+        NULL, NULL, NULL, web_searches, cache_1h_input_tokens, person_id
     FROM immunos_mcp_side_usage
     WHERE used_at >= :since AND used_at < :before AND provider <> 'ollama'
 """  # noqa: S608  # constants
 
 
 class Place(NamedTuple):
-    """When and where something was used.
+    """When, where and by whom something was used.
 
     Attributes:
         quarter_at: the quarter of an hour, as stored.
+        person_id: 0: nobody that is known.
     """
 
     quarter_at: str
     assistant: str
     folder: str
+    person_id: int = 0
 
 
 class Spent(NamedTuple):
@@ -111,12 +101,13 @@ _NOTHING = Spent()
 
 
 class Scope(NamedTuple):
-    """Whose usage a window sums up; empty: everybody's, everywhere."""
+    """Whose usage a window sums up; empty or 0: everybody's, everywhere."""
 
     starts_at: str
     ends_at: str
     assistant: str = ""
     folder: str = ""
+    person_id: int = 0
 
     def holds(self, place: Place) -> bool:
         """Return whether a place is in it as a whole."""
@@ -127,16 +118,18 @@ class Scope(NamedTuple):
         )
 
     def counts(self, place: Place) -> bool:
-        """Return whether it counts this assistant and folder."""
-        return self.assistant in {"", place.assistant} and (
-            not self.folder or f"{place.folder}/".startswith(f"{self.folder.rstrip('/')}/")
+        """Return whether it counts this assistant, folder and person."""
+        return (
+            self.assistant in {"", place.assistant}
+            and self.person_id in {0, place.person_id}
+            and (not self.folder or f"{place.folder}/".startswith(f"{self.folder.rstrip('/')}/"))
         )
 
 
-def scope_of(span: Span, assistant: str | None, folder: str | None) -> Scope:
+def scope_of(span: Span, assistant: str | None, folder: str | None, person_id: int = 0) -> Scope:
     """Return a window as it is stored."""
     end = NO_END if span.end is None else utc_text(span.end)
-    return Scope(utc_text(span.start), end, assistant or "", folder or "")
+    return Scope(utc_text(span.start), end, assistant or "", folder or "", person_id)
 
 
 def look_ahead(connection: Connection, scopes: Iterable[Scope] = ()) -> None:
@@ -154,66 +147,28 @@ def refresh(connection: Connection) -> int:
         return int(state[0])
     stale = stale_quarters(connection)
     if state is None:
-        _begin(connection)
+        begin(connection)
         stale = stale_quarters(connection)
     _look_ahead_at_log(connection, stale)
     before, now = _stored(connection, stale), _counted(connection, stale)
     connection.executemany(
-        "DELETE FROM immunos_mcp_spend WHERE quarter_at = ?", [(quarter,) for quarter in stale]
+        "DELETE FROM immunos_mcp_person_spend WHERE quarter_at = ?",
+        [(quarter,) for quarter in stale],
     )
     connection.executemany(
-        f"INSERT INTO immunos_mcp_spend (quarter_at, assistant, folder, {_COLUMNS})"  # noqa: S608  # constants
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        f"INSERT INTO immunos_mcp_person_spend ({PLACE}, {COLUMNS})"  # noqa: S608  # constants
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [(*place, *spent) for place, spent in now.items()],
     )
     _move_totals(connection, stale, before, now)
-    connection.execute("DELETE FROM immunos_mcp_spend_stale")
+    connection.execute("DELETE FROM immunos_mcp_person_spend_stale")
     revision = int.from_bytes(os.urandom(7))
     connection.execute(
-        "INSERT INTO immunos_mcp_spend_revision (revision_id, revision) VALUES (1, ?)"
+        "INSERT INTO immunos_mcp_person_spend_revision (revision_id, revision) VALUES (1, ?)"
         " ON CONFLICT (revision_id) DO UPDATE SET revision = excluded.revision",
         (revision,),
     )
     return revision
-
-
-def _begin(connection: Connection) -> None:
-    """Note changes of usage from now on, and all quarters that have usage."""
-    for table in schema.DERIVED:
-        connection.execute(f"DELETE FROM {table}")  # noqa: S608  # constants
-    for trigger in triggers():
-        connection.ensure_trigger(*trigger)
-    for table, column in _LOGS:
-        connection.ensure_index(f"{table}_at")
-        connection.execute(
-            "INSERT INTO immunos_mcp_spend_stale"  # noqa: S608  # constants
-            f" SELECT DISTINCT {_QUARTER_OF.format(column)} FROM {table} WHERE true"
-            " ON CONFLICT DO NOTHING"
-        )
-
-
-class Trigger(NamedTuple):
-    """A statement that runs after each row of a table that is inserted, updated or deleted."""
-
-    name: str
-    event: str
-    table: str
-    statement: str
-
-
-def triggers() -> Iterator[Trigger]:
-    """Return the triggers that note the quarters of an hour whose usage changes."""
-    for table, column in _LOGS:
-        changes = [("insert", "new"), ("update", "new")]
-        # Only requests are taken back; other rows are deleted when they are pruned, and keep counting.
-        changes += [("delete", "old")] if table == "immunos_mcp_request_usage" else []
-        for event, row in changes:
-            quarter = _QUARTER_OF.format(f"{row}.{column}")
-            note = (
-                f"INSERT INTO immunos_mcp_spend_stale SELECT {quarter} WHERE NOT EXISTS"  # noqa: S608  # constants
-                f" (SELECT 1 FROM immunos_mcp_spend_stale WHERE quarter_at = {quarter})"
-            )
-            yield Trigger(f"{table}_{event}", event, table, note)
 
 
 def stale_quarters(connection: Connection) -> tuple[str, ...]:
@@ -222,11 +177,11 @@ def stale_quarters(connection: Connection) -> tuple[str, ...]:
 
 
 _SELECT_STORED = (
-    f"SELECT quarter_at, assistant, folder, {_COLUMNS} FROM immunos_mcp_spend"  # noqa: S608  # constants
+    f"SELECT {PLACE}, {COLUMNS} FROM immunos_mcp_person_spend"  # noqa: S608  # constants
     " WHERE quarter_at = ?"
 )
 _SELECT_WINDOWS = (
-    "SELECT starts_at, ends_at, assistant, folder FROM immunos_mcp_spend_total"
+    f"SELECT {SCOPE} FROM immunos_mcp_person_spend_total"  # noqa: S608  # constants
     " WHERE starts_at < ? AND ends_at > ?"
 )
 _FEW_QUARTERS = 100
@@ -245,7 +200,7 @@ def _look_ahead_at_log(connection: Connection, quarters: tuple[str, ...]) -> Non
 
 def _stored(connection: Connection, quarters: Iterable[str]) -> dict[Place, Spent]:
     return {
-        Place(*row[:3]): Spent(*row[3:])
+        Place(*row[:4]): Spent(*row[4:])
         for quarter in quarters
         for row in connection.execute(_SELECT_STORED, (quarter,))
     }
@@ -302,16 +257,17 @@ def used_by_agent(connection: Connection, since: datetime, before: datetime) -> 
 
 @lru_cache
 def _summing(agent: str) -> str:
-    quarter = _QUARTER_OF.format("at")
+    quarter = QUARTER_OF.format("at")
     return (
-        f"SELECT {quarter}, assistant, folder, model, {agent}, {sums(derived_prices.long_inputs())}"  # noqa: S608  # constants and numbers
-        f" FROM ({_USED}) AS used GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9"
+        f"SELECT {quarter}, assistant, folder, coalesce(person_id, 0), model, {agent},"  # noqa: S608  # constants and numbers
+        f" {sums(derived_prices.long_inputs())}"
+        f" FROM ({_USED}) AS used GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10"
     )
 
 
 def _by_model(connection: Connection, since: str, before: str, agent: str) -> Iterator[UsedBy]:
     rows = connection.execute(_summing(agent), {"since": since, "before": before}).fetchall()
-    for quarter_at, assistant, folder, model, whose, *measures in rows:
+    for quarter_at, assistant, folder, person_id, model, whose, *measures in rows:
         at = datetime.fromisoformat(quarter_at)
         usage = priced(model, at, derived_prices.long_inputs(), *measures)
         cost = derived_prices.cost(usage)
@@ -323,7 +279,7 @@ def _by_model(connection: Connection, since: str, before: str, agent: str) -> It
             round(cost.usd * NANODOLLARS),
             int(cost.is_at_least),
         )
-        yield UsedBy(Place(quarter_at, assistant, folder), model, whose, spent)
+        yield UsedBy(Place(quarter_at, assistant, folder, person_id), model, whose, spent)
 
 
 def _move_totals(
@@ -340,18 +296,17 @@ def _move_totals(
     if not changes:
         return
     rows = connection.execute(_SELECT_WINDOWS, (_after(quarters[-1]), quarters[0])).fetchall()
-    where = "WHERE starts_at = ? AND ends_at = ? AND assistant = ? AND folder = ?"
     for scope in map(Scope._make, rows):
         theirs = [(place, change) for place, change in changes.items() if _touches(scope, place)]
         if any(not scope.holds(place) for place, _ in theirs):
-            connection.execute(f"DELETE FROM immunos_mcp_spend_total {where}", scope)  # noqa: S608  # a constant
+            connection.execute(f"DELETE FROM immunos_mcp_person_spend_total {_OF_SCOPE}", scope)  # noqa: S608  # a constant
             continue
         change = _NOTHING
         for _, each in theirs:
             change = change.plus(each)
         if any(change):
             connection.execute(
-                f"UPDATE immunos_mcp_spend_total SET {_GROWTH} {where}",  # noqa: S608  # constants
+                f"UPDATE immunos_mcp_person_spend_total SET {_GROWTH} {_OF_SCOPE}",  # noqa: S608  # constants
                 (*change, *scope),
             )
 
@@ -368,22 +323,19 @@ def spent_in(connection: Connection, scopes: Collection[Scope]) -> dict[Scope, S
         found[scope] = spent
         # Windows that had ended when this one began are not looked at again, nor are closed sessions.
         connection.execute(
-            "DELETE FROM immunos_mcp_spend_total WHERE ends_at < ? OR ends_at = ? AND starts_at"
+            "DELETE FROM immunos_mcp_person_spend_total WHERE ends_at < ? OR ends_at = ? AND starts_at"
             " NOT IN (SELECT started_at FROM immunos_mcp_session WHERE ended_at IS NULL)",
             (scope.starts_at, NO_END),
         )
         connection.execute(
-            "INSERT INTO immunos_mcp_spend_total (starts_at, ends_at, assistant, folder,"  # noqa: S608  # constants
-            f" {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            f"INSERT INTO immunos_mcp_person_spend_total ({SCOPE}, {COLUMNS})"  # noqa: S608  # constants
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (*scope, *found[scope]),
         )
     return found
 
 
-_SELECT_TOTAL = (
-    f"SELECT {_COLUMNS} FROM immunos_mcp_spend_total"  # noqa: S608  # constants
-    " WHERE starts_at = ? AND ends_at = ? AND assistant = ? AND folder = ?"
-)
+_SELECT_TOTAL = f"SELECT {COLUMNS} FROM immunos_mcp_person_spend_total {_OF_SCOPE}"  # noqa: S608  # constants
 
 
 def _totals(connection: Connection, scopes: Collection[Scope]) -> dict[Scope, Spent]:
@@ -443,9 +395,10 @@ def _by_quarters(
 
 
 _SELECT_QUARTERS = (
-    f"SELECT quarter_at, assistant, folder, {_COLUMNS} FROM immunos_mcp_spend"  # noqa: S608  # constants
+    f"SELECT {PLACE}, {COLUMNS} FROM immunos_mcp_person_spend"  # noqa: S608  # constants
     " WHERE quarter_at >= :first AND quarter_at < :last"
     " AND (:assistant = '' OR assistant = :assistant)"
+    " AND (:person = 0 OR person_id = :person)"
 )
 
 
@@ -453,7 +406,7 @@ def _whole(
     connection: Connection, scope: Scope, fresh: Mapping[Place, Spent], outdated: Collection[str]
 ) -> Spent:
     rows = connection.execute(_SELECT_QUARTERS, _quarters_in(scope))
-    stored = ((Place(*row[:3]), Spent(*row[3:])) for row in rows)
+    stored = ((Place(*row[:4]), Spent(*row[4:])) for row in rows)
     parts = [
         spent for place, spent in stored if place.quarter_at not in outdated and scope.counts(place)
     ]
@@ -464,9 +417,14 @@ def _whole(
     return Spent._make(map(sum, zip(*parts, strict=True))) if parts else _NOTHING
 
 
-def _quarters_in(scope: Scope) -> dict[str, str]:
+def _quarters_in(scope: Scope) -> dict[str, str | int]:
     first, last = _quarter_from(scope.starts_at), _quarter_until(scope.ends_at)
-    return {"first": first, "last": last, "assistant": scope.assistant}
+    return {
+        "first": first,
+        "last": last,
+        "assistant": scope.assistant,
+        "person": scope.person_id,
+    }
 
 
 def _edges(scope: Scope) -> Iterator[tuple[str, str]]:

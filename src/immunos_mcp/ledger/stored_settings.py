@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, TypeAlias
 from msgspec import Struct
 
 from immunos_mcp.answers.history import SettingChange
-from immunos_mcp.errors import InvalidStoredSettingsError
+from immunos_mcp.errors import InvalidInputError, InvalidStoredSettingsError, unknown
 from immunos_mcp.ledger.moments import utc_text
+from immunos_mcp.rules import budgets
 from immunos_mcp.rules.project_settings import check, settings_at
 from immunos_mcp.rules.setting_changes import (
     apply,
@@ -165,6 +166,7 @@ def change_settings(
     stored = stored_settings(connection)
     changed, updated = _changed(stored, changes)
     check(changed.after, settings_by_folder(connection))
+    _check_people(connection, changed)
     _store(connection, stored, updated, client, now)
     if changed.after.budgets:
         from immunos_mcp.ledger.budget_uses import keep_up  # most ledgers have no budgets
@@ -180,7 +182,21 @@ def preview_settings(
     """Return what ``change_settings`` would change, without changing it; raises the same errors."""
     changed = _changed(stored_settings(connection), changes)[0]
     check(changed.after, settings_by_folder(connection))
+    _check_people(connection, changed)
     return changed
+
+
+def _check_people(connection: Connection, changed: SettingsChanged) -> None:
+    """Refuse a new budget of somebody who does not share the ledger."""
+    before, after = changed.before.budgets, changed.after.budgets
+    if after == before or not budgets.are_of_people(after):
+        return
+    from immunos_mcp.ledger.people import list_people  # most changes are of nobody's budgets
+
+    people = [each.name for each in list_people(connection)]
+    for budget in set(budgets.parsed(after)) - {*budgets.parsed(before)}:
+        if budget.person is not None and budget.person not in people:
+            raise InvalidInputError(unknown("budgets", "person", budget.person, people))
 
 
 def _changed(

@@ -33,17 +33,17 @@ def check(status: StatusAnswer, name: str | None, threshold: Threshold) -> Check
 
     Args:
         status: the session's status now.
-        name: the only budget to check; ``None``: all.
+        name: the only budget to check, also one that each person has; ``None``: all.
         threshold: the threshold.
 
     Raises:
         InvalidInputError: there is no such budget.
     """
     checked = list(_checked(status, threshold))
-    known = [each.name for each in checked]
-    if name is not None and name not in known:
-        raise InvalidInputError(unknown("--budget", "budget", name, known))
-    wanted = [each for each in checked if name in {None, each.name}]
+    wanted = [each for each in checked if name in {None, each.name, each.name.partition("/")[0]}]
+    if not wanted:
+        known = [each.name for each in checked]
+        raise InvalidInputError(unknown("--budget", "budget", name or "", known))
     wanted.sort(key=lambda each: (_ORDER.index(each.state), -(each.percent_used or 0)))
     return CheckAnswer(wanted[0].state, threshold, tuple(wanted))
 

@@ -22,13 +22,14 @@ if TYPE_CHECKING:
 
 MOST_BUDGETS = 20
 LONGEST_FOLDER = 1000
+LONGEST_LABEL = 200
 NANODOLLARS = 1_000_000_000
 """Sums of dollars are whole numbers of these, so that they are exact."""
 
 EXPECTED = (
     "budgets such as daily=20 usd/day, separated by semicolons: a number of usd, tokens or percent; a"
     " window (session, day, week, month, 5h, 7d); then, where wanted, warn 75, switch 90, spread,"
-    " by ASSISTANT, in FOLDER; NAME=off removes one"
+    " by ASSISTANT, of PERSON or each, in FOLDER; NAME=off removes one"
 )
 OFF = "off"
 
@@ -69,7 +70,9 @@ class Budget(Struct, frozen=True):
         switch_percent: use from which every task stays local.
         is_spread: whether each day of the window allows its share only.
         assistant: whose usage alone counts; ``None``: everybody's.
-        folder: the project folder whose usage alone counts; ``None``: all.
+        folder: the project folder, or its label, whose usage alone counts; ``None``: all.
+        person: the person whose usage alone counts; ``None``: everybody's.
+        is_each: whether every person has this limit for themselves.
     """
 
     name: str
@@ -81,6 +84,13 @@ class Budget(Struct, frozen=True):
     is_spread: bool = False
     assistant: str | None = None
     folder: str | None = None
+    person: str | None = None
+    is_each: bool = False
+
+    @property
+    def is_of_people(self) -> bool:
+        """Whether it is for persons, not for all who share the ledger."""
+        return self.is_each or self.person is not None
 
     @property
     def text(self) -> str:
@@ -95,6 +105,10 @@ class Budget(Struct, frozen=True):
             words.append("spread")
         if self.assistant is not None:
             words.append(f"by {self.assistant}")
+        if self.person is not None:
+            words.append(f"of {quoted(self.person)}")
+        if self.is_each:
+            words.append("each")
         if self.folder is not None:
             words.append(f"in {self.folder}")
         return " ".join(words)
@@ -106,10 +120,24 @@ class Budget(Struct, frozen=True):
         return self.folder is None or folder is None or is_inside(folder, self.folder)
 
 
+def quoted(name: str) -> str:
+    """Return a person's name as ``of`` takes it."""
+    return f'"{name}"' if " " in name else name
+
+
 @lru_cache(maxsize=64)
 def assistant_named(client: str) -> str | None:
     """Return the assistant that a client is by its own name; ``None``: none whose usage is measured."""
     return next((name.value for name in MeasuredAssistant if client.startswith(name)), None)
+
+
+def _is_path(folder: str) -> bool:
+    return folder.startswith("/") and len(folder) <= LONGEST_FOLDER
+
+
+def is_label(text: str) -> bool:
+    """Return whether a text may stand for a project whose path is not known here."""
+    return 0 < len(text) <= LONGEST_LABEL and not {"/", ";"} & {*text}
 
 
 def is_inside(folder: str, outer: str) -> bool:
@@ -138,6 +166,7 @@ class BudgetUse(Struct, frozen=True):
     starts_at: datetime | None = None
     ends_at: datetime | None = None
     wanted: float | None = None
+    person: str | None = None
 
 
 class BudgetState(Struct, frozen=True):
@@ -163,7 +192,8 @@ _UNITS = {"usd": Unit.USD, "dollar": Unit.USD, "dollars": Unit.USD, "$": Unit.US
 _NAME = r"[a-z0-9][a-z0-9_-]{0,31}"
 _OPTION = (
     r"\s+(?:(?P<threshold>warn|switch)\s+(?P<percent>\d{1,3})%?|(?P<spread>spread)"
-    r"|by\s+(?P<assistant>[a-z-]+)|in\s+(?P<folder>.+))(?=\s|$)"
+    r"|by\s+(?P<assistant>[a-z-]+)|of\s+(?:\"(?P<quoted>[^\"]+)\"|(?P<person>[^\s\"]+))|(?P<each>each)"
+    r"|in\s+(?P<folder>.+))(?=\s|$)"
 )
 
 
@@ -238,7 +268,7 @@ def budget(name: str, text: str, field: str = "budgets") -> Budget:
 
 def _with_options(plain: Budget, rest: str, text: str, field: str) -> Budget:
     warning, switch = plain.warning_percent, plain.switch_percent
-    is_spread, assistant, folder = False, None, None
+    is_spread, is_each, assistant, folder, person = False, False, None, None, None
     rest = rest.rstrip()
     while rest:
         option = re.match(_OPTION, rest)
@@ -250,10 +280,13 @@ def _with_options(plain: Budget, rest: str, text: str, field: str) -> Budget:
         elif option["threshold"] is not None:
             switch = int(option["percent"])
         is_spread |= option["spread"] is not None
+        is_each |= option["each"] is not None
+        person = option["person"] or option["quoted"] or person
         assistant = option["assistant"] or assistant
         folder = option["folder"] or folder
     return Budget(
-        plain.name, plain.limit, plain.unit, plain.window, warning, switch, is_spread, assistant, folder
+        plain.name, plain.limit, plain.unit, plain.window, warning, switch, is_spread, assistant, folder,
+        person, is_each,
     )  # fmt: skip
 
 
@@ -288,9 +321,12 @@ def _check(made: Budget, field: str) -> None:
             f"by takes {', '.join(MeasuredAssistant)}",
         ),
         (
-            made.folder is not None
-            and (not made.folder.startswith("/") or len(made.folder) > LONGEST_FOLDER),
-            "a folder must be an absolute path",
+            made.is_each and made.person is not None,
+            "each is every person's own limit, so `of` cannot be used with it",
+        ),
+        (
+            made.folder is not None and not _is_path(made.folder) and not is_label(made.folder),
+            "in takes an absolute path, or the label of a project, which has no slash",
         ),
     ):
         if wrong:
@@ -361,8 +397,14 @@ _RANK = {WarningLevel.NORMAL: 0, WarningLevel.WARNING: 1, WarningLevel.CRITICAL:
 @lru_cache(maxsize=64)
 def states(text: str, uses: tuple[BudgetUse, ...]) -> tuple[BudgetState, ...]:
     """Return the state of each budget whose use was looked at."""
-    by_name = {use.name: use for use in uses}
-    return tuple(state(each, by_name[each.name]) for each in parsed(text) if each.name in by_name)
+    by_name = {each.name: each for each in parsed(text)}
+    return tuple(state(by_name[use.name], use) for use in uses if use.name in by_name)
+
+
+@lru_cache(maxsize=64)
+def are_of_people(text: str) -> bool:
+    """Return whether any of these budgets is for persons."""
+    return any(each.is_of_people for each in parsed(text))
 
 
 @lru_cache(maxsize=64)

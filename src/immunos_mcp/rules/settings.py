@@ -152,7 +152,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         Row(
             Budgets(),
             "budgets beside the session's own, such as `daily=20 usd/day; app=2M tokens/week in /home/me/app`;"
-            " changes merge",
+            " where people share the ledger, `ada=9 usd/day of ada` or `own=5 usd/day each`; changes merge",
             argument_description="daily=20 usd/day; merged, daily=off removes",
             is_shared=True,
         ),

@@ -97,7 +97,9 @@ def concerning(snapshot: SessionSnapshot) -> tuple[BudgetState, ...]:
     """Return the budgets that concern whoever looks at a session, with their states."""
     states = budgets.states(snapshot.settings.budgets, snapshot.budgets)
     caller = (snapshot.assistant, snapshot.folder)
-    return tuple(state for state in states if state.budget.concerns(*caller))
+    return tuple(
+        state for state in states if state.use.person is None and state.budget.concerns(*caller)
+    )
 
 
 def budget_status(state: BudgetState, now: datetime) -> BudgetStatus:
@@ -107,8 +109,9 @@ def budget_status(state: BudgetState, now: datetime) -> BudgetStatus:
     if use.used is not None and use.starts_at is not None:
         span = Span(use.starts_at, use.ends_at)
         gone_at = budget_windows.gone_at(use.used, budgets.full_limit(budget), span, now)
+    is_one_s = budget.is_each and use.person is not None
     return BudgetStatus(
-        name=budget.name,
+        name=f"{budget.name}/{use.person}" if is_one_s else budget.name,
         budget=budget.text,
         warning_level=state.level,
         used=None if use.used is None else budgets.in_unit(budget, use.used),

@@ -18,13 +18,12 @@ class Ledger(Protocol):
 
     Every method raises ``LedgerError`` if the database cannot be used, and whatever its operation raises.
     In both cases nothing has changed, unless it is a ``MaybeStoredError``, and a later call tries again.
-
-    Attributes:
-        replacements: how often it turned out to be another database; what was cached of it is out of date
-            then.
     """
 
-    replacements: int
+    @property
+    def replacements(self) -> int:
+        """How often it turned out to be another database; what was cached of it is out of date then."""
+        ...
 
     async def read(
         self,

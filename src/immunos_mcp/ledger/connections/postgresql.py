@@ -157,6 +157,7 @@ class PostgresqlLedger(ABC):
         is_committing = False
         try:
             with undone(connection):
+                connection.person_id = acting.person_id
                 _begin(connection, kind, acting)
                 result = operation(connection)
                 is_committing = kind.is_writing

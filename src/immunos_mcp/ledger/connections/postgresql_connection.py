@@ -91,6 +91,7 @@ class PostgresqlConnection:
         self.pipeline = Pipeline(driver)
         self.last_uses: tuple[object, object] | None = None
         self.last_settings: str | None = None
+        self.person_id: int | None = None
         self._ahead: dict[tuple[str, tuple[Any, ...]], Answer] = {}
         self._ids: dict[str, Answer] = {}
         self._transactions = 0

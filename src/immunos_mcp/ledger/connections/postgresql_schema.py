@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
-from immunos_mcp.ledger import schema, spend, team_schema
+from immunos_mcp.ledger import other_usage, schema, spend_triggers, team_schema
 from immunos_mcp.ledger.dialect import INDEXES
 from immunos_mcp.ledger.team_schema import (
     BY_PERSON,
@@ -36,7 +36,14 @@ OF_NOBODY = frozenset({schema.VERSION_TABLE})
 
 _GIVEN_IDS = frozenset(
     schema.PREFIX + name
-    for name in ("pruning", "delegated_task", "reservation", "spend_revision", "schema_version")
+    for name in (
+        "pruning",
+        "delegated_task",
+        "reservation",
+        "spend_revision",
+        "person_spend_revision",
+        "schema_version",
+    )
 )
 """Tables whose numeric key the program chooses."""
 
@@ -77,11 +84,15 @@ def statements(before: int, after: int) -> Iterator[str]:
             continue
         known = {column.name for column in old.tables[table]}
         for column in columns:
-            if column.name not in known:
+            if column.name not in known and not _is_person(table, column):
                 yield f"ALTER TABLE {table} ADD COLUMN {column.definition()}"
     for name, statement in new.indexes.items():
         if name not in old.indexes:
             yield _of_team(statement)
+    if old.tables and other_usage.TABLE not in old.tables:
+        # Everybody's, which the owner of the tables sees until the walls are up again.
+        yield "ALTER TABLE immunos_mcp_measured_usage NO FORCE ROW LEVEL SECURITY"
+        yield other_usage.filling("team_id, ")
 
 
 def _table(table: str, columns: tuple[_Column, ...], unique: tuple[str, ...]) -> Iterator[str]:
@@ -89,7 +100,9 @@ def _table(table: str, columns: tuple[_Column, ...], unique: tuple[str, ...]) ->
     key = [column.name for column in sorted(keyed, key=lambda each: each.key_place)]
     has_identity = len(key) == 1 and keyed[0].kind == "INTEGER" and table not in _GIVEN_IDS
     parts = [
-        column.definition(is_identity=has_identity and bool(column.key_place)) for column in columns
+        column.definition(is_identity=has_identity and bool(column.key_place))
+        for column in columns
+        if not _is_person(table, column)
     ]
     if table in BY_PERSON:
         parts.append(f"person_id bigint DEFAULT {CURRENT_PERSON}")
@@ -100,6 +113,11 @@ def _table(table: str, columns: tuple[_Column, ...], unique: tuple[str, ...]) ->
     for name in unique:
         value = f"md5({name})" if (table, name) in _LONG_TEXTS else name
         yield f"CREATE UNIQUE INDEX {table}_{name} ON {table} (team_id, {value})"
+
+
+def _is_person(table: str, column: _Column) -> bool:
+    """Return whether a column is there from the beginning, and says by itself who acts."""
+    return column.name == "person_id" and table in BY_PERSON
 
 
 def _of_team(statement: str) -> str:
@@ -117,7 +135,7 @@ def permanent_statements() -> Iterator[str]:
     shape = _shape(schema.LATEST)
     for table, columns in shape.tables.items():
         names = [column.name for column in columns]
-        names += ["person_id"] if table in BY_PERSON else []
+        names += ["person_id"] if table in BY_PERSON and "person_id" not in names else []
         if table in OF_NOBODY:
             yield from _view(table, names, "true")
         else:
@@ -148,17 +166,33 @@ def _view(table: str, columns: list[str], condition: str) -> Iterator[str]:
 
 
 def _triggers() -> Iterator[str]:
-    for name, event, table, statement in spend.triggers():
+    for earlier in spend_triggers.earlier_triggers():
+        yield f"DROP FUNCTION IF EXISTS {earlier} CASCADE"
+    for name, event, table, statement in spend_triggers.triggers():
         # Until a budget is looked at, nothing is to be noted.
-        noting = f"IF EXISTS (SELECT 1 FROM immunos_mcp_spend_revision) THEN {statement}; END IF"  # noqa: S608  # constants
-        yield (
-            f"CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS"
-            f" $$ BEGIN {noting}; RETURN NULL; END $$"
+        noting = (
+            f"IF EXISTS (SELECT 1 FROM immunos_mcp_person_spend_revision) THEN {statement}; END IF"  # noqa: S608  # constants
         )
-        yield (
-            f"CREATE OR REPLACE TRIGGER {name} AFTER {event} ON {table}"
-            f" FOR EACH ROW WHEN ({IS_NOTING}) EXECUTE FUNCTION {name}()"
+        yield from _trigger(name, event, table, noting, IS_NOTING)
+    for each in other_usage.triggers("team_id, hour_at, assistant, folder"):
+        yield from _trigger(
+            f"{other_usage.TABLE}_{each.event}",
+            each.event,
+            "immunos_mcp_measured_usage",
+            "; ".join(each.statements),
+            f"{IS_NOTING} AND {each.row}.assistant <> 'claude-code'",
         )
+
+
+def _trigger(name: str, event: str, table: str, done: str, condition: str) -> Iterator[str]:
+    yield (
+        f"CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS"
+        f" $$ BEGIN {done}; RETURN NULL; END $$"
+    )
+    yield (
+        f"CREATE OR REPLACE TRIGGER {name} AFTER {event} ON {table}"
+        f" FOR EACH ROW WHEN ({condition}) EXECUTE FUNCTION {name}()"
+    )
 
 
 def grants(role: str) -> Iterator[str]:

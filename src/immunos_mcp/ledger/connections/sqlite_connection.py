@@ -23,6 +23,7 @@ class SqliteConnection(sqlite3.Connection):
     last_uses: tuple[object, object] | None = None
     open_files: OpenFiles
     last_settings: str | None = None
+    person_id: int | None = None
 
     def foreign_changes(self) -> int:
         """Return a number that changes whenever another connection commits."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self, TypeVar, cast
 import aiosqlite
 
 from immunos_mcp.errors import LedgerBusyError, LedgerError, LedgerReplacedError
+from immunos_mcp.ledger.connections.of_person import LedgerOfPerson
 from immunos_mcp.ledger.connections.sqlite import (
     BUSY_TIMEOUT_SECONDS,
     SOON_SECONDS,
@@ -114,10 +115,9 @@ class ThreadedSqliteLedger(SqliteLedger):
     async def __aexit__(self, *_exception: object) -> None:
         await self.close()
 
-    def for_person(self, person_id: int) -> Self:
-        """Return itself: a file does not note who stores what."""
-        del person_id
-        return self
+    def for_person(self, person_id: int) -> LedgerOfPerson:
+        """Return the same ledger, for what one of its people does."""
+        return LedgerOfPerson(self, person_id)
 
     async def close(self) -> None:
         """Let queued operations finish and close the file; closing twice is harmless."""
