@@ -18,6 +18,7 @@ from immunos_mcp.ledger.moments import utc_now
 from immunos_mcp.ledger.sessions import newest_sessions
 from immunos_mcp.ledger.stored_settings import preview_settings, setting_changes
 from immunos_mcp.rules import inputs, names
+from immunos_mcp.rules.roles import sees_everybody
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from immunos_mcp.ledger.connections.ledger import Ledger
     from immunos_mcp.ledger.export import ExportedRows
     from immunos_mcp.reports.prices import Prices
+    from immunos_mcp.rules.roles import Person
     from immunos_mcp.rules.setting_kinds import SettingChangeValue
     from immunos_mcp.rules.settings import Settings
 
@@ -53,6 +55,7 @@ class Archive:
         ledger: Ledger,
         clock: Callable[[], datetime] = utc_now,
         follower: Follower | None = None,
+        reader: Person | None = None,
     ) -> None:
         """Create the use cases of a ledger's history.
 
@@ -60,10 +63,21 @@ class Archive:
             ledger: where everything is stored.
             clock: the time, aware.
             follower: reads the usage that assistants log; ``None``: nobody does.
+            reader: who reads reports; ``None``: whoever may open the ledger.
         """
         self._ledger = ledger
         self._clock = clock
         self._follower = follower
+        self._reader = reader
+
+    def as_read_by(self, person: Person | None) -> Archive:
+        """Return the same history as a person may see it; ``None``: all of it."""
+        if person is None or sees_everybody(person):
+            return self
+        from immunos_mcp.ledger.connections.of_person import LedgerOfPerson
+
+        own = LedgerOfPerson(self._ledger, person.person_id)
+        return Archive(own, self._clock, self._follower, person)
 
     async def list_decisions(self, limit: int, session: str | None) -> tuple[LoggedDecision, ...]:
         """Return the newest decisions, newest first; of every session when none is named."""
@@ -225,7 +239,7 @@ class Archive:
         await self._catch_up()
         now = self._clock()
         figures = await self._ledger.read(report_figures, since, prices.long_inputs)
-        report = compose.compose(figures, since, prices, now)
+        report = compose.compose(figures, since, prices, now, self._reader)
         if not figures.settings.budgets:
             return report
         return replace(report, budgets=await self._budgets(figures.settings, now))
@@ -242,6 +256,20 @@ class Archive:
             for state in budgets.states(settings.budgets, uses)
             if state.budget.window is not budgets.Window.SESSION
         )
+
+    async def usage_of_people(self, since: datetime | None, prices: Prices) -> str:
+        """Return what hosted models used by day, person, assistant, project and model, as CSV with a header.
+
+        Args:
+            since: earlier usage is left out.
+            prices: list prices.
+        """
+        from immunos_mcp.ledger.report_figures import daily_usage
+        from immunos_mcp.reports.people import people_table
+
+        await self._catch_up()
+        used = await self._ledger.read(daily_usage, since, prices.long_inputs)
+        return people_table(used, prices, self._reader)
 
     async def export(
         self,

@@ -98,6 +98,20 @@ class AssistantUsage(Struct, frozen=True):
     cost_is_at_least: bool | None = None
 
 
+class PersonUsage(Struct, frozen=True):
+    """The tokens of hosted models by the person who used them.
+
+    Attributes:
+        person: their name; absent where that is not known, or was pruned.
+    """
+
+    tokens: TokenCounts
+    usage_records: int
+    cost_usd: float
+    person: str | None = None
+    cost_is_at_least: bool | None = None
+
+
 class SourceUsage(Struct, frozen=True):
     """Tokens by source: measured, telemetry, reported or delegated."""
 
@@ -252,6 +266,7 @@ class ReportAnswer(Struct, frozen=True):
         projects: by project folder, the dearest first.
         projects_left_out: how many more there are.
         assistants: by assistant, the dearest first.
+        people: by person, the dearest first, where people share the ledger.
         budgets: the budgets of calendar and plan windows now, where any are set.
         hook_texts: how many texts hooks gave to models, if any.
         hook_tokens: what these cost, estimated; they are in the tokens of the model that read them.
@@ -285,6 +300,7 @@ class ReportAnswer(Struct, frozen=True):
     projects: tuple[ProjectUsage, ...] = ()
     projects_left_out: int | None = None
     assistants: tuple[AssistantUsage, ...] = ()
+    people: tuple[PersonUsage, ...] | None = None
     budgets: tuple[BudgetStatus, ...] | None = None
     hook_texts: int | None = None
     hook_tokens: int | None = None

@@ -30,7 +30,7 @@ from immunos_mcp.http.gateway import Gateway
 from immunos_mcp.http.guards import LARGEST_BODY, BodyGuard, HostGuard
 from immunos_mcp.http.metrics import CONTENT_TYPE, Metrics, MetricsMissingError
 from immunos_mcp.http.observing import Observer
-from immunos_mcp.http.pages import EVENTS, LOGIN, LOGOUT, REPORT, SCRIPT, Pages
+from immunos_mcp.http.pages import EVENTS, LOGIN, LOGOUT, PEOPLE, REPORT, SCRIPT, Pages
 from immunos_mcp.http.telemetry import LOGS, TRACES, Telemetry
 from immunos_mcp.http.telemetry import METRICS as OTHER_METRICS
 from immunos_mcp.server.tools import TOOLS
@@ -126,6 +126,7 @@ def _page_routes(pages: Pages) -> list[Route]:
     return [
         Route("/", pages.for_people(pages.home), methods=["GET"]),
         Route(REPORT, pages.for_people(pages.report), methods=["GET"]),
+        Route(PEOPLE, pages.for_people(pages.people), methods=["GET"]),
         Route(EVENTS, pages.for_people(pages.events), methods=["GET"]),
         Route(SCRIPT, pages.script, methods=["GET"]),
         Route(LOGIN, pages.login_form, methods=["GET"]),

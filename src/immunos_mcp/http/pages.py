@@ -17,8 +17,9 @@ from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 
 from immunos_mcp.errors import ImmunosError
-from immunos_mcp.http.access import COOKIE
+from immunos_mcp.http.access import COOKIE, person_of
 from immunos_mcp.http.guards import refusal
+from immunos_mcp.rules.roles import sees_everybody
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -28,12 +29,14 @@ if TYPE_CHECKING:
     from immunos_mcp.http.access import Verifier
     from immunos_mcp.http.options import HttpOptions
     from immunos_mcp.http.teams import Team
+    from immunos_mcp.rules.roles import Person
 
     View = Callable[[Request], Awaitable[Response]]
 
 logger = logging.getLogger(__name__)
 
 REPORT, SCRIPT, EVENTS, LOGIN, LOGOUT = "/report", "/live.js", "/events", "/login", "/logout"
+PEOPLE = "/people.csv"
 
 PING_SECONDS = 15.0
 """How often a stream says that it is still there, so that no proxy closes it."""
@@ -45,6 +48,9 @@ FRESH_SECONDS = 10.0
 """How long a page is shown again, whose windows of budgets end without a change."""
 
 MOST_STREAMS = 200
+
+MOST_KEPT = 50
+"""Pages of a team that are kept: one for each reader who may see only some figures, one for all others."""
 
 _HEADERS = {
     "cache-control": "no-store",
@@ -62,12 +68,15 @@ class _Drawn(NamedTuple):
     page: str = ""
 
 
+_NEVER_DRAWN = _Drawn(None, (), float("-inf"))
+
+
 class _TeamPages:
     """What is shown of one team, and who looks at it."""
 
     def __init__(self) -> None:
         self.drawing = anyio.Lock()
-        self.last_drawn = _Drawn(None, (), float("-inf"))
+        self.last_drawn: dict[Person | None, _Drawn] = {}
         self.streams: set[anyio.Event] = set()
 
 
@@ -108,39 +117,47 @@ class Pages:
 
     async def report(self, request: Request) -> Response:
         """Return the report as a page, of all time or since a date."""
-        try:
-            since = _moment(request.query_params.get("since"))
-        except ValueError:
-            words = "since: must be a date or time, such as 2026-11-01 or 2026-11-01T09:00+01:00"
-            return refusal(HTTPStatus.BAD_REQUEST, words)
-        try:
-            shown = await self._shown(self._team_of(request), since)
-        except ImmunosError as error:
-            # Its text may name the ledger's place.
-            logger.error("no report: %s", error)  # noqa: TRY400  # no bug
-            words = "the ledger cannot be used; the log and `immunos-mcp doctor` say why"
-            return refusal(HTTPStatus.SERVICE_UNAVAILABLE, words)
+        return await _since(request, self._page)
+
+    async def people(self, request: Request) -> Response:
+        """Return who used what on which day as CSV, of all time or since a date."""
+        return await _since(request, self._table)
+
+    async def _page(self, request: Request, since: datetime | None) -> Response:
+        shown = await self._shown(self._team_of(request), _reader(request), since)
         return HTMLResponse(shown, headers=_HEADERS)
 
-    async def _shown(self, team: Team, since: datetime | None) -> str:
-        """Return the page, drawn once for all of a team who ask while the ledger stays as it is."""
+    async def _table(self, request: Request, since: datetime | None) -> Response:
+        from immunos_mcp.reports import prices
+
+        known = await anyio.to_thread.run_sync(prices.list_prices, datetime.now(UTC))
+        archive = self._team_of(request).archive.as_read_by(_reader(request))
+        table = await archive.usage_of_people(since, known)
+        headers = {**_HEADERS, "content-disposition": 'attachment; filename="people.csv"'}
+        return Response(table, media_type="text/csv", headers=headers)
+
+    async def _shown(self, team: Team, reader: Person | None, since: datetime | None) -> str:
+        """Return the page, drawn once for all of a team who may see the same, while the ledger stays as it is."""
         pages = self._pages[team.name]
         async with pages.drawing:
             drawn = _Drawn(since, await team.archive.change_mark(), anyio.current_time())
-            last = pages.last_drawn
+            last = pages.last_drawn.get(reader, _NEVER_DRAWN)
             if (drawn.since, drawn.mark) != (last.since, last.mark) or (
                 drawn.at - last.at >= FRESH_SECONDS
             ):
-                last = pages.last_drawn = drawn._replace(page=await self._drawn(team, since))
+                last = drawn._replace(page=await self._drawn(team, reader, since))
+                if len(pages.last_drawn) >= MOST_KEPT:
+                    pages.last_drawn.clear()
+                pages.last_drawn[reader] = last
             return last.page
 
-    async def _drawn(self, team: Team, since: datetime | None) -> str:
+    async def _drawn(self, team: Team, reader: Person | None, since: datetime | None) -> str:
         from immunos_mcp.reports import prices
         from immunos_mcp.reports.page.document import Live, page
 
-        status = await team.router_for(None).get_session_status()
+        status = await team.router_for(reader).get_session_status()
         known = await anyio.to_thread.run_sync(prices.list_prices, datetime.now(UTC))
-        answer = await team.archive.report(since, known)
+        answer = await team.archive.as_read_by(reader).report(since, known)
         # In a thread, since drawing takes as long as many calls of tools.
         return await anyio.to_thread.run_sync(
             page, answer, Live(status, self._options.needs_tokens)
@@ -214,6 +231,30 @@ class Pages:
         answer = RedirectResponse(LOGIN, HTTPStatus.SEE_OTHER, _HEADERS)
         answer.delete_cookie(COOKIE, httponly=True, samesite="strict")
         return answer
+
+
+def _reader(request: Request) -> Person | None:
+    """Return who asks, if that is somebody who may not see everybody's figures."""
+    person = person_of(request)
+    return None if sees_everybody(person) else person
+
+
+async def _since(
+    request: Request, answer: Callable[[Request, datetime | None], Awaitable[Response]]
+) -> Response:
+    """Return an answer of all time, or since the date that a request names."""
+    try:
+        since = _moment(request.query_params.get("since"))
+    except ValueError:
+        words = "since: must be a date or time, such as 2026-11-01 or 2026-11-01T09:00+01:00"
+        return refusal(HTTPStatus.BAD_REQUEST, words)
+    try:
+        return await answer(request, since)
+    except ImmunosError as error:
+        # Its text may name the ledger's place.
+        logger.error("no report: %s", error)  # noqa: TRY400  # no bug
+        words = "the ledger cannot be used; the log and `immunos-mcp doctor` say why"
+        return refusal(HTTPStatus.SERVICE_UNAVAILABLE, words)
 
 
 def _moment(text: str | None) -> datetime | None:

@@ -76,6 +76,7 @@ class ReportFigures(Struct, frozen=True):
         session_usage: what counts towards the budget of each of these, by session id.
         hook_texts: what hooks said to models.
         work: what of Claude's work had to do with this server.
+        people: the names of those who share the ledger, by id.
         pruned_before: the moment before which usage is only known by day; ``None``: none was pruned.
     """
 
@@ -91,6 +92,7 @@ class ReportFigures(Struct, frozen=True):
     pruned_before: datetime | None = None
     hook_texts: HookTexts = NO_TEXTS
     work: Work = Work()
+    people: Mapping[int, str] = MappingProxyType({})
 
 
 def report_figures(
@@ -130,7 +132,29 @@ def report_figures(
         pruned_before=pruned_before(connection),
         hook_texts=hook_texts(connection, since),
         work=work_around_hand_overs(connection, text),
+        people=_people(connection),
     )
+
+
+class DailyUsage(Struct, frozen=True):
+    """All usage, in groups of a day that are priced alike, and the names of people by id."""
+
+    usage: tuple[UsageGroup, ...]
+    people: Mapping[int, str]
+
+
+def daily_usage(
+    connection: Connection, since: datetime | None, lengths: Sequence[int] = ()
+) -> DailyUsage:
+    """Return usage by day; the arguments are those of ``report_figures``."""
+    text = "" if since is None else utc_text(since)
+    span = {"since": text, "day": text[:_DAY_CHARACTERS]}
+    return DailyUsage(usage_groups(connection, span, _DAY_CHARACTERS, lengths), _people(connection))
+
+
+def _people(connection: Connection) -> dict[int, str]:
+    rows = connection.execute("SELECT person_id, name FROM immunos_mcp_person ORDER BY person_id")
+    return dict(rows.fetchall())
 
 
 def _is_hourly(connection: Connection, span: dict[str, str]) -> bool:

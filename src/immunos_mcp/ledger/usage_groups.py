@@ -25,26 +25,27 @@ MEASURED_IN_BATCHES = "measured, batch"
 USAGE = f"""
     SELECT recorded_at AS at, provider, model, source, {_KINDS}, 1 AS usage_records,
         NULL AS assistant, NULL AS folder, NULL AS speed, NULL AS service_tier, NULL AS region,
-        NULL AS web_searches, NULL AS cache_1h_input_tokens
+        NULL AS web_searches, NULL AS cache_1h_input_tokens, person_id
     FROM immunos_mcp_usage WHERE recorded_at >= :since AND (counted = 1 OR provider = 'ollama')
     UNION ALL
     SELECT measured_at, provider, model, 'measured', {_KINDS}, 1,
-        assistant, folder, speed, service_tier, region, web_searches, cache_1h_input_tokens
+        assistant, folder, speed, service_tier, region, web_searches, cache_1h_input_tokens,
+        person_id
     FROM immunos_mcp_measured_usage WHERE measured_at >= :since
     UNION ALL
     SELECT finished_at, provider, model, 'telemetry', {_KINDS}, 1,
-        'claude-code', NULL, NULL, NULL, NULL, NULL, NULL
+        'claude-code', NULL, NULL, NULL, NULL, NULL, NULL, person_id
     FROM immunos_mcp_request_usage WHERE finished_at >= :since
     UNION ALL
     SELECT used_at, provider, model, 'side', {_KINDS}, is_first,
-        'claude-code', folder, NULL, NULL, NULL, web_searches, cache_1h_input_tokens
+        'claude-code', folder, NULL, NULL, NULL, web_searches, cache_1h_input_tokens, person_id
     FROM immunos_mcp_side_usage WHERE used_at >= :since
     UNION ALL
     SELECT day, provider, model,
         CASE WHEN source = '{MEASURED_IN_BATCHES}' THEN 'measured' ELSE source END,
         {_KINDS}, usage_records, NULL, NULL, NULL,
         CASE WHEN source = '{MEASURED_IN_BATCHES}' THEN '{PRUNED_BATCH}' ELSE '{PRUNED}' END,
-        NULL, NULL, NULL
+        NULL, NULL, NULL, NULL
     FROM immunos_mcp_pruned_usage WHERE day >= :day AND (counted = 1 OR provider = 'ollama')
 """  # noqa: S608  # constants
 """All usage from a moment (``:since``) on, and all that was pruned from its day (``:day``) on."""
@@ -101,6 +102,7 @@ class UsageGroup(NamedTuple):
         start: the hour or the day.
         assistant: who wrote them down; ``None``: they were reported, delegated or pruned.
         project: the project folder; ``None``: not known.
+        person_id: whose it is; ``None``: not known, or pruned.
     """
 
     start: datetime
@@ -108,6 +110,7 @@ class UsageGroup(NamedTuple):
     source: str
     assistant: str | None
     project: str | None
+    person_id: int | None
     usage: PricedUsage
 
 
@@ -123,8 +126,8 @@ def usage_groups(
         lengths: more tokens of input than these make a response dearer, for some models.
     """
     rows = connection.execute(
-        "SELECT substr(at, 1, :characters), provider, source, assistant, folder, model,"  # noqa: S608  # constants
-        f" {sums(lengths)} FROM ({USAGE}) AS used GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10",
+        "SELECT substr(at, 1, :characters), provider, source, assistant, folder, person_id, model,"  # noqa: S608  # constants
+        f" {sums(lengths)} FROM ({USAGE}) AS used GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11",
         {**span, "characters": characters},
     )
     return tuple(
@@ -134,9 +137,10 @@ def usage_groups(
             source,
             assistant,
             project,
+            person_id,
             priced(model, moment, lengths, *measures),
         )
-        for start, provider, source, assistant, project, model, *measures in rows
+        for start, provider, source, assistant, project, person_id, model, *measures in rows
     )
 
 

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from immunos_mcp.answers.report import (
     AssistantUsage,
     ModelUsage,
+    PersonUsage,
     PricesAnswer,
     ProjectUsage,
     RecordLine,
@@ -24,6 +25,7 @@ from immunos_mcp.reports.sums import NOTHING, priced, sums_by
 from immunos_mcp.rules import net_savings, policy, track_record
 from immunos_mcp.rules.claude_tiers import CLAUDE_RECORDS
 from immunos_mcp.rules.list_prices import Cost
+from immunos_mcp.rules.roles import sees_everybody
 from immunos_mcp.rules.track_record import Evidence, ModelRecord
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from immunos_mcp.ledger.usage_groups import UsageGroup
     from immunos_mcp.reports.prices import Prices
     from immunos_mcp.reports.sums import UsageSum
+    from immunos_mcp.rules.roles import Person
     from immunos_mcp.rules.settings import Settings
 
 PricedGroups: TypeAlias = "Sequence[tuple[UsageGroup, UsageSum]]"
@@ -48,8 +51,13 @@ def compose(
     since: datetime | None,
     prices: Prices,
     now: datetime,
+    reader: Person | None = None,
 ) -> ReportAnswer:
-    """Return a report of the figures from ``since`` on (``None``: all)."""
+    """Return a report of the figures from ``since`` on (``None``: all).
+
+    ``reader`` is who reads it; to those who may not see everybody's usage, what is theirs is shown beside
+    what is everybody's.
+    """
     settings = figures.settings
     usage = priced(figures.usage, prices)
     totals = sums_by((group.provider, each) for group, each in usage)
@@ -80,12 +88,17 @@ def compose(
         models=models,
         decisions=figures.decisions,
         records=tuple(_record(record, figures, now) for record in figures.records),
-        sessions=tuple(_session(record, figures, prices) for record in figures.sessions),
+        sessions=tuple(
+            _session(record, figures, prices)
+            for record in figures.sessions
+            if _may_see(reader, record.session.name, figures)
+        ),
         records_left_out=figures.records_left_out or None,
         spend=tuple(_spend(usage, since, now)),
         projects=projects[:REPORTED_PROJECTS],
         projects_left_out=max(len(projects) - REPORTED_PROJECTS, 0) or None,
         assistants=_assistants(usage),
+        people=_people(usage, figures, reader),
         hook_texts=figures.hook_texts.texts or None,
         hook_tokens=figures.hook_texts.tokens or None,
         savings=net_savings.savings(
@@ -167,6 +180,39 @@ def _assistants(usage: PricedGroups) -> tuple[AssistantUsage, ...]:
         )
         for assistant, each in sorted(sums.items(), key=_dearest_first)
     )
+
+
+def _people(
+    usage: PricedGroups, figures: ReportFigures, reader: Person | None
+) -> tuple[PersonUsage, ...] | None:
+    if not figures.people:
+        return None
+    sums = sums_by(
+        (None if group.person_id is None else figures.people.get(group.person_id), each)
+        for group, each in usage
+        if _is_hosted(group) and (sees_everybody(reader) or _is_of(group, reader))
+    )
+    return tuple(
+        PersonUsage(
+            each.counts,
+            each.usage_records,
+            _usd(each.cost.usd),
+            person,
+            each.cost.is_at_least or None,
+        )
+        for person, each in sorted(sums.items(), key=_dearest_first)
+    )
+
+
+def _is_of(group: UsageGroup, reader: Person | None) -> bool:
+    return reader is not None and group.person_id == reader.person_id
+
+
+def _may_see(reader: Person | None, session: str, figures: ReportFigures) -> bool:
+    """Return whether a session is not somebody else's own."""
+    if reader is None or sees_everybody(reader) or session == reader.name:
+        return True
+    return session not in figures.people.values()
 
 
 def _is_hosted(group: UsageGroup) -> bool:

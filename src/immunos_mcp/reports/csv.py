@@ -27,7 +27,7 @@ class Line(NamedTuple):
     Attributes:
         section: the part of the report.
         key: what it is about: the start of a period, a reason, a task type, a session id, a budget,
-            a project folder, an assistant.
+            a project folder, an assistant, a person.
         provider: ``claude``, ``ollama`` or ``hosted``.
         model: the model.
         detail: the source, what changed the choice, the budget's limit, or the session name.
@@ -124,6 +124,9 @@ def _part_lines(answer: ReportAnswer) -> Iterator[Line]:
     for assistant in answer.assistants:
         measures = {**_kinds(assistant.tokens), "usage_records": assistant.usage_records}
         yield from _of("assistant", {**measures, **_cost(assistant)}, assistant.assistant or "")
+    for person in answer.people or ():
+        measures = {**_kinds(person.tokens), "usage_records": person.usage_records}
+        yield from _of("person", {**measures, **_cost(person)}, person.person or "")
     for source in answer.sources:
         measures = {**_kinds(source.tokens), "usage_records": source.usage_records}
         yield from _of("source", measures, "", source.provider, "", source.source)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from immunos_mcp.answers.report import (
         AssistantUsage,
+        PersonUsage,
         PricesAnswer,
         ProjectUsage,
         ReportAnswer,
@@ -64,6 +65,9 @@ def text(answer: ReportAnswer) -> str:
                 "Cost by assistant",
                 "assistant",
                 [(each.assistant, each) for each in answer.assistants],
+            ),
+            _shares(
+                "Cost by person", "person", [(each.person, each) for each in answer.people or ()]
             ),
             _decisions(answer),
             _records(answer),
@@ -336,7 +340,9 @@ def _models(answer: ReportAnswer) -> list[str]:
 
 
 def _shares(
-    title: str, name: str, shares: Sequence[tuple[str | None, ProjectUsage | AssistantUsage]]
+    title: str,
+    name: str,
+    shares: Sequence[tuple[str | None, ProjectUsage | AssistantUsage | PersonUsage]],
 ) -> list[str]:
     if all(named is None for named, _ in shares):
         return []

@@ -30,6 +30,11 @@ class Person(NamedTuple):
     role: Role
 
 
+def sees_everybody(person: Person | None) -> bool:
+    """Return whether a person may see what others used; ``None``: the ledger's owner."""
+    return person is None or person.role is not Role.MEMBER
+
+
 def require_reset(person: Person | None, session: str) -> None:
     """Raise ``NotAllowedError`` unless a person may close a session; ``None``: the ledger's owner."""
     if person is None or person.role is not Role.MEMBER or session == person.name:

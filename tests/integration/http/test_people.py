@@ -22,7 +22,11 @@ from sdk_clients import answer, read_json, text_of
 
 from immunos_mcp.http import access
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
+from immunos_mcp.ledger.connections.of_person import LedgerOfPerson
+from immunos_mcp.ledger.ingestion import ingest
+from immunos_mcp.logged_usage import MeasuredUsage
 from immunos_mcp.people import People
+from immunos_mcp.router import Router
 from immunos_mcp.rules.roles import Person, Role
 
 if TYPE_CHECKING:
@@ -221,6 +225,44 @@ async def test_the_report_is_shown_to_those_who_logged_in(ledger_file: Path) -> 
         left = await client.post("/logout")
         assert left.status_code == 303
         assert (await client.get("/report")).status_code == 401
+
+
+async def test_members_see_their_own_usage_and_the_team_s_and_leads_everybody_s(
+    ledger_file: Path,
+) -> None:
+    roles = {"ada": "member", "bob": "member", "eve": "lead"}
+    tokens = {name: token_of(ledger_file, name, role).token for name, role in roles.items()}
+    with InlineSqliteLedger(ledger_file) as ledger:
+        budgets = "own=1000000 tokens/month each; bob=2000000 tokens/month of bob"
+        run_sync(Router(ledger, "default").update_config({"budgets": budgets}, "test"))
+        for person, used in enumerate((111_111, 222_222), start=1):
+            own = LedgerOfPerson(ledger, person)
+            usage = MeasuredUsage(f"m{person}", datetime.now(UTC), "gpt-5", used, folder="webshop")
+            run_sync(own.write(ingest, [usage]))
+            run_sync(Router(own, ("ada", "bob")[person - 1]).reset_session())
+    shown: dict[str, tuple[str, list[str]]] = {}
+    async with serving(ledger_file, WITH_TOKENS) as served:
+        for name in ("ada", "eve", "bob", "ada"):
+            async with client_of(served.url, authorization=f"Bearer {tokens[name]}") as client:
+                page = (await client.get("/report")).text
+                table = await client.get("/people.csv?since=2026-01-01T00:00:00Z")
+                assert table.headers["content-type"].startswith("text/csv")
+                shown[name] = page, table.text.splitlines()[1:]
+        async with client_of(served.url) as client:
+            assert (await client.get("/people.csv")).status_code == 401
+    for name, (page, table) in shown.items():
+        assert "333,333" in page, "the team's sum"
+        others = {"ada", "bob"} - {name}
+        for other in others:
+            is_seen = name == "eve"
+            assert (f">{other}<" in page) == is_seen
+            assert (f"own/{other}" in page) == is_seen
+            assert any(f",{other}," in line for line in table) == is_seen
+    assert "2000000 tokens/month of bob" in shown["bob"][0]
+    assert "tokens/month of bob" not in shown["ada"][0]
+    (line,) = shown["ada"][1]
+    assert line.split(",", 1)[1].startswith("ada,claude-code,webshop,gpt-5,111111,0,0,0,1,")
+    assert len(shown["eve"][1]) == 2
 
 
 async def test_an_open_page_is_told_of_changes_and_of_the_end(
