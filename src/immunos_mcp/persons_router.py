@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from immunos_mcp.ledger.moments import utc_now
-from immunos_mcp.ledger.people import Deed, record_deed
+from immunos_mcp.ledger.people import Deed, audited
 from immunos_mcp.ledger.pushing import Reporter
 from immunos_mcp.router import Router
 from immunos_mcp.rules import roles
@@ -19,16 +19,23 @@ if TYPE_CHECKING:
     from immunos_mcp.answers.settings import ConfigAnswer
     from immunos_mcp.assistants.follower import Follower
     from immunos_mcp.domain import Engine
-    from immunos_mcp.ledger.connections.ledger import Ledger
+    from immunos_mcp.ledger.connections.ledger import Ledger, Writing
+    from immunos_mcp.ledger.dialect import Connection
     from immunos_mcp.rules.roles import Person
     from immunos_mcp.rules.setting_kinds import SettingChangeValue
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+LONGEST_DETAIL = 500
+"""Of what the audit tells, in characters."""
 
 
 class PersonsRouter(Router):
     """The use cases of a ledger, for one person.
 
     Raises ``NotAllowedError`` for what the person's role does not allow. What changes others' budgets goes
-    into the audit, before it is done.
+    into the audit, in the transaction that does it.
     """
 
     def __init__(
@@ -51,7 +58,6 @@ class PersonsRouter(Router):
         """Close the open session, if the person may, and open the next one."""
         name = self._session_name(session)
         roles.require_reset(self._person, name)
-        await self._note("reset_session", name)
         return await super().reset_session(reason, session)
 
     async def update_config(
@@ -64,7 +70,6 @@ class PersonsRouter(Router):
         """Change settings, if the person may; everybody may ask what a change would do."""
         if not dry_run and changes:
             roles.require_settings_change(self._person)
-            await self._note("update_config", ", ".join(sorted(changes))[:500])
         who = f"{client} ({self._person.name})"
         return await super().update_config(changes, who, dry_run, session)
 
@@ -72,6 +77,16 @@ class PersonsRouter(Router):
         assistant = assistant_named(client)
         return None if assistant is None else Reporter(self._person.person_id, assistant)
 
-    async def _note(self, action: str, detail: str) -> None:
-        deed = Deed(self._clock(), action, detail, self._person.person_id)
-        await self._ledger.write(record_deed, deed)
+    def _writing(self, action: str, detail: str) -> Writing:
+        """Return what runs an operation and notes it in the audit."""
+        deed = Deed(self._clock(), action, detail[:LONGEST_DETAIL], self._person.person_id)
+
+        async def write(
+            operation: Callable[Concatenate[Connection, Parameters], Result],
+            /,
+            *arguments: Parameters.args,
+            **named: Parameters.kwargs,
+        ) -> Result:
+            return await self._ledger.write(audited, deed, operation, *arguments, **named)
+
+        return write

@@ -13,14 +13,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from immunos_mcp.assistants.looks import Look, Looks
-from immunos_mcp.domain import (
-    UNJOINED,
-    Classification,
-    Engine,
-    EngineState,
-    Judge,
-    Task,
-)
+from immunos_mcp.domain import UNJOINED, Classification, Engine, EngineState, Judge, Task
 from immunos_mcp.errors import LedgerBusyError
 from immunos_mcp.ledger.connections.repeating import write_repeatable
 from immunos_mcp.ledger.engines import engine_text
@@ -63,7 +56,7 @@ if TYPE_CHECKING:
     from immunos_mcp.domain import Decision, JoinKey, PlanUsage
     from immunos_mcp.gates import Gates
     from immunos_mcp.handover import Handover
-    from immunos_mcp.ledger.connections.ledger import Ledger
+    from immunos_mcp.ledger.connections.ledger import Ledger, Writing
     from immunos_mcp.ledger.pushing import Reporter
     from immunos_mcp.ledger.sessions import Revisions
     from immunos_mcp.logged_usage import RequestUsage
@@ -371,7 +364,8 @@ class Router:
         name = self._session_name(session)
         checked_reason = None if reason is None else names.check_reason(reason)
         await self.catch_up()
-        done = await self._ledger.write(reset_session, name, self._clock(), checked_reason)
+        write = self._writing("reset_session", name)
+        done = await write(reset_session, name, self._clock(), checked_reason)
         if done.closed is None:
             return ResetAnswer(session_id=done.session_id)
         return ResetAnswer(
@@ -404,7 +398,8 @@ class Router:
             if not changes:
                 current = await self._ledger.read(effective_settings)
                 return config_answer(current, current)
-            done = await self._ledger.write(change_settings, changes, client, self._clock())
+            write = self._writing("update_config", ", ".join(sorted(changes)))
+            done = await write(change_settings, changes, client, self._clock())
             return config_answer(done.before, done.after)
         from immunos_mcp.ledger.history import replay  # few commands need it
         from immunos_mcp.replay.changed_settings import changed_settings
@@ -477,6 +472,10 @@ class Router:
         with suppress(LedgerBusyError):
             await self.catch_up(is_patient=False)
         return await self._ledger.read(session_revisions)
+
+    def _writing(self, _action: str, _detail: str) -> Writing:
+        """Return what runs an operation on what others share; a subclass may note it as well."""
+        return self._ledger.write
 
     def _engine_text(self, engine: Engine | None) -> str | None:
         if engine is None:

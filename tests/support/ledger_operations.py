@@ -159,6 +159,7 @@ OPERATIONS: dict[str, Operation] = {
     "close_decision": _writing(
         lambda it, now: decisions.close_decision(it, 1, Outcome.SUCCESS, 2.5, now, Judge.USER)
     ),
+    "daily_usage": _reading(lambda it, _: report_figures.daily_usage(it, None)),
     "decide": _writing(
         lambda it, now: decisions.decide(
             it, "default", now, TASK, lambda _snapshot, _task: DECISION
@@ -172,7 +173,6 @@ OPERATIONS: dict[str, Operation] = {
             it, people.Deed(now, "x", "y"), people.add_person, "bob", Role.MEMBER, now
         )
     ),
-    "record_deed": _writing(lambda it, now: people.record_deed(it, people.Deed(now, "x", "y"))),
     "list_people": _reading(lambda it, _now: people.list_people(it)),
     "list_tokens": _reading(lambda it, _now: people.list_tokens(it)),
     "token_holder": _reading(lambda it, now: people.token_holder(it, "a" * 64, now)),

@@ -50,16 +50,11 @@ def audited(
 ) -> Result:
     """Run an operation, and note it in the audit together with what it changes."""
     result = operation(connection, *arguments, **named)
-    record_deed(connection, deed)
-    return result
-
-
-def record_deed(connection: Connection, deed: Deed) -> None:
-    """Note in the audit what is done."""
     connection.execute(
         "INSERT INTO immunos_mcp_audit (at, person_id, action, detail) VALUES (?, ?, ?, ?)",
         (utc_text(deed.at), deed.person_id, deed.action, deed.detail),
     )
+    return result
 
 
 def add_person(connection: Connection, name: str, role: Role, now: datetime) -> PersonAnswer:

@@ -121,10 +121,11 @@ async def test_a_lead_changes_the_teams_budget_and_the_audit_says_so(
         connected(served.url, "legacy", authorization=authorization) as client,
     ):
         await answer(client, "update_config", session_limit=300_000)
+        await refused(client, "update_config", budgets="x=1 usd/day of nobody")
         await answer(client, "reset_session")
     (who,) = wire.rows(ledger_file, "SELECT client FROM immunos_mcp_setting_change")[0]
     assert who.endswith(" (eve)")
-    deeds = wire.run_json(home, "audit", "--limit", "2")
+    deeds = wire.run_json(home, "audit", "--limit", "2")  # and none that was not done
     assert [(each["person"], each["action"], each["detail"]) for each in deeds] == [
         ("eve", "reset_session", "default"),
         ("eve", "update_config", "session_limit"),

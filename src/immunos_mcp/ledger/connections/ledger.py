@@ -66,6 +66,20 @@ class Ledger(Protocol):
         ...
 
 
+class Writing(Protocol):
+    """Runs an operation that may write, as ``Ledger.write`` does."""
+
+    async def __call__(
+        self,
+        operation: Callable[Concatenate[Connection, Parameters], Result],
+        /,
+        *arguments: Parameters.args,
+        **named: Parameters.kwargs,
+    ) -> Result:
+        """Run an operation; either all of its changes are stored or none."""
+        ...
+
+
 class InlineLedger(Ledger, Protocol):
     """A ledger on the caller's thread; close it after use."""
 
