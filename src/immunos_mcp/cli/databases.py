@@ -17,6 +17,7 @@ from immunos_mcp.cli import console
 from immunos_mcp.cli.command import Command
 from immunos_mcp.errors import InvalidInputError, Problem
 from immunos_mcp.ledger.connections.opening import require_driver
+from immunos_mcp.rules import names
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -90,12 +91,14 @@ def _copy(given: Namespace) -> int:
     address = _address(given)
     from immunos_mcp.ledger.connections.postgresql_copy import copy
 
-    copied = copy(given.source, address)
+    person = None if given.person is None else names.check_session_name(given.person, "person")
+    copied = copy(given.source, address, person)
     total = sum(copied.rows.values())
     text = (
         f"{total:,} rows of {given.source} are now in {address}, with the same counts and sums;"
         f" {copied.decisions:,} decisions replay alike"
     )
+    text += "" if person is None else f"; they are {person}'s"
     return _show(given, CopyAnswer(str(address), dict(copied.rows), copied.decisions), text)
 
 
@@ -122,6 +125,11 @@ def _add_copy_arguments(parser: ArgumentParser) -> None:
         help="ledger file",
     )  # fmt: skip
     parser.add_argument("--to", metavar="ADDRESS", help="database (default: --db)")
+    parser.add_argument(
+        "--person",
+        metavar="NAME",
+        help="whose usage and decisions they are; added as a member unless the file has the person",
+    )
 
 
 _ACTIONS = (

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from immunos_mcp.answers.people import AuditEntry, PersonAnswer, TokenAnswer
 from immunos_mcp.errors import InvalidInputError, Problem, unknown
+from immunos_mcp.ledger import schema
 from immunos_mcp.ledger.moments import moment_of, utc_text
 from immunos_mcp.rules.roles import Person, Role
 
@@ -155,6 +156,42 @@ def list_tokens(connection: Connection) -> tuple[TokenAnswer, ...]:
         )
         for token_id, name, label, at, expires, revoked in rows
     )
+
+
+_OWNED = (
+    "decision",
+    "reservation",
+    "usage",
+    "measured_usage",
+    "request_usage",
+    "side_usage",
+    "conversation_total",
+)
+"""Tables whose rows may be a person's."""
+
+
+def give_to(connection: Connection, name: str, now: datetime) -> None:
+    """Let everything that is nobody's be a person's, who is added as a member if need be."""
+    if person_named(connection, name) is None:
+        add_person(connection, name, Role.MEMBER, now)
+    person = person_named(connection, name)
+    assert person is not None, "they may act now"
+    for table in _OWNED:
+        connection.execute(
+            f"UPDATE immunos_mcp_{table} SET person_id = ? WHERE person_id IS NULL",  # noqa: S608  # constants
+            (person.person_id,),
+        )
+    connection.execute(
+        "INSERT INTO immunos_mcp_person_plan_usage (person_id, plan_window, used_percentage,"
+        " resets_at, reported_at) SELECT CAST(? AS BIGINT), plan_window, used_percentage, resets_at,"
+        " reported_at FROM immunos_mcp_plan_usage WHERE true"
+        " ON CONFLICT (person_id, plan_window) DO NOTHING",
+        (person.person_id,),
+    )
+    connection.execute("DELETE FROM immunos_mcp_plan_usage")
+    # They are made again, by person, when a budget is looked at.
+    for table in (*schema.SUMS, *schema.EARLIER_SUMS):
+        connection.execute(f"DELETE FROM {table}")  # noqa: S608  # constants
 
 
 def token_holder(connection: Connection, sha256: str, now: datetime) -> Person | None:

@@ -95,3 +95,8 @@ def triggers() -> Iterator[Trigger]:
 def earlier_triggers() -> Iterator[str]:
     """Return the names of the triggers of earlier programs, which noted quarters for themselves."""
     return (each.name.removesuffix("_by_person") for each in triggers())
+
+
+def as_earlier(note: str) -> str:
+    """Return what a trigger of an earlier program does, of what ours does."""
+    return note.replace(schema.SUMS[1], schema.EARLIER_SUMS[1])

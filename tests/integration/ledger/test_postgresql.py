@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import ledger_operations
@@ -12,10 +13,11 @@ import psycopg
 import pytest
 
 from immunos_mcp.database_address import DatabaseAddress
-from immunos_mcp.domain import TokenCounts, Usage
+from immunos_mcp.domain import PlanUsage, TokenCounts, Usage
 from immunos_mcp.errors import InvalidInputError, LedgerBusyError, LedgerError
 from immunos_mcp.ledger import schema
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
+from immunos_mcp.ledger.history import replay
 from immunos_mcp.ledger.ingestion import ingest
 from immunos_mcp.ledger.reported_usage import record_usage
 from immunos_mcp.ledger.sessions import list_bindings, newest_sessions
@@ -207,6 +209,37 @@ def test_a_copy_is_the_same_and_goes_on(address: DatabaseAddress, tmp_path: Path
             expected, found = (run_sync(_given(operation, it)) for it in (sqlite, postgresql))
             # Groups of usage come in any order.
             assert sorted(repr(found)) == sorted(repr(expected)), name
+
+
+def test_a_copy_may_be_a_person_s(address: DatabaseAddress, tmp_path: Path) -> None:
+    from immunos_mcp.ledger.connections.postgresql import Acting, InlinePostgresqlLedger
+    from immunos_mcp.ledger.connections.postgresql_copy import copy
+
+    file, now = ledger_operations.filled(tmp_path / "ledger.db"), ledger_operations.NOW
+
+    def used(ledger: Ledger) -> dict[str, float | None]:
+        status = run_sync(Router(ledger, "default", lambda: now).get_session_status())
+        plan = {each.window: each.used_percentage for each in status.plan or ()}
+        return {each.name: each.used for each in status.budgets or ()} | plan
+
+    with InlineSqliteLedger(file) as sqlite:
+        response = MeasuredUsage("m", now - timedelta(hours=1), "gpt-5", 100)
+        run_sync(sqlite.write(ingest, [response]))
+        router = Router(sqlite, "default", lambda: now)
+        run_sync(router.record_plan_usage([PlanUsage("five_hour", 42.0, now + timedelta(hours=1))]))
+        run_sync(router.update_config({"budgets": "own=900 tokens/week each"}, "test"))
+        assert used(sqlite) == {"own/ada": 0, "five_hour": 42.0}
+    copy(file, address, "bob")
+    people = dict(postgresql_server.rows(address, "SELECT name, person_id FROM immunos_mcp_person"))
+    for name, expected in (
+        ("ada", {"own": 0}),
+        ("bob", {"own": 106, "five_hour": 42.0}),
+    ):
+        with InlinePostgresqlLedger(address, Acting(1, people[name])) as own:
+            assert used(own) == expected
+    with InlinePostgresqlLedger(address) as ledger:
+        assert used(ledger) == {"own/ada": 0, "own/bob": 106}
+        assert run_sync(ledger.write(replay, lambda past: len([*past.decisions()]))) == 3
 
 
 def test_a_copy_goes_nowhere_where_anything_is_stored(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from datetime import UTC, datetime
 from itertools import zip_longest
 from math import isclose
 from typing import TYPE_CHECKING, NamedTuple
@@ -23,6 +24,7 @@ from immunos_mcp.ledger.connections.postgresql_link import (
 )
 from immunos_mcp.ledger.connections.postgresql_schema import OF_NOBODY, column_kinds
 from immunos_mcp.ledger.history import history
+from immunos_mcp.ledger.people import give_to
 from immunos_mcp.ledger.team_schema import TABLES_SCHEMA
 from immunos_mcp.replay.engine import replay
 
@@ -55,19 +57,24 @@ class Copied(NamedTuple):
     decisions: int
 
 
-def copy(file: Path, address: DatabaseAddress) -> Copied:
+def copy(file: Path, address: DatabaseAddress, person: str | None = None) -> Copied:
     """Copy a ledger file into a team that has nothing yet; all of it is stored or nothing.
 
     Counts, sums and a replay of the copy are compared with those of the file before it is stored.
+
+    Args:
+        file: the ledger file.
+        address: the team's ledger.
+        person: whose everything is that the file has of nobody known; added as a member if need be.
 
     Raises:
         LedgerError: one of the two cannot be used, the team has a ledger, or the copy is not the same.
     """
     with InlineSqliteLedger(file) as source:
-        return run_sync(source.read(_copy, address))
+        return run_sync(source.read(_copy, address, person))
 
 
-def _copy(source: Connection, address: DatabaseAddress) -> Copied:
+def _copy(source: Connection, address: DatabaseAddress, person: str | None) -> Copied:
     with translated(address), closing(open_driver(address)) as driver:
         refuse_other_version(driver, address)
         target = PostgresqlConnection(driver)
@@ -90,6 +97,8 @@ def _copy(source: Connection, address: DatabaseAddress) -> Copied:
             ) from None
         target.execute("ANALYZE")
         decisions = _compare(source, target, address, kinds)
+        if person is not None:
+            give_to(target, person, datetime.now(UTC))
         target.pipeline.commit()
     return Copied({table: number for table, number in rows.items() if number}, decisions)
 

@@ -169,9 +169,9 @@ def _triggers() -> Iterator[str]:
     for earlier in spend_triggers.earlier_triggers():
         yield f"DROP FUNCTION IF EXISTS {earlier} CASCADE"
     for name, event, table, statement in spend_triggers.triggers():
-        # Until a budget is looked at, nothing is to be noted.
+        # Servers of the version before, which may still run, look at sums of their own.
         noting = (
-            f"IF EXISTS (SELECT 1 FROM immunos_mcp_person_spend_revision) THEN {statement}; END IF"  # noqa: S608  # constants
+            f"{_if_summed_up(statement)}; {_if_summed_up(spend_triggers.as_earlier(statement))}"
         )
         yield from _trigger(name, event, table, noting, IS_NOTING)
     for each in other_usage.triggers("team_id, hour_at, assistant, folder"):
@@ -182,6 +182,12 @@ def _triggers() -> Iterator[str]:
             "; ".join(each.statements),
             f"{IS_NOTING} AND {each.row}.assistant <> 'claude-code'",
         )
+
+
+def _if_summed_up(note: str) -> str:
+    """Return a note that is only made once a budget was looked at."""
+    revision = schema.SUMS[3] if schema.SUMS[1] in note else schema.EARLIER_SUMS[3]
+    return f"IF EXISTS (SELECT 1 FROM {revision}) THEN {note}; END IF"  # noqa: S608  # constants
 
 
 def _trigger(name: str, event: str, table: str, done: str, condition: str) -> Iterator[str]:
