@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from contextlib import AsyncExitStack
 from datetime import timedelta
@@ -19,13 +20,15 @@ from immunos_mcp.ledger.ingestion import ingest
 from immunos_mcp.ledger.moments import utc_now
 from immunos_mcp.ledger.pruning import prune
 from immunos_mcp.ledger.sessions import newest_sessions
+from immunos_mcp.ledger.stored_settings import effective_settings
 from immunos_mcp.logged_usage import MeasuredUsage
+from immunos_mcp.people import People
 from immunos_mcp.replay.engine import replay as replayed
 from immunos_mcp.router import Router
 
 if TYPE_CHECKING:
     from immunos_mcp.database_address import DatabaseAddress
-    from immunos_mcp.ledger.connections.ledger import Ledger
+    from immunos_mcp.ledger.connections.ledger import ThreadedLedger
     from immunos_mcp.replay.history import History
 
 pytestmark = [pytest.mark.postgres, pytest.mark.anyio]
@@ -44,13 +47,13 @@ def address() -> DatabaseAddress:
     return postgresql_server.empty_ledger()
 
 
-async def opened(address: DatabaseAddress, stack: AsyncExitStack) -> Ledger:
+async def opened(address: DatabaseAddress, stack: AsyncExitStack) -> ThreadedLedger:
     from immunos_mcp.ledger.connections.postgresql import ThreadedPostgresqlLedger
 
     return await stack.enter_async_context(ThreadedPostgresqlLedger(address))
 
 
-async def totals(ledger: Ledger) -> tuple[TokenCounts, int, int]:
+async def totals(ledger: ThreadedLedger) -> tuple[TokenCounts, int, int]:
     (found,) = (await ledger.read(newest_sessions, None, 10)).sessions
     return found.session.claude, found.session.usage_records, found.decisions
 
@@ -142,6 +145,45 @@ async def test_whatever_many_callers_do_at_once_every_total_stays_exact(
         replayed_decisions, different = await ledgers[1].read(replay, differences)
         assert different == 0
         assert replayed_decisions in {len(recorded), counts}
+
+
+async def test_reservations_of_two_people_keep_their_limits_and_the_team_s_together(
+    address: DatabaseAddress,
+) -> None:
+    chance = random.Random(7)  # another order of calls each time, but the same tasks
+
+    async def work(router: Router, estimates: list[int]) -> None:
+        for number, estimate in enumerate(estimates):
+            decided = await router.route_task("essay", "creative", estimate)
+            if decided.provider == "claude" and number % 2:
+                await router.record_usage(MODEL, estimate, 0, decision_id=decided.decision_id)
+
+    async with AsyncExitStack() as stack:
+        ledgers = [await opened(address, stack) for _ in range(REPLICAS)]
+        for name in ("ada", "bob"):
+            await People(ledgers[0]).add(name, "member")
+        team = Router(ledgers[0], "default")
+        budgets = "own=8000 tokens/day each switch 100; all=15000 tokens/day switch 100"
+        await team.update_config({"budgets": budgets, "reservations": "on"}, "test")
+        await ledgers[1].read(effective_settings)
+        callers = [
+            Router(ledger.for_person(person), "default")
+            for person in (1, 1, 1, 2)
+            for ledger in ledgers
+        ]
+        some = ([chance.choice((500, 900, 2500)) for _ in range(10)] for _ in callers)
+        await asyncio.gather(*(work(*each) for each in zip(callers, some, strict=True)))
+        both = (
+            "SELECT person_id, sum(tokens) FROM (SELECT person_id, tokens FROM immunos_mcp_reservation"
+            " UNION ALL SELECT person_id, input_tokens FROM immunos_mcp_usage) AS t GROUP BY 1"
+        )
+        taken = dict(postgresql_server.rows(address, both))
+        assert taken.keys() == {1, 2}
+        assert max(taken.values()) <= 8_000
+        # What is left is less than the largest task.
+        assert 15_000 - 2500 < sum(taken.values()) <= 15_000
+        decisions, changed = await ledgers[0].read(replay, differences)
+        assert (decisions, changed) == (len(callers) * 10, 0)
 
 
 async def test_a_restart_of_the_database_under_load_fails_no_read_and_doubles_nothing(
