@@ -141,6 +141,7 @@ def sync_to(given: Namespace) -> int:
     from immunos_mcp.gateway import joining
     from immunos_mcp.gateway.connection import BriefConnection
     from immunos_mcp.gateway.membership import server_url
+    from immunos_mcp.ledger.joined_team import joined_team
 
     chosen = chosen_options(given)
     url, token = server_url(given.to), _token(given)
@@ -148,6 +149,9 @@ def sync_to(given: Namespace) -> int:
     with inline_ledger(chosen.database) as ledger:
         follower = transcript_follower(ledger, chosen)
         answered = run_sync(imported(Archive(ledger, follower=follower), given))
+        joined = run_sync(ledger.read(joined_team))
+        if joined is not None and joined.url == url:
+            _pushed(_team(ledger, _token_file(given), given))
         new = run_sync(
             joining.send_history(
                 ledger,

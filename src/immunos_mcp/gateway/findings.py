@@ -37,6 +37,11 @@ async def team_finding(ledger: Ledger, token_file: Path) -> Finding:
         return Finding("team", Verdict.WARN, seen, "check the network, or ask who runs the server")
     except NotAllowedError as error:
         return Finding("team", Verdict.FAIL, f"{url} does not accept the token", str(error))
+    failed_at = waiting.team.failed_at
+    if failed_at is not None:
+        at = f"{failed_at.astimezone():%Y-%m-%d %H:%M:%S}"
+        seen = f"{url} answers now, but a request at {at} failed{_waits(waiting)}"
+        return Finding("team", Verdict.WARN, seen, "the next call asks it again; its log says more")
     who = f" as {identity.person} ({identity.role})" if identity.person else ""
     return Finding("team", Verdict.OK, f"{identity.team} at {url}{who}{_waits(waiting)}")
 
