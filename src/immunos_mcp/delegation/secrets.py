@@ -37,7 +37,7 @@ NAMES = (
     "credentials", "credentials.*", "*credentials.json", "*credentials.xml", ".credentials*",
     "secret", "secret.json", "secret.txt", "secret.y*ml", "secrets", "secrets.*", "*.secret",
     "*.secrets", "*-secret.y*ml", "*-secrets.y*ml", "token", "token.json", "token.txt", "token.pickle",
-    "tokens.json", "*.token", ".token*", "access_token", "access_token.json", "access_token.txt",
+    "tokens.json", "*.token", "*.team-token", ".token*", "access_token", "access_token.json", "access_token.txt",
     "access-token", "auth.json", "auth.toml", "oauth_creds.json", "oauth_token*", "google_accounts.json",
     "client_secret*.json", "service-account*.json", "service_account*.json", "serviceaccount*.json",
     "*-firebase-adminsdk-*.json", "access_tokens.db", "msal_token_cache*", "accesstokens.json",

@@ -38,7 +38,7 @@ tailscaled.state wg0.conf .vagrant/machines/default/virtualbox/private_key .conf
 google-services.json GoogleService-Info.plist local.settings.json appsettings.Production.json .copilot/config.json
 .config/crush/crush.json .local/share/atuin/key .rclone.conf secring.asc .Xauthority .sentryclirc .pip/pip.conf
 .subversion/auth/svn.simple/x .curlrc krb5cc_1000 .tsh/keys/x .doppler/.doppler.yaml .scw/config.yaml .civo.json
-.config/heroku/x .config/stripe/config.toml .supabase/access-token claude_desktop_config.json .git/config
+.config/heroku/x .config/stripe/config.toml .supabase/access-token claude_desktop_config.json .git/config .immunos/db/immunos.db.team-token
 """.split()  # noqa: SIM905  # a list of so many quotes is hard to read
 
 HARMLESS = """
