@@ -16,6 +16,7 @@ from immunos_mcp.answers.encoding import to_object, to_plain
 from immunos_mcp.errors import ImmunosError, InvalidInputError, LedgerError
 from immunos_mcp.faults import report_bug
 from immunos_mcp.http.guards import refusal
+from immunos_mcp.http.observing import PASSED_ON, Called
 from immunos_mcp.ledger.engines import engine_of
 from immunos_mcp.receiving import Receiver, record_handed_over
 from immunos_mcp.rules import settings
@@ -89,6 +90,9 @@ class Gateway:
         except LedgerError as error:
             return unavailable(error)
         self._changes_of(request).changed_here()
+        if message.call is not None:
+            called = Called(PASSED_ON, message.call.tool, failed=reply.error is not None)
+            request.scope["state"]["called"] = called
         return _json(reply)
 
     async def _answer(self, desk: Desk, message: GatewayRequest) -> GatewayReply:

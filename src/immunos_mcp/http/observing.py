@@ -23,8 +23,12 @@ _QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
 """Paths that are asked for all day; they are logged only where they fail."""
 
 
+PASSED_ON = "gateway"
+"""Stands for the method of a call that a developer's own server passes on."""
+
+
 class Called(NamedTuple):
-    """An MCP request, as it is logged: its method, the tool that it calls, and whether that failed."""
+    """An MCP request, or a call that is passed on, as it is logged: its method, the tool that it calls, and whether that failed."""
 
     method: str
     tool: str
@@ -84,6 +88,8 @@ class Observer:
         if path in _QUIET and status < 400:
             return
         called: Called | None = scope["state"].get("called")
+        if self._metrics is not None and called is not None and called.method == PASSED_ON:
+            self._metrics.count_call(PASSED_ON, called.tool, team, failed=called.failed)
         fields: dict[str, object] = {
             "method": scope["method"],
             "path": path,

@@ -197,6 +197,9 @@ async def test_a_refused_call_says_why_and_keeps_the_usage(
             reply = await sent(client, message, ada)
             assert reply.answer is None
             assert words in (reply.error or "")
+        figures = (await client.get("/metrics", headers=ada)).text
+        of_call = 'failed="yes",method="gateway",team="default",tool="reset_session"'
+        assert f"immunos_mcp_calls_total{{{of_call}}} 1.0" in figures
         assert (await sent(client, pushing(response(1)), ada)).new == 0
 
 
