@@ -18,9 +18,11 @@ from sdk_clients import ERAS, answer, read_json
 from immunos_mcp.cli import program
 from immunos_mcp.errors import InvalidInputError
 from immunos_mcp.http import connection, guards, options
+from immunos_mcp.http import serving as serving_module
 from immunos_mcp.router import Router
 
 if TYPE_CHECKING:
+    import asyncio
     from pathlib import Path
 
     from sdk_clients import Era
@@ -198,6 +200,23 @@ async def test_probes_may_come_by_any_name_and_the_log_says_why_the_ledger_canno
     assert [each[: each.index(reason)] for each in faults] == ["not ready: ", "route_task: "]
     fields: dict[str, object] = vars(caplog.records[-1])["fields"]
     assert (fields["tool"], fields["status"], fields["failed"]) == ("route_task", 200, True)
+
+
+async def test_an_answer_is_not_kept_until_the_client_confirms_its_headers(
+    ledger_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once: list[int] = []
+
+    class Connection(connection.TimedConnection):
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as its base
+            super().connection_made(transport)
+            connected = transport.get_extra_info("socket")
+            at_once.append(connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    monkeypatch.setattr(serving_module, "TimedConnection", Connection)
+    async with serving(ledger_file) as served, client_of(served.url) as client:
+        await client.get("/healthz")
+    assert at_once == [1]
 
 
 async def test_metrics_count_requests_and_calls(ledger_file: Path) -> None:
