@@ -1,8 +1,9 @@
-"""HTTP connections that have to bring a whole request in time, and get its answer at once.
+"""HTTP connections that have to bring a whole request in time, get its answer at once, and make room while idle.
 
-uvicorn waits for ever for the end of a request's headers, so that a few slow senders could hold every
-connection that a server accepts. It sends an answer's headers and its body one after the other, and unless
-told otherwise, the system keeps the second until the client has confirmed the first, which takes it 40 ms.
+uvicorn waits for ever for the end of a request's headers, and refuses everybody while there are too many
+connections, so that a few senders could keep all others out without a token. It sends an answer's headers
+and its body one after the other, and unless told otherwise, the system keeps the second until the client has
+confirmed the first, which takes it 40 ms.
 """
 
 from __future__ import annotations
@@ -21,15 +22,22 @@ HEADER_SECONDS = 10.0
 
 
 class TimedConnection(H11Protocol):
-    """A connection that is closed where a request's headers do not end in time."""
+    """A connection that is closed where a request's headers do not end in time, or others need its place.
+
+    Attributes:
+        idle_since: the event loop's time at which its last request was answered, or it was made.
+    """
 
     _deadline: asyncio.TimerHandle | None = None
+    idle_since = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as its base
         """Expect a request from now on."""
         super().connection_made(transport)
         connected = transport.get_extra_info("socket")
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.idle_since = self.loop.time()
+        self._make_room()
         self._expect_headers()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -44,6 +52,30 @@ class TimedConnection(H11Protocol):
             self._expect_nothing()
         elif self._deadline is None:
             self._expect_headers()
+
+    def on_response_complete(self) -> None:
+        """Be idle, unless another request is here already."""
+        self.idle_since = self.loop.time()
+        super().on_response_complete()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is under way."""
+        return not self.cycle or bool(self.cycle.response_complete)
+
+    def _make_room(self) -> None:
+        """Close the connection that has been idle longest, if there are as many as may be."""
+        limit = self.limit_concurrency
+        if limit is None or len(self.connections) < limit:
+            return
+        there: list[TimedConnection] = [
+            each
+            for each in self.connections
+            if isinstance(each, TimedConnection) and not each.transport.is_closing()
+        ]
+        idle = [each for each in there if each.is_idle and each is not self]
+        if idle and len(there) >= limit:
+            min(idle, key=lambda each: each.idle_since).transport.close()
 
     def _expect_headers(self) -> None:
         self._deadline = self.loop.call_later(HEADER_SECONDS, self._give_up)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from http import HTTPMethod
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from immunos_mcp.http.access import known_token, token_in
@@ -91,7 +93,7 @@ class Observer:
         if self._metrics is not None and called is not None and called.method == PASSED_ON:
             self._metrics.count_call(PASSED_ON, called.tool, team, failed=called.failed)
         fields: dict[str, object] = {
-            "method": scope["method"],
+            "method": scope["method"] if scope["method"] in _HTTP_METHODS else _OTHER,
             "path": path,
             "status": status,
             "milliseconds": round(seconds * 1000, 2),
@@ -102,7 +104,7 @@ class Observer:
         if known is not None:
             fields |= {"person": known.person.name, "team": team}
         if scope.get("client"):
-            fields["from"] = scope["client"][0]
+            fields["from"] = _address(scope["client"][0])
         REQUESTS.info("request", extra={"fields": fields})
 
     async def observe_call(
@@ -128,6 +130,16 @@ class Observer:
         name = (context.params or {}).get("name")
         return name if isinstance(name, str) and name in self._tools else _OTHER
 
+
+def _address(text: str) -> str:
+    """Return the address of a client; behind a proxy that believes what clients say, it can be any text."""
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        return _OTHER
+
+
+_HTTP_METHODS = frozenset(HTTPMethod)
 
 _METHODS = frozenset(
     {

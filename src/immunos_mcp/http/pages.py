@@ -245,7 +245,7 @@ async def _since(
     """Return an answer of all time, or since the date that a request names."""
     try:
         since = _moment(request.query_params.get("since"))
-    except ValueError:
+    except (ValueError, OverflowError):
         words = "since: must be a date or time, such as 2026-11-01 or 2026-11-01T09:00+01:00"
         return refusal(HTTPStatus.BAD_REQUEST, words)
     try:

@@ -7,12 +7,20 @@ import logging
 import re
 import socket
 import subprocess
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
 import wire
-from http_servers import asking, client_of, connected, put_a_folder_in_place_of, serving
+from http_servers import (
+    ANYWHERE,
+    asking,
+    client_of,
+    connected,
+    put_a_folder_in_place_of,
+    serving,
+)
 from sdk_clients import ERAS, answer, read_json
 
 from immunos_mcp.cli import program
@@ -134,12 +142,72 @@ async def test_hostile_requests_are_refused_and_the_next_one_is_answered(ledger_
             assert "Traceback" not in refused.text
         assert (await client.post("/mcp", json=asking("ping"))).json()["result"] == {}
         assert (await client.get("/nothing")).status_code == 404
+        far = await client.get("/report", params={"since": "9999-12-31T23:59-14:00"})
+        assert far.status_code == 400
+
+
+SMUGGLED = [
+    (b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n", 400),
+    (
+        b"POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n{}",
+        400,
+    ),
+    (b"POST /mcp HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n", 400),
+    (
+        b"POST http://evil.example/mcp HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}",
+        404,
+    ),
+    (b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 100_000, 400),
+    (b"A" * 60_000 + b" /mcp HTTP/1.1\r\nHost: localhost\r\n\r\n", 405),
+]
+
+
+async def test_smuggled_requests_are_refused_and_leave_no_text_of_theirs_in_the_log(
+    ledger_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "immunos_mcp.http.requests")
+    open_to_all = ANYWHERE._replace(is_behind_proxy=True)
+    async with serving(ledger_file, open_to_all) as served:
+        for sent, status in SMUGGLED:
+            assert await answered(served.url, sent) == status, sent[:80]
+        async with client_of(served.url, x_forwarded_for="\x1bevil" * 1000) as client:
+            assert (await client.post("/mcp", json=asking("ping"))).status_code == 200
+    fields: list[dict[str, object]] = [
+        vars(each)["fields"] for each in caplog.records if each.message == "request"
+    ]
+    assert [(each["method"], each["from"]) for each in fields[-2:]] == [
+        ("other", "127.0.0.1"),
+        ("POST", "other"),
+    ]
+
+
+async def answered(url: str, sent: bytes) -> int:
+    """Return the status that bytes are answered with."""
+    async with await anyio.connect_tcp("127.0.0.1", int(url.rpartition(":")[2])) as stream:
+        await stream.send(sent)
+        with anyio.fail_after(wire.TIMEOUT_SECONDS):
+            return int((await stream.receive()).split()[1])
+
+
+async def test_idle_connections_make_room_for_others(
+    ledger_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("immunos_mcp.http.serving.MOST_CONNECTIONS", 4)
+    async with serving(ledger_file) as served, AsyncExitStack() as idle:
+        port = int(served.url.rpartition(":")[2])
+        for _ in range(8):
+            stream = await idle.enter_async_context(await anyio.connect_tcp("127.0.0.1", port))
+            await stream.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert (await stream.receive()).startswith(b"HTTP/1.1 200")
 
 
 def inputs_of(test: object) -> int:
     """Return how many inputs a test tries, for the table of faults."""
-    is_many = test is test_hostile_requests_are_refused_and_the_next_one_is_answered
-    return len(HOSTILE) if is_many else 1
+    many: dict[object, int] = {
+        test_hostile_requests_are_refused_and_the_next_one_is_answered: len(HOSTILE) + 1,
+        test_smuggled_requests_are_refused_and_leave_no_text_of_theirs_in_the_log: len(SMUGGLED),
+    }
+    return many.get(test, 1)
 
 
 async def test_a_bug_is_told_as_one_without_its_traceback(
