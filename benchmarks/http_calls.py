@@ -52,7 +52,12 @@ class Round(NamedTuple):
 
 
 class HttpServer:
-    """A server process, with the request that it is measured with."""
+    """A server process, with the request that it is measured with.
+
+    Attributes:
+        port: where it listens.
+        answered: how many calls it has answered.
+    """
 
     def __init__(self, command: Sequence[str], home: Path, tool: str, *, is_newer: bool) -> None:
         # Into a file, since nobody reads what the router logs of each request.
@@ -60,8 +65,8 @@ class HttpServer:
             self._process = subprocess.Popen(
                 command, env=environment(home), stdout=said, stderr=subprocess.STDOUT
             )
-            self._port = _port(said, self._process)
-        self._request = _request(tool, is_newer=is_newer)
+            self.port = _port(said, self._process)
+        self._request = request_of(tool, is_newer=is_newer)
         self.answered = 0
 
     def measure(self, seconds: float) -> Round:
@@ -69,7 +74,7 @@ class HttpServer:
         return asyncio.run(self._measure(seconds))
 
     async def _measure(self, seconds: float) -> Round:
-        opened = [await asyncio.open_connection("127.0.0.1", self._port) for _ in range(CLIENTS)]
+        opened = [await asyncio.open_connection("127.0.0.1", self.port) for _ in range(CLIENTS)]
         cpu, begun = self._cpu_seconds(), time.perf_counter()
         made = await asyncio.gather(
             *(self._call(reader, writer, begun + seconds) for reader, writer in opened)
@@ -115,7 +120,8 @@ def _port(said: TextIO, process: subprocess.Popen[bytes]) -> int:
     raise SystemExit("a server did not start")
 
 
-def _request(tool: str, *, is_newer: bool) -> bytes:
+def request_of(tool: str, *, is_newer: bool) -> bytes:
+    """Return the request that calls a tool, of the newer era or of the handshake's."""
     params: dict[str, object] = {"name": tool, "arguments": TASK}
     headers = [
         "POST /mcp HTTP/1.1",
