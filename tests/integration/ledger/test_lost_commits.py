@@ -10,17 +10,23 @@ import pytest
 from cut_connections import CommitsCut
 
 from immunos_mcp.errors import LedgerError
+from immunos_mcp.gateway_messages import PushedResponse, PushedUsage
 from immunos_mcp.ledger.connections.inline import run_sync
+from immunos_mcp.ledger.moments import utc_now
+from immunos_mcp.logged_usage import MeasuredUsage
+from immunos_mcp.receiving import PushedSession, Receiver
 from immunos_mcp.router import Router
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from immunos_mcp.ledger.connections.ledger import Ledger
+
 pytestmark = pytest.mark.postgres
 
 
 @contextmanager
-def cutting() -> Generator[tuple[Router, CommitsCut]]:
+def cutting() -> Generator[tuple[Ledger, Router, CommitsCut]]:
     from immunos_mcp.ledger.connections.postgresql import InlinePostgresqlLedger
 
     with (
@@ -29,11 +35,11 @@ def cutting() -> Generator[tuple[Router, CommitsCut]]:
     ):
         router = Router(ledger, "default")
         run_sync(router.get_session_status())
-        yield router, cut
+        yield ledger, router, cut
 
 
 def test_a_decision_whose_answer_is_lost_may_have_been_stored_and_is_not_repeated() -> None:
-    with cutting() as (router, cut):
+    with cutting() as (_, router, cut):
         cut.left = 1
         with pytest.raises(LedgerError, match="did not say whether this was stored"):
             run_sync(router.route_task("debug", "routine"))
@@ -41,8 +47,18 @@ def test_a_decision_whose_answer_is_lost_may_have_been_stored_and_is_not_repeate
         assert sum(run_sync(router.get_session_status()).decisions.values()) == 1
 
 
+def test_pushed_usage_is_stored_once_though_nobody_was_told() -> None:
+    usage = MeasuredUsage("m-1", utc_now(), "claude-sonnet-4-5", 5, 1)
+    with cutting() as (ledger, router, cut):
+        receiver = Receiver(ledger, PushedSession("default"))
+        cut.left = 1
+        run_sync(receiver.store(PushedUsage((PushedResponse.of(usage),)), ("claude-code",)))
+        assert cut.left == 0
+        assert run_sync(router.get_session_status()).session_tokens == 6
+
+
 def test_usage_with_an_id_is_repeated_and_counts_once() -> None:
-    with cutting() as (router, cut):
+    with cutting() as (_, router, cut):
         for request_id, lost in (("a", 1), ("b", 0)):
             cut.left = lost
             run_sync(

@@ -148,18 +148,21 @@ def refuse_other_version(
     expected = schema.LATEST, team_schema.LATEST
     if found == (0, 0):
         raise LedgerError(f"ledger {address} has no tables yet; {MIGRATE} first")
+    # If a ledger's tables are of the same version, those that only teams have are not.
+    shown = 2 if found[0] == expected[0] else 1
+    theirs, ours = (".".join(map(str, each[:shown])) for each in (found, expected))
     is_newer = found[0] > expected[0] or found[1] > expected[1]
     if is_newer and may_be_newer:
         return
     if is_newer:
         raise LedgerError(
-            f"ledger {address} was written by a newer immunos-mcp (ledger version {found[0]}, this"
-            f" program supports {schema.LATEST}); upgrade immunos-mcp, and restart clients that run it"
+            f"ledger {address} was written by a newer immunos-mcp (ledger version {theirs}, this"
+            f" program supports {ours}); upgrade immunos-mcp, and restart clients that run it"
         )
     if found != expected:
         raise LedgerError(
-            f"ledger {address} is older than this program (ledger version {found[0]}, this program"
-            f" needs {schema.LATEST}); {MIGRATE} first"
+            f"ledger {address} is older than this program (ledger version {theirs}, this program"
+            f" needs {ours}); {MIGRATE} first"
         )
 
 
