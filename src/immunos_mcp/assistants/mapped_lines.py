@@ -16,7 +16,7 @@ from immunos_mcp.assistants.marked_lines import BLOCK_BYTES, LONGEST_LINE, Marke
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-WINDOW_BYTES = 4 * 2**20
+WINDOW_BYTES = 2**20
 """Bytes mapped at a time, because what is mapped counts as memory in use."""
 
 
