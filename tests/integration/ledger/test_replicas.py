@@ -102,7 +102,7 @@ async def test_whatever_many_callers_do_at_once_every_total_stays_exact(
     recorded: list[int] = []
     pushed: set[str] = set()
 
-    async def call(ledger: Ledger, caller: int) -> None:
+    async def call(ledger: ThreadedLedger, caller: int) -> None:
         router, chance = Router(ledger, "default"), Random(f"{SEED} {caller}")
         for turn in range(TURNS):
             decided = await router.route_task("debug", chance.choice(["routine", "critical"]), 50)
