@@ -31,7 +31,7 @@ TASK = {"task_type": "planning", "classification": "creative"}
 SUMS = "SELECT count(*), sum(input_tokens), sum(output_tokens) FROM immunos_mcp_measured_usage"
 LONG_AGO = "UPDATE immunos_mcp_joined_team SET failed_at = '2026-01-01T00:00:00.000Z'"
 MADE_BY_JOINING = """
-    SELECT name FROM sqlite_schema WHERE type = 'trigger' UNION ALL
+    SELECT name FROM sqlite_schema WHERE type = 'trigger' AND sql LIKE '%immunos_mcp_unpushed%' UNION ALL
     SELECT gateway FROM immunos_mcp_joined_team UNION ALL SELECT row_key FROM immunos_mcp_unpushed
 """
 

@@ -273,6 +273,9 @@ OPERATIONS: dict[str, Operation] = {
     "join_team": _writing(lambda it, _: joined_team.join_team(it, TEAM._replace(person="bob"))),
 }
 
+REPEATING = "write_repeatable"
+"""The function that gets the ledger before the operation."""
+
 WRITES = tuple(name for name, operation in OPERATIONS.items() if operation.writes)
 
 
@@ -282,18 +285,24 @@ def run_by_the_program() -> set[tuple[str, bool]]:
     for file in Path(immunos_mcp.__file__).parent.rglob("*.py"):
         text = file.read_text(encoding="utf-8")
         # Parsing takes long, and few modules have a ledger.
-        tree = ast.parse(text if re.search(r"ledger\.(read|write)\b", text) else "")
+        tree = ast.parse(text if re.search(rf"ledger\.(read|write)\b|{REPEATING}", text) else "")
         found.update(
-            (_last_name(node.args[0]), _last_name(node.func) != "read")
+            (_last_name(_operation_of(node)), _last_name(node.func) != "read")
             for node in ast.walk(tree)
             if isinstance(node, ast.Call) and _is_of_ledger(node.func)
         )
-    # A private one is of one kind of ledger alone, and tried with that.
-    return {(name, writes) for name, writes in found if not name.startswith("_")}
+    # A private one is of one kind of ledger alone, and tried with that; "operation" is whatever was given.
+    return {
+        (name, writes) for name, writes in found if not name.startswith("_") and name != "operation"
+    }
+
+
+def _operation_of(call: ast.Call) -> ast.expr:
+    return call.args[_last_name(call.func) == REPEATING]
 
 
 def _is_of_ledger(function: ast.expr) -> bool:
-    if _last_name(function) not in {"read", "write", "write_soon"}:
+    if _last_name(function) not in {"read", "write", "write_soon", REPEATING}:
         return False
     # A method that was given a name of its own is called by that name.
     return isinstance(function, ast.Name) or (

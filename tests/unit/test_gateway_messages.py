@@ -104,7 +104,8 @@ def test_what_is_measured_arrives_as_it_was_but_for_its_folder(
     assert read is not None
     assert read.responses[0].usage == usage._replace(folder=label_of(usage.folder))
     assert read.requests[0].usage == request
-    assert read.totals[0].total == total._replace(folder=label_of(total.folder))
+    # Its number has gone into the time by then.
+    assert read.totals[0].total == total._replace(folder=label_of(total.folder), number=0)
     assert read.plan[0].report == report
 
 
@@ -135,7 +136,7 @@ def test_a_label_is_a_folders_last_component(folder: str | None, label: str | No
 def test_the_fields_that_are_sent_stand_in_the_order_in_which_they_are_stored() -> None:
     for message, stored in (
         (PushedResponse, MeasuredUsage._fields),
-        (PushedTotal, ConversationTotal._fields),
+        (PushedTotal, ConversationTotal._fields[:-1]),
         (PushedModelTotal, ModelTotal._fields),
     ):
         named = tuple("label" if name == "folder" else name for name in stored)
