@@ -49,7 +49,10 @@ class PersonsRouter(Router):
         folder: str | None = None,
     ) -> None:
         """Create the use cases of a ledger for a person; the rest is as for ``Router``."""
-        super().__init__(ledger, default_session, clock, follower, engine, folder=folder)
+        places = () if folder is None else (folder,)
+        super().__init__(
+            ledger, default_session, clock, follower, engine, folder=folder, places=places
+        )
         self._person = person
 
     async def reset_session(

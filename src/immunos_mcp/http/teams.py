@@ -102,7 +102,12 @@ class Team:
         follower = self._follower
         if person is None:
             return Router(
-                self._ledger, self._session, follower=follower, engine=engine, folder=label
+                self._ledger,
+                self._session,
+                follower=follower,
+                engine=engine,
+                folder=label,
+                places=() if label is None else (label,),
             )
         own = self._ledger.for_person(person.person_id)
         return PersonsRouter(

@@ -162,6 +162,8 @@ async def test_a_call_is_decided_with_the_developers_engine_and_label(
         assert routed.text is not None
         assert routed.logged is not None
         assert routed.settings is None
+        asked_in = stored(database, "SELECT folder FROM immunos_mcp_decision")
+        assert asked_in == str([("webshop",)])
         asked = calling("route_task", TASK, engine=down, wants_settings=True)
         other = await sent(client, asked, ada)
         assert other.answer is not None
@@ -340,12 +342,11 @@ async def test_telemetry_adds_the_requests_that_no_log_has(
         assert (await client.post("/v1/logs", content=b"x", headers=other)).status_code == 415
         assert (await client.post("/v1/logs", content=b"[", headers=ada)).status_code == 400
         assert (await client.post("/v1/traces", content=b"{}", headers=ada)).json() == {}
-    assert "ada@example.com" not in stored(database)
+    assert "ada@example.com" not in stored(database, "SELECT * FROM immunos_mcp_request_usage")
 
 
-def stored(database: Path | DatabaseAddress) -> str:
-    """Return all that a ledger has of requests."""
-    query = "SELECT * FROM immunos_mcp_request_usage"
+def stored(database: Path | DatabaseAddress, query: str) -> str:
+    """Return what a query finds in a ledger."""
     if isinstance(database, Path):
         return str(wire.rows(database, query))
     superuser = database._replace(text=database.text.partition("&options=")[0])
