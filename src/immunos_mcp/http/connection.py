@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 HEADER_SECONDS = 10.0
 """How long a connection may take to send a request's headers."""
 
+LAST_SECONDS = 1.0
+"""How long a proxy's idle connection stays open when the server ends.
+
+The proxy may have sent a request meanwhile, which it must not send to another server.
+"""
+
 
 class TimedConnection(H11Protocol):
     """A connection that is closed where a request's headers do not end in time, or others need its place.
@@ -30,6 +36,7 @@ class TimedConnection(H11Protocol):
 
     _deadline: asyncio.TimerHandle | None = None
     idle_since = 0.0
+    _is_ending = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as its base
         """Expect a request from now on."""
@@ -48,6 +55,10 @@ class TimedConnection(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """Take what was received; only the beginning of another request starts the time again."""
         super().data_received(data)
+        if self._is_ending and not self.is_idle:
+            self.cycle.keep_alive = False
+            # uvicorn says that it closes the connection only to those who asked for it.
+            self.cycle.scope["headers"] = [*self.cycle.scope["headers"], (b"connection", b"close")]
         if self.conn.their_state is not h11.IDLE:
             self._expect_nothing()
         elif self._deadline is None:
@@ -57,6 +68,18 @@ class TimedConnection(H11Protocol):
         """Be idle, unless another request is here already."""
         self.idle_since = self.loop.time()
         super().on_response_complete()
+
+    def shutdown(self) -> None:
+        """End after the request under way, or the one that a proxy may just have sent."""
+        if self.config.proxy_headers and self.is_idle:
+            self._is_ending = True
+            self.loop.call_later(LAST_SECONDS, self._end_if_idle)
+        else:
+            super().shutdown()
+
+    def _end_if_idle(self) -> None:
+        if self.is_idle and not self.transport.is_closing():
+            super().shutdown()
 
     @property
     def is_idle(self) -> bool:

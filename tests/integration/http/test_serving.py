@@ -7,7 +7,7 @@ import logging
 import re
 import socket
 import subprocess
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -335,6 +335,25 @@ async def test_at_a_signal_requests_under_way_are_answered_first(
         assert answers == []
         may_end.set()
     assert answers[0]["result"]["isError"] is False
+
+
+async def test_at_a_signal_a_request_that_a_proxy_has_just_sent_is_answered(
+    ledger_file: Path,
+) -> None:
+    asked = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    async with serving(ledger_file, ANYWHERE._replace(is_behind_proxy=True)) as served:
+        port = int(served.url.rpartition(":")[2])
+        async with await anyio.connect_tcp("127.0.0.1", port) as kept:
+            await kept.send(asked)
+            assert b"close" not in (await kept.receive()).lower()
+            served.end()
+            with suppress(OSError):
+                while True:
+                    await (await anyio.connect_tcp("127.0.0.1", port)).aclose()
+            await kept.send(asked)
+            answer = (await kept.receive()).lower()
+            assert answer.startswith(b"http/1.1 200")
+            assert b"connection: close" in answer
 
 
 def test_the_program_says_where_it_serves_and_logs_requests_as_json_without_secrets(
