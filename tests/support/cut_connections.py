@@ -56,13 +56,11 @@ class CommitsCut:
         heard = b""
         with suppress(OSError):
             while part := database.recv(65536):
-                heard += part
-                if b"COMMIT\0" in part:
-                    # Others only read.
-                    if self.left and (b"INSERT 0" in heard or b"UPDATE " in heard):
-                        self.left -= 1
-                        break
-                    heard = b""
+                *ended, heard = (heard + part).split(b"COMMIT\0")
+                # Others only read.
+                if self.left and any(b"INSERT 0" in each or b"UPDATE " in each for each in ended):
+                    self.left -= 1
+                    break
                 client.sendall(part)
         for each in (client, database):
             with suppress(OSError):
