@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from immunos_mcp.database_address import DatabaseAddress
 
+TOKEN = "IMMUNOS_TOKEN"  # noqa: S105  # its name
+"""The environment variable that has the token for a server over HTTP."""
+
 TELEMETRY_PORT = 4318
 """OpenTelemetry's own port for OTLP over HTTP, where exporters send by default."""
 

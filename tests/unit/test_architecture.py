@@ -32,6 +32,7 @@ def test_a_command_imports_neither_the_protocol_nor_an_event_loop(home: Path) ->
         "import sys; from immunos_mcp.cli import main as cli;"
         " assert cli.main(['route', '--task-type', 'x', '--classification', 'routine']) == 0;"
         " assert cli.main(['status']) == 0;"
+        " assert cli.main(['sync', '--all']) == 0;"
         " heavy = {'mcp', 'mcp_types', 'pydantic', 'pydantic_core', 'anyio', 'asyncio', 'aiosqlite', 'psycopg',"
         " 'immunos_mcp.database_address', 'tomlkit', 'immunos_mcp.assistants.configuration'};"
         " print(sorted(heavy & set(sys.modules)))"

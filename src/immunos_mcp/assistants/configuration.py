@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from immunos_mcp.assistants import json_edit
 from immunos_mcp.assistants.documents import items, member
-from immunos_mcp.options import home_folder
+from immunos_mcp.options import TOKEN, home_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from immunos_mcp.assistants.findings import AssistantState, DoctorContext, Finding
 
 PROGRAM = "immunos-mcp"
-TOKEN = "IMMUNOS_TOKEN"  # noqa: S105  # its name
-"""The environment variable that has the token for a server over HTTP."""
-
 _MODULE = "immunos_mcp"
 _WRAPPERS = frozenset({"env", "pipx", "uv", "uvx"})
 

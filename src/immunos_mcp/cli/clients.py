@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 from immunos_mcp import options
 from immunos_mcp.answers.encoding import to_json
 from immunos_mcp.assistants import doctor, install, registry
-from immunos_mcp.assistants.configuration import TOKEN, Launch, Setup
+from immunos_mcp.assistants.configuration import Launch, Setup
 from immunos_mcp.assistants.findings import DoctorContext, Finding, Verdict
 from immunos_mcp.cli import program
 from immunos_mcp.cli.command import PROGRAM, BadArgument, Command
 from immunos_mcp.cli.console import EXIT_FAILED, EXIT_FINE, chosen_options
 from immunos_mcp.errors import InvalidInputError, LedgerError, Problem
-from immunos_mcp.options import ENGINE_OPTIONS, LEDGER_OPTIONS, SERVING_OPTIONS
+from immunos_mcp.options import ENGINE_OPTIONS, LEDGER_OPTIONS, SERVING_OPTIONS, TOKEN
 from immunos_mcp.rules.names import is_printable
 
 if TYPE_CHECKING:

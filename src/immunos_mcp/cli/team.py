@@ -7,7 +7,6 @@ import sys
 from typing import TYPE_CHECKING
 
 from immunos_mcp.assistants.claude_code.transcripts import transcript_follower
-from immunos_mcp.assistants.configuration import TOKEN
 from immunos_mcp.cli.command import Command
 from immunos_mcp.cli.console import (
     EXIT_FAILED,
@@ -19,7 +18,7 @@ from immunos_mcp.cli.console import (
 from immunos_mcp.errors import ImmunosError, InvalidInputError, Problem
 from immunos_mcp.ledger.connections.inline import run_sync
 from immunos_mcp.ledger.connections.opening import inline_ledger
-from immunos_mcp.options import file_of, token_file_of
+from immunos_mcp.options import TOKEN, file_of, token_file_of
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace

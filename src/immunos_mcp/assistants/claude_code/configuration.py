@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 from immunos_mcp.assistants import NAME
 from immunos_mcp.assistants.claude_code.hooks import HOOK_EVENTS, hook_group, without_our_hooks
 from immunos_mcp.assistants.configuration import (
-    TOKEN,
     Configuration,
     Entry,
     server_at,
     starts_program,
     words_of,
 )
-from immunos_mcp.options import home_folder
+from immunos_mcp.options import TOKEN, home_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING
 
 from immunos_mcp.assistants import NAME
 from immunos_mcp.assistants.configuration import (
-    TOKEN,
     Assistant,
     Configuration,
     Entry,
     server_at,
 )
-from immunos_mcp.options import home_folder
+from immunos_mcp.options import TOKEN, home_folder
 
 if TYPE_CHECKING:
     from immunos_mcp.assistants.configuration import Setup
