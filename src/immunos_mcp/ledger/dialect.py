@@ -44,11 +44,13 @@ class Connection(Protocol):
     """A connection inside the transaction that the ledger began for an operation.
 
     Attributes:
+        is_remote: whether waiting for an answer takes long, so that announcing statements is worth something.
         last_uses: what the budgets' use was found to be, with all that it follows from.
         last_settings: the settings that a decision was last made with, which is likely to be the next one's.
         person_id: who acts, of the people who share the ledger; ``None``: nobody in particular.
     """
 
+    is_remote: bool
     last_uses: tuple[object, object] | None
     last_settings: str | None
     person_id: int | None

@@ -43,9 +43,10 @@ def session_snapshot(
     """
     standing = standing_snapshot(connection, name, now, places)
     session = standing.session
-    measured_usage.look_ahead(connection, session)
-    other_usage.look_ahead(connection, session)
-    sessions.look_ahead_at_reasons(connection, session)
+    if connection.is_remote:
+        measured_usage.look_ahead(connection, session)
+        other_usage.look_ahead(connection, session)
+        sessions.look_ahead_at_reasons(connection, session)
     return replace(
         standing,
         side_requests=side_request_tokens(connection, session),
@@ -58,10 +59,11 @@ def standing_snapshot(
     connection: Connection, name: str, now: datetime, places: tuple[str, ...] = ()
 ) -> SessionSnapshot:
     """Return the part of a snapshot that levels follow from, which takes the same time in any history."""
-    stored_settings.look_ahead(connection)
-    sessions.look_ahead(connection, name)
-    plan_limits.look_ahead(connection)
-    overrides.look_ahead(connection, now)
+    if connection.is_remote:
+        stored_settings.look_ahead(connection)
+        sessions.look_ahead(connection, name)
+        plan_limits.look_ahead(connection)
+        overrides.look_ahead(connection, now)
     everywhere = settings_in_force(connection)
     session = current_session(connection, name, now, everywhere.settings)
     in_force = everywhere.at(*places, session.folder)

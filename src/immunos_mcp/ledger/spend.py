@@ -190,7 +190,7 @@ _FEW_QUARTERS = 100
 
 def _look_ahead_at_log(connection: Connection, quarters: tuple[str, ...]) -> None:
     """Announce all that ``refresh`` reads of quarters of an hour, in ascending order."""
-    if not 0 < len(quarters) <= _FEW_QUARTERS:
+    if not connection.is_remote or not 0 < len(quarters) <= _FEW_QUARTERS:
         return
     for quarter in quarters:
         connection.ahead(_SELECT_STORED, (quarter,))
@@ -386,7 +386,7 @@ def _by_quarters(
         fresh: what stale quarters have.
         stale: the quarters whose stored sums are out of date.
     """
-    for scope in scopes:
+    for scope in scopes if connection.is_remote else ():
         connection.ahead(_SELECT_QUARTERS, _quarters_in(scope))
         for since, before in _edges(scope):
             connection.ahead(_summing("''"), {"since": since, "before": before})

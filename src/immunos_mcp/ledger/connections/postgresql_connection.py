@@ -89,6 +89,7 @@ class PostgresqlConnection:
     def __init__(self, driver: psycopg.Connection) -> None:
         self.driver = driver
         self.pipeline = Pipeline(driver)
+        self.is_remote = True
         self.last_uses: tuple[object, object] | None = None
         self.last_settings: str | None = None
         self.person_id: int | None = None

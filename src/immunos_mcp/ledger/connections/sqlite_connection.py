@@ -20,6 +20,7 @@ class SqliteConnection(sqlite3.Connection):
         open_files: its files, once they are open.
     """
 
+    is_remote: bool = False
     last_uses: tuple[object, object] | None = None
     open_files: OpenFiles
     last_settings: str | None = None
