@@ -92,7 +92,7 @@ async def test_a_log_of_many_callers_through_two_servers_replays_without_a_diffe
         assert await ledgers[1].read(replay, differences) == (calls, 0)
 
 
-MANY, TURNS, SEED = 32, 4, 20261128
+MANY, TURNS, SEED = 32, 3, 20261128
 
 
 async def test_whatever_many_callers_do_at_once_every_total_stays_exact(
