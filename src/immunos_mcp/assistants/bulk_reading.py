@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, TypeAlias
 from msgspec import Struct
 
 from immunos_mcp.assistants import transcript_reading
-from immunos_mcp.assistants.marked_lines import MarkedLines
 from immunos_mcp.assistants.transcripts import BATCH_RECORDS, Transcript
 from immunos_mcp.logged_usage import ConversationTotal, MeasuredUsage, PlanReport  # noqa: TC001  # decoded
 from immunos_mcp.transcript_position import TranscriptPosition
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
 
+    from immunos_mcp.assistants.byte_search import Find
     from immunos_mcp.assistants.transcripts import LogFormat
 
 TASK_BYTES = 4 * 2**20
@@ -71,13 +71,13 @@ def read_portions(
             portion for task in tasks for portion in _read_task(task, transcript_format, since)
         )
         return
-    from immunos_mcp.assistants.mapped_lines import fastest_lines
+    from immunos_mcp.assistants.byte_search import fastest_find
     from immunos_mcp.assistants.reading_processes import in_processes
 
-    lines_of = fastest_lines()
+    find = fastest_find()
 
     def read(task: int) -> Iterator[Portion]:
-        return _read_task(tasks[task], transcript_format, since, lines_of)
+        return _read_task(tasks[task], transcript_format, since, find)
 
     yield from _merged(in_processes(len(tasks), read, Portion, processes))
 
@@ -130,7 +130,7 @@ def _read_task(
     task: Sequence[Reading],
     transcript_format: LogFormat,
     since: datetime | None,
-    lines_of: type[MarkedLines] = MarkedLines,
+    find: Find = bytearray.find,
 ) -> Iterator[Portion]:
     usage: list[MeasuredUsage] = []
     totals: list[ConversationTotal] = []
@@ -141,7 +141,7 @@ def _read_task(
     for transcript, position in task:
         try:
             found = transcript_reading.read(
-                transcript, transcript_format, position, since, lines_of=lines_of
+                transcript, transcript_format, position, since, find=find
             )
             for batch in found:
                 usage += batch.usage

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from io import FileIO
 
+    from immunos_mcp.assistants.byte_search import Find
 
 LONGEST_LINE = 64 * 2**20
 """Longer lines are skipped, so that a broken file cannot exhaust memory."""
@@ -21,26 +22,6 @@ _BEFORE_BYTES = 2**16
 
 _spare_buffers: list[bytearray] = []
 """Unused buffers; a recently used one is still in the CPU cache."""
-
-
-Line = TypeVar("Line", bytes, bytearray)
-Line_co = TypeVar("Line_co", bytes, bytearray, covariant=True)
-
-
-class Searched(Protocol[Line_co]):
-    """A part of a file that lines are found in."""
-
-    def find(self, wanted: bytes, begin: int, end: int, /) -> int:
-        """Return the first place of some bytes between two places, or -1."""
-        ...
-
-    def rfind(self, wanted: bytes, begin: int, end: int, /) -> int:
-        """Return the last place of one byte between two places, or -1."""
-        ...
-
-    def __getitem__(self, part: slice, /) -> Line_co:
-        """Return what is between two places."""
-        ...
 
 
 class MarkedLines:
@@ -61,10 +42,13 @@ class MarkedLines:
         offset: int,
         mark: bytes,
         rarer_mark: bytes = b"",
+        *,
+        find: Find = bytearray.find,
     ) -> None:
         self._file = file
         self._mark = mark
         self._rarer_mark = rarer_mark
+        self._find = find
         self._line_start = offset
         self.passed_bytes = offset
         self.too_long = 0
@@ -75,7 +59,7 @@ class MarkedLines:
         start = max(0, self._line_start - _BEFORE_BYTES)
         return os.pread(self._file.fileno(), self._line_start - start, start)
 
-    def __iter__(self) -> Iterator[bytes | bytearray]:
+    def __iter__(self) -> Iterator[bytearray]:
         buffer = _spare_buffers.pop() if _spare_buffers else bytearray(BLOCK_BYTES)
         try:
             yield from self._through(buffer)
@@ -100,7 +84,11 @@ class MarkedLines:
             with memoryview(buffer) as whole, whole[end:] as free:
                 received = self._file.readinto(free)
             if not received:
-                yield from self._unfinished(buffer, begin, end)
+                marks = filter(None, (self._mark, self._rarer_mark))
+                if any(buffer.find(mark, begin, end) >= 0 for mark in marks):
+                    self.is_unfinished = True
+                    self._line_start = self.passed_bytes
+                    yield buffer[begin:end]
                 return
             end += received
             last = buffer.rfind(b"\n", end - received, end)
@@ -109,19 +97,11 @@ class MarkedLines:
             yield from self._marked(buffer, begin, last)
             begin = last + 1
 
-    def _unfinished(self, buffer: Searched[Line], begin: int, end: int) -> Iterator[Line]:
-        """Return what stands after the last line, if it is marked."""
-        marks = filter(None, (self._mark, self._rarer_mark))
-        if any(buffer.find(mark, begin, end) >= 0 for mark in marks):
-            self.is_unfinished = True
-            self._line_start = self.passed_bytes
-            yield buffer[begin:end]
-
-    def _marked(self, buffer: Searched[Line], begin: int, last: int) -> Iterator[Line]:
+    def _marked(self, buffer: bytearray, begin: int, last: int) -> Iterator[bytearray]:
         """Return the marked lines between two places of the buffer, which ends a line."""
         block_start = self.passed_bytes - begin
-        mark, rarer = self._mark, self._rarer_mark
-        place = buffer.find(mark, begin, last)
+        mark, rarer, find = self._mark, self._rarer_mark, self._find
+        place = find(buffer, mark, begin, last)
         rare = buffer.find(rarer, begin, last) if rarer else -1
         while place >= 0 or rare >= 0:
             first = rare if place < 0 or 0 <= rare < place else place
@@ -131,7 +111,7 @@ class MarkedLines:
             self._line_start = block_start + line_start
             yield buffer[line_start:line_end]
             if 0 <= place < line_end:
-                place = buffer.find(mark, line_end, last)
+                place = find(buffer, mark, line_end, last)
             if 0 <= rare < line_end:
                 rare = buffer.find(rarer, line_end, last)
         self.passed_bytes = block_start + last + 1

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from io import FileIO
 
+    from immunos_mcp.assistants.byte_search import Find
     from immunos_mcp.assistants.line_readers import LineReader, Logged
     from immunos_mcp.assistants.transcripts import LogFormat, Transcript, TranscriptFormat
 
@@ -46,7 +47,7 @@ def read(
     position: TranscriptPosition | None,
     since: datetime | None = None,
     *,
-    lines_of: type[MarkedLines] = MarkedLines,
+    find: Find = bytearray.find,
 ) -> Iterator[Batch]:
     """Read the new part of a transcript, in batches; the last batch has the final position.
 
@@ -65,7 +66,9 @@ def read(
         transcript.path, "rb", buffering=0, opener=regular_files.opener
     ) as file:  # a thousand a call
         offset = _start(file, transcript, position)
-        lines = lines_of(file, offset, transcript_format.mark, transcript_format.total_mark)
+        lines = MarkedLines(
+            file, offset, transcript_format.mark, transcript_format.total_mark, find=find
+        )
         earlier = position if offset else None
         yield from _Reading(file, lines, transcript, transcript_format, earlier, since).batches()
 
@@ -149,7 +152,7 @@ class _Reading:
         )
 
 
-def _responses(reader: LineReader, line: bytes | bytearray) -> tuple[Sequence[Logged], bool]:
+def _responses(reader: LineReader, line: bytearray) -> tuple[Sequence[Logged], bool]:
     """Return what a line has, and whether that is all of it."""
     try:
         return reader.usage_of(line), True

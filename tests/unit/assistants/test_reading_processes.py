@@ -1,4 +1,4 @@
-"""Tasks done in forked processes."""
+"""Tasks done in forked processes, and the search that these use."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec import Struct
 
+from immunos_mcp.assistants.byte_search import fastest_find
 from immunos_mcp.assistants.reading_processes import in_processes
 
 if TYPE_CHECKING:
@@ -99,3 +102,19 @@ def test_processes_end_when_nobody_wants_the_rest(monkeypatch: pytest.MonkeyPatc
     for child in children:
         with pytest.raises(ChildProcessError):
             os.waitpid(child, os.WNOHANG)
+
+
+@given(
+    content=st.lists(st.sampled_from([b"ab", b"a", b"b", b"\0", b"\n"]), max_size=40).map(b"".join),
+    wanted=st.sampled_from([b"ab", b"aab", b"b\0", b"abababab", b"\n"]),
+    drawn=st.data(),
+)
+def test_the_fastest_search_finds_what_any_search_does(
+    content: bytes, wanted: bytes, drawn: st.DataObject
+) -> None:
+    begin = drawn.draw(st.integers(0, len(content)))
+    end = drawn.draw(st.integers(0, len(content)))
+    buffer = bytearray(content)
+    assert fastest_find()(buffer, wanted, begin, end) == buffer.find(wanted, begin, end)
+    # Nothing holds on to the buffer, which would keep it from growing.
+    buffer.extend(b"more")
