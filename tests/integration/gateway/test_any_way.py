@@ -61,7 +61,7 @@ class Line:
         async def receive() -> Message:
             return {"type": "http.request", "body": body, "more_body": False}
 
-        request = Request({"type": "http", "method": "POST", "headers": []}, receive)
+        request = Request({"type": "http", "method": "POST", "headers": [], "state": {}}, receive)
         response = await self._gateway.receive(request)
         if self.state == "loses answers":
             raise TeamAwayError("lost")
