@@ -217,7 +217,7 @@ def team_token_file(database: Path | DatabaseAddress) -> Path | None:
 
 def token_file_of(file: Path) -> Path:
     """Return where the token for a team is, if a ledger's file has joined one."""
-    return file.with_name(f"{file.name}.team-token")
+    return file.parent / f"{file.name}.team-token"
 
 
 def file_of(database: Path | DatabaseAddress) -> Path | None:
