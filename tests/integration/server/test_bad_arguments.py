@@ -31,7 +31,7 @@ class Bad:
     expected: str
 
 
-WORD = "x" * 10_000_000
+WORD = "x" * 1_000_000
 COUNT = f"must be a whole number from 0 to {MAXIMUM_TOKENS}"
 THRESHOLD = f"must be a whole number from 1 to {MAXIMUM_TOKENS}"
 WEIGHT = "must be a number from 0 to 100 in steps of 0.001"
@@ -157,7 +157,7 @@ def test_bad_input_is_refused_by_name_in_a_short_line_and_changes_nothing(
         assert bad.expected in text, (shown(value), text)
         assert len(text) < 400
         assert text.isprintable(), text
-        assert wire.dump(file) == before, shown(value)
+    assert wire.dump(file) == before
     assert server.answer("get_session_status", session="other")["session_id"] == 1
 
 
@@ -172,7 +172,7 @@ def test_a_bad_session_name_is_refused_by_every_tool(
         assert text.startswith("session: must be "), (shown(value), text)
         assert " (got " in text
         assert text.isprintable(), text
-        assert wire.dump(file) == before, shown(value)
+    assert wire.dump(file) == before
 
 
 @pytest.mark.parametrize("tool", FINE)
@@ -187,7 +187,7 @@ def test_an_unknown_argument_is_refused_by_every_tool(
         assert text.startswith(f"{name}: no such argument (")
         assert text.isprintable(), text
         assert len(text) < 500
-        assert wire.dump(file) == before, shown(unknown)
+    assert wire.dump(file) == before
 
 
 def test_every_bad_argument_of_a_call_is_named_at_once(

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 TASK = {"task_type": "code_review", "classification": "routine"}
+NAMES = ("a", "a/b", "größe 日本", "100%", "a?b#c", "a%2Fb", "status", "🦉 owl", "..", "a+b")
 
 
 @pytest.mark.anyio
@@ -37,20 +38,17 @@ async def test_the_resources_and_the_template_are_listed(tmp_path: Path, era: Er
 
 @pytest.mark.anyio
 @ERAS
-@pytest.mark.parametrize(
-    "name", ["a", "a/b", "größe 日本", "100%", "a?b#c", "a%2Fb", "status", "🦉 owl", "..", "a+b"]
-)
 async def test_a_named_session_s_status_is_read_under_its_percent_encoded_name(
-    tmp_path: Path, era: Era, name: str
+    tmp_path: Path, era: Era
 ) -> None:
     async with in_process(tmp_path / "ledger.db", era) as client:
-        await answer(
-            client, "record_usage", model="m:1", input_tokens=7, output_tokens=0, session=name
-        )
         await answer(client, "route_task", **TASK)
-        status = await read_json(client, f"immunos://sessions/{quote(name, safe='')}/status")
-        assert (status["session"], status["kept_local_tokens"]) == (name, 7)
-        assert status == await answer(client, "get_session_status", session=name)
+        for tokens, name in enumerate(NAMES, start=7):
+            used = {"model": "m:1", "input_tokens": tokens, "output_tokens": 0}
+            await answer(client, "record_usage", **used, session=name)
+            status = await read_json(client, f"immunos://sessions/{quote(name, safe='')}/status")
+            assert (status["session"], status["kept_local_tokens"]) == (name, tokens)
+            assert status == await answer(client, "get_session_status", session=name)
         assert (await read_json(client, "immunos://status"))["kept_local_tokens"] == 0
 
 
