@@ -243,7 +243,7 @@ class _Salvage:
         self._fewest: dict[str, int] = {}
         for version in range(1, schema.LATEST + 1):
             # Rows keep the columns that their table had when they were written.
-            for table, columns in schema.shape(version).items():
+            for table, columns in schema.made(version).columns.items():
                 self._fewest.setdefault(table, len(columns))
         self._kept = 0
         self._lost: list[str] = []

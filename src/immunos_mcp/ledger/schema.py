@@ -12,9 +12,13 @@ import sqlite3
 from contextlib import closing
 from functools import cache
 from itertools import chain
+from typing import TYPE_CHECKING, NamedTuple
 
 from immunos_mcp.ledger import other_usage
 from immunos_mcp.ledger.earlier_steps import EARLIER_STEPS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 PREFIX = "immunos_mcp_"
 """The beginning of the names of this program's tables."""
@@ -383,19 +387,36 @@ def _made_alone(statements: list[str]) -> list[str]:
         return [sql for (sql,) in made]
 
 
-def shape(version: int) -> dict[str, tuple[str, ...]]:
-    """Return the tables of a ledger version, each with its columns."""
-    with closing(empty(version)) as connection:
-        names = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
-        return {
-            name: tuple(
-                column
-                for (column,) in connection.execute(
-                    "SELECT name FROM pragma_table_info(?)", (name,)
-                )
-            )
-            for (name,) in names
-        }
+class Made(NamedTuple):
+    """What a ledger version consists of.
+
+    Attributes:
+        columns: the columns of each table.
+        names: of everything that is ours, by any kind.
+    """
+
+    columns: Mapping[str, tuple[str, ...]]
+    names: frozenset[str]
+
+
+def made(version: int) -> Made:
+    """Return what a ledger version consists of."""
+    return _made(STEPS[:version])
+
+
+@cache
+def _made(steps: tuple[tuple[str, ...], ...]) -> Made:
+    with closing(empty(len(steps))) as connection:
+        listed = connection.execute("SELECT type, name FROM sqlite_schema").fetchall()
+        columns = "SELECT name FROM pragma_table_info(?)"
+        return Made(
+            {
+                name: tuple(column for (column,) in connection.execute(columns, (name,)))
+                for kind, name in listed
+                if kind == "table"
+            },
+            frozenset(name for _, name in listed if name.startswith(PREFIX)),
+        )
 
 
 def empty(version: int, file: str = ":memory:", page_bytes: int = 4096) -> sqlite3.Connection:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import closing
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -114,14 +113,9 @@ def find_version_problem(connection: sqlite3.Connection, version: int) -> str | 
     )
     if len([*marks]) != version:
         return f"it is marked as version {version}, but not as each version before"
-    later = _made_by(schema.LATEST) - _made_by(version)
+    later = schema.made(schema.LATEST).names - schema.made(version).names
     found = sorted(later & names)
     return f"it is marked as version {version}, but has {found[0]}" if found else None
-
-
-def _made_by(version: int) -> set[str]:
-    with closing(schema.empty(version)) as connection:
-        return _names(connection)
 
 
 def _names(connection: sqlite3.Connection) -> set[str]:
@@ -133,7 +127,7 @@ def _names(connection: sqlite3.Connection) -> set[str]:
 def find_problem(connection: sqlite3.Connection) -> str | None:
     """Return the first thing that is wrong in a ledger, beyond what SQLite notices by itself."""
     tables = dict(our_tables(connection))
-    for name, columns in schema.shape(schema.LATEST).items():
+    for name, columns in schema.made(schema.LATEST).columns.items():
         if not name.startswith(schema.PREFIX):
             continue
         missing = set(columns) - set(tables.get(name, ()))

@@ -254,7 +254,9 @@ def test_operations_go_on_with_a_ledger_that_a_newer_version_has_upgraded_meanwh
 
 def upgrade(file: Path) -> None:
     """Add what a step may add: a column to each table, and a table."""
-    tables = [table for table in schema.shape(schema.LATEST) if table.startswith(schema.PREFIX)]
+    tables = [
+        table for table in schema.made(schema.LATEST).columns if table.startswith(schema.PREFIX)
+    ]
     wire.execute(
         file,
         "BEGIN",

@@ -36,7 +36,9 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ASSISTANTS = ("claude-code", "codex", "gemini-cli")
 FOLDERS = (None, "/a", "/a/b", "/ab")
 BEFORE = next(
-    version for version in range(schema.LATEST) if other_usage.TABLE in schema.shape(version + 1)
+    version
+    for version in range(schema.LATEST)
+    if other_usage.TABLE in schema.made(version + 1).columns
 )
 """The last version without sums."""
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.postgres]
 
-TABLES = sorted({*schema.shape(schema.LATEST), TEAM_TABLE} - {schema.VERSION_TABLE})
+TABLES = sorted({*schema.made(schema.LATEST).columns, TEAM_TABLE} - {schema.VERSION_TABLE})
 RED, BLUE = 1, 2
 NEITHER_TAKES_BACK = {"prune", "end_overrides", "take_allowance", "forget_told", "remove_bindings"}
 
