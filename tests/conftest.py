@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # A deadline measures how busy the machine is, and fails where nothing is wrong.
-settings.register_profile("immunos", deadline=None, derandomize=True, max_examples=40)
+settings.register_profile("immunos", deadline=None, derandomize=True, max_examples=30)
 settings.register_profile("explore", deadline=None, max_examples=300)
 settings.load_profile("immunos")
 

@@ -97,11 +97,20 @@ def execute(file: Path, *statements: str) -> None:
 
 
 def dump(file: Path) -> list[str]:
-    """Return all that a ledger holds, as SQL; nothing when there is no file."""
+    """Return all that a ledger holds, a line each; nothing when there is no file."""
     if not file.exists():
         return []
     with contextlib.closing(sqlite3.connect(file, timeout=TIMEOUT_SECONDS)) as connection:
-        return list(connection.iterdump())
+        listed = connection.execute(
+            "SELECT type, name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%'"
+        ).fetchall()
+        contents = (
+            (name, *row)
+            for kind, name, _ in listed
+            if kind == "table"
+            for row in connection.execute(f'SELECT * FROM "{name}"')
+        )
+        return [*map(repr, listed), *map(repr, contents)]
 
 
 KINDS = (
