@@ -292,14 +292,9 @@ class Router:
         # Only what has an id is recognised when it comes again.
         write = partial(write_repeatable, self._ledger) if request_id else self._ledger.write
         recorded = await write(
-            record_usage,
-            name,
-            self._clock(),
-            usage,
-            REPORTED,
-            is_measured=self.is_measured(client),
-            reporter=self._reporter(client),
-        )
+            record_usage, name, self._clock(), usage, REPORTED,
+            is_measured=self.is_measured(client), reporter=self._reporter(client),
+        )  # fmt: skip
         return recorded_usage(
             recorded.before,
             recorded.after,

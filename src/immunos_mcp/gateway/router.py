@@ -123,14 +123,9 @@ class GatewayRouter(Router):
             "estimated_tokens": estimated_tokens,
             "explain": explain or None,
         }
-        call = replace(
-            self._call("route_task", arguments, name, client),
-            call_id=key.call,
-            thread=key.thread,
-            follows=followed,
-            tried=tried,
-            wants_settings=True,
-        )
+        call = self._call("route_task", arguments, name, client)
+        joined = {"call_id": key.call, "thread": key.thread, "follows": followed, "tried": tried}
+        call = replace(call, **joined, wants_settings=True)
 
         def decided(reply: GatewayReply) -> TeamDecision | None:
             logged = reply.logged

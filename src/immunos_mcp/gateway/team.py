@@ -229,7 +229,7 @@ class Team:
             reply = await self._reply(part.team, request, seconds)
         except NotUnderstoodError as error:
             if not error.is_too_large:
-                # Waiting does not mend it.
+                # Waiting does not help.
                 logger.warning("%s", error)
                 await self._note_failure()
             raise

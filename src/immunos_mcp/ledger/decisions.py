@@ -114,11 +114,7 @@ def decide(
     """
     # At the stored precision, so that a replay decides with the same time.
     now = as_stored(now)
-    stored_settings.look_ahead(connection)
-    sessions.look_ahead(connection, name)
-    records.look_ahead(connection, task.task_type)
-    budget_uses.look_ahead(connection)
-    connection.id_ahead("immunos_mcp_decision", "decision_id")
+    _look_ahead(connection, name, task)
     everywhere = settings_in_force(connection)
     session = opened_session(connection, name, now, everywhere.settings)
     places = (*places, *filter(None, (session.folder,)))
@@ -137,12 +133,7 @@ def decide(
             session.session_id,
             policy_id(connection, in_force.line, now),
             utc_text(now),
-            task.task_type,
-            task.classification,
-            task.estimated_tokens,
-            task.given_task_type,
-            task.follows,
-            ",".join(task.tried) or None,
+            *_asked(task),
             next(iter(places), None),
             origins_text(tuple(sorted(origins.items()))),
             None if engine is None else engines.engine_id(connection, engine),
@@ -161,6 +152,26 @@ def decide(
         records.remember_trial(connection, task.task_type, tried_model, now)
     count_reason(connection, session, decision)
     return LoggedDecision(decision_id, name, now, task, decision, None)
+
+
+def _look_ahead(connection: Connection, name: str, task: Task) -> None:
+    stored_settings.look_ahead(connection)
+    sessions.look_ahead(connection, name)
+    records.look_ahead(connection, task.task_type)
+    budget_uses.look_ahead(connection)
+    connection.id_ahead("immunos_mcp_decision", "decision_id")
+
+
+def _asked(task: Task) -> tuple[object, ...]:
+    """Return what is stored of a task, in the order of the columns from ``task_type`` on."""
+    return (
+        task.task_type,
+        task.classification,
+        task.estimated_tokens,
+        task.given_task_type,
+        task.follows,
+        ",".join(task.tried) or None,
+    )
 
 
 def _snapshot(
@@ -367,6 +378,12 @@ def unknown_decision(connection: Connection, decision_id: int) -> InvalidInputEr
     return InvalidInputError(Problem("decision_id", decision_id, expected))
 
 
+_INSERT_OUTCOME = """
+    INSERT INTO immunos_mcp_outcome (decision_id, after_decision_id, policy_id, model, corrected_at)
+    SELECT ?, max(decision_id), ?, ?, ? FROM immunos_mcp_decision
+"""
+
+
 def close_as(
     connection: Connection,
     decided: Decided,
@@ -415,12 +432,7 @@ def close_as(
     _close(connection, decided, outcome, utc_text(now), judge)
     name = None if key == unnamed else key
     policy = policy_id(connection, in_force.line, now)
-    connection.execute(
-        "INSERT INTO immunos_mcp_outcome"
-        " (decision_id, after_decision_id, policy_id, model, corrected_at)"
-        " SELECT ?, max(decision_id), ?, ?, ? FROM immunos_mcp_decision",
-        (decided.decision_id, policy, name, corrected_at),
-    )
+    connection.execute(_INSERT_OUTCOME, (decided.decision_id, policy, name, corrected_at))
     records.learn(
         connection,
         decided.task_type,

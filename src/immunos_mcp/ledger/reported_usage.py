@@ -96,33 +96,37 @@ def record_usage(
     provider = _provider(connection, usage, settings, source, decided)
     counted = not is_measured or provider is Provider.OLLAMA
     before = after = opened_session(connection, name, now, settings)
+    row = (before.session_id, utc_text(now), provider, source, counted)
+    _insert(connection, row, usage)
+    if counted and provider is not Provider.HOSTED:
+        addition = Addition(usage.counts, provider, now, None, is_measured=False, records=1)
+        after = add_to_totals(connection, before, [addition], settings)
+    keep_budgets_up(connection, settings, now)
+    return Recorded(settings, before, after, repeated=False, counted=counted)
+
+
+def _insert(
+    connection: Connection, row: tuple[int | None, str, Provider, str, bool], usage: Usage
+) -> None:
+    """Store a usage record: its session, time, provider, source and whether it counts, and what is used."""
     connection.execute(
-        "INSERT INTO immunos_mcp_usage (session_id, recorded_at, model, provider, source,"
+        "INSERT INTO immunos_mcp_usage (session_id, recorded_at, provider, source, counted, model,"
         " external_id, input_tokens, output_tokens, cache_creation_input_tokens,"
-        " cache_read_input_tokens, decision_id, counted, result_in_file, person_id)"
+        " cache_read_input_tokens, decision_id, result_in_file, person_id)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
-            before.session_id,
-            utc_text(now),
+            *row,
             usage.model,
-            provider,
-            source,
             usage.request_id,
             usage.counts.input_tokens,
             usage.counts.output_tokens,
             usage.counts.cache_creation_input_tokens,
             usage.counts.cache_read_input_tokens,
             usage.decision_id,
-            counted,
             1 if usage.in_file else None,
             connection.person_id,
         ),
     )
-    if counted and provider is not Provider.HOSTED:
-        addition = Addition(usage.counts, provider, now, None, is_measured=False, records=1)
-        after = add_to_totals(connection, before, [addition], settings)
-    keep_budgets_up(connection, settings, now)
-    return Recorded(settings, before, after, repeated=False, counted=counted)
 
 
 def _look_ahead(connection: Connection, name: str, usage: Usage) -> None:

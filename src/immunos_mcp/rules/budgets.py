@@ -326,7 +326,7 @@ def _check(made: Budget, field: str) -> None:
         ),
         (
             made.folder is not None and not _is_path(made.folder) and not is_label(made.folder),
-            "in takes an absolute path, or the label of a project, which has no slash",
+            "in needs an absolute path, or the label of a project, which has no slash",
         ),
     ):
         if wrong:

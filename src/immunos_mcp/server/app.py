@@ -37,7 +37,10 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
     from pathlib import Path
 
-    from immunos_mcp.options import Options
+    from immunos_mcp.assistants.follower import Follower
+    from immunos_mcp.gateway.team import Team
+    from immunos_mcp.ledger.connections.ledger import Ledger
+    from immunos_mcp.options import Address, Options
     from immunos_mcp.server.notifications import ChangesOf
     from immunos_mcp.server.standard_streams import StandardInput, StandardOutput
     from immunos_mcp.server.tool_call import HttpRequest, RouterOf
@@ -216,14 +219,10 @@ async def serve_stdio(
             )
 
         router = gateway = routes(Router)
-        team = None
-        token_file = team_token_file(options.database)
-        if token_file is not None:
-            # Few have joined a team.
-            from immunos_mcp.gateway.opening import lasting_team
+        team = _joined_team(options, ledger, follower)
+        if team is not None:
             from immunos_mcp.gateway.router import GatewayRouter
 
-            team = lasting_team(ledger, token_file, follower)
             gateway = routes(partial(GatewayRouter, team))
         delegations = Delegations(gateway, engines, watch) if options.delegate else None
         server, run_background = build_server(
@@ -242,9 +241,7 @@ async def serve_stdio(
                 probing = partial(watch.run, wire.has_sent)
                 tasks.start_soon(keep_running, "probe of Ollama", probing)
             if options.telemetry is not None:
-                from immunos_mcp.assistants.claude_code import telemetry
-
-                receiving = partial(telemetry.serve, options.telemetry, router.record_requests)
+                receiving = partial(_receive_telemetry, options.telemetry, router)
                 tasks.start_soon(keep_running, "telemetry", receiving)
             if not is_recorded:
                 recording = partial(_record_opening, wire.has_sent)
@@ -256,6 +253,22 @@ async def serve_stdio(
             tasks.cancel_scope.cancel()
         if team is not None:
             await team.close()
+
+
+def _joined_team(options: Options, ledger: Ledger, follower: Follower | None) -> Team | None:
+    token_file = team_token_file(options.database)
+    if token_file is None:
+        return None
+    # Few have joined a team.
+    from immunos_mcp.gateway.opening import lasting_team
+
+    return lasting_team(ledger, token_file, follower)
+
+
+async def _receive_telemetry(address: Address, router: Router) -> None:
+    from immunos_mcp.assistants.claude_code import telemetry
+
+    await telemetry.serve(address, router.record_requests)
 
 
 async def _record_opening(begin: anyio.Event) -> None:
