@@ -105,7 +105,7 @@ class ChatCounts(NamedTuple):
     is_filtered: bool = False
 
 
-async def body_of(chunks: AsyncIterator[bytes]) -> bytes:
+async def body_of(chunks: AsyncIterator[bytes], most: int = LARGEST_ANSWER) -> bytes:
     """Return a whole body.
 
     Raises:
@@ -114,8 +114,8 @@ async def body_of(chunks: AsyncIterator[bytes]) -> bytes:
     body = bytearray()
     async for chunk in chunks:
         body += chunk
-        if len(body) > LARGEST_ANSWER:
-            raise ValueError(f"more than {LARGEST_ANSWER >> 20} MiB")
+        if len(body) > most:
+            raise ValueError(f"more than {most >> 20} MiB")
     return bytes(body)
 
 

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 import httpx2
-import msgspec
 
 from immunos_mcp.engines.responses import body_of
 from immunos_mcp.errors import ImmunosError, NotAllowedError
 from immunos_mcp.gateway.membership import is_on_this_machine
+from immunos_mcp.gateway.replies import LARGEST_REPLY, Answer, read_reply, refusal_of
 from immunos_mcp.gateway_messages import PATH, VERSION, GatewayIdentity, GatewayReply
 from immunos_mcp.rules.formatting import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
-
-Answer = TypeVar("Answer", GatewayIdentity, GatewayReply)
 
 _REFUSED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 _NOT_UNDERSTOOD = frozenset({HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY})
@@ -110,8 +108,8 @@ class TeamConnection:
         if status != HTTPStatus.OK:
             raise self._failure(status, found)
         try:
-            return msgspec.json.decode(found, type=kind)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+            return read_reply(found, kind)
+        except ValueError:
             raise TeamAwayError(
                 f"{self._url} does not answer as a team's server of this version does"
             ) from None
@@ -120,10 +118,11 @@ class TeamConnection:
         async with self._client.stream(
             method, f"{self._url}{PATH}", content=body, timeout=seconds
         ) as response:
-            return response.status_code, await body_of(response.aiter_raw())
+            return response.status_code, await body_of(response.aiter_raw(), LARGEST_REPLY)
 
     def _failure(self, status: int, body: bytes) -> ImmunosError:
-        words = _words(body)
+        said = refusal_of(body)
+        words = f": {said}" if said else ""
         if status in _REFUSED:
             return NotAllowedError(
                 f"{self._url} does not accept the token{words}; ask an admin of the team for a new one,"
@@ -135,15 +134,6 @@ class TeamConnection:
                 is_too_large=status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
             )
         return TeamAwayError(f"{self._url} answers HTTP {status}{words}")
-
-
-def _words(body: bytes) -> str:
-    """Return what a refusal says, after a colon."""
-    try:
-        found = msgspec.json.decode(body, type=dict[str, object]).get("error", "")
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return ""
-    return f": {printable(str(found)[:300])}" if found else ""
 
 
 class BriefConnection:

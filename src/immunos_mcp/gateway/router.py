@@ -131,6 +131,8 @@ class GatewayRouter(Router):
             logged = reply.logged
             if logged is None:
                 return None
+            # What cannot be answered is not logged either.
+            _read(reply, RouteAnswer)
             task = replace(logged.task, follows=follows, tried=tried)
             return TeamDecision(name, task, logged.decision, logged.decision_id, key, self._folder)
 
@@ -180,11 +182,11 @@ class GatewayRouter(Router):
                 )
             call = self._call("get_session_status", {}, self._session_name(session))
             answered = await self._team.ask(call)
+            if answered is None:
+                return own
+            status = _read(answered.reply, StatusAnswer)
         except TeamAwayError:
             return replace(own, offline=True)
-        if answered is None:
-            return own
-        status = _read(answered.reply, StatusAnswer)
         return replace(
             own,
             session_tokens=status.session_tokens,
@@ -376,18 +378,18 @@ def with_team_settings(own: Settings, team: Mapping[str, object]) -> Settings:
 
     ``team`` has the values that its server sent; it is empty where it sent none.
     """
+    # They hold even if there is something else that this version does not know.
+    if team.get("handover") == HandoverChoice.NEVER:
+        own = replace(own, handover=HandoverChoice.NEVER)
+    if team.get("engines_allowed") == EnginesAllowed.THIS_MACHINE:
+        own = replace(own, engines_allowed=EnginesAllowed.THIS_MACHINE)
+    if not team:
+        return own
     try:
         theirs = team_settings(team)
     except InvalidInputError:
         return own
-    if not team:
-        return own
-    own = replace(own, **{name: getattr(theirs, name) for name in _TEAMS})
-    if theirs.handover is HandoverChoice.NEVER:
-        own = replace(own, handover=HandoverChoice.NEVER)
-    if theirs.engines_allowed is EnginesAllowed.THIS_MACHINE:
-        own = replace(own, engines_allowed=EnginesAllowed.THIS_MACHINE)
-    return own
+    return replace(own, **{name: getattr(theirs, name) for name in _TEAMS})
 
 
 async def _tell(team: Team) -> None:
