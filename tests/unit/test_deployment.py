@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from immunos_mcp import options
+from immunos_mcp import gateway_messages, options
 from immunos_mcp.cli import program
 from immunos_mcp.database_address import DatabaseAddress
 from immunos_mcp.http import application, guards, pages, serving
@@ -131,9 +131,14 @@ def test_proxies_and_services_wait_as_long_as_the_server_does() -> None:
     assert int(re.findall(r"TimeoutStopSec=(\d+)", text_of("immunos-mcp@.service"))[0]) > (
         serving.END_SECONDS
     )
-    (largest,) = re.findall(r"client_max_body_size (\d+)k;", text_of("nginx.conf"))
     (buffered,) = re.findall(r"request_buffers (\d+)KiB", text_of("Caddyfile"))
-    assert {int(largest) * 1024, int(buffered) * 1024} == {guards.LARGEST_BODY}
+    assert int(buffered) * 1024 == guards.LARGEST_BODY
+
+
+def test_a_proxy_lets_pass_what_developers_machines_push() -> None:
+    (largest,) = re.findall(r"client_max_body_size (\d+)m;", text_of("nginx.conf"))
+    assert int(largest) * 2**20 == gateway_messages.LARGEST_REQUEST
+    assert "max_size" not in text_of("Caddyfile")
 
 
 def test_every_alarm_is_about_a_metric_that_is_there_and_is_explained() -> None:

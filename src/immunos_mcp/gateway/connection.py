@@ -12,7 +12,13 @@ from immunos_mcp.engines.responses import body_of
 from immunos_mcp.errors import ImmunosError, NotAllowedError
 from immunos_mcp.gateway.membership import is_on_this_machine
 from immunos_mcp.gateway.replies import LARGEST_REPLY, Answer, read_reply, refusal_of
-from immunos_mcp.gateway_messages import PATH, VERSION, GatewayIdentity, GatewayReply
+from immunos_mcp.gateway_messages import (
+    LARGEST_REQUEST,
+    PATH,
+    VERSION,
+    GatewayIdentity,
+    GatewayReply,
+)
 from immunos_mcp.rules.formatting import printable
 
 if TYPE_CHECKING:
@@ -129,9 +135,12 @@ class TeamConnection:
                 f" then run `immunos-mcp join {self._url}` again"
             )
         if status in _NOT_UNDERSTOOD:
+            is_too_large = status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+            hint = f"; a proxy before it must let {LARGEST_REQUEST >> 20} MiB pass"
             return NotUnderstoodError(
-                f"{self._url} does not take what this version sends (HTTP {status}{words})",
-                is_too_large=status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                f"{self._url} does not take what this version sends (HTTP {status}{words})"
+                f"{hint if is_too_large else ''}",
+                is_too_large=is_too_large,
             )
         return TeamAwayError(f"{self._url} answers HTTP {status}{words}")
 
