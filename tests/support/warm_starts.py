@@ -42,6 +42,7 @@ _LOADED_LATE = (
 
 _LAUNCHER = """
 import _signal, _socket, marshal, os, sys
+_signal.signal(_signal.SIGINT, _signal.SIG_DFL)
 forked = _socket.socket(_socket.AF_UNIX)
 forked.connect(sys.argv[1])
 request = marshal.dumps((sys.argv[2], sys.argv[3:], os.environb.copy(), os.getcwdb()))
