@@ -102,6 +102,14 @@ def test_the_stricter_of_the_team_s_and_the_developer_s_holds_applies() -> None:
     assert with_team_settings(lax, {**values(lax), "new": 1}) == lax
     beside = with_team_settings(lax, {**values(strict), "ladder": "newer"})
     assert (beside.handover, beside.engines_allowed) == (strict.handover, strict.engines_allowed)
-    for hostile in ([], {"debug": [1]}, {"debug": None}, None, 10**40, "\x1b[2J"):
+    hostile_values: tuple[object, ...] = (
+        [],
+        {"debug": [1]},
+        {"debug": None},
+        None,
+        10**40,
+        "\x1b[2J",
+    )
+    for hostile in hostile_values:
         sent = dict.fromkeys(values(lax), hostile)
         assert with_team_settings(strict, sent) == strict
