@@ -14,12 +14,14 @@ from immunos_mcp.gateway_messages import (
     MOST_RESPONSES,
     VERSION,
     GatewayRequest,
+    HandedOverTask,
     PassedCall,
     PushedModelTotal,
     PushedPlanUsage,
     PushedRequest,
     PushedResponse,
     PushedTotal,
+    PushedUsage,
     SentEngine,
 )
 from immunos_mcp.ledger.joined_team import (
@@ -45,8 +47,14 @@ _SENT = (
     ("totals of conversations", PushedTotal),
     ("a total's models", PushedModelTotal),
     ("your subscription's limits", PushedPlanUsage),
-    ("calls that ask for a decision, or report usage", PassedCall),
+    ("tasks that your local models did", HandedOverTask),
+    (
+        "calls of tools and commands: decisions, reports, status, settings, resets with their reason",
+        PassedCall,
+    ),
     ("your local engine, with such a call", SentEngine),
+    ("all of that in a request", GatewayRequest),
+    ("its usage", PushedUsage),
 )
 
 
