@@ -87,10 +87,15 @@ def answered(logged: LoggedDecision, explanation: Explanation | None = None) -> 
 
 
 class RoutedTask(Struct, frozen=True):
-    """A task that was routed: what callers get, and the logged decision that text is written from."""
+    """A task that was routed: what callers get, and the logged decision that text is written from.
+
+    Attributes:
+        is_by_team: whether the team's server decided, so that it cannot be explained here.
+    """
 
     answer: RouteAnswer
     logged: LoggedDecision
+    is_by_team: bool = False
 
 
 class ExplainAnswer(Struct, frozen=True):

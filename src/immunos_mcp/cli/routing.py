@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 async def _route(router: Router, given: Namespace) -> Answered:
     routed = await router.decide_task(given.task_type, given.classification, given.tokens)
     settings = await router.project_settings.here()
-    shown = terminal.routed(routed.logged, settings)
+    shown = terminal.routed(routed.logged, settings, is_by_team=routed.is_by_team)
     if routed.answer.offline:
         shown += "\nThe team's server is away; your own ledger decided."
     return Answered(routed.answer, shown)

@@ -181,7 +181,7 @@ def removed_bindings(removed: Sequence[BindAnswer]) -> str:
     )
 
 
-def routed(logged: LoggedDecision, settings: Settings) -> str:
+def routed(logged: LoggedDecision, settings: Settings, *, is_by_team: bool = False) -> str:
     """Explain who does a task and why, and below it how much of the budget is used."""
     decision = logged.decision
     by_claude = decision.provider is Provider.CLAUDE
@@ -190,10 +190,13 @@ def routed(logged: LoggedDecision, settings: Settings) -> str:
         f"{who} does this task: {_reason(decision, logged.task, settings)}.",
         *_remarks(logged),
     ]
+    explained = f"explain it with `immunos-mcp explain {logged.decision_id}`"
+    if is_by_team:
+        explained = "the team's server made it"
     budget = (
         f"Budget: {decision.session_tokens:,} of {settings.session_limit:,} tokens "
         f"({decision.warning_level}){_projection(decision)}. Decision {logged.decision_id}; "
-        f"explain it with `immunos-mcp explain {logged.decision_id}`."
+        f"{explained}."
     )
     return f"{' '.join(sentences)}\n{budget}"
 

@@ -147,7 +147,7 @@ class GatewayRouter(Router):
                 if answered is not None and answered.logged is not None:
                     answer = _read(answered.reply, RouteAnswer)
                     own = replace(answer, decision_id=answered.logged.decision_id)
-                    return RoutedTask(own, answered.logged)
+                    return RoutedTask(own, answered.logged, is_by_team=True)
         routed = await super().decide_task(
             task_type, classification, estimated_tokens, session, explain=explain, client=client,
             key=key, follows=follows, tried=tried, places=places,

@@ -22,10 +22,11 @@ from immunos_mcp.engines.ollama import Ollama
 from immunos_mcp.engines.several import Engines
 from immunos_mcp.engines.watch import EngineWatch
 from immunos_mcp.errors import NotAllowedError
-from immunos_mcp.gateway.connection import TeamAwayError, TeamConnection
+from immunos_mcp.gateway.connection import NotUnderstoodError, TeamAwayError, TeamConnection
 from immunos_mcp.gateway.membership import write_token
 from immunos_mcp.gateway.router import GatewayRouter
 from immunos_mcp.gateway.team import CallRefusedError, Team
+from immunos_mcp.gateway_messages import LARGEST_REQUEST
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
 from immunos_mcp.ledger.ingestion import ingest
 from immunos_mcp.ledger.joined_team import JoinedTeam, join_team, waiting_for_team
@@ -268,6 +269,14 @@ async def test_what_an_assistant_reports_of_itself_is_not_counted_beside_its_log
         assert wire.rows(server_file, "SELECT count(*) FROM immunos_mcp_usage") == [(0,)]
 
 
+async def test_a_request_that_is_too_large_says_how_much_a_proxy_must_let_pass(
+    server_file: Path,
+) -> None:
+    async with developers(server_file, "ada") as (ada,):
+        with pytest.raises(NotUnderstoodError, match="a proxy before it must let 2 MiB pass"):
+            await ada.wire.ask(b" " * (LARGEST_REQUEST + 1), wire.TIMEOUT_SECONDS)
+
+
 async def test_a_token_that_was_revoked_says_what_to_do(server_file: Path) -> None:
     async with developers(server_file, "ada") as (ada,):
         wire.execute(server_file, "UPDATE immunos_mcp_token SET revoked_at = created_at")
@@ -282,6 +291,7 @@ async def test_a_token_that_was_revoked_says_what_to_do(server_file: Path) -> No
 async def test_a_task_that_a_local_model_did_reaches_the_team(server_file: Path) -> None:
     async with developers(server_file, "ada") as (ada,):
         first = await ada.router.decide_task("debug", "routine")
+        assert first.is_by_team
         number = first.answer.decision_id
         await ada.router.handover.record(
             first.answer.model, TokenCounts(70, 7), number, Outcome.FAILURE, in_file=True

@@ -293,6 +293,14 @@ def test_below_a_decision_is_how_much_of_the_budget_is_used(
     ]
 
 
+def test_a_decision_of_the_team_s_server_is_not_said_to_be_explained_here() -> None:
+    decision = Decision(CLAUDE, Provider.CLAUDE, Reason.DEFAULT_COMPLEX, WarningLevel.NORMAL, 0)
+    task = Task("essay", Classification.CREATIVE)
+    logged = LoggedDecision(7, "work", NOON, task, decision, None)
+    shown = terminal.routed(logged, Settings(), is_by_team=True)
+    assert shown.endswith("Decision 7; the team's server made it.")
+
+
 def test_settings_are_listed_one_a_line() -> None:
     settings = Settings(task_mappings={"debug": "m:1", "plan": "m:2"})
     assert settings_text.settings(values(settings)).splitlines() == [
