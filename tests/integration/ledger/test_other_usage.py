@@ -119,6 +119,30 @@ def test_what_others_used_is_what_the_log_says(done: list[Step], minute: int) ->
         run_sync(ledger.write(work))
 
 
+@pytest.mark.parametrize("responses_read", [1, 39, 40, 41, 80, 95])
+def test_any_number_of_responses_is_stored_once_and_summed_up(
+    tmp_path: Path, responses_read: int
+) -> None:
+    # They are stored several at once, and the rest one by one.
+    found = [
+        response(number, number, number, ASSISTANTS[number % 3], "/a", True)
+        for number in range(responses_read)
+    ]
+
+    def work(connection: Connection) -> list[tuple[str, int, str]]:
+        assert ingest(connection, found) == responses_read
+        agree(connection, 0)
+        return connection.execute(
+            "SELECT message_id, input_tokens, assistant FROM immunos_mcp_measured_usage"
+        ).fetchall()
+
+    with InlineSqliteLedger(tmp_path / "l.db") as ledger:
+        stored = run_sync(ledger.write(work))
+    assert sorted(stored) == sorted(
+        (each.message_id, each.input_tokens, each.assistant) for each in found
+    )
+
+
 SOME = [
     response(number, 7 * number, number, assistant, folder, True)
     for number, (assistant, folder) in enumerate(

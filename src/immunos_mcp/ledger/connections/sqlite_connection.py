@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from immunos_mcp.ledger.dialect import INDEXES
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from immunos_mcp.ledger.connections.open_files import OpenFiles
+
+_ROWS_OF_A_STATEMENT = 40
 
 
 class SqliteConnection(sqlite3.Connection):
@@ -53,9 +56,19 @@ class SqliteConnection(sqlite3.Connection):
     def add_rows(
         self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], /
     ) -> None:
-        """Insert rows."""
-        places = ", ".join("?" * len(columns))
-        self.executemany(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places})", rows)  # noqa: S608  # constants
+        """Insert rows, several in a statement: where a table has triggers, each statement costs more."""
+        adding = f"INSERT INTO {table} ({', '.join(columns)}) VALUES "  # noqa: S608  # constants
+        row = f"({', '.join('?' * len(columns))})"
+        several = len(rows) - len(rows) % _ROWS_OF_A_STATEMENT
+        if several:
+            self.executemany(
+                adding + ", ".join([row] * _ROWS_OF_A_STATEMENT),
+                (
+                    tuple(chain.from_iterable(rows[first : first + _ROWS_OF_A_STATEMENT]))
+                    for first in range(0, several, _ROWS_OF_A_STATEMENT)
+                ),
+            )
+        self.executemany(adding + row, rows[several:])
 
     def id_ahead(self, table: str, column: str, /) -> None:
         """Do nothing, likewise."""
