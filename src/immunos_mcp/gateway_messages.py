@@ -58,6 +58,7 @@ Tokens = Annotated[int, Meta(ge=0, le=10**9)]
 
 TotalTokens = Annotated[int, Meta(ge=0, le=10**11)]
 Number = Annotated[int, Meta(ge=0, le=10**15)]
+DecisionId = Annotated[int, Meta(ge=1, le=2**63 - 1)]
 Name = Annotated[str, Meta(min_length=1, max_length=_LONGEST_NAME)]
 Label = Annotated[str, Meta(min_length=1, max_length=_LONGEST_NAME, pattern=r"^[^/\\]+$")]
 Moment = Annotated[datetime, Meta(tz=True)]
@@ -220,7 +221,7 @@ class HandedOverTask(_Message, frozen=True):
     """
 
     request_id: Name
-    decision_id: int
+    decision_id: DecisionId
     model: Name
     input_tokens: Tokens = 0
     output_tokens: Tokens = 0
@@ -274,7 +275,7 @@ class PassedCall(_Message, frozen=True):
     label: Label | None = None
     call_id: Name | None = None
     thread: Name | None = None
-    follows: int | None = None
+    follows: DecisionId | None = None
     tried: Annotated[tuple[Name, ...], Meta(max_length=20)] = ()
     wants_settings: bool = False
 

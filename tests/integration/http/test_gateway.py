@@ -246,6 +246,14 @@ MALFORMED: list[tuple[bytes, int, str]] = [
     (b'{"version":1,"call":{"tool":"delegate_task"}}', 422, "$.call.tool"),
     (b'{"version":1,"call":{"tool":"route_task","label":"/home/ada"}}', 422, "$.call.label"),
     (b'{"version":1,"call":{"tool":"route_task","engine":{"state":"up"}}}', 422, "$.call.engine"),
+    *(
+        (b'{"version":1,%s}' % (field % number), 422, words)
+        for number in (b"-1", b"9223372036854775808", b"1" + b"0" * 30)
+        for field, words in (
+            (b'"call":{"tool":"route_task","follows":%s}', "$.call.follows"),
+            (b'"handed_over":[{"request_id":"h","decision_id":%s,"model":"m"}]', "decision_id"),
+        )
+    ),
     (b'{"version":1,"assistants":["a\\u202e"]}', 422, "assistants: must be without invisible"),
     (b" " * (LARGEST_REQUEST + 1), 413, "larger than"),
 ]
