@@ -11,6 +11,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from immunos_mcp.ledger.ingestion import ingest, ingest_requests
 from immunos_mcp.ledger.measured_usage import index_moments
 from immunos_mcp.ledger.moments import moment_of, utc_text
+from immunos_mcp.ledger.others_usage import (
+    without_others_requests,
+    without_others_responses,
+    without_others_totals,
+)
 from immunos_mcp.ledger.pushing import note_pushing
 from immunos_mcp.ledger.session_start import open_session
 
@@ -67,7 +72,7 @@ def store_pushed(
     now: datetime,
     session: str | None = None,
 ) -> Stored:
-    """Store what a person pushes.
+    """Store what a person pushes, without what another person pushed first.
 
     From then on, what the assistants report of themselves for the person is not counted. ``session`` is
     opened, unless it is open, once no more follows; it counts what was used in the last hours.
@@ -75,13 +80,13 @@ def store_pushed(
     note_pushing(connection, person_id, assistants, now)
     new = ingest(
         connection,
-        pushed.measured,
-        totals=pushed.totals,
+        without_others_responses(connection, pushed.measured),
+        totals=without_others_totals(connection, pushed.totals),
         reports=pushed.reports,
         is_last=pushed.is_last,
     )
     if pushed.requests:
-        new += ingest_requests(connection, pushed.requests)
+        new += ingest_requests(connection, without_others_requests(connection, pushed.requests))
     if session is None or not pushed.is_last:
         return Stored(new, None)
     return Stored(new, open_session(connection, session, now, _first_of_late(connection, now)))

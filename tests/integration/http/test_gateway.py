@@ -117,6 +117,44 @@ async def test_usage_counts_once_whoever_pushes_it_and_before_the_call_is_answer
         assert ((await sent(client, grown, eve)).answer or {})["session_tokens"] == 95
 
 
+async def test_whoever_knows_an_id_changes_nothing_of_another_person(
+    database: Path | DatabaseAddress,
+) -> None:
+    ada, eve = header_of(database, "ada"), header_of(database, "eve")
+    total = ConversationTotal(
+        "c1", 1_750_000_000_000, LATELY, (ModelTotal("claude-haiku-4-5", 70),), LATELY
+    )
+    more = total._replace(models=(ModelTotal("claude-haiku-4-5", 10**6),))
+    nameless = {"message_id": "r9", "request_id": "r9", "conversation": "c1"}
+    request = RequestUsage("r1", LATELY, "claude-sonnet-4-5", TokenCounts(10**6), None)
+    stolen = (
+        PushedUsage(responses=(response(1, input_tokens=10**6, speed="fast"),)),
+        PushedUsage(responses=(response(1, input_tokens=10**6, request_id=None),)),
+        PushedUsage(responses=(response(9, input_tokens=10**6),)),
+        PushedUsage(requests=(PushedRequest.of(request),)),
+        PushedUsage(totals=(PushedTotal.of(more),)),
+        PushedUsage(totals=(PushedTotal.of(more._replace(at=datetime.now(UTC))),)),
+        PushedUsage(totals=(PushedTotal.of(total._replace(models=(), at=datetime.now(UTC))),)),
+    )
+    status = PassedCall("get_session_status")
+    async with serving(database, WITH_TOKENS) as served, client_of(served.url) as client:
+        own = PushedUsage((response(1), response(2, **nameless)), totals=(PushedTotal.of(total),))
+        first = await sent(client, GatewayRequest(VERSION, ASSISTANTS, own, call=status), ada)
+        for usage in stolen:
+            again = await sent(client, GatewayRequest(VERSION, ASSISTANTS, usage, call=status), eve)
+            assert again.new == 0, usage
+            assert (again.answer or {})["claude_tokens"] == (first.answer or {})["claude_tokens"]
+        # Some gateways give all responses the same id; requests tell them apart, however often they come.
+        same = pushing(response(1, request_id="r5"), response(1, request_id="r6"), call=status)
+        for new in (2, 0):
+            reply = await sent(client, same, eve)
+            assert reply.new == new
+            assert (reply.answer or {})["session_tokens"] == 60 + 70 + 60
+        # The owner's own response still grows.
+        grown = pushing(response(1, output_tokens=25), call=status)
+        assert ((await sent(client, grown, ada)).answer or {})["session_tokens"] == 195
+
+
 async def test_all_kinds_of_usage_are_stored_as_those_of_local_logs_are(
     database: Path | DatabaseAddress,
 ) -> None:
