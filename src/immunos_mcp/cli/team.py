@@ -98,6 +98,7 @@ def _joined(given: Namespace, offered: Offer, new: int | None) -> int:
 
 def _leave(given: Namespace) -> int:
     from immunos_mcp.gateway import joining
+    from immunos_mcp.gateway.membership import remove_token
     from immunos_mcp.ledger.joined_team import joined_team, leave_team
 
     token_file = _token_file(given)
@@ -107,7 +108,7 @@ def _leave(given: Namespace) -> int:
             _pushed(team)
             _say_goodbye(team)
         left = run_sync(ledger.write(leave_team))
-        token_file.unlink(missing_ok=True)
+        remove_token(token_file)
     if left is None:
         print("immunos-mcp: this ledger has joined no team", file=sys.stderr)
         return EXIT_FAILED

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -73,13 +74,31 @@ def read_token(file: Path) -> str | None:
 
 
 def write_token(file: Path, token: str) -> None:
-    """Store a token so that only this user can read it, in place of any earlier one."""
-    beside = file.with_name(f"{file.name}.{os.getpid()}")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    """Store a token so that only this user can read it, in place of any earlier one.
+
+    Raises:
+        InvalidInputError: it cannot be stored there.
+    """
+    beside = _beside(file)
     try:
+        # One that was killed left its file, and nothing else would ever remove it.
+        beside.unlink(missing_ok=True)
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding="ascii") as new:
             new.write(f"{token}\n")
         beside.replace(file)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
+    except OSError as error:
+        with suppress(OSError):
+            beside.unlink()
+        message = f"token: cannot be stored in {file} ({error.strerror})"
+        raise InvalidInputError(Problem("token", None, message=message)) from None
+
+
+def remove_token(file: Path) -> None:
+    """Remove a token, and what a killed program left of another."""
+    for each in (file, _beside(file)):
+        each.unlink(missing_ok=True)
+
+
+def _beside(file: Path) -> Path:
+    return file.with_name(f"{file.name}.new")

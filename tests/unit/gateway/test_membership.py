@@ -9,7 +9,13 @@ import pytest
 
 from immunos_mcp.domain import EnginesAllowed, HandoverChoice
 from immunos_mcp.errors import InvalidInputError
-from immunos_mcp.gateway.membership import checked_token, read_token, server_url, write_token
+from immunos_mcp.gateway.membership import (
+    checked_token,
+    read_token,
+    remove_token,
+    server_url,
+    write_token,
+)
 from immunos_mcp.gateway.router import with_team_settings
 from immunos_mcp.rules.settings import Settings, values
 
@@ -71,6 +77,28 @@ def test_only_its_owner_can_read_a_token_and_nobody_sees_half_of_one(tmp_path: P
     file.write_text("two words")
     assert read_token(file) is None
     assert read_token(tmp_path / "missing") is None
+
+
+def test_what_a_killed_program_left_of_a_token_is_replaced_and_removed(tmp_path: Path) -> None:
+    file, left = tmp_path / "token", tmp_path / "token.new"
+    left.write_text("half")
+    left.chmod(0o644)
+    write_token(file, "first")
+    assert (read_token(file), stat.S_IMODE(file.stat().st_mode)) == ("first", 0o600)
+    assert list(tmp_path.iterdir()) == [file]
+    left.write_text("half")
+    remove_token(file)
+    remove_token(file)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_token_that_cannot_be_stored_is_an_error_in_words(tmp_path: Path) -> None:
+    (tmp_path / "token").mkdir()
+    with pytest.raises(InvalidInputError, match=r"token: cannot be stored in .*\(Is a directory\)"):
+        write_token(tmp_path / "token", "geheim")
+    assert list(tmp_path.iterdir()) == [tmp_path / "token"]
+    with pytest.raises(InvalidInputError, match="No such file"):
+        write_token(tmp_path / "missing" / "token", "geheim")
 
 
 def test_a_token_that_cannot_be_one_is_refused_without_showing_it() -> None:
