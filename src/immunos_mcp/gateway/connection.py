@@ -70,7 +70,8 @@ class TeamConnection:
         self._client = httpx2.AsyncClient(
             # A proxy for the internet would swallow calls to this machine.
             trust_env=not is_on_this_machine(url),
-            verify=url.startswith("https:"),
+            # The environment may name the certificates of a company (SSL_CERT_FILE), here too.
+            verify=httpx2.create_ssl_context() if url.startswith("https:") else False,
             # A few compressed bytes may stand for any number.
             headers={
                 "Accept-Encoding": "identity",
@@ -110,7 +111,9 @@ class TeamConnection:
             raise TeamAwayError(f"{self._url} has not answered within {seconds:g} s") from None
         except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
             detail = printable(str(error)[:200]) or type(error).__name__
-            raise TeamAwayError(f"{self._url} cannot be reached ({detail})") from None
+            raise TeamAwayError(
+                f"{self._url} cannot be reached ({detail}); check the address and the network"
+            ) from None
         if status != HTTPStatus.OK:
             raise self._failure(status, found)
         try:

@@ -180,13 +180,11 @@ class GatewayRouter(Router):
                 return replace(
                     _read(told, RecordAnswer), repeated=own.repeated, counted=own.counted
                 )
-            call = self._call("get_session_status", {}, self._session_name(session))
-            answered = await self._team.ask(call)
-            if answered is None:
-                return own
-            status = _read(answered.reply, StatusAnswer)
+            status = await self._team_status(session)
         except TeamAwayError:
             return replace(own, offline=True)
+        if status is None:
+            return own
         return replace(
             own,
             session_tokens=status.session_tokens,
@@ -199,14 +197,12 @@ class GatewayRouter(Router):
     ) -> StatusAnswer:
         """Return the status of the team's session, or this ledger's where its server is away."""
         own = await super().get_session_status(session, look)
-        call = self._call("get_session_status", {}, self._session_name(session))
         try:
-            answered = await self._team.ask(call)
-            if answered is None:
-                return own
-            team = _read(answered.reply, StatusAnswer)
+            team = await self._team_status(session)
         except TeamAwayError:
             return replace(own, offline=True)
+        if team is None:
+            return own
         return replace(
             team,
             ollama=own.ollama,
@@ -267,6 +263,12 @@ class GatewayRouter(Router):
         if unmapped:
             changes[MAPPINGS] = unmapped
         return await self.update_config(changes, client)
+
+    async def _team_status(self, session: str | None) -> StatusAnswer | None:
+        """Return the status of the team's session; ``None``: no team is joined any more."""
+        call = self._call("get_session_status", {}, self._session_name(session))
+        answered = await self._team.ask(call)
+        return None if answered is None else _read(answered.reply, StatusAnswer)
 
     def _call(
         self, tool: PassedTool, arguments: dict[str, object], name: str, client: str = ""

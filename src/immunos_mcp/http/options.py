@@ -113,7 +113,7 @@ def _check_certificate(certificate: Path, key: Path | None) -> None:
     except (OSError, ValueError) as error:
         words = getattr(error, "strerror", None) or str(error)
         expected = "a certificate chain and its key in PEM form, without a password"
-        message = f"{CERTIFICATE.flag}: must be {expected} ({words})"
+        message = f"{CERTIFICATE.flag}: must be {expected} ({certificate}: {words})"
         raise InvalidInputError(
             Problem(CERTIFICATE.flag, str(certificate), expected, None, message)
         ) from None

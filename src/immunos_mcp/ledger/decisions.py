@@ -59,18 +59,24 @@ _NOT_LOGGED = {"decision_id", "projected_tokens", "projected_level", "remedy"}
 """Fields of a decision without a column: the id is the row's, the rest follows from what is logged."""
 
 DECISION_COLUMNS = tuple(name for name in Decision.__struct_fields__ if name not in _NOT_LOGGED)
-_logged_of = attrgetter(*DECISION_COLUMNS)
+logged_of = attrgetter(*DECISION_COLUMNS)
+"""Returns what is stored of a decision, in this order."""
 
-_INSERT_COLUMNS = (
-    "session_id",
-    "policy_id",
-    "decided_at",
+ASKED_COLUMNS = (
     "task_type",
     "classification",
     "estimated_tokens",
     "given_task_type",
     "follows",
     "tried",
+)
+"""What ``asked`` returns."""
+
+_INSERT_COLUMNS = (
+    "session_id",
+    "policy_id",
+    "decided_at",
+    *ASKED_COLUMNS,
     "folder",
     "setting_folders",
     "engine_id",
@@ -133,7 +139,7 @@ def decide(
             session.session_id,
             policy_id(connection, in_force.line, now),
             utc_text(now),
-            *_asked(task),
+            *asked(task),
             next(iter(places), None),
             origins_text(tuple(sorted(origins.items()))),
             None if engine is None else engines.engine_id(connection, engine),
@@ -142,7 +148,7 @@ def decide(
             reserved_until,
             key.text,
             connection.person_id,
-            *_logged_of(decision),
+            *logged_of(decision),
         ),
     )
     if reserved_until is not None:
@@ -162,8 +168,8 @@ def _look_ahead(connection: Connection, name: str, task: Task) -> None:
     connection.id_ahead("immunos_mcp_decision", "decision_id")
 
 
-def _asked(task: Task) -> tuple[object, ...]:
-    """Return what is stored of a task, in the order of the columns from ``task_type`` on."""
+def asked(task: Task) -> tuple[object, ...]:
+    """Return what is stored of a task, in the order of ``ASKED_COLUMNS``."""
     return (
         task.task_type,
         task.classification,

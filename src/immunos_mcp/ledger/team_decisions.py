@@ -8,7 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from immunos_mcp.answers.history import LoggedDecision
-from immunos_mcp.ledger.decisions import DECISION_COLUMNS, count_reason
+from immunos_mcp.ledger.decisions import (
+    ASKED_COLUMNS,
+    DECISION_COLUMNS,
+    asked,
+    count_reason,
+    logged_of,
+)
 from immunos_mcp.ledger.joined_team import note_contact
 from immunos_mcp.ledger.moments import as_stored, utc_text
 from immunos_mcp.ledger.sessions import opened_session
@@ -27,12 +33,7 @@ _COLUMNS = (
     "session_id",
     "policy_id",
     "decided_at",
-    "task_type",
-    "classification",
-    "estimated_tokens",
-    "given_task_type",
-    "follows",
-    "tried",
+    *ASKED_COLUMNS,
     "folder",
     "join_key",
     "team_decision_id",
@@ -92,16 +93,11 @@ def _log(connection: Connection, now: datetime, made: TeamDecision) -> LoggedDec
             session.session_id,
             policy_id(connection, in_force.line, now),
             utc_text(now),
-            task.task_type,
-            task.classification,
-            task.estimated_tokens,
-            task.given_task_type,
-            task.follows,
-            ",".join(task.tried) or None,
+            *asked(task),
             made.folder,
             made.key.text,
             made.number,
-            *(getattr(made.decision, column) for column in DECISION_COLUMNS),
+            *logged_of(made.decision),
         ),
     )
     count_reason(connection, session, made.decision)
