@@ -102,7 +102,7 @@ class MarkedLines:
         block_start = self.passed_bytes - begin
         mark, rarer, find = self._mark, self._rarer_mark, self._find
         place = find(buffer, mark, begin, last)
-        rare = buffer.find(rarer, begin, last) if rarer else -1
+        rare = find(buffer, rarer, begin, last) if rarer else -1
         while place >= 0 or rare >= 0:
             first = rare if place < 0 or 0 <= rare < place else place
             line_start = buffer.rfind(b"\n", begin, first) + 1 or begin
@@ -113,7 +113,7 @@ class MarkedLines:
             if 0 <= place < line_end:
                 place = find(buffer, mark, line_end, last)
             if 0 <= rare < line_end:
-                rare = buffer.find(rarer, line_end, last)
+                rare = find(buffer, rarer, line_end, last)
         self.passed_bytes = block_start + last + 1
 
     def _skip_line(self, length: int) -> bool:
