@@ -67,7 +67,7 @@ class MeasuredUsage(NamedTuple):
     @property
     def total(self) -> int:
         """All four kinds, unweighted."""
-        return sum(self[3:7])
+        return self[3] + self[4] + self[5] + self[6]
 
     def with_counts(self, counts: TokenCounts) -> MeasuredUsage:
         """Return the same response with other tokens."""

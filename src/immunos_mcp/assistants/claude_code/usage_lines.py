@@ -28,7 +28,7 @@ UNKNOWN_MODEL = "claude-unknown"
 
 LONGEST_NAME = 200
 
-ROUTING_TOOL = b"route_task"
+ROUTING_TOOL = "route_task"
 """The tool whose calls are joined with what is used after them."""
 
 ADVISOR = "advisor_message"
@@ -76,10 +76,17 @@ class _Usage(Struct):
     iterations: list[_Iteration] | None = None
 
 
+class _Block(Struct):
+    type: str = ""
+    id: str = ""
+    name: str = ""
+
+
 class _Message(Struct):
     id: str = ""
     model: str = ""
     usage: _Usage | None = None
+    content: list[_Block] | str | None = None
 
 
 class _Line(Struct):
@@ -91,20 +98,6 @@ class _Line(Struct):
     isSidechain: bool | None = None  # noqa: N815  # likewise
     sessionId: _Label = None  # noqa: N815  # likewise
     agentId: _Label = None  # noqa: N815  # likewise
-
-
-class _Block(Struct):
-    type: str = ""
-    id: str = ""
-    name: str = ""
-
-
-class _CallingMessage(Struct):
-    content: list[_Block] = []
-
-
-class _CallingLine(Struct):
-    message: _CallingMessage
 
 
 class _ModelTotal(Struct):
@@ -124,7 +117,6 @@ class _Total(Struct):
 
 _decode = Decoder(_Line).decode
 _decode_total = Decoder(_Total).decode
-_decode_calls = Decoder(_CallingLine).decode
 
 
 def usage_of(
@@ -178,24 +170,22 @@ def usage_of(
         None if usage.server_tool_use is None else usage.server_tool_use.web_search_requests,
         entry.isSidechain or False,
         entry.agentId,
-        _calls(line) if ROUTING_TOOL in line else (),
+        _calls(message.content),
     )
     if not usage.iterations:
         return (response,)
     return (response, *_advisors(response, usage.iterations))
 
 
-def _calls(line: bytes | bytearray) -> tuple[str, ...]:
+def _calls(content: list[_Block] | str | None) -> tuple[str, ...]:
     """Return the client's ids of the calls of ``route_task`` in a response."""
-    try:
-        blocks = _decode_calls(line).message.content
-    except (DecodeError, RecursionError):
+    if not content or isinstance(content, str):
         return ()
     return tuple(
         block.id
-        for block in blocks
+        for block in content
         if block.type == "tool_use"
-        and block.name.endswith(ROUTING_TOOL.decode())
+        and block.name.endswith(ROUTING_TOOL)
         and 0 < len(block.id) <= LONGEST_NAME
     )
 
