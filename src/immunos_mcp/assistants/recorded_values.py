@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -15,11 +13,13 @@ if TYPE_CHECKING:
 LONGEST_NAME = 200
 LONGEST_FOLDER = 2**15
 
-_NUMBERED = re.compile(r"(?:chatcmpl-|resp_|msg_)\d{1,6}")
-"""The id of a response from an engine that draws a few digits, so that ids soon repeat."""
+_DRAWN = ("chatcmpl-", "resp_", "msg_")
+"""How ids begin of which some engines draw the rest: a few digits, so that they soon repeat."""
+
+_DRAWN_DIGITS = 6
 
 
-def count(value: Json) -> int:
+def count(value: Json, largest: int = MAXIMUM_TOKENS) -> int:
     """Return a count; a missing one is 0.
 
     Raises:
@@ -31,7 +31,7 @@ def count(value: Json) -> int:
         value = int(value)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAXIMUM_TOKENS:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= largest:
         return value
     raise ValueError("not a count")
 
@@ -41,6 +41,8 @@ def text(value: Json, longest: int = LONGEST_NAME) -> str | None:
     if not isinstance(value, str) or not value:
         return None
     if len(value) > longest:
+        import hashlib  # it takes longer to import than a transcript to read
+
         return hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()
     # Half a surrogate pair has no UTF-8.
     return value.encode("utf-8", "backslashreplace").decode()
@@ -65,7 +67,15 @@ def response_name(value: Json, written_at: Json) -> str:
         ValueError: it is missing.
     """
     found = name(value)
-    return f"{found} {text(written_at)}" if _NUMBERED.fullmatch(found) else found
+    return f"{found} {text(written_at)}" if _is_drawn(found) else found
+
+
+def _is_drawn(found: str) -> bool:
+    for beginning in _DRAWN:
+        rest = found.removeprefix(beginning)
+        if rest != found:
+            return rest.isdecimal() and rest.isascii() and len(rest) <= _DRAWN_DIGITS
+    return False
 
 
 def moment(value: Json) -> datetime:

@@ -11,6 +11,7 @@ from msgspec.json import Decoder
 from immunos_mcp.assistants import json_objects
 from immunos_mcp.assistants.documents import items, member
 from immunos_mcp.assistants.line_readers import Salvaged
+from immunos_mcp.assistants.recorded_values import LONGEST_FOLDER, LONGEST_NAME, count, text
 from immunos_mcp.domain import CLAUDE_CODE, MAXIMUM_TOKENS
 from immunos_mcp.logged_usage import ConversationTotal, MeasuredUsage, ModelTotal
 
@@ -25,8 +26,6 @@ SYNTHETIC_MODEL = "<synthetic>"
 
 UNKNOWN_MODEL = "claude-unknown"
 """Stands for the model of a response that names none; its tokens count towards the budget."""
-
-LONGEST_NAME = 200
 
 ROUTING_TOOL = "route_task"
 """The tool whose calls are joined with what is used after them."""
@@ -291,10 +290,10 @@ def _with_advisors(response: MeasuredUsage, record: dict[str, Json]) -> list[Mea
     found = [response]
     for number, advisor in enumerate(advisors):
         counts = (
-            _count(advisor.get("input_tokens")),
-            _count(advisor.get("output_tokens")),
+            count(advisor.get("input_tokens")),
+            count(advisor.get("output_tokens")),
             _cache_creation(advisor),
-            _count(advisor.get("cache_read_input_tokens")),
+            count(advisor.get("cache_read_input_tokens")),
         )
         hour_long = _hour_long(advisor, counts[2])
         found.append(_advisor(response, number, _text(advisor.get("model")), counts, hour_long))
@@ -304,7 +303,7 @@ def _with_advisors(response: MeasuredUsage, record: dict[str, Json]) -> list[Mea
 def _salvaged_total(record: dict[str, Json]) -> ConversationTotal:
     conversation = _text(record.get("sessionId"))
     models = record.get("modelUsage")
-    start_ms = _count(record.get("startTime"), LATEST_MS)
+    start_ms = count(record.get("startTime"), LATEST_MS)
     if conversation is None or not isinstance(models, dict):
         raise ValueError("a total has no conversation or no models")
     return _total(
@@ -313,12 +312,12 @@ def _salvaged_total(record: dict[str, Json]) -> ConversationTotal:
         tuple(
             ModelTotal(
                 _text(model) or UNKNOWN_MODEL,
-                _count(member(used, ("inputTokens",))),
-                _count(member(used, ("outputTokens",))),
-                _count(member(used, ("cacheCreationInputTokens",))),
-                _count(member(used, ("cacheReadInputTokens",))),
-                _count(member(used, ("cacheCreationEphemeral1hInputTokens",))),
-                _count(member(used, ("webSearchRequests",))),
+                count(member(used, ("inputTokens",))),
+                count(member(used, ("outputTokens",))),
+                count(member(used, ("cacheCreationInputTokens",))),
+                count(member(used, ("cacheReadInputTokens",))),
+                count(member(used, ("cacheCreationEphemeral1hInputTokens",))),
+                count(member(used, ("webSearchRequests",))),
             )
             for model, used in models.items()
         ),
@@ -344,10 +343,10 @@ def _response(record: dict[str, Json]) -> MeasuredUsage | None:
     if not isinstance(timestamp, str):
         raise ValueError("a timestamp is missing")  # noqa: TRY004  # likewise
     counts = (
-        _count(usage.get("input_tokens")),
-        _count(usage.get("output_tokens")),
+        count(usage.get("input_tokens")),
+        count(usage.get("output_tokens")),
         _cache_creation(usage),
-        _count(usage.get("cache_read_input_tokens")),
+        count(usage.get("cache_read_input_tokens")),
     )
     request_id = _text(record.get("requestId"))
     named = _text(member(message, ("id",))) or request_id or _text(record.get("uuid"))
@@ -357,7 +356,7 @@ def _response(record: dict[str, Json]) -> MeasuredUsage | None:
         moment_in(timestamp),
         model or UNKNOWN_MODEL,
         *counts,
-        _text(record.get("cwd"), 2**15),
+        _text(record.get("cwd"), LONGEST_FOLDER),
         request_id,
         CLAUDE_CODE,
         _text(record.get("sessionId")),
@@ -372,10 +371,10 @@ def _response(record: dict[str, Json]) -> MeasuredUsage | None:
 
 def _cache_creation(usage: dict[str, Json]) -> int:
     """Return the tokens written to the cache; some gateways give only the sum's parts."""
-    written = _count(usage.get("cache_creation_input_tokens"))
+    written = count(usage.get("cache_creation_input_tokens"))
     parts = ("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")
-    split = sum(_count(member(usage, ("cache_creation", part))) for part in parts)
-    return written or _count(split)
+    split = sum(count(member(usage, ("cache_creation", part))) for part in parts)
+    return written or count(split)
 
 
 def _hour_long(usage: dict[str, Json], written: int) -> int | None:
@@ -389,50 +388,30 @@ def _hour_long(usage: dict[str, Json], written: int) -> int | None:
 def _known_count(value: Json) -> int | None:
     """Return a count that only the price depends on; ``None``: it is missing or no count."""
     try:
-        return None if value is None else _count(value)
+        return None if value is None else count(value)
     except ValueError:
         return None
 
 
-def _count(value: Json, largest: int = MAXIMUM_TOKENS) -> int:
-    if value is None:
-        return 0
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
-        value = int(value)
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= largest:
-        return value
-    raise ValueError("not a count")
-
-
 def _text(value: Json, longest: int = LONGEST_NAME) -> str | None:
-    """Return text that can be stored and is no longer than it may be; ``None``: there is none."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    if not isinstance(value, str) or not value:
-        return None
-    if len(value) > longest:
-        import hashlib  # it takes longer to import than a transcript to read
-
-        return hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()
-    # Half a surrogate pair has no UTF-8.
-    return value.encode("utf-8", "backslashreplace").decode()
+    """Return text that can be stored; ``None``: there is none. Some gateways number what others name."""
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    return text(str(value) if is_number else value, longest)
 
 
-def _name(text: str) -> str:
-    if 0 < len(text) <= LONGEST_NAME:
-        return text
+def _name(written: str) -> str:
+    if 0 < len(written) <= LONGEST_NAME:
+        return written
     raise ValueError("a name is missing or too long")
 
 
-def moment_in(text: str) -> datetime:
+def moment_in(written: str) -> datetime:
     """Parse a time in a transcript.
 
     Raises:
         ValueError: it is none, or out of range.
     """
-    moment = datetime.fromisoformat(text)
+    moment = datetime.fromisoformat(written)
     if moment.tzinfo is None:
         raise ValueError("a timestamp has no time zone")
     if moment.tzinfo is UTC:
