@@ -75,10 +75,8 @@ class Connection(Protocol):
         """Run a statement that may return more rows than the memory should hold."""
         ...
 
-    def add_rows(
-        self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], /
-    ) -> None:
-        """Insert rows that are not there, however many."""
+    def add_rows(self, table: str, columns: Mapping[str, Sequence[Any]], /) -> None:
+        """Insert rows that are not there, however many, given as the values of each column."""
         ...
 
     def executemany(self, statement: str, parameters: Iterable[Any], /) -> object:

@@ -24,6 +24,7 @@ from immunos_mcp.ledger.totals import (
     keep_budgets_up,
     sessions_between,
 )
+from immunos_mcp.logged_usage import MeasuredUsage
 from immunos_mcp.transcript_position import TranscriptPosition
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from immunos_mcp.ledger.identities import Identified, StoredUsage
     from immunos_mcp.logged_usage import (
         ConversationTotal,
-        MeasuredUsage,
         PlanReport,
         RequestUsage,
     )
@@ -50,12 +50,6 @@ _MEASURED_COLUMNS = """
     message_id, measured_at, provider, folder,
     input_tokens, output_tokens, cache_creation_input_tokens, cache_read_input_tokens
 """
-_ADDED_COLUMNS = (
-    "message_id", "measured_at", "model", "provider", "input_tokens", "output_tokens",
-    "cache_creation_input_tokens", "cache_read_input_tokens", "folder", "request_id", "assistant",
-    "conversation", "cache_1h_input_tokens", "speed", "service_tier", "region", "web_searches",
-    "is_sidechain", "agent", "person_id",
-)  # fmt: skip
 
 
 def ingest(
@@ -264,23 +258,23 @@ def _taken_back(stored: StoredUsage) -> Addition:
 def _add_measured(
     connection: Connection, fresh: Collection[MeasuredUsage], providers: _Providers
 ) -> None:
+    if not fresh:
+        return
+    # Sorted by id, because ids are random and neighbours share a page.
+    values = zip(*sorted(fresh), strict=True)
+    fields: dict[str, Sequence[Any]] = dict(zip(MeasuredUsage._fields, values, strict=True))
+    moments, side_conversations = fields.pop("at"), fields.pop("is_sidechain")
+    del fields["calls"]
+    models = zip(fields["assistant"], fields["model"], strict=True)
     connection.add_rows(
         "immunos_mcp_measured_usage",
-        _ADDED_COLUMNS,
-        [
-            (
-                usage.message_id,
-                utc_text(usage.at),
-                usage.model,
-                providers[usage.assistant, usage.model],
-                *usage[3:16],
-                None if usage.is_sidechain is None else int(usage.is_sidechain),
-                usage.agent,
-                connection.person_id,
-            )
-            # Sorted by id, because ids are random and neighbours share a page.
-            for usage in sorted(fresh)
-        ],
+        {
+            **fields,
+            "measured_at": list(map(utc_text, moments)),
+            "provider": [providers[each].value for each in models],
+            "is_sidechain": [None if each is None else int(each) for each in side_conversations],
+            "person_id": [connection.person_id] * len(fresh),
+        },
     )
 
 

@@ -143,10 +143,9 @@ class PostgresqlConnection:
         asking = f"SELECT nextval('{TABLES_SCHEMA}.{table}_{column}_seq')"
         self._ids[column] = self.pipeline.send(asking.encode())
 
-    def add_rows(
-        self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], /
-    ) -> None:
+    def add_rows(self, table: str, columns: Mapping[str, Sequence[Any]], /) -> None:
         """Insert rows in one statement, which takes the database half as long as one for each."""
+        rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
         if not rows:
             return
         names = ", ".join(columns)
@@ -154,7 +153,7 @@ class PostgresqlConnection:
             f"INSERT INTO {table} ({names}) SELECT {names}"  # noqa: S608  # constants
             f" FROM json_populate_recordset(CAST(NULL AS {table}), CAST($1 AS json))"
         )
-        self.pipeline.send(adding.encode(), (_as_objects(columns, rows),))
+        self.pipeline.send(adding.encode(), (_as_objects(rows),))
 
     def executemany(self, statement: str, parameters: Iterable[Sequence[Any]], /) -> None:
         """Run a statement with each of these parameters."""
@@ -200,12 +199,13 @@ def _with_id(statement: str, column: str) -> str:
     return statement.replace("(", f"({column}, ", 1).replace("VALUES (", "VALUES (?, ", 1)
 
 
-def _as_objects(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    encoded = encode([dict(zip(columns, row, strict=True)) for row in rows])
+def _as_objects(rows: Sequence[Mapping[str, Any]]) -> str:
+    encoded = encode(rows)
     if rb"\u0000" in encoded:
         # The one character that PostgreSQL refuses, or a text that looks like it.
-        clean = [[_without_null(value) for value in row] for row in rows]
-        encoded = encode([dict(zip(columns, row, strict=True)) for row in clean])
+        encoded = encode(
+            [{name: _without_null(value) for name, value in row.items()} for row in rows]
+        )
     return encoded.decode()
 
 
