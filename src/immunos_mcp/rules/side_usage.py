@@ -5,19 +5,27 @@ Times are as stored: text that sorts by time.
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections import defaultdict
+from functools import reduce
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 Counts: TypeAlias = "tuple[int, ...]"
 """The four kinds of tokens, those written to the cache for an hour, and web searches."""
 
 _NOTHING: Counts = (0, 0, 0, 0, 0, 0)
 _NEVER = "9999"
+
+_DECORATION = re.compile(
+    r"^(?:.*/)?(?:(?:[a-z0-9-]+\.)*anthropic\.)?|\[[^]]*\]$"
+    r"|[-@](?:20\d{6}|latest|default)\b|(?<=\d)-v\d+(?::\d+k?)?$"
+)
+"""What one model's names differ in: resellers, windows of context, dates and versions of an interface."""
 
 
 class State(NamedTuple):
@@ -58,13 +66,48 @@ class Place(NamedTuple):
 def residuals(states: Sequence[State], covered: Sequence[Covered]) -> dict[Place, Counts]:
     """Return the side usage of each state that is wholly known, over the state before it.
 
+    A total names the models that were asked for, and a response the one that answered, so models are
+    compared by what their names have in common.
+
     Args:
         states: those of one family, oldest first.
         covered: the responses and requests of its conversations, in any order.
     """
+    by_common_name = _residuals(
+        [state._replace(models=_by_common_name(state.models)) for state in states],
+        [each._replace(model=common_name(each.model)) for each in covered],
+    )
+    found: dict[Place, Counts] = {}
+    for state in states:
+        for model in sorted(state.models):
+            place = Place(state.conversation, state.at, common_name(model))
+            if place in by_common_name:
+                # The first of a model's names stands for all.
+                side = by_common_name[place]
+                found[place._replace(model=model)] = side
+                by_common_name[place] = _NOTHING
+    return found
+
+
+def common_name(model: str) -> str:
+    """Return what a model's names have in common."""
+    name = _DECORATION.sub("", model.lower()).replace(".", "-")
+    return name.removesuffix("-0") or model
+
+
+def _by_common_name(models: Mapping[str, Counts]) -> dict[str, Counts]:
+    sums: dict[str, Counts] = {}
+    for model, counts in models.items():
+        name = common_name(model)
+        sums[name] = _plus(sums.get(name, _NOTHING), counts)
+    return sums
+
+
+def _residuals(states: Sequence[State], covered: Sequence[Covered]) -> dict[Place, Counts]:
     histories: defaultdict[str, list[State]] = defaultdict(list)
     for state in states:
         histories[state.conversation].append(state)
+    named = frozenset(model for state in states for model in state.models)
     owners: set[str] = set()
     done: list[str] = []
     found: dict[Place, Counts] = {}
@@ -82,8 +125,8 @@ def residuals(states: Sequence[State], covered: Sequence[Covered]) -> dict[Place
             for other in done
         }
         done.append(conversation)
-        inherited = _inherited(states, history[0], own, common)
-        found.update(_of_conversation(history, own, inherited))
+        inherited = _inherited(states, history[0], own, common, named)
+        found.update(_of_conversation(history, own, inherited, named))
     return found
 
 
@@ -92,6 +135,7 @@ def _inherited(
     first: State,
     own: Sequence[Covered],
     common_with: Mapping[str, int],
+    named: frozenset[str],
 ) -> Mapping[str, Counts]:
     """Return the total that a conversation's first state continues; empty: it began at zero.
 
@@ -110,7 +154,8 @@ def _inherited(
     common, _, number = max(kin)
     inherited = states[number].models
     # Without common responses it is a coincidence, if it leaves too little for the own ones.
-    if not common and not _is_within(_sums(own, first), _increase(first.models, inherited)):
+    increase = _increase(first.models, inherited)
+    if not common and not _fits(_sums(own, first), increase, named):
         return {}
     return inherited
 
@@ -131,32 +176,62 @@ def _sums(own: Sequence[Covered], first: State) -> dict[str, Counts]:
     return sums
 
 
+def _fits(
+    known: Mapping[str, Counts], increase: Mapping[str, Counts], named: frozenset[str]
+) -> bool:
+    """Return whether an increase may have all that is known of it."""
+    by_name = {model: counts for model, counts in known.items() if model in named}
+    if not _is_within(by_name, increase):
+        return False
+    rest = _sum(_increase(increase, by_name).values())
+    others = _sum(counts for model, counts in known.items() if model not in named)
+    return all(small <= large for small, large in zip(others, rest, strict=True))
+
+
 def _of_conversation(
-    history: Sequence[State], own: Sequence[Covered], inherited: Mapping[str, Counts]
+    history: Sequence[State],
+    own: Sequence[Covered],
+    inherited: Mapping[str, Counts],
+    named: frozenset[str],
 ) -> dict[Place, Counts]:
     before = State("", "", None, inherited, is_whole=True)
     increases = [
         _increase(state.models, earlier.models) for earlier, state in pairwise([before, *history])
     ]
-    known = _by_state(history, own, increases)
+    known = _by_state(history, own, increases, named)
     found: dict[Place, Counts] = {}
-    for number, state in enumerate(history):
+    for state, increase, responses in zip(history, increases, known, strict=False):
         if not state.is_whole:
             continue
-        for model, grown in increases[number].items():
-            rest = zip(grown, known[number, model], strict=True)
-            side = tuple(max(0, total - counted) for total, counted in rest)
-            found[Place(state.conversation, state.at, model)] = side
+        side = _increase(increase, responses)
+        for model in sorted(responses.keys() - named):
+            side = _less(side, responses[model])
+        found.update(
+            {Place(state.conversation, state.at, model): rest for model, rest in side.items()}
+        )
     return found
 
 
+def _less(side: Mapping[str, Counts], counts: Counts) -> dict[str, Counts]:
+    """Take away what a model used that no total names: it answered for the one that has most left."""
+    left = dict(side)
+    for model in sorted(left, key=lambda model: (-sum(left[model][:4]), model)):
+        taken = tuple(map(min, left[model], counts))
+        left[model] = _minus(left[model], taken)
+        counts = _minus(counts, taken)
+    return left
+
+
 def _by_state(
-    history: Sequence[State], own: Sequence[Covered], increases: Sequence[Mapping[str, Counts]]
-) -> Mapping[tuple[int, str], Counts]:
-    """Return what each state's increase is known to have, by the state's number and the model."""
+    history: Sequence[State],
+    own: Sequence[Covered],
+    increases: Sequence[Mapping[str, Counts]],
+    named: frozenset[str],
+) -> Sequence[Mapping[str, Counts]]:
+    """Return what each state's increase is known to have of each model, and last what came after all."""
     ends = [state.next_at or _NEVER for state in history]
     ends = [max(ends[: number + 1]) for number in range(len(ends))]
-    known: defaultdict[tuple[int, str], Counts] = defaultdict(lambda: _NOTHING)
+    known: list[dict[str, Counts]] = [{} for _ in range(len(ends) + 1)]
     for each in sorted(own, key=lambda covered: covered.at):
         number = bisect_left(ends, each.at)
         # A response at the very end of a state's time is the first of the next.
@@ -164,23 +239,32 @@ def _by_state(
             number += 1
         # What came after the last time before a state is in it or in the next, if it is too large for it.
         while number < len(ends) and each.at > history[number].at:
-            with_it = _plus(known[number, each.model], each.counts)
-            if _is_within({each.model: with_it}, increases[number]):
+            with_it = {**known[number], each.model: _with(known[number], each)}
+            if _fits(with_it, increases[number], named):
                 break
             number += 1
-        known[number, each.model] = _plus(known[number, each.model], each.counts)
+        known[number][each.model] = _with(known[number], each)
     return known
+
+
+def _with(known: Mapping[str, Counts], each: Covered) -> Counts:
+    return _plus(known.get(each.model, _NOTHING), each.counts)
 
 
 def _increase(after: Mapping[str, Counts], before: Mapping[str, Counts]) -> dict[str, Counts]:
     return {
-        model: tuple(
-            max(0, large - small)
-            for large, small in zip(counts, before.get(model, _NOTHING), strict=True)
-        )
+        model: tuple(map(max, _minus(counts, before.get(model, _NOTHING)), _NOTHING))
         for model, counts in after.items()
     }
 
 
+def _sum(many: Iterable[Counts]) -> Counts:
+    return reduce(_plus, many, _NOTHING)
+
+
 def _plus(one: Counts, other: Counts) -> Counts:
     return tuple(first + second for first, second in zip(one, other, strict=True))
+
+
+def _minus(one: Counts, other: Counts) -> Counts:
+    return tuple(first - second for first, second in zip(one, other, strict=True))

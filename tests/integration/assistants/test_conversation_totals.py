@@ -50,6 +50,7 @@ class World:
     Attributes:
         files: the content of each transcript.
         handed_out: the tokens of all requests, by kind.
+        answering: the names that the models answer under, where they are not those asked for.
         unwritten: those of conversations since their last total.
     """
 
@@ -57,6 +58,7 @@ class World:
     files: dict[str, str] = field(default_factory=dict[str, str])
     handed_out: list[int] = field(default_factory=lambda: [0, 0, 0, 0])
     made: int = 0
+    answering: dict[str, str] = field(default_factory=dict[str, str])
 
     def tick(self, seconds: float = 1) -> datetime:
         self.now += timedelta(seconds=seconds)
@@ -104,16 +106,17 @@ class Conversation:
         if advisor is not None:
             self.request(advisor, HAIKU)
             counts = dict(zip(KINDS, advisor, strict=True))
+            answering = self.world.answering.get(HAIKU, HAIKU)
             usage["iterations"] = [
                 {"type": "message", **usage},
-                {"type": "advisor_message", "model": HAIKU, **counts},
+                {"type": "advisor_message", "model": answering, **counts},
                 {"type": "fallback_message", "model": HAIKU, **counts},
                 {"type": "compaction", **counts},
             ]
-        number = self.world.made
+        number, model = self.world.made, self.world.answering.get(OPUS, OPUS)
         line: dict[str, object] = {
             "type": "assistant",
-            "message": {"id": f"m{number}", "model": OPUS, "usage": usage},
+            "message": {"id": f"m{number}", "model": model, "usage": usage},
             "requestId": f"req{number}",
             "timestamp": stamp(self.world.now),
             "cwd": "/home/dev",
@@ -178,6 +181,11 @@ def counted(desk: Desk) -> list[int]:
     return [int(value) for value in row]
 
 
+def counted_at_a_look(desk: Desk) -> list[int]:
+    desk.tokens()
+    return counted(desk)
+
+
 kinds = st.tuples(*[st.integers(0, 1000)] * 4)
 steps = st.lists(
     st.one_of(
@@ -193,9 +201,18 @@ steps = st.lists(
 )
 
 
-def played(script: list[tuple[str, object, object]]) -> World:
+answering = st.sampled_from(
+    [
+        {},
+        {OPUS: f"{OPUS}-20261001", HAIKU: "us.anthropic.claude-haiku-5-20261001-v1:0"},
+        {OPUS: "claude-of-a-gateway", HAIKU: "claude-of-another"},
+    ]
+)
+
+
+def played(script: list[tuple[str, object, object]], answering: dict[str, str]) -> World:
     """Let programs run one after another, each of which writes its total down at its end."""
-    world = World()
+    world = World(answering=answering)
     conversations = [begin(world, "one")]
     current = conversations[0]
     for step, what, more in script:
@@ -222,11 +239,11 @@ def played(script: list[tuple[str, object, object]]) -> World:
 
 
 @examples.on_ledgers
-@given(steps, st.data())
+@given(steps, answering, st.data())
 def test_the_count_is_what_was_handed_out_in_whatever_portions_and_order_it_is_read(
-    script: list[tuple[str, object, object]], data: st.DataObject
+    script: list[tuple[str, object, object]], answering: dict[str, str], data: st.DataObject
 ) -> None:
-    world = played(script)
+    world = played(script, answering)
     with ExitStack() as stack:
         folder = stack.enter_context(TemporaryDirectory())
         desk = Desk(Path(folder))
@@ -268,6 +285,46 @@ def opened(desk: Desk) -> World:
     desk.begin()
     desk.now = BEGIN + timedelta(hours=1)
     return World()
+
+
+@pytest.mark.parametrize(
+    ("asked", "answered"),
+    [
+        (["claude-sonnet-4-5"], ["claude-sonnet-4-5-20250929"]),
+        (["claude-sonnet-4-5[1m]", "claude-sonnet-4-5"], ["claude-sonnet-4-5-20250929"]),
+        (["us.anthropic.claude-opus-4-6-v1"], ["claude-opus-4-6"]),
+        (["anthropic/claude-sonnet-4.5"], ["claude-sonnet-4-5@20250929"]),
+        (["claude-opus-5-5", "claude-haiku-5"], ["claude-of-a-gateway", "claude-of-another"]),
+    ],
+)
+def test_a_total_names_models_as_they_were_asked_for_and_responses_as_they_answered(
+    desk: Desk, asked: list[str], answered: list[str]
+) -> None:
+    world = opened(desk)
+    conversation = begin(world)
+    for number, model in enumerate(asked):
+        world.answering[OPUS] = answered[number % len(answered)]
+        conversation.respond((100, 20, 3, 4))
+        conversation.sums[model] = conversation.sums.pop(OPUS)
+    conversation.request((7, 0, 0, 0), asked[0])
+    conversation.leave()
+    put(desk, world)
+    assert counted_at_a_look(desk) == world.handed_out
+    assert desk.status().side_request_tokens == 7
+
+
+def test_a_total_that_names_a_model_in_two_ways_later_changes_no_earlier_one(desk: Desk) -> None:
+    world = opened(desk)
+    conversation = begin(world)
+    conversation.respond((100, 0, 0, 0))
+    conversation.request((7, 0, 0, 0))
+    conversation.leave()
+    put(desk, world)
+    assert desk.tokens() == 107
+    conversation.request((9, 0, 0, 0), f"{OPUS}[1m]")
+    conversation.leave()
+    put(desk, world)
+    assert counted_at_a_look(desk) == world.handed_out
 
 
 def test_parent_and_fork_that_both_go_on_count_both_increases(desk: Desk) -> None:

@@ -121,9 +121,8 @@ async def test_whoever_knows_an_id_changes_nothing_of_another_person(
     database: Path | DatabaseAddress,
 ) -> None:
     ada, eve = header_of(database, "ada"), header_of(database, "eve")
-    total = ConversationTotal(
-        "c1", 1_750_000_000_000, LATELY, (ModelTotal("claude-haiku-4-5", 70),), LATELY
-    )
+    models = (ModelTotal("claude-haiku-4-5", 70), ModelTotal("claude-sonnet-4-5", 10, 20, 0, 500))
+    total = ConversationTotal("c1", 1_750_000_000_000, LATELY, models, LATELY)
     more = total._replace(models=(ModelTotal("claude-haiku-4-5", 10**6),))
     nameless = {"message_id": "r9", "request_id": "r9", "conversation": "c1"}
     request = RequestUsage("r1", LATELY, "claude-sonnet-4-5", TokenCounts(10**6), None)
@@ -164,7 +163,7 @@ async def test_all_kinds_of_usage_are_stored_as_those_of_local_logs_are(
         conversation,
         start,
         LATELY,
-        (ModelTotal("claude-sonnet-4-5", 100, 200),),
+        (ModelTotal("claude-sonnet-4-5", 100, 200), ModelTotal("claude-haiku-4-5", 1, 2)),
         LATELY,
         "/a/webshop",
     )
