@@ -197,6 +197,7 @@ def _larger(earlier: MeasuredUsage, found: MeasuredUsage) -> MeasuredUsage:
     larger = found if found.total > earlier.total else earlier
     if earlier.at == found.at and earlier.calls == found.calls:
         return larger
-    # Most lines come here, and _replace takes twice as long.
-    at, calls = max(earlier.at, found.at), earlier.calls + found.calls
+    # Its first line dates it, however many are read at once. Most lines come here, and _replace takes
+    # twice as long.
+    at, calls = min(earlier.at, found.at), earlier.calls + found.calls
     return MeasuredUsage(larger[0], at, *larger[2:-1], calls)

@@ -44,6 +44,7 @@ class StoredUsage(NamedTuple):
     web_searches: int | None
     is_sidechain: int | None
     request_id: str | None
+    model: str
 
     @property
     def counts(self) -> TokenCounts:

@@ -64,6 +64,26 @@ def test_of_a_responses_lines_the_one_with_the_largest_total_counts(desk: Desk) 
     assert desk.tokens() == 90
 
 
+@pytest.mark.parametrize("looks", [(1,), (1, 2), (1, 2, 3), (2, 3), (3,)])
+def test_a_response_is_dated_by_its_first_line_and_has_the_model_of_its_largest(
+    desk: Desk, looks: tuple[int, ...]
+) -> None:
+    midnight = NOON + timedelta(minutes=10)
+    for number, (model, tokens) in enumerate(
+        [("claude-fable-5", 20), ("claude-opus-4-8", 500), ("claude-sonnet-4-6", 400)]
+    ):
+        at = midnight + timedelta(seconds=number - 0.5)
+        append(transcript(desk.projects), Answer("m1", 10, tokens, at=at, model=model))
+        if number + 1 in looks:
+            desk.status()
+    desk.status()
+    rows = wire.rows(
+        desk.projects.parent / "ledger.db",
+        "SELECT measured_at, model, output_tokens FROM immunos_mcp_measured_usage",
+    )
+    assert rows == [("2026-01-15T12:09:59.500Z", "claude-opus-4-8", 500)]
+
+
 def test_a_response_whose_numbers_grow_later_corrects_the_totals(desk: Desk) -> None:
     file = transcript(desk.projects)
     append(file, Answer("m1", output_tokens=1))
