@@ -42,7 +42,10 @@ def converse(home: Path) -> None:
             "snapshot": {"timestamp": "2020-01-01T00:00:00Z"},
         }
         append(file, json.dumps(nested))
-        append(file, json.dumps({"type": "user", "timestamp": began.isoformat()}))
+        # What was queued meanwhile is written before the first prompt.
+        for kind, minutes in (("queue-operation", 5), ("user", 0)):
+            at = began + timedelta(minutes=minutes)
+            append(file, json.dumps({"type": kind, "timestamp": at.isoformat()}))
         append(file, Answer(name, tokens, at=began + timedelta(minutes=1)))
     os.utime(projects / "-p" / "idle.jsonl", (IDLE.timestamp(), IDLE.timestamp()))
 
@@ -134,6 +137,14 @@ def test_a_look_that_names_a_conversation_opens_the_session_at_its_beginning(
     converse(home)
     look(home, conversation)
     assert sessions(home) == [("default", began(since), tokens, 1)]
+
+
+def test_a_conversation_without_lines_counts_from_its_first_response_on(home: Path) -> None:
+    file = transcript(home / ".claude" / "projects", "-p/slow.jsonl")
+    append(file, json.dumps({"type": "mode"}))
+    status_line(home, "slow")
+    append(file, Answer("m1", 7, at=datetime.now(UTC) - timedelta(seconds=20)))
+    assert status(home)["session_tokens"] == 7
 
 
 def test_where_no_conversation_is_active_the_session_begins_now(home: Path) -> None:

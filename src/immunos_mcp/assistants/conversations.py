@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 ACTIVE = timedelta(hours=5)
 """How long after its last line a conversation still belongs to the current work."""
 
-FIRST_BYTES = 2**14
+UNWRITTEN = timedelta(minutes=1)
+"""How long a conversation may run before its first line is written down."""
+
+FIRST_BYTES = 2**16
 LARGEST_BEGINNING = 4 * 2**20
 """Where to look for a conversation's first time: a pasted file may precede it on its line."""
 
@@ -47,7 +50,7 @@ def beginning(
         conversation: the assistant's id of the conversation; ``None``: not known.
 
     Returns:
-        The time of the first line that has one; ``None``: no conversation is active.
+        The first time in it; ``None``: no conversation is active.
     """
     named = None if conversation is None else _first(_named(folders, conversation))
     return named or _first(_active(folders, now - ACTIVE))
@@ -88,7 +91,7 @@ def usage_since(
 
 
 def first_moment(path: str) -> datetime | None:
-    """Return the time of the first line that has one, near the beginning of a transcript."""
+    """Return the first time near the beginning of a transcript, whose first lines have no order."""
     beginning = b""
     size = FIRST_BYTES
     try:
@@ -99,10 +102,9 @@ def first_moment(path: str) -> datetime | None:
                     return None
                 beginning += received
                 *lines, beginning = beginning.split(b"\n")
-                for line in lines:
-                    moment = _moment(line)
-                    if moment is not None:
-                        return moment
+                moments = [moment for line in lines if (moment := _moment(line)) is not None]
+                if moments:
+                    return min(moments)
                 size *= 2
     except OSError:
         pass

@@ -62,7 +62,8 @@ class Follower:
     def beginning(self, now: datetime, conversation: str | None) -> datetime | None:
         """Return when a conversation began, or else the first of those active in the last hours.
 
-        Other assistants' conversations matter where none of Claude Code's is active.
+        Other assistants' conversations matter where none of Claude Code's is active. A conversation
+        without lines is new, and had responses before this at most since a moment ago.
         """
         from immunos_mcp.assistants import conversations  # once in a session
 
@@ -71,7 +72,8 @@ class Follower:
             return found
         others = (each for each in self._sources() if isinstance(each, TranscriptFolders))
         began = (conversations.beginning(each, now, None) for each in others)
-        return min((each for each in began if each is not None and each <= now), default=None)
+        unwritten = None if conversation is None else now - conversations.UNWRITTEN
+        return min((each for each in began if each is not None and each <= now), default=unwritten)
 
     def measured_since(
         self, since: datetime, largest: int | None = None
