@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from hypothesis import example, given
+from hypothesis import strategies as st
 from mutations import json_values, mutated
 
 from immunos_mcp.assistants.claude_code.usage_lines import salvage, usage_of
@@ -62,3 +63,25 @@ def test_any_line_is_counted_or_left(content: bytes) -> None:
 @given(json_values)
 def test_any_usage_is_counted_or_left(usage: object) -> None:
     assert_countable(read(line(usage)))
+
+
+counts = st.none() | st.integers(0, 1000)
+parts = st.fixed_dictionaries(
+    {}, optional={f"ephemeral_{time}_input_tokens": counts for time in ("5m", "1h")}
+)
+used = st.fixed_dictionaries(
+    {},
+    optional={
+        **{name: counts for name in USAGE if name.endswith("_tokens")},
+        "cache_creation": st.none() | parts,
+    },
+)
+
+
+@given(used, st.lists(used, max_size=2))
+def test_a_line_is_read_alike_whole_and_damaged(
+    usage: dict[str, object], advisors: list[dict[str, object]]
+) -> None:
+    iterations = [{**each, "type": "advisor_message", "model": "claude-y"} for each in advisors]
+    whole = line({**usage, "iterations": iterations})
+    assert tuple(usage_of(whole)) == salvage(b"\0" + whole).usage

@@ -146,10 +146,7 @@ def usage_of(
         return ()
     if json_objects.levels(line) > json_objects.MOST_LEVELS:
         raise ValueError("nested too deeply")
-    written = usage.cache_creation_input_tokens or 0
-    split = usage.cache_creation
-    if split is not None and not written:
-        written = (split.ephemeral_5m_input_tokens or 0) + (split.ephemeral_1h_input_tokens or 0)
+    written, split = _written(usage), usage.cache_creation
     response = MeasuredUsage(
         _name(message.id),
         moment_in(entry.timestamp),
@@ -176,6 +173,14 @@ def usage_of(
     return (response, *_advisors(response, usage.iterations))
 
 
+def _written(used: _Usage | _Iteration) -> int:
+    """Return the tokens written to the cache; some gateways give only the sum's parts."""
+    split = used.cache_creation
+    if used.cache_creation_input_tokens or split is None:
+        return used.cache_creation_input_tokens or 0
+    return (split.ephemeral_5m_input_tokens or 0) + (split.ephemeral_1h_input_tokens or 0)
+
+
 def _calls(content: list[_Block] | str | None) -> tuple[str, ...]:
     """Return the client's ids of the calls of ``route_task`` in a response."""
     if not content or isinstance(content, str):
@@ -192,8 +197,7 @@ def _calls(content: list[_Block] | str | None) -> tuple[str, ...]:
 def _advisors(response: MeasuredUsage, iterations: Sequence[_Iteration]) -> Iterator[MeasuredUsage]:
     advisors = [each for each in iterations if each.type == ADVISOR]
     for number, advisor in enumerate(advisors):
-        split = advisor.cache_creation
-        written = advisor.cache_creation_input_tokens or 0
+        written, split = _written(advisor), advisor.cache_creation
         hour_long = None if split is None else min(split.ephemeral_1h_input_tokens or 0, written)
         counts = (
             advisor.input_tokens or 0,
