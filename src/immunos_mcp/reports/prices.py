@@ -22,6 +22,7 @@ from immunos_mcp.rules.list_prices import (
     Cost,
     ListPrice,
     cost_of,
+    listed_name,
     model_versions,
 )
 
@@ -104,6 +105,7 @@ def _dates() -> Iterator[date]:
 
 @lru_cache(maxsize=4096)
 def _find(name: str, at: datetime, input_tokens_over: int) -> ListPrice | None:
+    name = listed_name(name)
     for provider in MAKERS:
         model = provider.find_model(name)
         if model is not None and model.name is not None:

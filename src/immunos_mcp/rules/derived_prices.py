@@ -19,6 +19,7 @@ from immunos_mcp.rules.list_prices import (
     ListPrice,
     PricedUsage,
     cost_of,
+    listed_name,
     model_versions,
 )
 
@@ -106,8 +107,8 @@ def find(name: str, at: datetime, input_tokens_over: int = 0) -> ListPrice | Non
 
 @lru_cache(maxsize=1024)
 def _find(name: str, day: date, input_tokens_over: int) -> ListPrice | None:
-    lowered = name.lower()
-    model = _first_match(lowered) or _first_match(_COMPACT_DATE.sub(r"-\2-\3-\4", lowered))
+    name = listed_name(name)
+    model = _first_match(name) or _first_match(_COMPACT_DATE.sub(r"-\2-\3-\4", name))
     if model is None or model_versions(name) != model_versions(model.name):
         return None
     if model.model_id in LONG_INPUT_UNTIL_2026_04 and day >= NO_LONG_INPUT_FROM.date():

@@ -9,6 +9,7 @@ from decimal import Decimal
 from msgspec import Struct
 
 from immunos_mcp.domain import TokenCounts
+from immunos_mcp.rules.names import plain_model
 
 MILLION = 1_000_000
 
@@ -18,6 +19,9 @@ that its cost is *at least* so much."""
 
 _NOT_OF_THE_VERSION = re.compile(r"\[[^]]*\]$|[-@]\d{8}(?!\d)|[-@]\d{4}-\d{2}-\d{2}(?!\d)")
 _NUMBER = re.compile(r"\d+")
+_DATE = re.compile(r"@(?=\d{8}$)|@default$")
+_REGIONAL = re.compile(r"(?:^|/)(?!global\.)(?:[a-z0-9-]+\.)?anthropic\.claude-", re.IGNORECASE)
+"""Models at Bedrock, which may cost more in a region than anywhere."""
 
 
 class ListPrice(Struct, frozen=True):
@@ -122,6 +126,7 @@ def cost_of(usage: PricedUsage, price: ListPrice | None) -> Cost:
     if tokens is None or (usage.web_searches and searches is None):
         return Cost(is_at_least=True)
     factor, is_known = _factor(price, usage)
+    is_known &= _REGIONAL.search(usage.model) is None
     return Cost(
         tokens * factor + usage.web_searches * (searches or Decimal(0)) / 1000,
         not is_known or (price.is_claude and usage.without_lifetimes > 0),
@@ -170,6 +175,11 @@ def _factor(price: ListPrice, usage: PricedUsage) -> tuple[Decimal, bool]:
             factor *= _US_ONLY
         is_known &= is_us
     return factor, is_known
+
+
+def listed_name(name: str) -> str:
+    """Return the name that the price table has for a model, however it is spelled elsewhere."""
+    return _DATE.sub("-", plain_model(name)).removesuffix("-")
 
 
 def model_versions(name: str) -> tuple[int, ...]:

@@ -25,6 +25,9 @@ MODEL_NAME = f"a model name of 1 to {LONGEST_MODEL_NAME} ASCII characters withou
 _CAMEL_BOUNDARY = r"(?<=[^\W_A-Z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])"
 _SNAKE_CASE = r"[a-z0-9]+(?:_[a-z0-9]+)*"
 _MODEL = r"[\x21-\x7e]+"
+_RESOLD = (
+    r"^(?:.*/)?(?:(?:[a-z0-9-]+\.)*anthropic\.)?(?=claude-)|\[[^]]*\]$|(?<=\d)-v\d+(?::\d+k?)?$"
+)
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
@@ -88,6 +91,15 @@ def check_model_name(text: str, field: str = "model") -> str:
 
 _LIBRARY = r"^(?:https?://)?registry\.ollama\.ai/(?:library/)?"
 _CLOUD = r":(?:.*-)?cloud$"
+
+
+@lru_cache(maxsize=1024)
+def plain_model(model: str) -> str:
+    """Return a model's name without the prefix and version of a reseller, and without a window of context.
+
+    Claude's models have other names on Bedrock, Vertex and OpenRouter, and ``[1m]`` in the client.
+    """
+    return re.sub(_RESOLD, "", model.lower())
 
 
 @lru_cache(maxsize=1024)

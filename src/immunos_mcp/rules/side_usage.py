@@ -12,6 +12,8 @@ from functools import reduce
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
+from immunos_mcp.rules.names import plain_model
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -21,11 +23,7 @@ Counts: TypeAlias = "tuple[int, ...]"
 _NOTHING: Counts = (0, 0, 0, 0, 0, 0)
 _NEVER = "9999"
 
-_DECORATION = re.compile(
-    r"^(?:.*/)?(?:(?:[a-z0-9-]+\.)*anthropic\.)?|\[[^]]*\]$"
-    r"|[-@](?:20\d{6}|latest|default)\b|(?<=\d)-v\d+(?::\d+k?)?$"
-)
-"""What one model's names differ in: resellers, windows of context, dates and versions of an interface."""
+_DATE = re.compile(r"[-@](?:20\d{6}|latest|default)\b")
 
 
 class State(NamedTuple):
@@ -91,7 +89,7 @@ def residuals(states: Sequence[State], covered: Sequence[Covered]) -> dict[Place
 
 def common_name(model: str) -> str:
     """Return what a model's names have in common."""
-    name = _DECORATION.sub("", model.lower()).replace(".", "-")
+    name = _DATE.sub("", plain_model(model).rpartition("/")[2]).replace(".", "-")
     return name.removesuffix("-0") or model
 
 

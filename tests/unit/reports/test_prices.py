@@ -40,6 +40,10 @@ OPUS = PricedUsage("claude-opus-4-6", AT, counts=TokenCounts(output_tokens=10**6
         "Claude-Sonnet-4-5",
         "claude-sonnet-4-5[1m]",
         "claude-sonnet-4-5@20250929",
+        "claude-sonnet-4-5@default",
+        "anthropic/claude-sonnet-4.5",
+        "us.anthropic.claude-sonnet-4-5-20250929-v1:0",
+        "arn:aws:bedrock:us-east-1:1:inference-profile/us.anthropic.claude-sonnet-4-5-20250929-v1:0",
     ],
 )
 def test_every_spelling_of_a_model_has_its_price(name: str) -> None:
@@ -54,6 +58,8 @@ def test_every_spelling_of_a_model_has_its_price(name: str) -> None:
         "claude-opus-4-10",
         "claude-sonnet-4-55",
         "claude-sonnet-99",
+        "anthropic/claude-opus-4-10",
+        "notanthropic.claude-sonnet-4-5",
         "qwen2.5-coder:7b",
         "",
         "<synthetic>",
@@ -104,6 +110,11 @@ def test_the_table_says_how_old_it_may_be() -> None:
         ({"region": "moon"}, Cost(Decimal(25), is_at_least=True)),
         ({"model": "claude-opus-4-5", "speed": "fast"}, Cost(Decimal(25), is_at_least=True)),
         ({"model": "claude-sonnet-99"}, Cost(is_at_least=True)),
+        ({"model": "claude-opus-4-6[1m]"}, Cost(Decimal(25))),
+        ({"model": "anthropic/claude-opus-4.6"}, Cost(Decimal(25))),
+        ({"model": "global.anthropic.claude-opus-4-6-v1"}, Cost(Decimal(25))),
+        ({"model": "us.anthropic.claude-opus-4-6-v1"}, Cost(Decimal(25), is_at_least=True)),
+        ({"model": "anthropic.claude-opus-4-6-v1"}, Cost(Decimal(25), is_at_least=True)),
         ({"without_lifetimes": 1}, Cost(Decimal(25), is_at_least=True)),
     ],
 )

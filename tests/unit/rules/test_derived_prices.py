@@ -10,7 +10,7 @@ from immunos_mcp.rules import derived_prices
 
 NOW = datetime(2026, 11, 28, tzinfo=UTC)
 EARLIER = datetime(2025, 6, 1, tzinfo=UTC)
-SPELLINGS = ("{}[1m]", "{}-20251211", "x{}", "{}-99")
+SPELLINGS = ("{}[1m]", "{}-20251211", "x{}", "{}-99", "us.anthropic.{}-v1:0", "anthropic/{}")
 
 
 def test_the_table_is_up_to_date() -> None:
