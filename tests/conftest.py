@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,9 +13,11 @@ import wire
 from hypothesis import settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
     from pathlib import Path
 
+# Compiling the tests anew, with what makes their assertions speak, would take each process ten seconds.
+sys.dont_write_bytecode = False
 # A deadline measures how busy the machine is, and fails where nothing is wrong.
 settings.register_profile("immunos", deadline=None, derandomize=True, max_examples=30)
 settings.register_profile("explore", deadline=None, max_examples=300)
@@ -23,6 +27,38 @@ settings.load_profile("immunos")
 def pytest_xdist_auto_num_workers() -> int:
     """Run one test more than there are processors: most wait for a process or a disk for part of their time."""
     return (os.cpu_count() or 1) + 1
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Let each process begin elsewhere, so that it finds compiled what another has imported already."""
+    report = yield
+    if isinstance(collector, pytest.Directory) and report.passed:
+        nodes = report.result
+        first = (
+            len(nodes) * _process_number() // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+        )
+        report.result = nodes[first:] + nodes[:first]
+    return report
+
+
+def _process_number() -> int:
+    return int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests into one order in all processes."""
+    items.sort(key=lambda item: item.path)
+
+
+def pytest_collection_finish() -> None:
+    """Let collections of garbage go past what stays until the end, and come less often."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
 
 
 @pytest.fixture(scope="session")
