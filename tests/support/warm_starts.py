@@ -1,9 +1,10 @@
 """Programs that start at once: forked from a process in which everything is imported.
 
 Importing the SDK is nine tenths of what a server does in a test. ``command()`` is a drop-in for
-``python -m immunos_mcp`` wherever the start itself is not what is tested: it runs a launcher of a few
-milliseconds, which hands its streams, arguments, environment and folder to the process that forks.
-The launcher ends as the program ends, and the program is killed when its launcher is.
+``python -m immunos_mcp`` wherever the start itself is not what is tested: it runs a launcher, which
+hands its streams, arguments, environment and folder to the process that forks. The launcher ends as
+the program ends, and the program is killed when its launcher is. ``Forked`` does without the launcher,
+which takes as long as a short command.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import atexit
 import gc
 import marshal
 import os
+import select
 import selectors
 import signal
 import socket
@@ -23,10 +25,15 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 from pkgutil import walk_packages
+from typing import TYPE_CHECKING
 
 import immunos_mcp
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
 _STREAMS = 3
+_PROCESS_DIGITS = 8
 _LOADED_LATE = (
     "anyio._backends._asyncio",
     "difflib",
@@ -53,6 +60,7 @@ forked.sendall(request)
 nowhere = os.open(os.devnull, os.O_RDWR)
 for stream in range(3):
     os.dup2(nowhere, stream)
+forked.recv(8, _socket.MSG_WAITALL)
 status = int(forked.recv(16))
 if status < 0:
     _signal.signal(-status, _signal.SIG_DFL)
@@ -75,6 +83,74 @@ def running(code: str) -> tuple[str, ...]:
     if hasattr(os, "pidfd_open"):  # Linux alone
         return command(code)
     return (sys.executable, "-c", code)
+
+
+def is_forked(command: Sequence[str]) -> bool:
+    """Return whether a command begins as what ``command()`` returns."""
+    # Asking for the launcher would start the process that forks.
+    is_running = _launcher.cache_info().currsize > 0
+    return is_running and tuple(command[: len(_launcher())]) == _launcher()
+
+
+class Forked:
+    """A program that was forked without a launcher, with what ``subprocess.Popen`` has of one.
+
+    Attributes:
+        returncode: what its process ended with, once that is known.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        folder: str | Path,
+        streams: Sequence[int],
+    ) -> None:
+        """Start the program with the streams, and close them here."""
+        self.returncode: int | None = None
+        self._command = command
+        *_, address, preparation = command[: len(_launcher()) + 1]
+        request = marshal.dumps(
+            (
+                preparation,
+                list(command[len(_launcher()) + 1 :]),
+                {os.fsencode(name): os.fsencode(value) for name, value in environment.items()},
+                os.fsencode(folder),
+            )
+        )
+        self._forking = socket.socket(socket.AF_UNIX)
+        self._forking.connect(address)
+        socket.send_fds(self._forking, [len(request).to_bytes(4, "big")], streams)
+        self._forking.sendall(request)
+        for stream in streams:
+            os.close(stream)
+        self._process = int(self._forking.recv(_PROCESS_DIGITS, socket.MSG_WAITALL))
+
+    def poll(self) -> int | None:
+        """Return what the process ended with, if it has."""
+        if self.returncode is None and select.select([self._forking], [], [], 0)[0]:
+            self.wait()
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return what the process ends with."""
+        if self.returncode is None:
+            self._forking.settimeout(timeout)
+            try:
+                self.returncode = int(self._forking.recv(16))
+            except TimeoutError:
+                raise subprocess.TimeoutExpired(self._command, timeout or 0) from None
+            self._forking.close()
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Signal the process, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self._process, number)
+
+    def kill(self) -> None:
+        """Kill the process, unless it has ended."""
+        self.send_signal(signal.SIGKILL)
 
 
 @cache
@@ -134,6 +210,8 @@ class _Forks:
             _become_program(request, streams)
         for stream in streams:
             os.close(stream)
+        with suppress(OSError):
+            launcher.send(f"{process:{_PROCESS_DIGITS}}".encode())
         self._watch(process, launcher)
 
     def _watch(self, process: int, launcher: socket.socket) -> None:

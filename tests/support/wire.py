@@ -16,6 +16,8 @@ import tempfile
 import time
 from typing import TYPE_CHECKING, Any, Self, cast
 
+import warm_starts
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
@@ -59,8 +61,11 @@ def run(
     stdin: str = "",
 ) -> subprocess.CompletedProcess[str]:
     """Run the command line to its end."""
+    command = [*(program or PROGRAM), *arguments]
+    if warm_starts.is_forked(command) and len(stdin) < _IN_ANY_PIPE:
+        return _run_forked(command, home, environment(home, **(variables or {})), stdin)
     return subprocess.run(
-        [*(program or PROGRAM), *arguments],
+        command,
         env=environment(home, **(variables or {})),
         cwd=home,
         input=stdin,
@@ -69,6 +74,43 @@ def run(
         timeout=TIMEOUT_SECONDS,
         check=False,
     )
+
+
+def _run_forked(
+    command: list[str], home: Path, variables: dict[str, str], stdin: str
+) -> subprocess.CompletedProcess[str]:
+    (taken, given), (out, out_end), (err, err_end) = os.pipe(), os.pipe(), os.pipe()
+    os.write(given, stdin.encode())
+    os.close(given)
+    forked = warm_starts.Forked(command, variables, home, (taken, out_end, err_end))
+    try:
+        printed = _read_all(out, err)
+    except TimeoutError:
+        forked.kill()
+        raise
+    code = forked.wait(TIMEOUT_SECONDS)
+    return subprocess.CompletedProcess(command, code, printed[out], printed[err])
+
+
+def _read_all(*streams: int) -> dict[int, str]:
+    """Read all that comes until the streams are closed, with line ends as in any text."""
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    came = dict.fromkeys(streams, b"")
+    open_ones = set(streams)
+    while open_ones:
+        ready, _, _ = select.select(open_ones, [], [], max(0.0, deadline - time.monotonic()))
+        if not ready:
+            raise TimeoutError(f"still printing after {TIMEOUT_SECONDS} s: {came}")
+        for stream in ready:
+            part = os.read(stream, 1 << 16)
+            came[stream] += part
+            if not part:
+                os.close(stream)
+                open_ones.remove(stream)
+    return {
+        stream: text.decode().replace("\r\n", "\n").replace("\r", "\n")
+        for stream, text in came.items()
+    }
 
 
 def run_json(home: Path, *arguments: str) -> Any:
@@ -112,6 +154,9 @@ def dump(file: Path) -> list[str]:
         )
         return [*map(repr, listed), *map(repr, contents)]
 
+
+_IN_ANY_PIPE = 4096 // 4
+"""Characters that fit whole, however little a pipe holds."""
 
 KINDS = (
     "input_tokens",
@@ -185,6 +230,22 @@ def assert_sound(file: Path) -> None:
     )
 
 
+def _started(
+    command: list[str], variables: dict[str, str], folder: str | Path, streams: Sequence[int]
+) -> subprocess.Popen[bytes] | warm_starts.Forked:
+    """Start a program with the streams, and close them here."""
+    if warm_starts.is_forked(command):
+        return warm_starts.Forked(command, variables, folder, streams)
+    try:
+        stdin, stdout, stderr = streams
+        return subprocess.Popen(
+            command, env=variables, cwd=folder, stdin=stdin, stdout=stdout, stderr=stderr
+        )
+    finally:
+        for stream in streams:
+            os.close(stream)
+
+
 class ServerGoneError(Exception):
     """The server closed its output."""
 
@@ -208,19 +269,15 @@ class ServerProcess:
         folder: str | None = None,
     ) -> None:
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  # closed by close()
-        self.process = subprocess.Popen(
+        (taken, given), (printed, out) = os.pipe(), os.pipe()
+        self.stdin = os.fdopen(given, "wb", 0)
+        self.stdout = os.fdopen(printed, "rb", 0)
+        self.process = _started(
             [*(program or PROGRAM), *arguments],
-            env=environment(home, **(variables or {})),
-            cwd=folder or home,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._stderr,
-            bufsize=0,
+            environment(home, **(variables or {})),
+            folder or home,
+            (taken, out, os.dup(self._stderr.fileno())),
         )
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.stdin = self.process.stdin
-        self.stdout = self.process.stdout
         self.heard: list[JsonObject] = []
         self._received = b""
         self._requests = 0
