@@ -394,7 +394,9 @@ DEAF = """exec "$@" <&- 2>&-"""
 
 
 def through_shell(home: Path, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return wire.run(home, *arguments, program=("sh", "-c", script, "sh", *wire.AS_INSTALLED))
+    # Streams that are closed cannot be handed to who forks the program.
+    program = wire.AS_INSTALLED if "&-" in script else wire.PROGRAM
+    return wire.run(home, *arguments, program=("sh", "-c", script, "sh", *program))
 
 
 @pytest.mark.parametrize(

@@ -134,8 +134,10 @@ def test_both_openings_are_served_in_any_order(
         assert server.stderr() == ""
 
 
-def test_a_handshake_that_was_answered_early_is_answered_once(home: Path) -> None:
-    with wire.ServerProcess(home) as server:
+def test_a_handshake_that_was_answered_early_is_answered_once(
+    home: Path, forked: tuple[str, ...]
+) -> None:
+    with wire.ServerProcess(home, program=forked) as server:
         server.post("initialize", HANDSHAKE)
         server.post("tools/call", {"name": "route_task", "arguments": TASK})
         answers = [server.receive() for _ in range(2)]
@@ -147,9 +149,9 @@ def test_a_handshake_that_was_answered_early_is_answered_once(home: Path) -> Non
 
 
 def test_who_listened_before_the_sdk_was_there_is_told_once(
-    home: Path,
+    home: Path, forked: tuple[str, ...]
 ) -> None:
-    with wire.ServerProcess(home) as server:
+    with wire.ServerProcess(home, program=forked) as server:
         wanted = {"resourcesListChanged": True, "toolsListChanged": True}
         listening = server.post(
             "subscriptions/listen", {"_meta": ENVELOPE, "notifications": wanted}
@@ -163,8 +165,10 @@ def test_who_listened_before_the_sdk_was_there_is_told_once(
         assert server.stderr() == ""
 
 
-def test_the_id_of_a_listener_that_was_cancelled_early_is_free_again(home: Path) -> None:
-    with wire.ServerProcess(home) as server:
+def test_the_id_of_a_listener_that_was_cancelled_early_is_free_again(
+    home: Path, forked: tuple[str, ...]
+) -> None:
+    with wire.ServerProcess(home, program=forked) as server:
         wanted = {"toolsListChanged": True}
         listening = server.post(
             "subscriptions/listen", {"_meta": ENVELOPE, "notifications": wanted}
@@ -177,8 +181,10 @@ def test_the_id_of_a_listener_that_was_cancelled_early_is_free_again(home: Path)
         assert server.finish() == 0
 
 
-def test_what_came_before_the_handshake_is_refused_by_the_sdk(home: Path) -> None:
-    with wire.ServerProcess(home) as server:
+def test_what_came_before_the_handshake_is_refused_by_the_sdk(
+    home: Path, forked: tuple[str, ...]
+) -> None:
+    with wire.ServerProcess(home, program=forked) as server:
         assert "error" in server.request("tools/list")
         server.initialize()
         assert server.request("tools/list")["result"]["tools"]
@@ -222,8 +228,10 @@ def test_a_cache_that_cannot_be_written_costs_nothing_but_time(home: Path, tmp_p
         assert server.stderr() == ""
 
 
-def test_a_message_without_end_is_refused_and_the_next_is_served(home: Path) -> None:
-    with wire.ServerProcess(home) as server:
+def test_a_message_without_end_is_refused_and_the_next_is_served(
+    home: Path, forked: tuple[str, ...]
+) -> None:
+    with wire.ServerProcess(home, program=forked) as server:
         server.initialize()
         padding = b'{"jsonrpc":"2.0","id":"long","method":"ping","params":{"x":"'
         server.send_line(padding + b"x" * (17 * 2**20) + b'"}}')

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import elsewhere
 import pytest
+import warm_starts
 import wire
 from ollama_server import Script, scripted_ollama
 
@@ -38,17 +39,22 @@ def resolver(tmp_path: Path) -> str:
     return elsewhere.resolver(tmp_path / "resolver")
 
 
+@pytest.fixture
+def program(forked: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the program, which finds the engine by its name."""
+    if warm_starts.is_forked(forked):
+        return warm_starts.command(elsewhere.RESOLVER)
+    return forked  # finds it with what is imported at its start
+
+
 def variables(where: str, resolver: str = "") -> dict[str, str]:
     return {"IMMUNOS_OLLAMA_CHECK": "on", "OLLAMA_HOST": where, "PYTHONPATH": resolver}
 
 
 def test_a_task_goes_to_another_machine_in_plain_http_only_where_that_is_allowed(
-    home: Path, where: str, resolver: str, script: Script
+    home: Path, where: str, resolver: str, script: Script, program: tuple[str, ...]
 ) -> None:
-    installed = wire.AS_INSTALLED  # finds the engine's name with what is imported at its start
-    with wire.ServerProcess(
-        home, program=installed, variables=variables(where, resolver)
-    ) as server:
+    with wire.ServerProcess(home, program=program, variables=variables(where, resolver)) as server:
         server.initialize()
         refusal = server.refusal("delegate_task", **TASK)
         assert "OLLAMA_HOST is another machine (http://" in refusal
@@ -63,15 +69,13 @@ def test_a_task_goes_to_another_machine_in_plain_http_only_where_that_is_allowed
 
 
 def test_it_is_told_by_models_doctor_and_delegate_and_its_password_is_not(
-    home: Path, where: str, resolver: str
+    home: Path, where: str, resolver: str, program: tuple[str, ...]
 ) -> None:
     for is_allowed in (False, True):
         if is_allowed:
             wire.run_json(home, "config", "set", "remote_engine=on")
         for command in (("models",), ("models", "--json"), ("doctor",), COMMAND):
-            done = wire.run(
-                home, *command, program=wire.AS_INSTALLED, variables=variables(where, resolver)
-            )
+            done = wire.run(home, *command, program=program, variables=variables(where, resolver))
             text = done.stdout + done.stderr
             assert "another machine (http://" in text
             assert PASSWORD not in text
