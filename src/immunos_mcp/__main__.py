@@ -1,5 +1,7 @@
 """The program: ``immunos-mcp`` and ``python -m immunos_mcp``."""
 
+from __future__ import annotations
+
 import _signal  # `signal` takes 12 ms to import  # pyright: ignore[reportMissingModuleSource]  # built in
 
 if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
@@ -10,23 +12,20 @@ if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
 import gc
 import os
 import sys
-from contextlib import suppress
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, NoReturn, cast
 
-from immunos_mcp.errors import OutputError
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import ModuleType
+    from typing import NoReturn
 
 
 def main() -> NoReturn:
     """Run the command line and end the process; the status line skips the parser."""
-    # A command makes no cycles worth collecting, and collecting takes a tenth of its time.
+    # A command makes no cycles worth collecting, and collecting takes a tenth of its time, much of it
+    # while modules are imported. So what takes long to import comes after this.
     gc.disable()
+    from contextlib import suppress
+
     _replace_closed_streams()
-    _load_msgspec()
-    _load_pathlib()
     try:
         code = _run()
     except SystemExit as ended:
@@ -38,6 +37,7 @@ def main() -> NoReturn:
     except OSError as error:
         if not code:
             from immunos_mcp.cli.main import show_error
+            from immunos_mcp.errors import OutputError
 
             show_error(OutputError.of_standard_output(error), sys.argv[1:])
             code = 1
@@ -48,67 +48,18 @@ def main() -> NoReturn:
 
 
 def _run() -> int:
+    from immunos_mcp import lean_imports
+
+    lean_imports.load_msgspec()
+    lean_imports.load_pathlib()
     if sys.argv[1:] == ["statusline"]:
         from immunos_mcp.cli import status_line
 
         return status_line.main()
-    _load_argparse()
+    lean_imports.load_argparse()
     from immunos_mcp.cli import main
 
     return main.main()
-
-
-def _load_msgspec() -> None:
-    """Load ``msgspec`` without modules that it imports and that nothing here uses.
-
-    They take as long as the rest of it. From Python 3.11 on, it takes from ``typing`` what it would from
-    ``typing_extensions``; ``uuid`` wants only the system's name of ``platform``; nobody asks for schemas, TOML or YAML.
-    """
-    _load(
-        "msgspec",
-        {
-            # Importing what is ``None`` here fails as if it were not installed.
-            "typing_extensions": None,
-            "platform": SimpleNamespace(system=lambda: os.uname().sysname),
-            "msgspec.inspect": SimpleNamespace(),
-            "msgspec.toml": SimpleNamespace(),
-            "msgspec.yaml": SimpleNamespace(),
-            "msgspec._json_schema": SimpleNamespace(schema=None, schema_components=None),
-        },
-    )
-
-
-def _load_pathlib() -> None:
-    """Load ``pathlib`` without the module for addresses, which it needs only to make one of a path."""
-    _load("pathlib", {"urllib.parse": SimpleNamespace(quote_from_bytes=_quoted)})
-
-
-def _quoted(path: bytes) -> str:
-    from urllib.parse import quote_from_bytes
-
-    return quote_from_bytes(path)
-
-
-def _load_argparse() -> None:
-    """Load ``argparse`` without translations, which it has none of; its messages are matched in English."""
-    _load("argparse", {"gettext": SimpleNamespace(gettext=str, ngettext=_one_or_many)})
-
-
-def _one_or_many(one: str, many: str, count: int) -> str:
-    return one if count == 1 else many
-
-
-def _load(name: str, unused: dict[str, object]) -> None:
-    """Load a module while others stand in for some that it imports; later imports get the real ones."""
-    standing_in = {each: module for each, module in unused.items() if each not in sys.modules}
-    sys.modules.update(cast("dict[str, ModuleType]", standing_in))
-    try:
-        # Another version may use more of them, and is loaded as a whole where it is needed.
-        with suppress(ImportError):
-            __import__(name)
-    finally:
-        for each in standing_in:
-            sys.modules.pop(each, None)
 
 
 def _replace_closed_streams() -> None:
