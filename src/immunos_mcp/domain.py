@@ -1,7 +1,7 @@
 """The frozen values that flow between the entry points, the policy and the ledger.
 
 Token counts are whole numbers of tokens; times are aware and in UTC. They are structs, which take next
-to no time to define; what a history holds a hundred thousand of, and spreads into rows, is a tuple.
+to no time to define.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
-from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -266,7 +265,7 @@ CLAUDE_CODE = "claude-code"
 """The assistant whose usage is Claude's own; the only one that earlier ledgers have usage of."""
 
 
-class JoinKey(NamedTuple):
+class JoinKey(Struct, frozen=True):
     """What joins a decision with the usage of the work that it is for.
 
     Attributes:

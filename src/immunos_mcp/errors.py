@@ -5,7 +5,9 @@ Anything else that is raised is a bug and is reported as one.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,7 +22,7 @@ class ImmunosError(Exception):
     """Base of every error whose text is meant for the caller."""
 
 
-class Problem(NamedTuple):
+class Problem(Struct, frozen=True):
     """One argument or setting that was rejected.
 
     Attributes:

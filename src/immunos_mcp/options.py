@@ -10,7 +10,9 @@ import os
 import re
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
+
+from msgspec import Struct
 
 from immunos_mcp.errors import InvalidInputError, Problem
 from immunos_mcp.rules.names import check_session_name
@@ -45,14 +47,14 @@ Flags: TypeAlias = "Mapping[str, str | list[str] | None]"
 NO_FLAGS: Flags = {}
 
 
-class Address(NamedTuple):
+class Address(Struct, frozen=True):
     """Where a server listens: a loopback host and a port."""
 
     host: str
     port: int
 
 
-class NamedAddress(NamedTuple):
+class NamedAddress(Struct, frozen=True):
     """An engine that an option names.
 
     Attributes:
@@ -66,7 +68,7 @@ class NamedAddress(NamedTuple):
     field: str
 
 
-class Options(NamedTuple):
+class Options(Struct, frozen=True):
     """The options of one run of the program.
 
     Attributes:
@@ -92,7 +94,7 @@ class Options(NamedTuple):
     engines: tuple[NamedAddress, ...] = ()
 
 
-class Option(NamedTuple, Generic[Value]):
+class Option(Struct, Generic[Value], frozen=True):
     """One option: how it is given, what it means, and how it is read.
 
     Attributes:

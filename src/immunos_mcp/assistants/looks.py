@@ -6,9 +6,10 @@ says what is not counted instead.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from immunos_mcp.errors import LedgerBusyError, LedgerError
 from immunos_mcp.ledger.session_snapshots import session_snapshot
@@ -38,7 +39,7 @@ class Look(Struct, frozen=True):
     largest: int | None = None
 
 
-class Seen(NamedTuple):
+class Seen(Struct, frozen=True):
     """What a look saw: the session, and why some usage is not counted; ``None``: all of it is."""
 
     snapshot: SessionSnapshot
@@ -75,7 +76,7 @@ class Looks:
         if not self.follower.exist():
             return seen
         if name != self._session:
-            return seen._replace(obstacle=NOT_OPENED)
+            return replace(seen, obstacle=NOT_OPENED)
         # It was open at the last look, in a ledger that was since replaced, or in a longer window.
         self._open_until = NEVER
         return await self._look(name, now, look)

@@ -6,9 +6,10 @@ import os
 import time
 from datetime import UTC, datetime, timedelta
 from stat import S_ISREG
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -110,7 +111,7 @@ class TranscriptSource(Protocol):
         ...
 
 
-class Transcript(NamedTuple):
+class Transcript(Struct, frozen=True):
     """A transcript file as listed in its folder.
 
     Attributes:
@@ -237,11 +238,11 @@ class TranscriptFolders:
             listing = _list(folder, times, self._roots, self.format.ending)
         is_settled = max(times) < time.time_ns() - SETTLING_NS
         # Another file may still come at the same time.
-        self._listings[folder] = listing if is_settled else listing._replace(times=(0, 0))
+        self._listings[folder] = listing if is_settled else replace(listing, times=(0, 0))
         return listing
 
 
-class _Listing(NamedTuple):
+class _Listing(Struct, frozen=True):
     """What is in a folder, and the folder's times before it was listed.
 
     Attributes:
@@ -296,7 +297,7 @@ def _leads_below(link: str, roots: Sequence[str]) -> bool:
     )
 
 
-class Batch(NamedTuple):
+class Batch(Struct, frozen=True):
     """What was read from one transcript, and the position reached.
 
     Attributes:

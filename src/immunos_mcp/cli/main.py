@@ -10,6 +10,8 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from immunos_mcp.cli import program
 from immunos_mcp.cli.command import PROGRAM, UsageError
 from immunos_mcp.cli.safe_streams import make_safe
@@ -63,7 +65,7 @@ def _run(given: Namespace) -> int:
 def _in_commands_words(problem: Problem, given: Namespace) -> Problem:
     """Return a problem as it is for somebody who typed a command instead of calling a tool."""
     if problem.field == OLLAMA_HOST.variable and given.ollama_host is not None:
-        return problem._replace(field=OLLAMA_HOST.flag)
+        return replace(problem, field=OLLAMA_HOST.flag)
     return problem
 
 

@@ -98,7 +98,7 @@ def _provider(http: HttpOptions) -> IdentityProvider | None:
 
 
 def _listen(http: HttpOptions) -> socket.socket:
-    host, port = http.address
+    host, port = http.address.host, http.address.port
     try:
         family, _, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(place[:2], family=family, backlog=1024)

@@ -6,7 +6,9 @@ Each function runs inside its caller's transaction and does not end it.
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from immunos_mcp.domain import (
     Provider,
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 _POSITION_COLUMNS = ", ".join(TranscriptPosition._fields)
 
 
-class ReadingState(NamedTuple):
+class ReadingState(Struct, frozen=True):
     """From when usage matters, and how far each transcript has been read.
 
     Attributes:

@@ -7,7 +7,9 @@ transaction and does not end it.
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from immunos_mcp.domain import TokenCounts
 from immunos_mcp.ledger.moments import utc_text
@@ -77,7 +79,7 @@ def _next_hour(moment: datetime) -> datetime:
     return hour if hour == moment else hour + timedelta(hours=1)
 
 
-class RowTrigger(NamedTuple):
+class RowTrigger(Struct, frozen=True):
     """What happens after each row of measured usage that is another assistant's.
 
     Attributes:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from immunos_mcp.ledger.moments import CLOCK_TOLERANCE, utc_text
 from immunos_mcp.rules.gates import FOREVER, Overrides
@@ -24,7 +26,7 @@ class OverrideKind(StrEnum):
     ALLOWANCE = "allowance"
 
 
-class HookTexts(NamedTuple):
+class HookTexts(Struct, frozen=True):
     """What hooks said to models.
 
     Attributes:

@@ -6,7 +6,9 @@ Each function runs inside its caller's transaction and does not end it.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from immunos_mcp.domain import PlanUsage
 from immunos_mcp.ledger.moments import utc_text
@@ -40,7 +42,7 @@ def record_plan_usage(connection: Connection, plan: Sequence[PlanUsage], now: da
     )
 
 
-class _Table(NamedTuple):
+class _Table(Struct, frozen=True):
     """Where reports are stored, and by what."""
 
     name: str

@@ -124,7 +124,8 @@ def reserve(
             utc_text(now),
             expires_at,
             connection.person_id,
-            *key,
+            key.call,
+            key.thread,
             key.call,
         ),
     )

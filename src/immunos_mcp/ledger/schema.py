@@ -12,7 +12,9 @@ import sqlite3
 from contextlib import closing
 from functools import cache
 from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from immunos_mcp.ledger import other_usage
 from immunos_mcp.ledger.earlier_steps import EARLIER_STEPS
@@ -387,7 +389,7 @@ def _made_alone(statements: list[str]) -> list[str]:
         return [sql for (sql,) in made]
 
 
-class Made(NamedTuple):
+class Made(Struct, frozen=True):
     """What a ledger version consists of.
 
     Attributes:

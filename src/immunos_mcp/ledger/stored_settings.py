@@ -94,8 +94,8 @@ Rows: TypeAlias = "tuple[tuple[str, str, str | None], ...]"
 @lru_cache(maxsize=64)
 def _at(rows: Rows, places: tuple[str, ...]) -> InForce:
     everywhere, by_folder = _parted(rows)
-    settings, origins = settings_at(places, everywhere, by_folder)
-    return InForce(settings, MappingProxyType({**origins}), rows)
+    found = settings_at(places, everywhere, by_folder)
+    return InForce(found.settings, MappingProxyType({**found.origins}), rows)
 
 
 def _parted(rows: Rows) -> tuple[Settings, dict[str, dict[str, str]]]:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from immunos_mcp.rules.budgets import Window
 
@@ -19,7 +21,7 @@ _DAY = timedelta(days=1)
 _LENGTHS = {Window.FIVE_HOURS: timedelta(hours=5), Window.SEVEN_DAYS: timedelta(days=7)}
 
 
-class Span(NamedTuple):
+class Span(Struct, frozen=True):
     """A window: from its start up to, and without, its end; ``None``: its end is not fixed."""
 
     start: datetime

@@ -12,8 +12,9 @@ import sys
 import unicodedata
 from functools import lru_cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from immunos_mcp.answers.settings import SettingInFolder
@@ -48,7 +49,7 @@ IGNORES_CASE = sys.platform in {"darwin", "win32"}
 """Whether paths that differ in case only are one file on this system, as a rule."""
 
 
-class InPlace(NamedTuple):
+class InPlace(Struct, frozen=True):
     """The settings that hold for a call, and where those come from that a folder has of its own."""
 
     settings: Settings

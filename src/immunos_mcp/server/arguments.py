@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast, get_args
 
+from msgspec.structs import replace
 from pydantic import (
     AfterValidator,
     AliasChoices,
@@ -297,7 +298,7 @@ def _problems(
         field = str(error["loc"][0])
         if error["type"] == "problems":
             found[field] = tuple(
-                each._replace(field=field) if each.field == SHORT_NAMES.get(field) else each
+                replace(each, field=field) if each.field == SHORT_NAMES.get(field) else each
                 for each in error.get("ctx", {})["problems"]
             )
         elif error["type"] == "extra_forbidden":

@@ -576,7 +576,8 @@ def test_a_transcript_that_cannot_be_read_is_counted_and_read_once_it_can(
 def test_transcripts_that_are_not_to_be_read_are_not(tmp_path: Path) -> None:
     environment = {"HOME": str(tmp_path), "CLAUDE_CONFIG_DIR": str(tmp_path / "config")}
     on = Options(tmp_path / "x.db", "default")
-    assert transcript_folders(on._replace(read_transcripts=False), environment) is None
+    off = Options(tmp_path / "x.db", "default", read_transcripts=False)
+    assert transcript_folders(off, environment) is None
     append(transcript(tmp_path / "config" / "projects"), Answer("m1", 10))
     folders = transcript_folders(on, environment)
     assert folders is not None

@@ -116,7 +116,8 @@ def test_task_mappings_merge_over_those_that_hold_everywhere() -> None:
     assert below.origins == {"task_mappings.debug": "/a/b", "task_mappings.essay": "/a"}
     later = replace(everywhere, task_mappings={"plan": "m:9"})
     assert settings_at(["/a"], later, both).settings.task_mappings["plan"] == "m:9"
-    shown = settings_in_folder(*settings_at(["/a"], everywhere, both))
+    found = settings_at(["/a"], everywhere, both)
+    shown = settings_in_folder(found.settings, found.origins)
     assert [shown[f"task_mappings.{each}"].value for each in ("debug", "plan", "essay")] == [
         "null", "m:2", "m:3",
     ]  # fmt: skip

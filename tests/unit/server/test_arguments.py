@@ -14,6 +14,7 @@ import strategies
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
+from msgspec.structs import replace
 from mutations import json_values
 from routed_tasks import routed
 
@@ -600,7 +601,7 @@ def test_a_word_outside_the_closed_ones_is_refused_with_all_of_them(
 ) -> None:
     for value in ("", "Routine", "SUCCESS", "stop ", 1, False):
         (problem,) = problems(model, {**GOOD[model], field: value})
-        assert problem._replace(nearest=None) == Problem(field, value, words)
+        assert replace(problem, nearest=None) == Problem(field, value, words)
     for word in words.replace(" or ", ", ").split(", "):
         assert getattr(arguments.parse(model, {**GOOD[model], field: word}), field) == word
 

@@ -21,7 +21,7 @@ from immunos_mcp.gates import Gates
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger
 from immunos_mcp.ledger.connections.threaded import ThreadedSqliteLedger
 from immunos_mcp.ledger.moments import utc_now
-from immunos_mcp.ledger.overrides import hook_texts
+from immunos_mcp.ledger.overrides import NO_TEXTS, HookTexts, hook_texts
 from immunos_mcp.router import Router
 from immunos_mcp.server.hooks import HookCall, HookEvent, Hooks
 
@@ -326,14 +326,14 @@ async def test_a_large_file_read_whole_gets_one_line_and_its_cost_is_in_the_ledg
         unread = other._replace(conversation="e")
         await asked.router.update_config({"advice": "off"}, "test")
         assert await said(asked, unread) == {}
-        found = (0, 0)
+        found = NO_TEXTS
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(asked.hooks.record_texts)
-            while found == (0, 0):
+            while found == NO_TEXTS:
                 await anyio.lowlevel.checkpoint()
                 found = await ledger.read(hook_texts, None)
             tasks.cancel_scope.cancel()
-        assert found == (1, -(-len(line) // 4))
+        assert found == HookTexts(1, -(-len(line) // 4))
 
 
 async def test_what_was_not_said_while_hooks_were_off_is_said_afterwards(

@@ -92,7 +92,8 @@ class DatabaseFile:
             modified_ns < time.time_ns() - SETTLING_NS,
         )
         position = positions.get(found.name)
-        return [found] if position is None or position[1:4] != found[1:4] else []
+        now = (found.inode, found.size, found.modified_ns)
+        return [found] if position is None or position[1:4] != now else []
 
 
 def read(
