@@ -13,10 +13,10 @@ from msgspec.structs import replace
 
 from immunos_mcp.domain import CLAUDE_CODE, Session, TokenCounts
 from immunos_mcp.errors import InvalidInputError, LedgerError, Problem
+from immunos_mcp.ledger.changed_settings import preview_settings, setting_changes
 from immunos_mcp.ledger.dialect import change_mark
 from immunos_mcp.ledger.moments import utc_now
 from immunos_mcp.ledger.sessions import newest_sessions
-from immunos_mcp.ledger.stored_settings import preview_settings, setting_changes
 from immunos_mcp.rules import inputs, names
 from immunos_mcp.rules.roles import sees_everybody
 

@@ -15,21 +15,14 @@ from msgspec.structs import replace
 from immunos_mcp.assistants.looks import Look, Looks
 from immunos_mcp.domain import UNJOINED, Classification, Engine, EngineState, Judge, Task
 from immunos_mcp.errors import LedgerBusyError
-from immunos_mcp.ledger.connections.repeating import write_repeatable
-from immunos_mcp.ledger.engines import engine_text
 from immunos_mcp.ledger.measured_usage import unread_lines
 from immunos_mcp.ledger.moments import utc_now
 from immunos_mcp.ledger.plan_limits import record_plan_usage
 from immunos_mcp.ledger.session_snapshots import session_snapshot
 from immunos_mcp.ledger.session_start import open_session
 from immunos_mcp.ledger.sessions import reset_session, session_revisions
-from immunos_mcp.ledger.stored_settings import (
-    change_settings,
-    effective_settings,
-    preview_settings,
-    unset_settings,
-)
-from immunos_mcp.rules import names, policy
+from immunos_mcp.ledger.stored_settings import effective_settings
+from immunos_mcp.rules import levels, names
 from immunos_mcp.rules.budgets import assistant_named
 from immunos_mcp.rules.circumstances import Circumstances
 from immunos_mcp.rules.status import (
@@ -209,7 +202,7 @@ class Router:
         from immunos_mcp.answers.routing import RoutedTask, answered
         from immunos_mcp.ledger.budget_uses import Caller
         from immunos_mcp.ledger.decisions import decide
-        from immunos_mcp.rules import explanation, inputs, ladder
+        from immunos_mcp.rules import explanation, inputs, ladder, policy
 
         name = self._session_name(session)
         task = Task(
@@ -264,6 +257,7 @@ class Router:
         is stored but not counted: it is measured already. With a decision and its outcome the tokens may
         be left out, and no usage is recorded.
         """
+        from immunos_mcp.ledger.connections.repeating import write_repeatable
         from immunos_mcp.ledger.reported_usage import record_usage
         from immunos_mcp.rules import inputs
 
@@ -366,7 +360,7 @@ class Router:
         return ResetAnswer(
             session_id=done.session_id,
             closed_session_id=done.closed.session_id,
-            closed_tokens=policy.budget_tokens(done.closed.claude, done.settings),
+            closed_tokens=levels.budget_tokens(done.closed.claude, done.settings),
             closed_kept_local_tokens=done.closed.local.total,
             closed_decisions=done.closed_decisions,
         )
@@ -386,6 +380,7 @@ class Router:
             dry_run: change nothing, and decide the session's newest decisions again instead.
             session: the session whose decisions a dry run decides again.
         """
+        from immunos_mcp.ledger.changed_settings import change_settings, preview_settings
         from immunos_mcp.rules.setting_changes import config_answer
 
         name = self._session_name(session)
@@ -411,6 +406,7 @@ class Router:
 
     async def unset_config(self, settings: tuple[str, ...], client: str) -> ConfigAnswer:
         """Return settings to their defaults, all or none."""
+        from immunos_mcp.ledger.changed_settings import unset_settings
         from immunos_mcp.rules.setting_changes import config_answer
 
         done = await self._ledger.write(unset_settings, settings, client, self._clock())
@@ -458,7 +454,9 @@ class Router:
 
     async def record_requests(self, requests: Sequence[RequestUsage]) -> int:
         """Store requests that a client's telemetry reported; return how many were new."""
-        from immunos_mcp.ledger.ingestion import ingest_requests  # most looks find nothing to store
+        # Most looks find nothing to store.
+        from immunos_mcp.ledger.connections.repeating import write_repeatable
+        from immunos_mcp.ledger.ingestion import ingest_requests
 
         return await write_repeatable(self._ledger, ingest_requests, requests)
 
@@ -475,6 +473,8 @@ class Router:
     def _engine_text(self, engine: Engine | None) -> str | None:
         if engine is None:
             return None
+        from immunos_mcp.ledger.engines import engine_text
+
         if self._engine_as_text is None or self._engine_as_text[0] is not engine:
             self._engine_as_text = (engine, engine_text(engine))
         return self._engine_as_text[1]
@@ -485,8 +485,8 @@ class Router:
 
 def _circumstances(snapshot: SessionSnapshot, engine: Engine | None) -> Circumstances:
     return Circumstances(
-        policy.budget_tokens(snapshot.session.claude, snapshot.settings),
-        policy.plan_used_percent(snapshot.plan, snapshot.settings),
+        levels.budget_tokens(snapshot.session.claude, snapshot.settings),
+        levels.plan_used_percent(snapshot.plan, snapshot.settings),
         engine,
         snapshot.record,
         snapshot.budgets,

@@ -31,6 +31,7 @@ from immunos_mcp.domain import (
 )
 from immunos_mcp.ledger import (
     budget_uses,
+    changed_settings,
     decisions,
     delegated_tasks,
     examination,
@@ -154,7 +155,7 @@ OPERATIONS: dict[str, Operation] = {
         )
     ),
     "change_settings": _writing(
-        lambda it, now: stored_settings.change_settings(it, {"session_limit": 300_000}, "t", now)
+        lambda it, now: changed_settings.change_settings(it, {"session_limit": 300_000}, "t", now)
     ),
     "close_decision": _writing(
         lambda it, now: decisions.close_decision(it, 1, Outcome.SUCCESS, 2.5, now, Judge.USER)
@@ -204,7 +205,7 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "preview_prune": _writing(lambda it, now: pruning.preview_prune(it, now + timedelta(days=1))),
     "preview_settings": _reading(
-        lambda it, _: stored_settings.preview_settings(it, {"session_limit": 300_000})
+        lambda it, _: changed_settings.preview_settings(it, {"session_limit": 300_000})
     ),
     "prune": _writing(lambda it, now: pruning.prune(it, now + timedelta(days=1))),
     "read_budget_uses": _reading(
@@ -241,7 +242,7 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "settings_by_folder": _reading(lambda it, _: stored_settings.settings_by_folder(it)),
     "settings_for": _reading(lambda it, _: project_settings.settings_for(it, "default", "/apps/a")),
-    "setting_changes": _reading(lambda it, _: stored_settings.setting_changes(it, 10)),
+    "setting_changes": _reading(lambda it, _: changed_settings.setting_changes(it, 10)),
     "standing_snapshot": _reading(
         lambda it, now: session_snapshots.standing_snapshot(it, "default", now)
     ),
@@ -268,7 +269,7 @@ OPERATIONS: dict[str, Operation] = {
     "unread_lines": _reading(lambda it, _: measured_usage.unread_lines(it)),
     "unset_project_settings": _writing(_unset_for_project),
     "unset_settings": _writing(
-        lambda it, now: stored_settings.unset_settings(it, ("claude_model",), "t", now)
+        lambda it, now: changed_settings.unset_settings(it, ("claude_model",), "t", now)
     ),
     "join_team": _writing(lambda it, _: joined_team.join_team(it, TEAM._replace(person="bob"))),
 }

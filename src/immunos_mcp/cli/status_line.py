@@ -27,7 +27,6 @@ from immunos_mcp.ledger.connections.inline import run_sync
 from immunos_mcp.ledger.connections.opening import inline_ledger
 from immunos_mcp.ledger.moments import utc_now
 from immunos_mcp.router import Router
-from immunos_mcp.rules.formatting import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -72,6 +71,8 @@ def _line(status_input: Json, environment: Mapping[str, str], flags: Flags) -> s
                 run_sync(router.record_plan_usage(plan))
             answer = run_sync(router.get_session_status(look=_look(status_input)))
     except ImmunosError as error:
+        from immunos_mcp.rules.formatting import printable
+
         return f"immunos: {printable(str(error)[:200])}"
     except Exception as error:  # noqa: BLE001  # the one boundary of this command
         return f"immunos: {bug_report(error)[:200]}"

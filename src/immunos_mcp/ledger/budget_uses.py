@@ -39,7 +39,7 @@ from immunos_mcp.rules.budgets import (
     are_of_people,
     parsed,
 )
-from immunos_mcp.rules.policy import budget_tokens
+from immunos_mcp.rules.levels import budget_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping

@@ -8,12 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from immunos_mcp.errors import InvalidStoredSettingsError
+from immunos_mcp.ledger.changed_settings import SettingsChanged, log_changes
 from immunos_mcp.ledger.moments import utc_text
 from immunos_mcp.ledger.sessions import find_open
 from immunos_mcp.ledger.stored_settings import (
-    SettingsChanged,
     effective_settings,
-    log_changes,
     settings_by_folder,
     settings_in_force,
 )

@@ -27,7 +27,7 @@ from immunos_mcp.ledger.sessions import current_session, opened_session
 from immunos_mcp.ledger.stored_settings import settings_in_force
 from immunos_mcp.ledger.totals import Addition, add_to_totals, keep_budgets_up
 from immunos_mcp.rules.claude_tiers import record_key
-from immunos_mcp.rules.policy import budget_tokens
+from immunos_mcp.rules.levels import budget_tokens
 
 if TYPE_CHECKING:
     from datetime import datetime

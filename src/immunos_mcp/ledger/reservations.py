@@ -18,8 +18,8 @@ from immunos_mcp.ledger.engines import providers_of_usage
 from immunos_mcp.ledger.moments import CLOCK_TOLERANCE, utc_text
 from immunos_mcp.rules import derived_prices
 from immunos_mcp.rules.budgets import NANODOLLARS, Unit, parsed
+from immunos_mcp.rules.levels import budget_tokens
 from immunos_mcp.rules.list_prices import MILLION
-from immunos_mcp.rules.policy import budget_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable

@@ -355,7 +355,7 @@ LATEST = len(STEPS)
 """The ledger version that this program writes."""
 
 
-_TABLE = re.compile(
+_TABLE = (
     r"\s*(?:CREATE TABLE(?: IF NOT EXISTS)?|ALTER TABLE|CREATE (?:UNIQUE )?INDEX \w+\s+ON"
     r"|CREATE TRIGGER \w+ AFTER \w+ ON)\s+(\w+)"
 )
@@ -375,7 +375,7 @@ def _definitions(steps: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
     for statement in chain.from_iterable(steps):
         if statement.startswith("INSERT "):  # a new ledger has no rows to work on
             continue
-        found = _TABLE.match(statement)
+        found = re.match(_TABLE, statement)
         assert found is not None, statement
         by_table.setdefault(found[1], []).append(statement)
     return tuple(chain.from_iterable(map(_made_alone, by_table.values())))

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
-from immunos_mcp.answers.sessions import BindAnswer
 from immunos_mcp.domain import Pace, Reason, Session, SessionRecord, TokenCounts
 from immunos_mcp.errors import InvalidInputError, Problem
 from immunos_mcp.ledger.moments import CLOCK_TOLERANCE, moment_of, utc_text
 from immunos_mcp.ledger.stored_settings import effective_settings
 
 if TYPE_CHECKING:
+    from immunos_mcp.answers.sessions import BindAnswer
     from immunos_mcp.ledger.dialect import Connection
     from immunos_mcp.rules.settings import Settings
 
@@ -65,6 +65,8 @@ def bind_session(connection: Connection, name: str, folder: str) -> None:
 
 def list_bindings(connection: Connection) -> tuple[BindAnswer, ...]:
     """Return which session names count one project folder only, by name."""
+    from immunos_mcp.answers.sessions import BindAnswer
+
     rows = connection.execute(
         "SELECT session_name, folder FROM immunos_mcp_binding ORDER BY session_name"
     )

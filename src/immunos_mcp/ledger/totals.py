@@ -13,7 +13,7 @@ from immunos_mcp.domain import Provider, Session, TokenCounts
 from immunos_mcp.ledger.moments import moment_of, utc_text
 from immunos_mcp.ledger.sessions import SESSION_COLUMNS, session_of
 from immunos_mcp.rules import pace
-from immunos_mcp.rules.policy import budget_tokens
+from immunos_mcp.rules.levels import budget_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from immunos_mcp.answers.replay import Crossing
 from immunos_mcp.domain import TokenCounts, WarningLevel
-from immunos_mcp.rules import policy
+from immunos_mcp.rules import levels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -31,7 +31,7 @@ class ThresholdTracker:
         self.reached: dict[WarningLevel, str] = {}
         self._moves = moves[::-1]
         self._moved = 0
-        self._weights = policy.weights_in_thousandths(settings)
+        self._weights = levels.weights_in_thousandths(settings)
         self._thousandths = 0
 
     def start_from(self, counts: TokenCounts, moment: str) -> None:
@@ -41,7 +41,7 @@ class ThresholdTracker:
 
     def may_reach(self) -> bool:
         """Return whether the session could have reached a threshold."""
-        most = policy.budget_tokens(self.session.claude, self.settings)
+        most = levels.budget_tokens(self.session.claude, self.settings)
         most += sum(max(0, tokens) for _, tokens in self._moves)
         return most >= self.settings.token_warning_threshold
 
@@ -68,8 +68,8 @@ class ThresholdTracker:
         )
 
     def _check_thresholds(self, at: str) -> None:
-        total = policy.rounded(self._thousandths) + self._moved
-        level = policy.warning_level(total, self.settings)
+        total = levels.rounded(self._thousandths) + self._moved
+        level = levels.warning_level(total, self.settings)
         if level is not WarningLevel.NORMAL:
             self.reached.setdefault(WarningLevel.WARNING, at)
         if level is WarningLevel.CRITICAL:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from immunos_mcp.domain import Classification, Task, TokenCounts
 from immunos_mcp.replay.records import RecordsSoFar
-from immunos_mcp.rules import policy
+from immunos_mcp.rules import levels, policy
 from immunos_mcp.rules.budgets import states, tightest, uses_of
 from immunos_mcp.rules.circumstances import Circumstances
 from immunos_mcp.rules.claude_tiers import record_key
@@ -81,16 +81,16 @@ def replay(
         policy_id, task_type = past.policy_id, past.task_type
         settings = settings_of(policy_id, past.folder, past.setting_folders)
         if policy_id not in same_weights:
-            same_weights[policy_id] = policy.weights_in_thousandths(
+            same_weights[policy_id] = levels.weights_in_thousandths(
                 settings
-            ) == policy.weights_in_thousandths(history.policies[policy_id])
+            ) == levels.weights_in_thousandths(history.policies[policy_id])
         total = past.session_tokens
         if not same_weights[policy_id]:
             total = _weighed_again(past, settings)
         if shifts is not None:
             total = max(0, total + shifts.totals.get(past.session_id, 0))
-        level = policy.warning_level(total, settings)
-        plan_level = policy.plan_level(past.plan_used_percent, settings)
+        level = levels.warning_level(total, settings)
+        plan_level = levels.plan_level(past.plan_used_percent, settings)
         budget = _budget_of(past, settings)
         spend = None if budget is None else (budget.budget.name, budget.level)
         # What fits beside reservations follows from every figure of the case.
@@ -224,4 +224,4 @@ def _weighed_again(past: PastDecision, settings: Settings) -> int:
         past.cache_creation_input_tokens or 0,
         past.cache_read_input_tokens or 0,
     )
-    return policy.budget_tokens(counts, settings)
+    return levels.budget_tokens(counts, settings)

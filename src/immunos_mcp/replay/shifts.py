@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from immunos_mcp.domain import Provider
-from immunos_mcp.rules import policy
+from immunos_mcp.rules import levels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -51,7 +51,7 @@ class Shifts:
         if work is not None:
             counts = work.claude if provider is Provider.OLLAMA else work.local
             if counts.total:
-                return policy.budget_tokens(counts, settings)
+                return levels.budget_tokens(counts, settings)
         return past.estimated_tokens or 0
 
 

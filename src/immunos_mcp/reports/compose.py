@@ -22,7 +22,7 @@ from immunos_mcp.answers.report import (
 )
 from immunos_mcp.domain import Provider, Weights
 from immunos_mcp.reports.sums import NOTHING, priced, sums_by
-from immunos_mcp.rules import net_savings, policy, track_record
+from immunos_mcp.rules import levels, net_savings, track_record
 from immunos_mcp.rules.claude_tiers import CLAUDE_RECORDS
 from immunos_mcp.rules.list_prices import Cost
 from immunos_mcp.rules.roles import sees_everybody
@@ -72,7 +72,7 @@ def compose(
         token_warning_threshold=settings.token_warning_threshold,
         token_auto_switch_threshold=settings.token_auto_switch_threshold,
         session_limit=settings.session_limit,
-        budget_tokens=policy.budget_tokens(claude, settings),
+        budget_tokens=levels.budget_tokens(claude, settings),
         claude_tokens=claude,
         kept_local_tokens=local.total,
         ollama_tokens=local,
@@ -114,7 +114,7 @@ def _periods(usage: PricedGroups, settings: Settings) -> tuple[UsagePeriod, ...]
         by_provider = {provider: sums.get((start, provider), NOTHING) for provider in Provider}
         claude, local = by_provider[Provider.CLAUDE].counts, by_provider[Provider.OLLAMA].counts
         cost = sum((each.cost for each in by_provider.values()), Cost())
-        budget_tokens = policy.budget_tokens(claude, settings)
+        budget_tokens = levels.budget_tokens(claude, settings)
         periods.append(
             UsagePeriod(
                 start,
@@ -308,7 +308,7 @@ def _session(record: SessionRecord, figures: ReportFigures, prices: Prices) -> R
     session, settings = record.session, figures.settings
     assert session.session_id is not None
     assert session.started_at is not None
-    tokens = policy.budget_tokens(session.claude, settings)
+    tokens = levels.budget_tokens(session.claude, settings)
     usage = figures.session_usage.get(session.session_id, ())
     cost = sum((prices.cost_of(each) for each in usage), Cost())
     is_pruned = figures.pruned_before is not None and session.started_at < figures.pruned_before
@@ -318,7 +318,7 @@ def _session(record: SessionRecord, figures: ReportFigures, prices: Prices) -> R
         started_at=session.started_at,
         session_tokens=tokens,
         percent_used=round(100 * tokens / settings.session_limit, 1),
-        warning_level=policy.warning_level(tokens, settings),
+        warning_level=levels.warning_level(tokens, settings),
         kept_local_tokens=session.local.total,
         decisions=record.decisions,
         usage_records=session.usage_records,

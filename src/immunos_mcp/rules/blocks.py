@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from immunos_mcp.answers.budgets import Block
 from immunos_mcp.domain import TokenCounts
 from immunos_mcp.rules.budgets import NANODOLLARS
-from immunos_mcp.rules.policy import budget_tokens
+from immunos_mcp.rules.levels import budget_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -8,7 +8,8 @@ from msgspec.structs import replace
 
 from immunos_mcp.answers.routing import SPEND_REASONS, Alternative, Explanation, RowExplanation
 from immunos_mcp.domain import Classification, Consultation, HandoverChoice, Reason
-from immunos_mcp.rules.policy import ROWS, choose, examine, warning_level
+from immunos_mcp.rules.levels import warning_level
+from immunos_mcp.rules.policy import ROWS, choose, examine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from immunos_mcp.domain import CLAUDE_TIERS, GateChoice, Switch, WarningLevel
-from immunos_mcp.rules.formatting import minute
 
 if TYPE_CHECKING:
     from immunos_mcp.answers.status import BudgetStatus
@@ -148,6 +147,8 @@ def paused(until: datetime) -> str:
 
 def ending(until: datetime) -> str:
     """Return until when something holds."""
+    from immunos_mcp.rules.formatting import minute
+
     return "until `immunos-mcp on`" if until >= FOREVER else f"until {minute(until)} UTC"
 
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from immunos_mcp.answers.settings import ConfigAnswer, Difference
 from immunos_mcp.domain import Provider
 from immunos_mcp.errors import (
     InvalidInputError,
@@ -32,6 +31,7 @@ from immunos_mcp.rules.settings import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from immunos_mcp.answers.settings import ConfigAnswer, Difference
     from immunos_mcp.rules.setting_kinds import SettingChangeValue, SettingValue
 
 THRESHOLDS = ("token_warning_threshold", "token_auto_switch_threshold", "session_limit")
@@ -62,6 +62,8 @@ def notable_values(settings: Settings) -> dict[str, SettingValue]:
 
 def differences(before: Settings, after: Settings) -> dict[str, Difference]:
     """Return which settings differ, task mappings one by one as ``task_mappings.code_review``."""
+    from immunos_mcp.answers.settings import Difference
+
     old, new = values(before), values(after)
     found = {
         name: Difference(_plain(old[name]), _plain(new[name]))
@@ -77,6 +79,8 @@ def differences(before: Settings, after: Settings) -> dict[str, Difference]:
 
 def config_answer(before: Settings, after: Settings) -> ConfigAnswer:
     """Return what changed settings, and the settings that now hold."""
+    from immunos_mcp.answers.settings import ConfigAnswer
+
     return ConfigAnswer(changes=differences(before, after), settings=notable_values(after))
 
 

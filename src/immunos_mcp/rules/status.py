@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from immunos_mcp.answers.sessions import SessionSummary
 from immunos_mcp.answers.status import BudgetStatus, EngineStatus, StatusAnswer
 from immunos_mcp.answers.usage import RecordAnswer
 from immunos_mcp.domain import EngineState, Provider, TokenCounts
-from immunos_mcp.rules import budget_windows, budgets, gates, models, pace, policy
-from immunos_mcp.rules.budget_windows import Span
+from immunos_mcp.rules import budgets, gates, levels, models, pace
 from immunos_mcp.rules.own_settings import own_text
 from immunos_mcp.rules.recommendation import Recommendation, recommend
 
@@ -17,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
+    from immunos_mcp.answers.sessions import SessionSummary
     from immunos_mcp.domain import Engine, Session, SessionRecord
     from immunos_mcp.logged_usage import MeasuredUsage
     from immunos_mcp.rules.budgets import BudgetState
@@ -29,10 +28,10 @@ def session_status(
 ) -> StatusAnswer:
     """Return the status of a session."""
     settings, session = snapshot.settings, snapshot.session
-    tokens = policy.budget_tokens(session.claude, settings)
-    reported = policy.budget_tokens(session.claude - session.measured, settings)
-    side_requests = policy.budget_tokens(snapshot.side_requests, settings)
-    level = policy.warning_level(tokens, settings)
+    tokens = levels.budget_tokens(session.claude, settings)
+    reported = levels.budget_tokens(session.claude - session.measured, settings)
+    side_requests = levels.budget_tokens(snapshot.side_requests, settings)
+    level = levels.warning_level(tokens, settings)
     states = budgets.states(settings.budgets, snapshot.budgets)
     recommended = recommendation(snapshot)
     per_minute = None
@@ -66,7 +65,7 @@ def session_status(
         ),
         side_request_tokens=side_requests or None,
         other_assistants={
-            assistant: policy.budget_tokens(counts, settings)
+            assistant: levels.budget_tokens(counts, settings)
             for assistant, counts in snapshot.others.items()
         }
         or None,
@@ -83,12 +82,12 @@ def session_status(
 def recommendation(snapshot: SessionSnapshot) -> Recommendation:
     """Return what the tightest limit recommends that concerns whoever looks."""
     settings = snapshot.settings
-    tokens = policy.budget_tokens(snapshot.session.claude, settings)
-    plan_used_percent = policy.plan_used_percent(snapshot.plan, settings)
+    tokens = levels.budget_tokens(snapshot.session.claude, settings)
+    plan_used_percent = levels.plan_used_percent(snapshot.plan, settings)
     return recommend(
-        policy.warning_level(tokens, settings),
+        levels.warning_level(tokens, settings),
         settings,
-        policy.plan_level(plan_used_percent, settings),
+        levels.plan_level(plan_used_percent, settings),
         budgets.tightest(concerning(snapshot)),
     )
 
@@ -104,10 +103,12 @@ def concerning(snapshot: SessionSnapshot) -> tuple[BudgetState, ...]:
 
 def budget_status(state: BudgetState, now: datetime) -> BudgetStatus:
     """Return how far a budget is used, and when it will be used up at this rate."""
+    from immunos_mcp.rules import budget_windows  # most people have no budgets
+
     budget, use = state.budget, state.use
     gone_at = None
     if use.used is not None and use.starts_at is not None:
-        span = Span(use.starts_at, use.ends_at)
+        span = budget_windows.Span(use.starts_at, use.ends_at)
         gone_at = budget_windows.gone_at(use.used, budgets.full_limit(budget), span, now)
     is_one_s = budget.is_each and use.person is not None
     return BudgetStatus(
@@ -130,16 +131,16 @@ def measured_tokens(measured: Iterable[MeasuredUsage], settings: Settings) -> in
         for usage in measured
         if models.provider_of(usage.model, settings) is Provider.CLAUDE
     )
-    return policy.budget_tokens(sum(by_claude, TokenCounts()), settings)
+    return levels.budget_tokens(sum(by_claude, TokenCounts()), settings)
 
 
 def recorded_usage(
     before: Session, after: Session, settings: Settings, *, is_repeat: bool, is_counted: bool
 ) -> RecordAnswer:
     """Return a session's figures after a usage record, and the level that it reached."""
-    tokens = policy.budget_tokens(after.claude, settings)
-    level_before = policy.warning_level(policy.budget_tokens(before.claude, settings), settings)
-    level = policy.warning_level(tokens, settings)
+    tokens = levels.budget_tokens(after.claude, settings)
+    level_before = levels.warning_level(levels.budget_tokens(before.claude, settings), settings)
+    level = levels.warning_level(tokens, settings)
     return RecordAnswer(
         session_tokens=tokens,
         kept_local_tokens=after.local.total,
@@ -167,6 +168,8 @@ def engine_status(engine: Engine, settings: Settings) -> EngineStatus:
 
 def session_summary(record: SessionRecord, settings: Settings) -> SessionSummary:
     """Return the summary of a session that was opened."""
+    from immunos_mcp.answers.sessions import SessionSummary
+
     session = record.session
     assert session.session_id is not None
     assert session.started_at is not None
@@ -174,7 +177,7 @@ def session_summary(record: SessionRecord, settings: Settings) -> SessionSummary
         session_id=session.session_id,
         session=session.name,
         started_at=session.started_at,
-        session_tokens=policy.budget_tokens(session.claude, settings),
+        session_tokens=levels.budget_tokens(session.claude, settings),
         kept_local_tokens=session.local.total,
         decisions=record.decisions,
         usage_records=session.usage_records,

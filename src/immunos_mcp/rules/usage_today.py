@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from immunos_mcp.answers.watch import UsageToday, UsedBy
 from immunos_mcp.domain import TokenCounts
 from immunos_mcp.rules.budgets import NANODOLLARS
-from immunos_mcp.rules.policy import budget_tokens
+from immunos_mcp.rules.levels import budget_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -23,11 +23,12 @@ from msgspec.structs import replace
 from immunos_mcp.domain import Classification, Task, TokenCounts, Usage
 from immunos_mcp.errors import LedgerError
 from immunos_mcp.ledger import schema
+from immunos_mcp.ledger.changed_settings import change_settings
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
 from immunos_mcp.ledger.connections.threaded import ThreadedSqliteLedger
 from immunos_mcp.ledger.reported_usage import record_usage
 from immunos_mcp.ledger.sessions import reset_session
-from immunos_mcp.ledger.stored_settings import change_settings, effective_settings
+from immunos_mcp.ledger.stored_settings import effective_settings
 from immunos_mcp.router import Router
 from immunos_mcp.rules.settings import Settings
 

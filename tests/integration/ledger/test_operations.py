@@ -42,6 +42,12 @@ from immunos_mcp.domain import (
     WarningLevel,
 )
 from immunos_mcp.errors import InvalidInputError, InvalidStoredSettingsError, Problem
+from immunos_mcp.ledger.changed_settings import (
+    SettingsChanged,
+    change_settings,
+    setting_changes,
+    unset_settings,
+)
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger
 from immunos_mcp.ledger.connections.threaded import ThreadedSqliteLedger
 from immunos_mcp.ledger.decisions import decide, newest_decisions
@@ -61,13 +67,7 @@ from immunos_mcp.ledger.sessions import (
     reset_session,
     session_revisions,
 )
-from immunos_mcp.ledger.stored_settings import (
-    SettingsChanged,
-    change_settings,
-    effective_settings,
-    setting_changes,
-    unset_settings,
-)
+from immunos_mcp.ledger.stored_settings import effective_settings
 from immunos_mcp.logged_usage import MeasuredUsage
 from immunos_mcp.rules.circumstances import SessionSnapshot
 from immunos_mcp.rules.settings import DEFAULT_TASK_MAPPINGS, Settings

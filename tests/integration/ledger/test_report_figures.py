@@ -28,7 +28,7 @@ from immunos_mcp.reports import prices
 from immunos_mcp.reports.csv import Line, long_table
 from immunos_mcp.reports.page.document import page
 from immunos_mcp.reports.text import COLUMNS, text
-from immunos_mcp.rules import policy
+from immunos_mcp.rules import levels
 from immunos_mcp.rules.claude_tiers import CLAUDE_RECORDS
 from immunos_mcp.rules.formatting import cells, printable
 from immunos_mcp.rules.settings import Settings
@@ -116,7 +116,7 @@ def test_the_sums_are_those_of_the_rows_that_count(
     assert answer.claude_tokens == totals[Provider.CLAUDE]
     assert answer.ollama_tokens == totals[Provider.OLLAMA]
     assert answer.kept_local_tokens == totals[Provider.OLLAMA].total
-    assert answer.budget_tokens == policy.budget_tokens(totals[Provider.CLAUDE], Settings())
+    assert answer.budget_tokens == levels.budget_tokens(totals[Provider.CLAUDE], Settings())
     assert sum((each.claude_tokens for each in answer.usage), TokenCounts()) == answer.claude_tokens
     assert sum((each.ollama_tokens for each in answer.usage), TokenCounts()) == answer.ollama_tokens
     assert {(each.provider, each.model): each.tokens for each in answer.models} == by_model

@@ -25,15 +25,9 @@ from immunos_mcp.domain import (
     WarningLevel,
 )
 from immunos_mcp.rules.circumstances import Circumstances
+from immunos_mcp.rules.levels import budget_tokens, plan_level, plan_used_percent, warning_level
 from immunos_mcp.rules.models import local_model, provider_of
-from immunos_mcp.rules.policy import (
-    ROWS,
-    budget_tokens,
-    decide,
-    plan_level,
-    plan_used_percent,
-    warning_level,
-)
+from immunos_mcp.rules.policy import ROWS, decide
 from immunos_mcp.rules.recommendation import Recommendation, recommend
 from immunos_mcp.rules.settings import Settings
 
