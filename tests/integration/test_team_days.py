@@ -109,7 +109,8 @@ class Days:
         self.router = self.router_in(None)
         self.keys = 0
         self.threads: dict[str, int] = {}
-        self.decisions: list[int] = []
+        # Each with the person who asked.
+        self.decisions: dict[int, str | None] = {}
         self.seen: set[str] = set()
         # Nobody is known in a ledger that is not shared.
         self.books.people = NAMES if chance.random() < 0.7 else ()
@@ -293,7 +294,7 @@ class Days:
                 key=JoinKey(asked.call, asked.thread),
             )
         )
-        self.decisions.append(routed.logged.decision_id)
+        self.decisions[routed.logged.decision_id] = asked.person
         expected = self.books.ask(asked, routed.logged.decision_id, self.now)
         found = routed.logged.decision
         assert (
@@ -323,13 +324,16 @@ class Days:
     def report(self) -> None:
         """Let a client report a response, for a decision or for none."""
         self.keys += 1
-        decision = self.chance.choice(self.decisions[-6:] or [None])
+        decision = self.chance.choice([*self.decisions][-6:] or [None])
         decision = self.chance.choice((decision, None))
+        asker = None if decision is None else self.decisions[decision]
         is_done = decision is not None and self.chance.random() < 0.3
         used = self.response(CI, f"r{self.keys}", self.now)
         used.whose = {LOCAL: "local", "gpt-5": "hosted"}.get(used.model, "claude")
         used.kinds, used.hour_long, used.thread = (*used.kinds[:2], 0, used.kinds[3]), 0, None
-        session, used.person = self.chance.choice(SESSIONS[:-1]), self.somebody()
+        session = self.chance.choice(SESSIONS[:-1])
+        # Members report on own decisions only.
+        used.person = self.somebody() if asker is None else self.chance.choice((None, asker))
         run_sync(
             self.router_in(None, used.person).record_usage(
                 used.model,
@@ -343,7 +347,7 @@ class Days:
 
     def close(self) -> None:
         if self.decisions:
-            decision = self.chance.choice(self.decisions[-6:])
+            decision = self.chance.choice([*self.decisions][-6:])
             run_sync(self.router.outcomes.close(decision, "success"))
             self.books.close(decision)
 

@@ -34,6 +34,7 @@ from immunos_mcp.ledger import (
 )
 from immunos_mcp.ledger.budget_uses import ANYBODY, Caller
 from immunos_mcp.ledger.moments import as_stored, moment_of, utc_text
+from immunos_mcp.ledger.people import require_own
 from immunos_mcp.ledger.plan_limits import plan_usage
 from immunos_mcp.ledger.sessions import opened_session
 from immunos_mcp.ledger.stored_settings import policy_id, settings_in_force
@@ -342,6 +343,7 @@ class Decided(Struct, frozen=True):
     closed_at: str | None
     is_provisional: int | None
     outcome_source: str | None
+    person_id: int | None
 
 
 _SELECT_DECIDED = (
@@ -363,12 +365,14 @@ def find_decided(connection: Connection, decision_id: int) -> Decided:
     """Return the fields of a decision that are needed to close it.
 
     Raises:
-        InvalidInputError: it does not exist or was pruned.
+        InvalidInputError: it does not exist or was pruned, or is not for whoever acts to close.
     """
     row = connection.execute(_SELECT_DECIDED, (decision_id,)).fetchone()
     if row is None:
         raise unknown_decision(connection, decision_id)
-    return Decided(*row)
+    decided = Decided(*row)
+    require_own(connection, decided.person_id, decision_id)
+    return decided
 
 
 def unknown_decision(connection: Connection, decision_id: int) -> InvalidInputError:

@@ -14,6 +14,7 @@ from immunos_mcp.ledger.engines import providers_of_usage
 from immunos_mcp.ledger.identities import TERMS, identified, index_requests
 from immunos_mcp.ledger.measured_usage import pruned_before
 from immunos_mcp.ledger.moments import as_stored, utc_text
+from immunos_mcp.ledger.people import is_others
 from immunos_mcp.ledger.plan_limits import record_plan_usage
 from immunos_mcp.ledger.side_usage import settle, store_totals, unsettle
 from immunos_mcp.ledger.stored_settings import effective_settings
@@ -360,7 +361,7 @@ def _grow(connection: Connection, known: tuple[Any, ...], counts: TokenCounts) -
 def _take_back_requests(connection: Connection, fresh: dict[str, MeasuredUsage]) -> list[Addition]:
     """Remove telemetry requests whose responses are about to count instead.
 
-    If telemetry had the larger numbers, the response gets them.
+    If telemetry had the larger numbers, the response gets them, unless they are another person's.
     """
     if connection.execute("SELECT 1 FROM immunos_mcp_request_usage LIMIT 1").fetchone() is None:
         return []
@@ -368,13 +369,14 @@ def _take_back_requests(connection: Connection, fresh: dict[str, MeasuredUsage])
     rows = connection.execute(
         f"DELETE FROM immunos_mcp_request_usage WHERE request_id {IN_LIST}"  # noqa: S608  # a constant
         " RETURNING request_id, finished_at, provider, input_tokens, output_tokens,"
-        " cache_creation_input_tokens, cache_read_input_tokens",
+        " cache_creation_input_tokens, cache_read_input_tokens, person_id",
         (list_parameter(messages),),
     ).fetchall()
     taken_back: list[Addition] = []
-    for request_id, finished_at, provider, *kinds in rows:
+    for request_id, finished_at, provider, *kinds, person_id in rows:
         message_id, counts = messages[request_id], TokenCounts(*kinds)
-        if counts.total > fresh[message_id].total:
+        is_larger = counts.total > fresh[message_id].total
+        if is_larger and not is_others(connection, person_id):
             fresh[message_id] = fresh[message_id].with_counts(counts)
         at = datetime.fromisoformat(finished_at)
         back = TokenCounts() - counts

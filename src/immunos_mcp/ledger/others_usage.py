@@ -5,13 +5,13 @@ Each function runs inside its caller's transaction and does not end it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from immunos_mcp.ledger.dialect import IN_LIST, list_parameter
 from immunos_mcp.ledger.identities import index_requests
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from immunos_mcp.ledger.dialect import Connection
     from immunos_mcp.logged_usage import ConversationTotal, MeasuredUsage, RequestUsage
@@ -22,15 +22,19 @@ def without_others_responses(
 ) -> Sequence[MeasuredUsage]:
     """Return usage without responses that another person pushed first.
 
-    Where another person's response has the same id and another request, as with gateways that give all
-    responses the same id, the request tells them apart.
+    Responses of one request are the same; where neither has a request, those of one conversation are.
+    Another response whose id somebody used already, by chance or to keep it out, gets one of its own.
     """
-    others = _requests_of_others(connection, measured)
+    others = _identities_of_others(connection, measured)
     taken = _nameless_of_others(connection, measured)
     if not others and not taken:
         return measured
-    told_apart = [_told_apart(usage, others) for usage in measured if usage.request_id not in taken]
-    others = _requests_of_others(connection, told_apart)
+    told_apart = [
+        _told_apart(usage, others, connection.person_id)
+        for usage in measured
+        if usage.request_id not in taken
+    ]
+    others = _identities_of_others(connection, told_apart)
     return [usage for usage in told_apart if usage.message_id not in others]
 
 
@@ -57,25 +61,41 @@ def without_others_totals(
     return [each for each in totals if each.conversation not in taken]
 
 
-def _told_apart(usage: MeasuredUsage, others: dict[str, str | None]) -> MeasuredUsage:
-    is_same = usage.request_id is None or others.get(usage.message_id) in {None, usage.request_id}
-    if is_same:
+class _Identity(NamedTuple):
+    """What a response has besides its id."""
+
+    request_id: str | None
+    conversation: str | None
+
+
+def _told_apart(
+    usage: MeasuredUsage, others: Mapping[str, _Identity], person_id: int | None
+) -> MeasuredUsage:
+    other = others.get(usage.message_id)
+    if other is None or _is_same(usage, other):
         return usage
-    return usage._replace(message_id=f"{usage.message_id}#{usage.request_id}")
+    suffix = usage.request_id or usage.conversation or person_id
+    return usage._replace(message_id=f"{usage.message_id}#{suffix}")
 
 
-def _requests_of_others(
+def _is_same(usage: MeasuredUsage, other: _Identity) -> bool:
+    if usage.request_id is not None or other.request_id is not None:
+        return usage.request_id == other.request_id
+    return usage.conversation == other.conversation
+
+
+def _identities_of_others(
     connection: Connection, measured: Sequence[MeasuredUsage]
-) -> dict[str, str | None]:
-    """Return the ids of responses that are another person's, each with its request."""
+) -> dict[str, _Identity]:
+    """Return the ids of responses that are another person's, each with what else it has."""
     if connection.person_id is None or not measured:
         return {}
     rows = connection.execute(
-        "SELECT message_id, request_id FROM immunos_mcp_measured_usage"  # noqa: S608  # a constant
+        "SELECT message_id, request_id, conversation FROM immunos_mcp_measured_usage"  # noqa: S608  # a constant
         f" WHERE message_id {IN_LIST} AND person_id <> ?",
         (list_parameter(each.message_id for each in measured), connection.person_id),
     )
-    return dict(rows.fetchall())
+    return {message_id: _Identity(*identity) for message_id, *identity in rows}
 
 
 def _nameless_of_others(

@@ -58,6 +58,30 @@ def audited(
     return result
 
 
+def is_others(connection: Connection, person_id: int | None) -> bool:
+    """Return whether a row of a person (``None``: nobody's) is another's than whoever acts."""
+    return person_id is not None and connection.person_id not in {None, person_id}
+
+
+def require_own(connection: Connection, person_id: int | None, decision_id: int) -> None:
+    """Check that whoever acts may report on a person's decision: members only on their own.
+
+    Raises:
+        InvalidInputError: it is another's.
+    """
+    if not is_others(connection, person_id):
+        return
+    (role,) = connection.execute(
+        "SELECT role FROM immunos_mcp_person WHERE person_id = ?", (connection.person_id,)
+    ).fetchone()
+    if role == Role.MEMBER:
+        message = (
+            f"decision_id: decision {decision_id} is another person's; only a lead or an admin may"
+            " report on it"
+        )
+        raise InvalidInputError(Problem("decision_id", decision_id, message=message))
+
+
 def add_person(connection: Connection, name: str, role: Role, now: datetime) -> PersonAnswer:
     """Add a person, or give one that is there the role and enable them again."""
     changed = connection.execute(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from immunos_mcp.domain import Provider, Session, Switch, TokenCounts
 from immunos_mcp.errors import InvalidInputError, Problem, shown
@@ -23,6 +24,7 @@ from immunos_mcp.ledger import (
 from immunos_mcp.ledger.decisions import close_as, close_decision, find_decided
 from immunos_mcp.ledger.engines import providers_of_usage
 from immunos_mcp.ledger.moments import as_stored, utc_text
+from immunos_mcp.ledger.people import is_others
 from immunos_mcp.ledger.sessions import current_session, opened_session
 from immunos_mcp.ledger.stored_settings import settings_in_force
 from immunos_mcp.ledger.totals import Addition, add_to_totals, keep_budgets_up
@@ -44,7 +46,7 @@ DELEGATED = "delegated"
 """Source of usage that the local engine counted for a task handed over to it."""
 
 _SELECT_REQUEST = (
-    "SELECT counted, session.name, model, input_tokens, output_tokens,"
+    "SELECT counted, immunos_mcp_usage.person_id, session.name, model, input_tokens, output_tokens,"
     " cache_creation_input_tokens, cache_read_input_tokens FROM immunos_mcp_usage"
     " JOIN immunos_mcp_session AS session USING (session_id) WHERE external_id = ?"
 )
@@ -87,7 +89,7 @@ def record_usage(
         pushing.look_ahead(connection, reporter)
     in_force = settings_in_force(connection)
     settings = in_force.settings
-    was_counted = _recorded_before(connection, name, usage)
+    usage, was_counted = _recorded_before(connection, name, usage)
     if was_counted is not None:
         session = current_session(connection, name, now, settings)
         return Recorded(settings, session, session, repeated=True, counted=was_counted)
@@ -173,22 +175,28 @@ def record_outcome(
     return Recorded(settings, session, session, repeated=False)
 
 
-def _recorded_before(connection: Connection, name: str, usage: Usage) -> bool | None:
-    """Return whether the earlier record of the same request counted; ``None``: there is none."""
+def _recorded_before(connection: Connection, name: str, usage: Usage) -> tuple[Usage, bool | None]:
+    """Return usage under the request id that is stored, and whether its earlier record counted.
+
+    ``None``: there is none. Assistants choose their ids themselves, so another person's may be the same.
+    """
     if usage.request_id is None:
-        return None
+        return usage, None
     row = connection.execute(_SELECT_REQUEST, (usage.request_id,)).fetchone()
     if row is None:
         pruned = connection.execute(_SELECT_PRUNED_REQUEST, (usage.request_id,)).fetchone()
-        return None if pruned is None else bool(pruned[0])
-    recorded = (row[1], row[2], TokenCounts(*row[3:]))
-    if recorded != (name, usage.model, usage.counts):
+        return usage, None if pruned is None else bool(pruned[0])
+    counted, person_id, *recorded = row
+    if is_others(connection, person_id):
+        own = replace(usage, request_id=f"{usage.request_id}#{connection.person_id}")
+        return _recorded_before(connection, name, own)
+    if (*recorded[:2], TokenCounts(*recorded[2:])) != (name, usage.model, usage.counts):
         message = (
             f"request_id: {shown(usage.request_id)} was already recorded with different usage;"
             " each response needs its own id"
         )
         raise InvalidInputError(Problem("request_id", usage.request_id, message=message))
-    return bool(row[0])
+    return usage, bool(counted)
 
 
 def _attribute(

@@ -13,7 +13,7 @@ import wire
 from http_servers import ANYWHERE, client_of, connected, put_a_folder_in_place_of, serving
 from sdk_clients import answer
 
-from immunos_mcp.domain import EngineState, PlanUsage, TokenCounts
+from immunos_mcp.domain import EngineState, Outcome, PlanUsage, TokenCounts
 from immunos_mcp.gateway_messages import (
     LARGEST_REQUEST,
     PATH,
@@ -128,7 +128,6 @@ async def test_whoever_knows_an_id_changes_nothing_of_another_person(
     request = RequestUsage("r1", LATELY, "claude-sonnet-4-5", TokenCounts(10**6), None)
     stolen = (
         PushedUsage(responses=(response(1, input_tokens=10**6, speed="fast"),)),
-        PushedUsage(responses=(response(1, input_tokens=10**6, request_id=None),)),
         PushedUsage(responses=(response(9, input_tokens=10**6),)),
         PushedUsage(requests=(PushedRequest.of(request),)),
         PushedUsage(totals=(PushedTotal.of(more),)),
@@ -152,6 +151,67 @@ async def test_whoever_knows_an_id_changes_nothing_of_another_person(
         # The owner's own response still grows.
         grown = pushing(response(1, output_tokens=25), call=status)
         assert ((await sent(client, grown, ada)).answer or {})["session_tokens"] == 195
+
+
+async def test_whoever_knows_an_id_first_does_not_keep_its_owner_out(
+    database: Path | DatabaseAddress,
+) -> None:
+    eve, ada, bob = (header_of(database, name) for name in ("eve", "ada", "bob"))
+    nothing = {"input_tokens": 0, "output_tokens": 0, "cache_read_input_tokens": 0}
+    request = RequestUsage("r4", LATELY, "claude-sonnet-4-5", TokenCounts(10**6), None)
+    first = PushedUsage(
+        (
+            response(1, request_id=None, **nothing),
+            response(2, request_id="r7", **nothing),
+            response(3, request_id=None, conversation="c1", **nothing),
+        ),
+        (PushedRequest.of(request),),
+    )
+    own = pushing(
+        response(1),
+        response(2),
+        response(3, request_id=None, conversation="c2"),
+        response(4),
+        call=PassedCall("get_session_status"),
+    )
+    async with serving(database, WITH_TOKENS) as served, client_of(served.url) as client:
+        await sent(client, GatewayRequest(VERSION, ASSISTANTS, first), eve)
+        for new in (4, 0):
+            reply = await sent(client, own, ada)
+            assert (reply.new, (reply.answer or {})["session_tokens"]) == (new, 4 * 30)
+        # Two people who read the same logs have the same responses.
+        assert (await sent(client, own, bob)).new == 0
+
+
+async def test_a_member_reports_on_own_decisions_only(database: Path | DatabaseAddress) -> None:
+    ada, eve, lea = (header_of(database, *who) for who in (("ada",), ("eve",), ("lea", "lead")))
+    judged = {"decision_id": 1, "outcome": "failure"}
+    used = {"model": "qwen2.5-coder:7b", "input_tokens": 70, "output_tokens": 7}
+    task = HandedOverTask("h1", 1, "qwen2.5-coder:7b", 70, 30, Outcome.FAILURE)
+    async with serving(database, WITH_TOKENS) as served, client_of(served.url) as client:
+        await sent(client, calling("route_task", TASK), ada)
+        for arguments in (judged, {**judged, **used}, {**used, "decision_id": 1}):
+            refused = await sent(client, calling("record_usage", arguments), eve)
+            assert "decision 1 is another person's" in (refused.error or ""), arguments
+        handed = await sent(client, GatewayRequest(VERSION, handed_over=(task,)), eve)
+        assert "decision 1 is another person's" in handed.refused["h1"]
+        assert stored(database, "SELECT outcome FROM immunos_mcp_decision") == "[(None,)]"
+        assert stored(database, "SELECT count(*) FROM immunos_mcp_usage") == "[(0,)]"
+        for header, outcome in ((ada, "success"), (lea, "success")):
+            call = calling("record_usage", {"decision_id": 1, "outcome": outcome})
+            assert (await sent(client, call, header)).error is None
+
+
+async def test_request_ids_are_of_the_person_who_reports(database: Path | DatabaseAddress) -> None:
+    ada, eve = header_of(database, "ada"), header_of(database, "eve")
+    used = {"model": "claude-sonnet-4-5", "input_tokens": 10, "output_tokens": 0}
+    async with serving(database, WITH_TOKENS) as served, client_of(served.url) as client:
+        for header, tokens in ((ada, 10), (eve, 20), (ada, 20), (eve, 20)):
+            call = calling("record_usage", {**used, "request_id": "1"})
+            reply = await sent(client, call, header)
+            assert (reply.error, (reply.answer or {})["session_tokens"]) == (None, tokens)
+        other = calling("record_usage", {**used, "input_tokens": 11, "request_id": "1"})
+        assert "recorded with different usage" in ((await sent(client, other, eve)).error or "")
 
 
 async def test_all_kinds_of_usage_are_stored_as_those_of_local_logs_are(
