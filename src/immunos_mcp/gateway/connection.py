@@ -32,6 +32,10 @@ class TeamAwayError(ImmunosError):
     """The team's server gives no usable answer now; the text says why."""
 
 
+class NotAskedError(TeamAwayError):
+    """The team's server was not asked, since it gave no answer a moment ago."""
+
+
 class NotUnderstoodError(TeamAwayError):
     """The team's server does not take what was sent.
 

@@ -6,11 +6,16 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 import msgspec
 
+from immunos_mcp.errors import InvalidInputError, Problem
 from immunos_mcp.gateway_messages import GatewayIdentity, GatewayReply
+from immunos_mcp.rules import inputs, names
 from immunos_mcp.rules.formatting import for_terminal, printable
 
 if TYPE_CHECKING:
     from immunos_mcp.answers.encoding import Json
+    from immunos_mcp.answers.history import LoggedDecision
+    from immunos_mcp.answers.routing import RouteAnswer
+    from immunos_mcp.domain import Task
 
 Answer = TypeVar("Answer", GatewayIdentity, GatewayReply)
 
@@ -52,6 +57,23 @@ def refusal_of(body: bytes) -> str:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return ""
     return printable(str(found)[:300])
+
+
+def meant_task(asked: Task, logged: LoggedDecision, answer: RouteAnswer) -> Task:
+    """Return a task as a decision of the team's server means it, if the decision can be logged here.
+
+    Raises:
+        InvalidInputError: something in it cannot be true; it is named.
+    """
+    inputs.checked_decision_id(logged.decision_id)
+    for decision in (logged.decision, answer):
+        names.check_model_name(decision.model)
+        for name, value in msgspec.structs.asdict(decision).items():
+            if isinstance(value, int | float) and not (0 <= value <= LARGEST_NUMBER):
+                raise InvalidInputError(Problem(name, value, "0 or more"))
+    meant = names.normalise_task_type(logged.task.task_type)
+    given = None if meant == asked.task_type else asked.task_type
+    return msgspec.structs.replace(asked, task_type=meant, given_task_type=given)
 
 
 def _bounded(value: Json) -> Json:

@@ -16,9 +16,17 @@ from immunos_mcp.answers.settings import ConfigAnswer
 from immunos_mcp.answers.status import StatusAnswer
 from immunos_mcp.answers.usage import RecordAnswer
 from immunos_mcp.assistants.looks import Look
-from immunos_mcp.domain import UNJOINED, Classification, EnginesAllowed, HandoverChoice, Judge
-from immunos_mcp.errors import ImmunosError, InvalidInputError
-from immunos_mcp.gateway.connection import TeamAwayError
+from immunos_mcp.domain import (
+    UNJOINED,
+    Classification,
+    EnginesAllowed,
+    HandoverChoice,
+    Judge,
+    Task,
+)
+from immunos_mcp.errors import ImmunosError, InvalidInputError, LedgerError, MaybeStoredError
+from immunos_mcp.gateway import replies
+from immunos_mcp.gateway.connection import NotAskedError, TeamAwayError
 from immunos_mcp.gateway.requests import given, sent_engine, session_argument
 from immunos_mcp.gateway_messages import PassedCall, label_of
 from immunos_mcp.handover import Handover
@@ -45,6 +53,11 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer", RouteAnswer, StatusAnswer, RecordAnswer, ResetAnswer, ConfigAnswer)
 
 UNSPECIFIC = Look()
+
+CHANGE_SECONDS = 5.0
+"""How long a change at the team may take, which this ledger cannot make instead."""
+
+_PERHAPS_CHANGED = "nothing was changed here, but perhaps at the team: look before you try again"
 
 
 class TeamDecisionError(TeamAwayError):
@@ -110,9 +123,13 @@ class GatewayRouter(Router):
     ) -> RoutedTask:
         """Let the team's server decide, and log its decision; where it is away, decide here."""
         name = self._session_name(session)
-        names.normalise_task_type(task_type)
-        inputs.member(Classification, "classification", classification)
-        inputs.tokens("estimated_tokens", estimated_tokens)
+        asked = Task(
+            names.normalise_task_type(task_type),
+            inputs.member(Classification, "classification", classification),
+            inputs.tokens("estimated_tokens", estimated_tokens),
+            follows=follows,
+            tried=tried,
+        )
         await self._begin(name)
         followed = None
         if follows is not None:
@@ -132,8 +149,11 @@ class GatewayRouter(Router):
             if logged is None:
                 return None
             # What cannot be answered is not logged either.
-            _read(reply, RouteAnswer)
-            task = replace(logged.task, follows=follows, tried=tried)
+            answer = _read(reply, RouteAnswer)
+            try:
+                task = replies.meant_task(asked, logged, answer)
+            except InvalidInputError as error:
+                raise _unreadable(error) from None
             return TeamDecision(name, task, logged.decision, logged.decision_id, key, self._folder)
 
         is_offline = None
@@ -221,9 +241,16 @@ class GatewayRouter(Router):
         checked_reason = None if reason is None else names.check_reason(reason)
         await self.catch_up()
         call = self._call("reset_session", {"reason": checked_reason}, name)
-        answered = await self._team.ask(call)
-        own = await super().reset_session(reason, session)
-        return own if answered is None else _read(answered.reply, ResetAnswer)
+        theirs = await self._changed(call, ResetAnswer)
+        try:
+            own = await super().reset_session(reason, session)
+        except LedgerError as error:
+            if theirs is None:
+                raise
+            raise MaybeStoredError(
+                f"{error}; the team's session was reset, yours was not"
+            ) from None
+        return own if theirs is None else theirs
 
     async def update_config(
         self,
@@ -235,10 +262,10 @@ class GatewayRouter(Router):
         """Change the team's settings, if the person may."""
         arguments: dict[str, object] = {**changes, "dry_run": dry_run or None}
         call = self._call("update_config", arguments, self._session_name(session), client)
-        answered = await self._team.ask(call)
-        if answered is None:
+        theirs = await self._changed(call, ConfigAnswer)
+        if theirs is None:
             return await super().update_config(changes, client, dry_run, session)
-        return _read(answered.reply, ConfigAnswer)
+        return theirs
 
     async def get_config(self) -> Settings:
         """Return the team's settings, or this ledger's where its server is away."""
@@ -269,6 +296,23 @@ class GatewayRouter(Router):
         call = self._call("get_session_status", {}, self._session_name(session))
         answered = await self._team.ask(call)
         return None if answered is None else _read(answered.reply, StatusAnswer)
+
+    async def _changed(self, call: PassedCall, kind: type[Answer]) -> Answer | None:
+        """Let the team's server change something; return its answer, ``None``: no team is joined any more.
+
+        Raises:
+            TeamAwayError: there is no answer, and nothing may be changed, or only there.
+            MaybeStoredError: it has answered, but this ledger cannot be used.
+        """
+        try:
+            answered = await self._team.ask(call, seconds=CHANGE_SECONDS)
+            return None if answered is None else _read(answered.reply, kind)
+        except NotAskedError:
+            raise
+        except TeamAwayError as error:
+            raise TeamAwayError(f"{error}; {_PERHAPS_CHANGED}") from None
+        except LedgerError as error:
+            raise MaybeStoredError(f"{error}; {_PERHAPS_CHANGED}") from None
 
     def _call(
         self, tool: PassedTool, arguments: dict[str, object], name: str, client: str = ""
@@ -406,7 +450,11 @@ def _read(reply: GatewayReply, kind: type[Answer]) -> Answer:
     try:
         return msgspec.convert(reply.answer, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise TeamDecisionError(
-            f"the team's server answers what this version cannot read ({error}); upgrade the older"
-            " of the two"
-        ) from None
+        raise _unreadable(error) from None
+
+
+def _unreadable(error: Exception) -> TeamDecisionError:
+    return TeamDecisionError(
+        f"the team's server answers what this version cannot read ({error}); upgrade the older of the"
+        " two"
+    )

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from immunos_mcp.errors import ImmunosError, LedgerBusyError, NotAllowedError
 from immunos_mcp.gateway import requests
-from immunos_mcp.gateway.connection import NotUnderstoodError, TeamAwayError
+from immunos_mcp.gateway.connection import NotAskedError, NotUnderstoodError, TeamAwayError
 from immunos_mcp.gateway.membership import read_token
 from immunos_mcp.gateway_messages import MOST_RESPONSES, VERSION, GatewayRequest
 from immunos_mcp.ledger.joined_team import joined_team, note_contact, waiting_for_team
@@ -253,7 +253,7 @@ class Team:
         passed = self._clock() - team.failed_at
         if timedelta(0) <= passed < RETRY:
             at = f"{team.failed_at.astimezone():%H:%M:%S}"
-            raise TeamAwayError(f"{team.url} did not answer at {at}; it is asked again soon")
+            raise NotAskedError(f"{team.url} did not answer at {at}; it is asked again soon")
 
     async def _reply(
         self, team: JoinedTeam, request: GatewayRequest, seconds: float
