@@ -193,14 +193,22 @@ def test_a_response_counts_once_in_each_team_whoever_pushes_it(open_as: Open) ->
 
 
 def test_a_team_is_added_once_and_by_the_owner_alone(address: DatabaseAddress) -> None:
-    from immunos_mcp.ledger.connections.postgresql_migration import add_team
+    from immunos_mcp.ledger.connections.postgresql_migration import add_team, migrate
 
     owner = address._replace(text=address.text.partition("&options=")[0])
     assert add_team(owner, "yellow") > BLUE
     with pytest.raises(InvalidInputError, match="there is a team yellow already"):
         add_team(owner, "yellow")
-    with pytest.raises(LedgerError, match="does not let this user do that"):
-        add_team(address, "black")
+    for work in (lambda: add_team(address, "black"), lambda: migrate(address)):
+        with pytest.raises(
+            LedgerError, match=r"let this user do that .* connect as the owner of its"
+        ):
+            work()
+    stranger = postgresql_server.as_role(owner, "immunos_test_stranger")
+    with pytest.raises(
+        LedgerError, match="opened to this user; connect as the owner of its tables"
+    ):
+        add_team(stranger, "black")
 
 
 def test_only_the_owner_lists_the_teams_and_sees_none_of_their_rows() -> None:

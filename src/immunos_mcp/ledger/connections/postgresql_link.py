@@ -46,6 +46,7 @@ logging.getLogger("psycopg").setLevel(logging.CRITICAL)
 
 MIGRATE = "run `immunos-mcp db migrate`"
 GRANT = "run `immunos-mcp db migrate --grant-to USER` as the owner of its tables"
+AS_OWNER = "connect as the owner of its tables, or of the database while there are none"
 
 
 class Link:
@@ -138,13 +139,20 @@ def _version(driver: psycopg.Connection, table: str) -> int:
 
 
 def refuse_other_version(
-    driver: psycopg.Connection, address: DatabaseAddress, *, may_be_newer: bool = False
+    driver: psycopg.Connection,
+    address: DatabaseAddress,
+    *,
+    may_be_newer: bool = False,
+    remedy: str = GRANT,
 ) -> None:
-    """Raise ``LedgerError`` if the tables are missing, or those of another version of this program."""
+    """Raise ``LedgerError`` if the tables are missing, or those of another version of this program.
+
+    ``remedy`` is what helps a user who may not look at them.
+    """
     try:
         found = versions(driver)
     except errors.InsufficientPrivilege:
-        raise LedgerError(f"ledger {address} has not been opened to this user; {GRANT}") from None
+        raise LedgerError(f"ledger {address} has not been opened to this user; {remedy}") from None
     expected = schema.LATEST, team_schema.LATEST
     if found == (0, 0):
         raise LedgerError(f"ledger {address} has no tables yet; {MIGRATE} first")
@@ -185,8 +193,11 @@ def team_id(connection: PostgresqlConnection, address: DatabaseAddress) -> int:
 
 
 @contextmanager
-def translated(address: DatabaseAddress) -> Generator[None]:
-    """Turn failures of the database into a ``LedgerError``; all other errors pass through."""
+def translated(address: DatabaseAddress, remedy: str = GRANT) -> Generator[None]:
+    """Turn failures of the database into a ``LedgerError``; all other errors pass through.
+
+    ``remedy`` is what helps a user who may not do what is done.
+    """
     try:
         yield
     except (errors.LockNotAvailable, errors.QueryCanceled) as error:
@@ -195,7 +206,7 @@ def translated(address: DatabaseAddress) -> Generator[None]:
     except errors.InsufficientPrivilege as error:
         words = words_of(error, address)
         raise LedgerError(
-            f"ledger {address} does not let this user do that ({words}); {GRANT}"
+            f"ledger {address} does not let this user do that ({words}); {remedy}"
         ) from error
     except _OF_POOLERS:
         raise LedgerError(

@@ -14,6 +14,7 @@ from immunos_mcp.errors import InvalidInputError, Problem
 from immunos_mcp.ledger import schema, team_schema
 from immunos_mcp.ledger.connections import postgresql_schema
 from immunos_mcp.ledger.connections.postgresql_link import (
+    AS_OWNER,
     open_driver,
     refuse_other_version,
     rolled_back,
@@ -64,7 +65,11 @@ def migrate(address: DatabaseAddress, grant_to: str | None = None) -> Migrated:
         InvalidInputError: there is no such role.
         LedgerError: the database cannot be used, somebody uses it all the time, or its tables are newer.
     """
-    with translated(address), closing(open_driver(address)) as driver, rolled_back(driver):
+    with (
+        translated(address, AS_OWNER),
+        closing(open_driver(address)) as driver,
+        rolled_back(driver),
+    ):
         driver.execute(b"BEGIN")
         driver.execute(b"SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
         driver.execute(f"SET LOCAL search_path = {TABLES_SCHEMA}".encode())
@@ -147,8 +152,12 @@ def add_team(address: DatabaseAddress, name: str) -> int:
     if not is_team_name(name):
         expected = "letters, digits, - and _, at most 64"
         raise InvalidInputError(Problem("team", name, expected))
-    with translated(address), closing(open_driver(address)) as driver, rolled_back(driver):
-        refuse_other_version(driver, address)
+    with (
+        translated(address, AS_OWNER),
+        closing(open_driver(address)) as driver,
+        rolled_back(driver),
+    ):
+        refuse_other_version(driver, address, remedy=AS_OWNER)
         driver.execute(b"BEGIN")
         try:
             added = _add_team(driver, name)
