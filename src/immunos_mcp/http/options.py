@@ -107,16 +107,26 @@ def _check(chosen: HttpOptions, names_hosts: bool) -> None:
 def _check_certificate(certificate: Path, key: Path | None) -> None:
     import ssl  # takes 10 ms to import
 
+    for option, file in ((CERTIFICATE, certificate), (KEY, key)):
+        if file is not None:
+            _check_readable(option.flag, file)
     try:
         # Without a password, it would be asked for on the terminal.
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
     except (OSError, ValueError) as error:
-        words = getattr(error, "strerror", None) or str(error)
+        files = certificate if key is None else f"{certificate} and {key}"
         expected = "a certificate chain and its key in PEM form, without a password"
-        message = f"{CERTIFICATE.flag}: must be {expected} ({certificate}: {words})"
+        message = f"{CERTIFICATE.flag}: must be {expected} ({files}: {error})"
         raise InvalidInputError(
             Problem(CERTIFICATE.flag, str(certificate), expected, None, message)
         ) from None
+
+
+def _check_readable(flag: str, file: Path) -> None:
+    try:
+        file.open("rb").close()
+    except OSError as error:
+        raise _refused(flag, f"{file} cannot be read ({error.strerror})") from None
 
 
 def _refused(field: str, reason: str) -> InvalidInputError:

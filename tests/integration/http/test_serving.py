@@ -405,7 +405,12 @@ REFUSED = [
     ),
     (("--http", "127.0.0.1:0", "--allowed-host", "https://a"), "--allowed-host: must be a host"),
     (("--http", "127.0.0.1:0", "--key", "k.pem"), "--key: needs --certificate"),
-    (("--http", "127.0.0.1:0", "--certificate", "c.pem"), "--certificate: must be a certificate"),
+    (("--http", "127.0.0.1:0", "--certificate", "c.pem"), "/c.pem cannot be read (No such file"),
+    (("--http", "127.0.0.1:0", "--certificate", __file__), f"without a password ({__file__}: "),
+    (
+        ("--http", "127.0.0.1:0", "--certificate", __file__, "--key", "k.pem"),
+        "/k.pem cannot be read (No such file",
+    ),
     (("--http", "127.0.0.1:0", "--rate-limit", "many"), "--rate-limit: must be a whole number"),
 ]
 
