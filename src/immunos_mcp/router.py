@@ -79,7 +79,11 @@ class Router:
         handover: the use cases of tasks that a local model does.
         bindings: the use cases of sessions that count one project folder only.
         gates: the use cases of the gates, for the default session.
+        whose_settings: whose settings were returned or changed last, in words; ``None``: those of a ledger
+            that has joined no team.
     """
+
+    whose_settings: str | None = None
 
     def __init__(
         self,

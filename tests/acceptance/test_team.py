@@ -30,6 +30,17 @@ WITH_TOKENS = ANYWHERE._replace(needs_tokens=True)
 TASK = {"task_type": "planning", "classification": "creative"}
 SUMS = "SELECT count(*), sum(input_tokens), sum(output_tokens) FROM immunos_mcp_measured_usage"
 LONG_AGO = "UPDATE immunos_mcp_joined_team SET failed_at = '2026-01-01T00:00:00.000Z'"
+CRITICAL = ("--task-type", "planning", "--classification", "critical")
+WHOSE = (
+    (("budget",), "these are the budgets of your own ledger, not those of team default at http"),
+    (("person",), "these are the people and tokens of your own ledger, not those of team default"),
+    (("config", "get", "session_limit"), "these are the settings of team default"),
+    (
+        ("config", "get", "session_limit", "--local"),
+        "these are the settings of your own ledger, not",
+    ),
+    (("delegate", "Do it", *CRITICAL), "Decision 1; the team's server made it."),
+)
 MADE_BY_JOINING = """
     SELECT name FROM sqlite_schema WHERE type = 'trigger' AND sql LIKE '%immunos_mcp_unpushed%' UNION ALL
     SELECT gateway FROM immunos_mcp_joined_team UNION ALL SELECT row_key FROM immunos_mcp_unpushed
@@ -139,6 +150,21 @@ async def test_joining_shows_what_is_sent_and_leaving_takes_everything_back(
         assert (twice.returncode, twice.stdout) == (1, "")
     assert not token_file.exists()
     assert wire.dump(ledger_file) == before
+
+
+async def test_commands_of_a_joined_ledger_say_whose_figures_they_show(
+    home: Path, server_file: Path
+) -> None:
+    token = token_for(server_file, home)
+    async with serving(server_file, WITH_TOKENS) as served:
+        await run_json(home, "join", served.url, "--token-file", token, "--yes")
+        for arguments, words in WHOSE:
+            shown = await run(home, *arguments)
+            assert words in shown.stderr, arguments
+            assert "\n" not in shown.stderr.strip()
+        assert (await run(home, "budget", "--json")).stderr == ""
+    away = await run(home, "config", "get", "session_limit")
+    assert "these are the settings of your own ledger, since http" in away.stderr
 
 
 async def test_a_history_is_sent_without_joining_and_again_without_harm(

@@ -113,20 +113,24 @@ def _add_remove_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME")
 
 
+_BUDGETS = "the budgets"
+
 _ACTIONS = (
     Command(
         "add",
         "add a budget, or replace the one of that name",
         "budget add daily 20 usd/day --warn 50",
-        on_ledger(_add),
+        on_ledger(_add, own=_BUDGETS),
         _add_add_arguments,
     ),
-    Command("list", "show how far the budgets are used", "budget list", on_ledger(_list)),
+    Command(
+        "list", "show how far the budgets are used", "budget list", on_ledger(_list, own=_BUDGETS)
+    ),
     Command(
         "remove",
         "remove a budget",
         "budget remove daily",
-        on_ledger(_remove),
+        on_ledger(_remove, own=_BUDGETS),
         _add_remove_arguments,
     ),
 )
@@ -206,7 +210,7 @@ COMMANDS = (
         "budget",
         "set budgets in tokens, dollars or percent of the plan, by day, week, month or project",
         "budget add daily 20 usd/day",
-        on_ledger(_list),
+        on_ledger(_list, own=_BUDGETS),
         actions=_ACTIONS,
     ),
 )

@@ -36,11 +36,12 @@ EXIT_FINE, EXIT_FAILED = 0, 1
 
 
 class Answered(NamedTuple):
-    """An answer, its text for a person, and the exit code."""
+    """An answer, its text for a person, the exit code, and what a person should know besides."""
 
     answer: object
     text: str
     exit_code: int = EXIT_FINE
+    note: str | None = None
 
 
 UseCase: TypeAlias = "Callable[[Router, Namespace], Coroutine[Any, Any, Answered]]"
@@ -51,7 +52,11 @@ ArchiveUseCase: TypeAlias = "Callable[[Archive, Namespace], Coroutine[Any, Any, 
 
 
 def on_ledger(
-    use_case: UseCase, *, needs_engine: bool = False, asks_team: bool = False
+    use_case: UseCase,
+    *,
+    needs_engine: bool = False,
+    asks_team: bool = False,
+    own: str | None = None,
 ) -> Callable[[Namespace], int]:
     """Make a command's ``run`` out of a use case of the router.
 
@@ -59,6 +64,7 @@ def on_ledger(
         use_case: what the command does.
         needs_engine: whether it needs the current state of the local engine.
         asks_team: whether the team's server does it, where one is joined.
+        own: what it shows or changes of this ledger that a joined team has as well; told to whoever joined one.
     """
 
     def run(given: Namespace) -> int:
@@ -81,9 +87,24 @@ def on_ledger(
                 places=options.working_folders(os.environ),
             )
             answered = run_sync(use_case(router, given))
+            if own is not None and is_own:
+                answered = _noted(answered, ledger, chosen, own)
         return _show(answered, given)
 
     return run
+
+
+def _noted(answered: Answered, ledger: InlineLedger, chosen: options.Options, own: str) -> Answered:
+    """Add that an answer is of this ledger alone, if that has joined a team."""
+    if options.team_token_file(chosen.database) is None:
+        return answered
+    from immunos_mcp.ledger.joined_team import joined_team
+
+    team = run_sync(ledger.read(joined_team))
+    if team is None:
+        return answered
+    note = f"these are {own} of your own ledger, not those of team {team.team} at {team.url}"
+    return answered._replace(note=note)
 
 
 def _gateway(
@@ -98,12 +119,15 @@ def _gateway(
 
 def on_opened_ledger(
     use_case: Callable[[InlineLedger, Namespace], Coroutine[Any, Any, Answered]],
+    own: str,
 ) -> Callable[[Namespace], int]:
-    """Make a command's ``run`` out of what is done with a ledger alone."""
+    """Make a command's ``run`` out of what is done with a ledger alone; ``own`` is as for ``on_ledger``."""
 
     def run(given: Namespace) -> int:
-        with _ledger(chosen_options(given)) as ledger:
+        chosen = chosen_options(given)
+        with _ledger(chosen) as ledger:
             answered = run_sync(use_case(ledger, given))
+            answered = _noted(answered, ledger, chosen, own)
         return _show(answered, given)
 
     return run
@@ -144,6 +168,8 @@ def _ledger(chosen: options.Options) -> InlineLedger:
 
 def _show(answered: Answered, given: Namespace) -> int:
     print_text(to_json(answered.answer) if given.json else answered.text)
+    if answered.note is not None and not given.json:
+        print(f"{PROGRAM}: {answered.note}", file=sys.stderr)
     return answered.exit_code
 
 

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, TextIO, cast
 
 from immunos_mcp.answers.encoding import to_json
 from immunos_mcp.assistants.claude_code.transcripts import transcript_follower
+from immunos_mcp.cli import terminal
 from immunos_mcp.cli.command import BadArgument, Command
 from immunos_mcp.cli.console import EXIT_FAILED, EXIT_FINE, chosen_options, print_text, whole_number
 from immunos_mcp.domain import Classification, Provider
 from immunos_mcp.errors import ImmunosError, InvalidInputError, Problem
+from immunos_mcp.ledger.connections.inline import run_sync
 from immunos_mcp.ledger.connections.opening import inline_ledger
 from immunos_mcp.options import expanded, team_token_file, working_folders
 from immunos_mcp.router import Router
@@ -48,7 +50,7 @@ def _delegate(given: Namespace) -> int:
         given.output = str(expanded(given.output, "--output").absolute())
     # In a pipe nothing is written for work that fails later.
     given.is_shown = not given.json and sys.stdout.isatty()
-    return _told(anyio.run(_delegated, given, chosen), given)
+    return _told(anyio.run(_delegated, given, chosen), given, chosen)
 
 
 def _piped() -> tuple[Document, ...]:
@@ -68,10 +70,11 @@ def _piped() -> tuple[Document, ...]:
         raise InvalidInputError(Problem("--path", STANDARD_INPUT, message=message)) from None
 
 
-def _told(answer: DelegateAnswer, given: Namespace) -> int:
+def _told(answer: DelegateAnswer, given: Namespace, chosen: Options) -> int:
     """Print an answer; return whether the task was done as an exit code."""
     if answer.provider is Provider.CLAUDE:
-        print(to_json(answer) if given.json else _not_delegated(answer), file=sys.stderr)
+        shown = to_json(answer) if given.json else _not_delegated(answer, chosen)
+        print(shown, file=sys.stderr)
         return EXIT_FAILED
     if given.json:
         print_text(to_json(answer))
@@ -83,13 +86,26 @@ def _told(answer: DelegateAnswer, given: Namespace) -> int:
     return EXIT_FAILED if answer.cut_off else EXIT_FINE
 
 
-def _not_delegated(answer: DelegateAnswer) -> str:
+def _not_delegated(answer: DelegateAnswer, chosen: Options) -> str:
+    explained = f"explain it with `immunos-mcp explain {answer.decision_id}`"
+    if _is_by_team(answer.decision_id, chosen):
+        explained = terminal.MADE_BY_TEAM
     failed = ladder.without_advice(answer.message or "")
     return (
         f"{failed or 'Nothing was delegated:'} {answer.model} (Claude) should do this task"
         f" ({', changed by '.join(filter(None, (answer.reason, answer.changed_by)))}).{_remedy(answer.remedy)} Decision"
-        f" {answer.decision_id}; explain it with `immunos-mcp explain {answer.decision_id}`."
+        f" {answer.decision_id}; {explained}."
     )
+
+
+def _is_by_team(decision_id: int, chosen: Options) -> bool:
+    """Return whether the server of a joined team made a decision, so that it cannot be explained here."""
+    if team_token_file(chosen.database) is None:
+        return False
+    from immunos_mcp.ledger.team_decisions import team_decision_id
+
+    with inline_ledger(chosen.database) as ledger:
+        return run_sync(ledger.read(team_decision_id, decision_id)) is not None
 
 
 def _remedy(command: str | None) -> str:

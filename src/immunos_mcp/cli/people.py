@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 def _on_people(
     use_case: Callable[[People, Namespace], Coroutine[Any, Any, Answered]],
 ) -> Callable[[Namespace], int]:
-    return on_opened_ledger(lambda ledger, given: use_case(People(ledger), given))
+    return on_opened_ledger(
+        lambda ledger, given: use_case(People(ledger), given), "the people and tokens"
+    )
 
 
 async def _add_person(people: People, given: Namespace) -> Answered:

@@ -34,7 +34,7 @@ async def _get(router: Router, given: Namespace) -> Answered:
         return await _get_in(router, given)
     values = settings.values(await router.get_config())
     if given.name is None:
-        return Answered(values, settings_text.settings(values))
+        return Answered(values, settings_text.settings(values), note=_whose(router))
     name, entry = split(given.name)
     name = setting_changes.full_name(name)
     value = values[name]
@@ -48,7 +48,12 @@ async def _get(router: Router, given: Namespace) -> Answered:
     shown = (
         settings_text.settings(value) if isinstance(value, dict) else setting_changes.to_text(value)
     )
-    return Answered({given.name: value}, shown)
+    return Answered({given.name: value}, shown, note=_whose(router))
+
+
+def _whose(router: Router) -> str | None:
+    """Return a note of whose settings these are, where a team is joined."""
+    return None if router.whose_settings is None else f"these are {router.whose_settings}"
 
 
 async def _get_in(router: Router, given: Namespace) -> Answered:
@@ -79,10 +84,10 @@ async def _set(router: Router, given: Namespace) -> Answered:
     changes = assignments(given.assignments)
     if given.project is None:
         answer = await router.update_config(changes, CLIENT, given.dry_run)
-    else:
-        answer = await router.project_settings.change(
-            given.project, changes, CLIENT, dry_run=given.dry_run
-        )
+        return Answered(answer, text.changed(answer), note=_whose(router))
+    answer = await router.project_settings.change(
+        given.project, changes, CLIENT, dry_run=given.dry_run
+    )
     return Answered(answer, text.changed(answer))
 
 
@@ -97,8 +102,8 @@ async def _unset(router: Router, given: Namespace) -> Answered:
     names = tuple(given.names)
     if given.project is None:
         answer = await router.unset_config(names, CLIENT)
-    else:
-        answer = await router.project_settings.unset(given.project, names, CLIENT)
+        return Answered(answer, text.changed(answer), note=_whose(router))
+    answer = await router.project_settings.unset(given.project, names, CLIENT)
     return Answered(answer, text.changed(answer))
 
 
@@ -113,7 +118,7 @@ async def _preset(router: Router, given: Namespace) -> Answered:
         return Answered(dict(presets.PRESETS), _presets_text())
     changes = presets.preset(given.preset)
     answer = await router.update_config(changes, CLIENT, given.dry_run)
-    return Answered(answer, text.changed(answer))
+    return Answered(answer, text.changed(answer), note=_whose(router))
 
 
 def _presets_text() -> str:
@@ -171,39 +176,41 @@ def _show_all_by_default(parser: ArgumentParser) -> None:
     parser.set_defaults(name=None, project=None, local=False)
 
 
+_SETTINGS = "the settings"
+
 _ACTIONS = (
     Command(
         "get",
         "show one setting or all",
         "config get session_limit",
-        on_ledger(_get, asks_team=True),
+        on_ledger(_get, asks_team=True, own=_SETTINGS),
         _add_get_arguments,
     ),
     Command(
         "set",
         "change settings (all or none)",
         "config set token_warning_threshold=100000 task_mappings.translate=qwen2.5:7b",
-        on_ledger(_set, asks_team=True),
+        on_ledger(_set, asks_team=True, own=_SETTINGS),
         _add_set_arguments,
     ),
     Command(
         "projects",
         "list the folders that have settings of their own",
         "config projects",
-        on_ledger(_projects),
+        on_ledger(_projects, own=_SETTINGS),
     ),
     Command(
         "unset",
         "reset settings to their defaults, or remove task mappings",
         "config unset session_limit task_mappings.debug",
-        on_ledger(_unset, asks_team=True),
+        on_ledger(_unset, asks_team=True, own=_SETTINGS),
         _add_unset_arguments,
     ),
     Command(
         "preset",
         "map the default task types to models that fit your memory, or list the presets",
         "config preset 16gb --dry-run",
-        on_ledger(_preset, asks_team=True),
+        on_ledger(_preset, asks_team=True, own=_SETTINGS),
         _add_preset_arguments,
     ),
     Command(
@@ -220,7 +227,7 @@ COMMANDS = (
         "config",
         "show and change settings",
         "config get",
-        on_ledger(_get, asks_team=True),
+        on_ledger(_get, asks_team=True, own=_SETTINGS),
         _show_all_by_default,
         _ACTIONS,
     ),

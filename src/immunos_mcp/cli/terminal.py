@@ -181,6 +181,10 @@ def removed_bindings(removed: Sequence[BindAnswer]) -> str:
     )
 
 
+MADE_BY_TEAM = "the team's server made it"
+"""Stands for the command that explains a decision."""
+
+
 def routed(logged: LoggedDecision, settings: Settings, *, is_by_team: bool = False) -> str:
     """Explain who does a task and why, and below it how much of the budget is used."""
     decision = logged.decision
@@ -192,7 +196,7 @@ def routed(logged: LoggedDecision, settings: Settings, *, is_by_team: bool = Fal
     ]
     explained = f"explain it with `immunos-mcp explain {logged.decision_id}`"
     if is_by_team:
-        explained = "the team's server made it"
+        explained = MADE_BY_TEAM
     budget = (
         f"Budget: {decision.session_tokens:,} of {settings.session_limit:,} tokens "
         f"({decision.warning_level}){_projection(decision)}. Decision {logged.decision_id}; "

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
 _REFUSED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
+_REDIRECTS = range(300, 400)
 _NOT_UNDERSTOOD = frozenset({HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY})
 
 
@@ -116,7 +117,7 @@ class TeamConnection:
         except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
             detail = printable(str(error)[:200]) or type(error).__name__
             raise TeamAwayError(
-                f"{self._url} cannot be reached ({detail}); check the address and the network"
+                f"{self._url} cannot be reached ({detail}); {_remedy(detail)}"
             ) from None
         if status != HTTPStatus.OK:
             raise self._failure(status, found)
@@ -149,7 +150,14 @@ class TeamConnection:
                 f"{hint if is_too_large else ''}",
                 is_too_large=is_too_large,
             )
-        return TeamAwayError(f"{self._url} answers HTTP {status}{words}")
+        hint = "; use the address that it leads to" if status in _REDIRECTS else ""
+        return TeamAwayError(f"{self._url} answers HTTP {status}{words}{hint}")
+
+
+def _remedy(detail: str) -> str:
+    if "CERTIFICATE_VERIFY_FAILED" in detail:
+        return "if your company's own authority signed its certificate, name that one's in SSL_CERT_FILE"
+    return "check the address and the network"
 
 
 class BriefConnection:

@@ -275,9 +275,12 @@ class GatewayRouter(Router):
             answered = await self._team.ask(call)
             if answered is None or answered.reply.settings is None:
                 return own
-            return team_settings(answered.reply.settings)
-        except ImmunosError:
+            theirs = team_settings(answered.reply.settings)
+        except ImmunosError as error:
+            self.whose_settings = f"the settings of your own ledger, since {error}"
             return own
+        self.whose_settings = _settings_of(answered.reply)
+        return theirs
 
     async def unset_config(self, settings: tuple[str, ...], client: str) -> ConfigAnswer:
         """Return settings of the team to their defaults, if the person may."""
@@ -306,7 +309,10 @@ class GatewayRouter(Router):
         """
         try:
             answered = await self._team.ask(call, seconds=CHANGE_SECONDS)
-            return None if answered is None else _read(answered.reply, kind)
+            if answered is None:
+                return None
+            self.whose_settings = _settings_of(answered.reply)
+            return _read(answered.reply, kind)
         except NotAskedError:
             raise
         except TeamAwayError as error:
@@ -451,6 +457,10 @@ def _read(reply: GatewayReply, kind: type[Answer]) -> Answer:
         return msgspec.convert(reply.answer, kind, strict=False)
     except msgspec.ValidationError as error:
         raise _unreadable(error) from None
+
+
+def _settings_of(reply: GatewayReply) -> str:
+    return f"the settings of team {reply.team}"
 
 
 def _unreadable(error: Exception) -> TeamDecisionError:

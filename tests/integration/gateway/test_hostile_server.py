@@ -195,12 +195,18 @@ async def test_without_a_usable_answer_a_session_here_goes_on(
             canned.body = json.dumps(body).encode()
             with pytest.raises(ImmunosError, match=words):
                 await ada.router.reset_session("new day")
+        canned.status = 302
+        with pytest.raises(
+            TeamAwayError, match=r"answers HTTP 302.*use the address that it leads to"
+        ):
+            await ada.team.ask()
+        ada.passed = timedelta(minutes=1)
         canned.status = 500
         with pytest.raises(TeamAwayError, match="nothing was changed here, but perhaps"):
             await ada.router.reset_session()
         with pytest.raises(TeamAwayError, match=r"it is asked again soon$"):
             await ada.router.reset_session()
-        ada.passed = timedelta(minutes=1)
+        ada.passed = timedelta(minutes=2)
         canned.status, canned.body = 200, json.dumps({**SAID, "answer": {"session_id": 7}}).encode()
 
         def busy(*_: object) -> None:
