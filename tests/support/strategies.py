@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from immunos_mcp.answers.routing import RouteAnswer
 from immunos_mcp.answers.sessions import ResetAnswer
@@ -62,27 +63,23 @@ thresholds = st.lists(st.integers(1, MAXIMUM_TOKENS), min_size=3, max_size=3).ma
 counts = st.builds(TokenCounts, tokens, tokens, tokens, tokens)
 thousandths = st.integers(0, 100_000)
 weight = thousandths.map(lambda number: number / 1000)
-weights = st.fixed_dictionaries(
-    {
-        "input_weight": weight,
-        "output_weight": weight,
-        "cache_creation_weight": weight,
-        "cache_read_weight": weight,
-    }
-)
+weights = {
+    "input_weight": weight,
+    "output_weight": weight,
+    "cache_creation_weight": weight,
+    "cache_read_weight": weight,
+}
 millionths = st.integers(10_000, 990_000).map(lambda number: number / 1_000_000)
-record_constants = st.fixed_dictionaries(
-    {
-        "record_gain": millionths,
-        "record_half_life_days": st.integers(1, 3650).map(float),
-        "record_local_rate": millionths,
-        "record_claude_rate": millionths,
-        "record_local_strength": st.integers(1, 1000).map(float),
-        "record_claude_strength": st.integers(1, 1000).map(float),
-        "record_horizon": st.integers(0, 100_000).map(float),
-        "record_retry_days": st.integers(1, 3650).map(float),
-    }
-)
+record_constants = {
+    "record_gain": millionths,
+    "record_half_life_days": st.integers(1, 3650).map(float),
+    "record_local_rate": millionths,
+    "record_claude_rate": millionths,
+    "record_local_strength": st.integers(1, 1000).map(float),
+    "record_claude_strength": st.integers(1, 1000).map(float),
+    "record_horizon": st.integers(0, 100_000).map(float),
+    "record_retry_days": st.integers(1, 3650).map(float),
+}
 mappings: st.SearchStrategy[dict[str, str]] = st.dictionaries(
     st.sampled_from(TASK_TYPES), st.sampled_from((*CLAUDES, *LOCALS))
 )
@@ -93,48 +90,55 @@ moments = st.datetimes(datetime(2020, 1, 1), datetime(2099, 1, 1), timezones=st.
 words = st.text(st.characters(codec="utf-8", exclude_categories=("C",)), min_size=1, max_size=20)
 
 
+_with_any_thresholds = st.builds(
+    Settings,
+    task_mappings=mappings,
+    claude_model=st.sampled_from(["claude-sonnet-4.5", "gpt-5", "sonnet"]),
+    default_local_model=st.sampled_from(LOCALS),
+    session_window_minutes=st.integers(0, 525_600),
+    plan_warning_percent=st.integers(0, 50),
+    plan_auto_switch_percent=st.just(0) | st.integers(50, 100),
+    delegate_wait_seconds=st.integers(1, 3600),
+    counted_assistants=st.sampled_from(["claude-code", "claude-code,codex,opencode"]),
+    budgets=st.just(""),
+    reservations=st.sampled_from(Switch),
+    reservation_minutes=st.integers(1, 1440),
+    time_zone=st.sampled_from(["system", "Europe/Berlin"]),
+    claude_classifications=st.sampled_from(["critical", "creative,critical"]),
+    task_synonyms=st.sampled_from(["off", "on", "on,translate=summarize"]),
+    largest_context=st.integers(4096, 4_194_304),
+    mains_power_required=st.sampled_from(Switch),
+    free_memory_required=st.integers(0, 4_194_304),
+    handover=st.sampled_from([*[HandoverChoice.ON] * 3, HandoverChoice.NEVER]),
+    engines_allowed=st.sampled_from(EnginesAllowed),
+    cloud_models=st.sampled_from(Switch),
+    remote_engine=st.sampled_from(Switch),
+    deny_agent_tool=st.sampled_from(Switch),
+    ladder=st.sampled_from(Switch),
+    subagents_at_warning=st.sampled_from(GateChoice),
+    subagents_at_critical=st.sampled_from(GateChoice),
+    expensive_tools_at_warning=st.sampled_from(GateChoice),
+    expensive_tools_at_critical=st.sampled_from(GateChoice),
+    model_switches_at_warning=st.sampled_from(GateChoice),
+    model_switches_at_critical=st.sampled_from(GateChoice),
+    expensive_tools=st.sampled_from(["WebSearch", "WebFetch,mcp__x__y"]),
+    subagent_token_ceiling=st.just(0) | st.integers(1, 10**6),
+    advice=st.sampled_from(Switch),
+    track_record=st.sampled_from(Consultation),
+    **weights,
+    **record_constants,
+)
+
+
 @st.composite
 def settings(draw: st.DrawFn) -> Settings:
     warning, auto_switch, limit = draw(thresholds)
-    return Settings(
+    # Made anew for each example, the strategies would take as long as what they draw.
+    return replace(
+        draw(_with_any_thresholds),
         token_warning_threshold=warning,
         token_auto_switch_threshold=auto_switch,
         session_limit=limit,
-        task_mappings=draw(mappings),
-        claude_model=draw(st.sampled_from(["claude-sonnet-4.5", "gpt-5", "sonnet"])),
-        default_local_model=draw(st.sampled_from(LOCALS)),
-        **draw(weights),
-        session_window_minutes=draw(st.integers(0, 525_600)),
-        plan_warning_percent=draw(st.integers(0, 50)),
-        plan_auto_switch_percent=draw(st.just(0) | st.integers(50, 100)),
-        delegate_wait_seconds=draw(st.integers(1, 3600)),
-        counted_assistants=draw(st.sampled_from(["claude-code", "claude-code,codex,opencode"])),
-        budgets="",
-        reservations=draw(st.sampled_from(Switch)),
-        reservation_minutes=draw(st.integers(1, 1440)),
-        time_zone=draw(st.sampled_from(["system", "Europe/Berlin"])),
-        claude_classifications=draw(st.sampled_from(["critical", "creative,critical"])),
-        task_synonyms=draw(st.sampled_from(["off", "on", "on,translate=summarize"])),
-        largest_context=draw(st.integers(4096, 4_194_304)),
-        mains_power_required=draw(st.sampled_from(Switch)),
-        free_memory_required=draw(st.integers(0, 4_194_304)),
-        handover=draw(st.sampled_from([*[HandoverChoice.ON] * 3, HandoverChoice.NEVER])),
-        engines_allowed=draw(st.sampled_from(EnginesAllowed)),
-        cloud_models=draw(st.sampled_from(Switch)),
-        remote_engine=draw(st.sampled_from(Switch)),
-        deny_agent_tool=draw(st.sampled_from(Switch)),
-        ladder=draw(st.sampled_from(Switch)),
-        subagents_at_warning=draw(st.sampled_from(GateChoice)),
-        subagents_at_critical=draw(st.sampled_from(GateChoice)),
-        expensive_tools_at_warning=draw(st.sampled_from(GateChoice)),
-        expensive_tools_at_critical=draw(st.sampled_from(GateChoice)),
-        model_switches_at_warning=draw(st.sampled_from(GateChoice)),
-        model_switches_at_critical=draw(st.sampled_from(GateChoice)),
-        expensive_tools=draw(st.sampled_from(["WebSearch", "WebFetch,mcp__x__y"])),
-        subagent_token_ceiling=draw(st.just(0) | st.integers(1, 10**6)),
-        advice=draw(st.sampled_from(Switch)),
-        track_record=draw(st.sampled_from(Consultation)),
-        **draw(record_constants),
     )
 
 

@@ -49,6 +49,12 @@ def whole_parser() -> program.ProgramParser:
     return program.ProgramParser(whole=True)
 
 
+@pytest.fixture(autouse=True)
+def _no_translations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look for no translation of each message, as the program does not."""
+    monkeypatch.setattr("argparse._", str)
+
+
 @pytest.fixture
 def parsed(capsys: pytest.CaptureFixture[str]) -> Callable[[bool, tuple[str, ...]], Ended]:
     """Parse with the parser of all commands or of one; return how it ended and what it said."""

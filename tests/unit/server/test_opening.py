@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -36,6 +37,7 @@ def request(method: str, params: Any = None, request_id: Any = 1) -> Message:
 INITIALIZE = request("initialize", PARAMS, 0)
 
 
+@cache
 def recorded(*, delegate: bool = True) -> opening.RecordedAnswers:
     answers = opening.recorded_answers(delegate=delegate)
     assert answers is not None, "run python -m immunos_mcp.server.recording"
