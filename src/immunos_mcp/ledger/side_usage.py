@@ -203,21 +203,22 @@ def _covered(
         "input_tokens, output_tokens, cache_creation_input_tokens, cache_read_input_tokens,"
         " coalesce(cache_1h_input_tokens, 0), coalesce(web_searches, 0)"
     )
+    in_forks = "CASE WHEN is_sidechain = 1 OR agent IS NOT NULL THEN 0 ELSE 1 END"
     rows = connection.execute(
-        f"SELECT message_id, conversation, measured_at, model, {counts}"  # noqa: S608  # constants
+        f"SELECT message_id, conversation, measured_at, model, {counts}, {in_forks}"  # noqa: S608  # constants
         f" FROM immunos_mcp_measured_usage WHERE conversation {IN_LIST}"
-        f" UNION ALL SELECT message_id, copied.conversation, measured_at, model, {counts}"
+        f" UNION ALL SELECT message_id, copied.conversation, measured_at, model, {counts}, {in_forks}"
         " FROM immunos_mcp_copied_response AS copied JOIN immunos_mcp_measured_usage"
         f"  USING (message_id) WHERE copied.conversation {IN_LIST}"
         " UNION ALL SELECT request_id, conversation, finished_at, model, input_tokens,"
-        " output_tokens, cache_creation_input_tokens, cache_read_input_tokens, 0, 0"
+        " output_tokens, cache_creation_input_tokens, cache_read_input_tokens, 0, 0, 0"
         f" FROM immunos_mcp_request_usage WHERE conversation {IN_LIST}",
         (members, members, members),
     )
     begin = utc_text(datetime.fromtimestamp(start_ms / 1000, UTC))
     return [
-        Covered(identity, conversation, at, model, tuple(kinds))
-        for identity, conversation, at, model, *kinds in rows
+        Covered(identity, conversation, at, model, tuple(kinds), bool(is_copied))
+        for identity, conversation, at, model, *kinds, is_copied in rows
         if at >= begin
     ]
 

@@ -44,13 +44,18 @@ class State(NamedTuple):
 
 
 class Covered(NamedTuple):
-    """A response or request that a conversation has; a fork has its parent's too."""
+    """A response or request that a conversation has; a fork has its parent's too.
+
+    Attributes:
+        is_copied: whether a fork has a copy of it: those of subagents stay with the parent.
+    """
 
     identity: str
     conversation: str
     at: str
     model: str
     counts: Counts
+    is_copied: bool
 
 
 class Place(NamedTuple):
@@ -107,7 +112,7 @@ def _residuals(states: Sequence[State], covered: Sequence[Covered]) -> dict[Plac
         histories[state.conversation].append(state)
     named = frozenset(model for state in states for model in state.models)
     owners: set[str] = set()
-    done: list[str] = []
+    earlier: dict[str, Sequence[Covered]] = {}
     found: dict[Place, Counts] = {}
     of_conversation: defaultdict[str, list[Covered]] = defaultdict(list)
     for each in covered:
@@ -116,46 +121,80 @@ def _residuals(states: Sequence[State], covered: Sequence[Covered]) -> dict[Plac
     for conversation, history in histories.items():
         theirs = of_conversation[conversation]
         own = [each for each in theirs if each.identity not in owners]
-        shared = {each.identity for each in theirs if each.identity in owners}
-        owners.update(each.identity for each in own)
-        common = {
-            other: len(shared.intersection(each.identity for each in of_conversation[other]))
-            for other in done
-        }
-        done.append(conversation)
-        inherited = _inherited(states, history[0], own, common, named)
+        continued = _continued(states, history[0], theirs, own, earlier)
+        inherited = _inherited(continued, history[0], own, named)
         found.update(_of_conversation(history, own, inherited, named))
+        owners.update(each.identity for each in own)
+        earlier[conversation] = theirs
     return found
 
 
-def _inherited(
+class _Kin(NamedTuple):
+    """What a conversation has of another one, up to one of its states; the largest is the next of kin.
+
+    Attributes:
+        surplus: less the responses that it should have as well, had it begun there.
+        common: the responses that both have.
+        at: when the state was.
+        number: which of the states it is.
+    """
+
+    surplus: int
+    common: int
+    at: str
+    number: int
+
+
+def _continued(
     states: Sequence[State],
     first: State,
+    theirs: Sequence[Covered],
     own: Sequence[Covered],
-    common_with: Mapping[str, int],
-    named: frozenset[str],
-) -> Mapping[str, Counts]:
-    """Return the total that a conversation's first state continues; empty: it began at zero.
+    earlier: Mapping[str, Sequence[Covered]],
+) -> tuple[State, bool] | None:
+    """Return the state that a conversation's first one may continue, and whether both have responses.
 
-    A fork of a fork has the responses of both, and continues the one that it has more in common with.
+    A fork has those of its parent at that time, and not those of other forks.
     """
     begins = min((each.at for each in own), default=first.at)
+    identities = {each.identity for each in theirs}
     kin = [
-        (common_with[state.conversation], state.at, number)
+        _kin(state, number, earlier[state.conversation], identities)
         for number, state in enumerate(states)
-        if state.conversation in common_with
+        if state.conversation in earlier
         and state.at <= min(begins, first.at)
         and _is_within(state.models, first.models)
     ]
     if not kin:
+        return None
+    next_of_kin = max(kin)
+    return states[next_of_kin.number], next_of_kin.common > 0
+
+
+def _kin(state: State, number: int, covered: Sequence[Covered], identities: set[str]) -> _Kin:
+    common = [each.at for each in covered if each.identity in identities]
+    # What was before a compaction is not copied either.
+    since = min(common, default=_NEVER)
+    lacking = sum(
+        each.is_copied and since <= each.at <= state.at and each.identity not in identities
+        for each in covered
+    )
+    return _Kin(-lacking, len(common), state.at, number)
+
+
+def _inherited(
+    continued: tuple[State, bool] | None,
+    first: State,
+    own: Sequence[Covered],
+    named: frozenset[str],
+) -> Mapping[str, Counts]:
+    """Return the total that a conversation's first state continues; empty: it began at zero."""
+    if continued is None:
         return {}
-    common, _, number = max(kin)
-    inherited = states[number].models
+    parent, has_common = continued
     # Without common responses it is a coincidence, if it leaves too little for the own ones.
-    increase = _increase(first.models, inherited)
-    if not common and not _fits(_sums(own, first), increase, named):
-        return {}
-    return inherited
+    increase = _increase(first.models, parent.models)
+    return parent.models if has_common or _fits(_sums(own, first), increase, named) else {}
 
 
 def _is_within(part: Mapping[str, Counts], whole: Mapping[str, Counts]) -> bool:

@@ -116,6 +116,7 @@ class Conversation:
         number, model = self.world.made, self.world.answering.get(OPUS, OPUS)
         line: dict[str, object] = {
             "type": "assistant",
+            "isSidechain": agent is not None,
             "message": {"id": f"m{number}", "model": model, "usage": usage},
             "requestId": f"req{number}",
             "timestamp": stamp(self.world.now),
@@ -362,6 +363,26 @@ def test_a_fork_of_a_fork_continues_the_total_of_that_fork(desk: Desk) -> None:
     put(desk, world)
     assert desk.tokens() == 133
     assert desk.status().side_request_tokens == 20
+
+
+def test_each_of_two_forks_continues_the_total_of_their_parent(desk: Desk) -> None:
+    world = opened(desk)
+    parent = begin(world)
+    parent.respond((1, 0, 0, 0))
+    for _ in range(3):
+        parent.respond((1, 0, 0, 0), "agent-a")
+    parent.request((2, 0, 0, 0))
+    parent.leave()
+    for number, name in enumerate(("two", "three")):
+        fork = parent.fork(name)
+        fork.respond((10, 0, 0, 0))
+        fork.request((100 + number, 0, 0, 0))
+        fork.leave()
+    parent.respond((1000, 0, 0, 0))
+    parent.leave()
+    put(desk, world)
+    assert counted_at_a_look(desk) == world.handed_out
+    assert desk.status().side_request_tokens == 2 + 100 + 101
 
 
 def test_a_fork_continues_the_total_that_its_parent_had_before_others_of_the_same_time(
