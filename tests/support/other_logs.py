@@ -6,7 +6,7 @@ import json
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from transcript_lines import NOON
@@ -332,4 +332,42 @@ class OpencodeDatabase:
             connection.execute(
                 "INSERT OR REPLACE INTO message VALUES (?, ?, ?, ?, ?)",
                 (row, session, changed, changed, data),
+            )
+
+    def put_new(
+        self, row: str, response: Response, session: str = "ses_2", *, is_spelled_out: bool = False
+    ) -> None:
+        """Store the row of a response as version 2 does."""
+        message = opencode_message(response)
+        model = {"id": message.pop("modelID"), "providerID": message.pop("providerID")}
+        for name in ("role", "path"):
+            del message[name]
+        if is_spelled_out:
+            message["time"] = {
+                name: _stamp(datetime.fromtimestamp(at / 1000, UTC))
+                for name, at in message["time"].items()
+            }
+        changed = int((response.at + timedelta(milliseconds=7)).timestamp() * 1000)
+        with closing(sqlite3.connect(self.file)) as connection, connection:
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS session_v2 (id TEXT PRIMARY KEY, directory TEXT)"
+            )
+            connection.execute("INSERT OR IGNORE INTO session_v2 VALUES (?, ?)", (session, FOLDER))
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS session_message (id TEXT PRIMARY KEY, session_id TEXT,"
+                " type TEXT, seq INTEGER, time_created INTEGER, time_updated INTEGER, data TEXT)"
+            )
+            connection.executemany(
+                "INSERT INTO session_message VALUES (?, ?, ?, 1, ?, ?, ?)",
+                [
+                    (f"{row}_asked", session, "user", changed, changed, '{"text": "x"}'),
+                    (
+                        row,
+                        session,
+                        "assistant",
+                        changed,
+                        changed,
+                        json.dumps({**message, "model": model}),
+                    ),
+                ],
             )

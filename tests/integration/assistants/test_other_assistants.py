@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -153,6 +154,24 @@ def test_opencode_counts_a_message_once_it_is_complete_and_its_copy_in_a_fork_ne
     database.put("msg_2", TWO, "ses_fork", updated=NOON + timedelta(minutes=5))
     run_sync(place.another_router().get_session_status())
     assert place.stored() == opencode(ONE, TWO)
+
+
+def test_opencode_2_counts_once_what_it_continues_copies_and_forks(place: Home) -> None:
+    database = OpencodeDatabase(place.folder)
+    database.put("msg_1", ONE)
+    place.sync()
+    database.put_new("msg_1", ONE)
+    database.put_new("msg_2", TWO)
+    database.put_new("msg_9", TWO, "ses_fork")
+    database.put_new("msg_3", THREE, "ses_fork")
+    database.put_new("msg_8", ONE, "ses_fork", is_spelled_out=True)
+    place.sync()
+    assert place.stored() == opencode(ONE, TWO, THREE)
+    assert set(place.rows("model, folder")) == {("big-x", FOLDER)}
+    with closing(sqlite3.connect(database.file)) as connection:
+        connection.execute("DROP TABLE message")
+    database.put_new("msg_4", replace(ONE, at=NOON + timedelta(minutes=3)))
+    assert place.sync().added == 1
 
 
 def test_reading_opencodes_database_leaves_nothing_behind(place: Home) -> None:

@@ -43,6 +43,25 @@ def usage_of(session: str, message: dict[str, Json]) -> MeasuredUsage | None:
     )
 
 
+def as_before(message: dict[str, Json], folder: str) -> dict[str, Json]:
+    """Return an assistant's message of version 2 as version 1 wrote it, so that its copy has the same identity."""
+    model, times = message.get("model"), message.get("time")
+    return {
+        **message,
+        "time": {name: _milliseconds(at) for name, at in times.items()}
+        if isinstance(times, dict)
+        else times,
+        "role": "assistant",
+        "providerID": member(model, ("providerID",)),
+        "modelID": member(model, ("id",)),
+        "path": {"cwd": folder},
+    }
+
+
+def _milliseconds(at: Json) -> Json:
+    return round(moment(at).timestamp() * 1000) if isinstance(at, str) else at
+
+
 def counts_of(tokens: dict[str, Json]) -> tuple[int, int, int, int]:
     """Return the four kinds of tokens in the order of the ledger.
 

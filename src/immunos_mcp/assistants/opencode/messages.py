@@ -1,10 +1,14 @@
-"""opencode's log: the messages in its database, which are changed in place, or its earlier files."""
+"""opencode's log: the messages in its database, which are changed in place, or its earlier files.
+
+Version 2 keeps its messages in a table of its own, beside those of version 1.
+"""
 
 from __future__ import annotations
 
 import os
 import sqlite3
 import time
+from collections import defaultdict
 from contextlib import closing, suppress
 from pathlib import Path
 from stat import S_ISREG
@@ -14,7 +18,7 @@ from msgspec import DecodeError
 from msgspec.json import Decoder
 
 from immunos_mcp.assistants.opencode import message_files
-from immunos_mcp.assistants.opencode.message_usage import usage_of
+from immunos_mcp.assistants.opencode.message_usage import as_before, usage_of
 from immunos_mcp.assistants.transcripts import (
     BATCH_RECORDS,
     SETTLING_NS,
@@ -124,9 +128,9 @@ def read(
         )
 
     usage: list[MeasuredUsage] = []
-    for session, changed_ms, message in _rows(transcript.path, max(0, latest - LATE_MS)):
+    for session, changed_ms, message, folder in _rows(transcript.path, max(0, latest - LATE_MS)):
         try:
-            found = _usage(session, message)
+            found = _usage(session, message, folder)
         except ValueError:
             # What is read again for its time was counted then.
             unread += changed_ms > known_until
@@ -143,8 +147,11 @@ def read(
     yield Batch(tuple(usage), reached(size))
 
 
-def _rows(path: str, since_ms: int) -> Iterator[tuple[str, int, str]]:
-    """Return the assistant's messages changed since a moment, oldest change first."""
+def _rows(path: str, since_ms: int) -> Iterator[tuple[str, int, str, str | None]]:
+    """Return the assistant's messages changed since a moment, oldest change first.
+
+    Those of version 2 have the folder of their session, which is empty if it is not known.
+    """
     place = f"{Path(path).absolute().as_uri()}?mode=ro"
     # Without a log nobody has the database open, and reading it as usual would leave a log behind.
     if not any(os.path.exists(f"{path}{ending}") for ending in ("-wal", "-journal")):  # noqa: PTH110
@@ -153,20 +160,43 @@ def _rows(path: str, since_ms: int) -> Iterator[tuple[str, int, str]]:
         with closing(sqlite3.connect(place, uri=True, timeout=PATIENCE_SECONDS)) as connection:
             # Text that is not UTF-8 costs its row, not the rest.
             connection.text_factory = _text
-            yield from connection.execute(
-                "SELECT session_id, CAST(time_updated AS INTEGER), CAST(data AS TEXT) FROM message"
-                " WHERE time_updated >= ? AND data LIKE '%\"assistant\"%' ORDER BY time_updated",
-                (since_ms,),
-            )
+            yield from connection.execute(_query(connection), {"since": since_ms})
     except sqlite3.Error as error:
         raise OSError(f"{path}: {error}") from error
+
+
+_OF_ALL = "session_id, CAST(time_updated AS INTEGER) AS changed_ms, CAST(data AS TEXT)"
+
+
+def _query(connection: sqlite3.Connection) -> str:
+    columns: defaultdict[str, set[str]] = defaultdict(set)
+    for table, column in connection.execute(
+        "SELECT tables.name, columns.name FROM sqlite_master AS tables,"
+        " pragma_table_info(tables.name) AS columns"
+        " WHERE tables.name IN ('message', 'session_message', 'session_v2', 'session')"
+    ):
+        columns[table].add(column)
+    parts: list[str] = []
+    if "message" in columns or "session_message" not in columns:
+        parts.append(
+            f"SELECT {_OF_ALL}, NULL FROM message"  # noqa: S608  # a constant
+            " WHERE time_updated >= :since AND data LIKE '%\"assistant\"%'"
+        )
+    if "type" in columns["session_message"]:
+        sessions = [name for name in ("session_v2", "session") if "directory" in columns[name]]
+        folder = f"SELECT directory FROM {sessions[0]} WHERE id = session_id" if sessions else "''"  # noqa: S608  # constants
+        parts.append(
+            f"SELECT {_OF_ALL}, coalesce(({folder}), '') FROM session_message"  # noqa: S608  # constants
+            " WHERE time_updated >= :since AND type = 'assistant'"
+        )
+    return f"{' UNION ALL '.join(parts)} ORDER BY changed_ms"
 
 
 def _text(stored: bytes) -> str:
     return stored.decode("utf-8", "replace")
 
 
-def _usage(session: str, data: str) -> MeasuredUsage | None:
+def _usage(session: str, data: str, folder: str | None) -> MeasuredUsage | None:
     """Return the usage of a message; ``None``: it is another's, or has not ended.
 
     Raises:
@@ -176,7 +206,7 @@ def _usage(session: str, data: str) -> MeasuredUsage | None:
         message: dict[str, Json] = _decode.decode(data)  # pyright: ignore[reportAssignmentType]  # it is JSON
     except (DecodeError, RecursionError, UnicodeEncodeError) as error:
         raise ValueError(str(error)) from None
-    return usage_of(session, message)
+    return usage_of(session, message if folder is None else as_before(message, folder))
 
 
 def _read_either(
