@@ -113,6 +113,8 @@ class Team:
     ) -> Answered | None:
         """Send a call with usage that the team does not have; return the answer, ``None``: none is joined.
 
+        Reports that wait are told first, so that the answer has them.
+
         Args:
             call: the call; ``None``: only usage is sent.
             decided: returns the decision in a reply, which is logged.
@@ -125,6 +127,9 @@ class Team:
             NotAllowedError: the token is not good.
         """
         part = await self._ledger.read(unpushed, most)
+        if part is not None and part.report is not None and call is not None:
+            await self._tell_waiting()
+            part = await self._ledger.read(unpushed, most)
         if part is None:
             return None
         try:
@@ -135,10 +140,23 @@ class Team:
         fewer = min(most, len(part.changes)) // 2
         return await self.ask(call, decided, seconds=seconds, most=fewer)
 
-    async def tell_reports(self, client: str = "") -> GatewayReply | None:
+    async def _tell_waiting(self) -> None:
+        """Tell the team some of what clients reported while its server was away, if it answers now."""
+        try:
+            await self.tell_reports(seconds=CALL_SECONDS / 2)
+        except TeamAwayError:
+            # Whoever called asks for something else, and learns whether the server is away.
+            return
+        except CallRefusedError as error:
+            _log_refusal(error)
+
+    async def tell_reports(
+        self, client: str = "", *, seconds: float = CALL_SECONDS
+    ) -> GatewayReply | None:
         """Tell the team what clients reported, oldest first; return its answer to the newest.
 
-        What the server refuses is only kept here. ``None``: there was nothing to tell.
+        What the server refuses is only kept here. ``None``: there was nothing to tell. After ``seconds``
+        no more is begun.
 
         Raises:
             TeamAwayError: not all could be told in time.
@@ -147,16 +165,15 @@ class Team:
         """
         newest: GatewayReply | None = None
         refusal: CallRefusedError | None = None
-        end = time.monotonic() + CALL_SECONDS
+        end = time.monotonic() + seconds
         while (part := await self._ledger.read(unpushed, MOST_WITH_A_CALL)) is not None:
             if part.report is None:
                 break
-            left = end - time.monotonic()
-            if left <= 0:
+            if time.monotonic() >= end:
                 raise TeamAwayError(f"{part.team.url} has not been told everything yet")
             call, changes = requests.report_call(part.report, client), part.report.changes
             try:
-                newest = (await self._exchange(part, call, _none, changes, left)).reply
+                newest = (await self._exchange(part, call, _none, changes, CALL_SECONDS)).reply
             except CallRefusedError as error:
                 refusal = CallRefusedError(f"{error}; it is recorded in your own ledger only")
         if refusal is not None:
@@ -179,7 +196,7 @@ class Team:
         try:
             await self.tell_reports()
         except CallRefusedError as error:
-            logger.warning("the team's server refused a report: %s", error)
+            _log_refusal(error)
         return new
 
     async def end(self) -> None:
@@ -284,3 +301,7 @@ class Team:
             await self._ledger.write_soon(note_contact, self._clock(), is_reached=False)
         except LedgerBusyError:
             logger.warning("cannot note that the team's server is away")
+
+
+def _log_refusal(error: CallRefusedError) -> None:
+    logger.warning("the team's server refused a report: %s", error)

@@ -224,6 +224,44 @@ async def test_a_server_that_is_away_is_not_asked_again_for_half_a_minute(
         assert wire.rows(ada.ledger.path, replayed) == [(5, 1)]
 
 
+@pytest.mark.parametrize("ask", ["route", "status"])
+async def test_what_was_reported_meanwhile_is_told_before_the_next_question(
+    server_file: Path, ask: str
+) -> None:
+    async with developers(server_file, "ada") as (ada,):
+        decided = await ada.router.route_task("debug", "routine")
+        ada.wire.is_cut = True
+        await ada.router.record_usage("claude-x", 7, 0)
+        await ada.router.outcomes.close(decided.decision_id, "success")
+        ada.wire.is_cut = False
+        ada.passed = timedelta(minutes=1)
+        if ask == "route":
+            answer = await ada.router.route_task("debug", "routine")
+        else:
+            answer = await ada.router.get_session_status()
+        assert (answer.offline, answer.session_tokens, ada.waiting) == (None, 7, 0)
+    outcomes = "SELECT outcome FROM immunos_mcp_decision WHERE decision_id = 1"
+    assert wire.rows(server_file, outcomes) == [("success",)]
+
+
+async def test_many_reports_do_not_make_a_server_that_answers_look_away(
+    server_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with developers(server_file, "ada") as (ada,):
+        ada.wire.is_cut = True
+        for number in range(3):
+            await ada.router.record_usage("claude-x", number, 1)
+        ada.wire.is_cut = False
+        ada.passed = timedelta(minutes=1)
+        monkeypatch.setattr("immunos_mcp.gateway.team.CALL_SECONDS", 0.0)
+        for waiting in (3, 3):
+            assert (await ada.router.get_session_status()).offline is None
+            assert ada.waiting == waiting
+        monkeypatch.undo()
+        assert (await ada.router.get_session_status()).session_tokens == 3 + 3
+        assert ada.waiting == 0
+
+
 async def test_what_a_role_does_not_allow_is_refused_and_nothing_is_done_here_instead(
     server_file: Path,
 ) -> None:
