@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import anyio
 from msgspec.structs import replace
 
-from immunos_mcp.errors import ImmunosError, LedgerBusyError, NotAllowedError
+from immunos_mcp.errors import ImmunosError, LedgerError, NotAllowedError
 from immunos_mcp.gateway import requests
 from immunos_mcp.gateway.connection import NotAskedError, NotUnderstoodError, TeamAwayError
 from immunos_mcp.gateway.membership import read_token
@@ -144,7 +144,7 @@ class Team:
         """Tell the team some of what clients reported while its server was away, if it answers now."""
         try:
             await self.tell_reports(seconds=CALL_SECONDS / 2)
-        except TeamAwayError:
+        except (TeamAwayError, LedgerError):
             # Whoever called asks for something else, and learns whether the server is away.
             return
         except CallRefusedError as error:
@@ -253,9 +253,12 @@ class Team:
         except TeamAwayError:
             await self._note_failure()
             raise
-        logged = await self._ledger.write(
-            store_team_answer, self._clock(), (*part.changes, *reported), decided(reply)
-        )
+        made, now, told = decided(reply), self._clock(), (*part.changes, *reported)
+        if made is None and call is not None and not reported:
+            logged = None
+            await self._note_answer(now, told)
+        else:
+            logged = await self._ledger.write(store_team_answer, now, told, made)
         for request_id, words in reply.refused.items():
             logger.warning("the team's server refused task %s: %s", request_id, words)
         if reply.settings is not None:
@@ -296,11 +299,18 @@ class Team:
             self._server = (known, self._connect(*known))
         return self._server[1]
 
+    async def _note_answer(self, now: datetime, told: Sequence[Change]) -> None:
+        """Store what the team has now, which a look at its figures does not depend on: else it is sent again."""
+        try:
+            await self._ledger.write_soon(store_team_answer, now, told)
+        except LedgerError as error:
+            logger.warning("what was sent to the team's server is sent again: %s", error)
+
     async def _note_failure(self) -> None:
         try:
             await self._ledger.write_soon(note_contact, self._clock(), is_reached=False)
-        except LedgerBusyError:
-            logger.warning("cannot note that the team's server is away")
+        except LedgerError as error:
+            logger.warning("cannot note that the team's server is away: %s", error)
 
 
 def _log_refusal(error: CallRefusedError) -> None:

@@ -21,7 +21,7 @@ from immunos_mcp.engines.addresses import address
 from immunos_mcp.engines.ollama import Ollama
 from immunos_mcp.engines.several import Engines
 from immunos_mcp.engines.watch import EngineWatch
-from immunos_mcp.errors import NotAllowedError
+from immunos_mcp.errors import LedgerError, NotAllowedError
 from immunos_mcp.gateway.connection import NotUnderstoodError, TeamAwayError, TeamConnection
 from immunos_mcp.gateway.membership import write_token
 from immunos_mcp.gateway.router import GatewayRouter
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from immunos_mcp.gateway_messages import GatewayReply
+    from immunos_mcp.ledger.dialect import Connection
 
 pytestmark = pytest.mark.anyio
 
@@ -260,6 +261,39 @@ async def test_many_reports_do_not_make_a_server_that_answers_look_away(
         monkeypatch.undo()
         assert (await ada.router.get_session_status()).session_tokens == 3 + 3
         assert ada.waiting == 0
+
+
+async def test_a_ledger_that_cannot_be_written_hides_no_figures_of_the_team(
+    server_file: Path,
+) -> None:
+    async with developers(server_file, "eve", role="lead") as (eve,):
+        eve.log(1)
+        await eve.router.record_usage("claude-x", 7, 0)
+        eve.log(2)
+        await make_read_only(eve.ledger)
+        status = await eve.router.get_session_status()
+        assert (status.offline, status.session_tokens, eve.waiting) == (None, 47, 1)
+        await make_read_only(eve.ledger)
+        changed = await eve.router.update_config({"session_limit": 500_000}, "test")
+        assert (changed.settings["session_limit"], eve.waiting) == (500_000, 1)
+        await make_read_only(eve.ledger)
+        with pytest.raises(LedgerError, match=r"cannot be written"):
+            await eve.router.route_task("debug", "routine")
+        await make_read_only(eve.ledger)
+        eve.wire.is_cut = True
+        assert (await eve.router.get_session_status()).offline
+        eve.wire.is_cut = False
+        assert await eve.team.push_all() == 0
+        assert (eve.waiting, wire.rows(server_file, SUMS)) == (0, [(2, 20, 20, 0)])
+
+
+async def make_read_only(ledger: InlineSqliteLedger) -> None:
+    """Let the next write fail; after that, the ledger is opened again."""
+
+    def run(connection: Connection) -> None:
+        connection.execute("PRAGMA query_only = ON")
+
+    await ledger._run(run)  # pyright: ignore[reportPrivateUsage]  # no transaction
 
 
 async def test_what_a_role_does_not_allow_is_refused_and_nothing_is_done_here_instead(
