@@ -13,12 +13,10 @@ from msgspec.structs import replace
 
 from immunos_mcp.domain import CLAUDE_CODE, Session, TokenCounts
 from immunos_mcp.errors import InvalidInputError, LedgerError, Problem
-from immunos_mcp.ledger.changed_settings import preview_settings, setting_changes
 from immunos_mcp.ledger.dialect import change_mark
 from immunos_mcp.ledger.moments import utc_now
 from immunos_mcp.ledger.sessions import newest_sessions
 from immunos_mcp.rules import inputs, names
-from immunos_mcp.rules.roles import sees_everybody
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -72,6 +70,8 @@ class Archive:
 
     def as_read_by(self, person: Person | None) -> Archive:
         """Return the same history as a person may see it; ``None``: all of it."""
+        from immunos_mcp.rules.roles import sees_everybody
+
         if person is None or sees_everybody(person):
             return self
         from immunos_mcp.ledger.connections.of_person import LedgerOfPerson
@@ -96,6 +96,8 @@ class Archive:
 
     async def list_setting_changes(self, limit: int) -> tuple[SettingChange, ...]:
         """Return the newest changes of settings, newest first."""
+        from immunos_mcp.ledger.changed_settings import setting_changes
+
         return await self._ledger.read(setting_changes, limit)
 
     async def explain_decision(self, decision_id: int) -> ExplainAnswer:
@@ -154,6 +156,7 @@ class Archive:
             session: the session name; ``None``: all.
             most: how many differing decisions are listed.
         """
+        from immunos_mcp.ledger.changed_settings import preview_settings
         from immunos_mcp.ledger.history import replay
         from immunos_mcp.replay.changed_settings import changed_settings
         from immunos_mcp.replay.summary import replay_summary

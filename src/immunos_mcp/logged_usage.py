@@ -1,12 +1,11 @@
 """What assistants log of the usage of their models, as it is read and stored.
 
-Tuples, because a history holds a hundred thousand of them, and they are spread into rows.
+Tuples, because a history holds a hundred thousand of them, and they are spread into rows. Annotations are no
+texts here: a named tuple would compile each of them at every start.
 """
 
-from __future__ import annotations
-
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from msgspec import Struct
 
@@ -69,7 +68,7 @@ class MeasuredUsage(NamedTuple):
         """All four kinds, unweighted."""
         return self[3] + self[4] + self[5] + self[6]
 
-    def with_counts(self, counts: TokenCounts) -> MeasuredUsage:
+    def with_counts(self, counts: TokenCounts) -> Self:
         """Return the same response with other tokens."""
         return self._replace(
             input_tokens=counts.input_tokens,

@@ -8,7 +8,9 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+
+from msgspec import Struct
 
 from immunos_mcp.errors import InvalidInputError, Problem, any_of, nearest, shown, unknown
 from immunos_mcp.options import COMMAND_OPTIONS
@@ -25,7 +27,7 @@ def no_arguments(_parser: argparse.ArgumentParser) -> None:
     """Add nothing: the command has the shared options only."""
 
 
-class Command(NamedTuple):
+class Command(Struct, frozen=True):
     """One command of the program, or one action of a command.
 
     Attributes:

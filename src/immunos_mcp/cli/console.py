@@ -9,7 +9,10 @@ import re
 import sys
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from immunos_mcp import options
 from immunos_mcp.answers.encoding import to_json
@@ -22,7 +25,7 @@ from immunos_mcp.router import Router
 from immunos_mcp.rules.names import is_printable
 
 if TYPE_CHECKING:
-    from argparse import Namespace
+    from argparse import ArgumentParser, Namespace
     from collections.abc import Callable, Coroutine
     from pathlib import Path
 
@@ -35,7 +38,7 @@ CLIENT = f"{PROGRAM} command line"
 EXIT_FINE, EXIT_FAILED = 0, 1
 
 
-class Answered(NamedTuple):
+class Answered(Struct, frozen=True):
     """An answer, its text for a person, the exit code, and what a person should know besides."""
 
     answer: object
@@ -104,7 +107,7 @@ def _noted(answered: Answered, ledger: InlineLedger, chosen: options.Options, ow
     if team is None:
         return answered
     note = f"these are {own} of your own ledger, not those of team {team.team} at {team.url}"
-    return answered._replace(note=note)
+    return replace(answered, note=note)
 
 
 def _gateway(
@@ -274,3 +277,14 @@ def limit(text: str) -> int:
     if 1 <= number <= 1_000_000:
         return number
     raise BadArgument(text, "a whole number from 1 to 1000000")
+
+
+def add_token_arguments(parser: ArgumentParser) -> None:
+    """Add the arguments of everything that is sent to a server."""
+    parser.add_argument(
+        "--token-file",
+        type=file,
+        metavar="FILE",
+        help=f"file with the token; else {options.TOKEN} has it, or it is asked for",
+    )
+    parser.add_argument("--no-labels", action="store_true", help="send no names of project folders")

@@ -5,16 +5,17 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from immunos_mcp.cli import terminal
 from immunos_mcp.cli.command import Command
-from immunos_mcp.cli.console import Answered, moment, on_archive, whole_number
+from immunos_mcp.cli.console import Answered, add_token_arguments, moment, on_archive, whole_number
 from immunos_mcp.cli.safe_streams import redraw
-from immunos_mcp.cli.team import add_token_arguments
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
     from immunos_mcp.archive import Archive
+
+
+BAR_CELLS = 20
 
 
 def _run_sync(given: Namespace) -> int:
@@ -41,8 +42,8 @@ async def imported(archive: Archive, given: Namespace) -> Answered:
 
 def _show_progress(read: int, total: int) -> None:
     share = read / total if total else 1.0
-    cells = int(share * terminal.BAR_CELLS)
-    bar = "#" * cells + "-" * (terminal.BAR_CELLS - cells)
+    cells = int(share * BAR_CELLS)
+    bar = "#" * cells + "-" * (BAR_CELLS - cells)
     end = "\n" if read >= total else ""
     redraw(f"[{bar}] {read / 2**20:,.0f} of {total / 2**20:,.0f} MiB{end}")
 

@@ -8,7 +8,6 @@ from immunos_mcp.cli import terminal
 from immunos_mcp.cli.command import Command
 from immunos_mcp.cli.console import Answered, folder, limit, on_archive, on_ledger
 from immunos_mcp.options import LEDGER_OPTIONS
-from immunos_mcp.server import text
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -31,6 +30,8 @@ def _status_line(given: Namespace) -> int:
 
 
 async def _reset(router: Router, given: Namespace) -> Answered:
+    from immunos_mcp.server import text
+
     answer = await router.reset_session(given.reason)
     return Answered(answer, text.reset(answer))
 

@@ -11,8 +11,8 @@ from immunos_mcp.cli.command import Command
 from immunos_mcp.cli.console import (
     EXIT_FAILED,
     EXIT_FINE,
+    add_token_arguments,
     chosen_options,
-    file,
     print_text,
 )
 from immunos_mcp.errors import ImmunosError, InvalidInputError, Problem
@@ -221,17 +221,6 @@ def _shown(given: Namespace, answer: object, text: str) -> int:
 
     print_text(to_json(answer) if given.json else text)
     return EXIT_FINE
-
-
-def add_token_arguments(parser: ArgumentParser) -> None:
-    """Add the arguments of everything that is sent to a server."""
-    parser.add_argument(
-        "--token-file",
-        type=file,
-        metavar="FILE",
-        help=f"file with the token; else {TOKEN} has it, or it is asked for",
-    )
-    parser.add_argument("--no-labels", action="store_true", help="send no names of project folders")
 
 
 def _add_join_arguments(parser: ArgumentParser) -> None:

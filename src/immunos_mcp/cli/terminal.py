@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from immunos_mcp.answers.models import EngineLine
-from immunos_mcp.answers.routing import SPEND_REASONS
 from immunos_mcp.domain import ChangedBy, EngineState, Provider, Reason
-from immunos_mcp.rules.budget_check import budget_line
 from immunos_mcp.rules.formatting import minute, second
-from immunos_mcp.rules.obstacles import obstacle
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +13,7 @@ if TYPE_CHECKING:
     from immunos_mcp.answers.budgets import Block
     from immunos_mcp.answers.delegation import TaskLine
     from immunos_mcp.answers.history import LoggedDecision
-    from immunos_mcp.answers.models import ModelsAnswer
+    from immunos_mcp.answers.models import EngineLine, ModelsAnswer
     from immunos_mcp.answers.replay import ReplayAnswer
     from immunos_mcp.answers.routing import ExplainAnswer
     from immunos_mcp.answers.sessions import BindAnswer, SessionSummary
@@ -63,7 +59,7 @@ def status(answer: StatusAnswer) -> str:
         rows += [
             (name, state.replace("_", " ")) for name, state in (answer.ollama.others or {}).items()
         ]
-    rows += [("Budget", budget_line(each)) for each in answer.budgets or ()]
+    rows += _budget_rows(answer.budgets) if answer.budgets else ()
     if answer.plan:
         rows.append(("Plan limits", ", ".join(_plan(usage) for usage in answer.plan)))
     if answer.gates is not None:
@@ -85,6 +81,12 @@ def status(answer: StatusAnswer) -> str:
             *(f"{name:<12} {text}" for name, text in rows),
         ]
     )
+
+
+def _budget_rows(found: Sequence[BudgetStatus]) -> list[tuple[str, str]]:
+    from immunos_mcp.rules.budget_check import budget_line  # most people have no budgets
+
+    return [("Budget", budget_line(each)) for each in found]
 
 
 def _budget(answer: StatusAnswer) -> str:
@@ -241,6 +243,8 @@ def _budget_reason(decision: Decision, settings: Settings) -> str:
 
 
 def _limit_reason(decision: Decision, settings: Settings) -> str:
+    from immunos_mcp.answers.routing import SPEND_REASONS
+
     if decision.reason is Reason.HANDOVER_FORBIDDEN:
         return "tasks are never handed over here (handover)"
     if decision.reason in SPEND_REASONS:
@@ -258,6 +262,8 @@ def _spend_reason(decision: Decision) -> str:
 
 
 def _mapped(decision: Decision) -> str:
+    from immunos_mcp.rules.obstacles import obstacle
+
     if decision.table_model is None:
         return "it"
     if decision.changed_by is ChangedBy.AVAILABILITY and decision.remedy is not None:
@@ -268,6 +274,8 @@ def _mapped(decision: Decision) -> str:
 
 
 def _remarks(logged: LoggedDecision) -> Iterable[str]:
+    from immunos_mcp.rules.obstacles import obstacle
+
     decision, outcome = logged.decision, f"immunos-mcp outcome {logged.decision_id}"
     if decision.remedy is not None:
         found = obstacle(decision.remedy)
@@ -360,6 +368,8 @@ def replayed(answer: ReplayAnswer) -> str:
 
 def models(answer: ModelsAnswer) -> str:
     """Format the local models as a table, below a line about the engine."""
+    from immunos_mcp.answers.models import EngineLine
+
     heads = [*map(_engine, answer.engines or ())]
     is_used = any(line.engine is None for line in answer.models)
     if is_used or not heads or answer.state is not EngineState.DOWN:
