@@ -28,6 +28,7 @@ from pkgutil import walk_packages
 from typing import TYPE_CHECKING
 
 import immunos_mcp
+from immunos_mcp.ledger import schema
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -185,6 +186,7 @@ def _import_everything() -> None:
         import_module(module.name)
     for name in _LOADED_LATE:
         import_module(name)
+    schema.definitions(schema.LATEST)  # or each program that makes a ledger would work them out
     gc.collect()
     gc.freeze()  # or a collection in a program would copy every page that it shares with this one
 
