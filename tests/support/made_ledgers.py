@@ -6,13 +6,16 @@ import os
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Lock
 from typing import TYPE_CHECKING
 
+from immunos_mcp.ledger.connections import sqlite_file
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger
-from immunos_mcp.ledger.connections.sqlite_file import connect
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import pytest
 
 
 def put(file: Path, made: bytes) -> None:
@@ -31,10 +34,28 @@ def made_by(fill: Callable[[InlineSqliteLedger], object]) -> bytes:
         return file.read_bytes()
 
 
+_making = Lock()
+
+
+def copy_new_ones(patched: pytest.MonkeyPatch) -> None:
+    """Let what opens a ledger that is not there find a copy of an empty one."""
+    make_private = sqlite_file._make_private  # pyright: ignore[reportPrivateUsage]
+    made = empty()
+
+    def make(path: Path) -> None:
+        with _making:  # or another thread might open a part of it
+            is_new = not path.exists()
+            make_private(path)
+            if is_new:
+                path.write_bytes(made)
+
+    patched.setattr(sqlite_file, "_make_private", make)
+
+
 @cache
 def empty() -> bytes:
     """Return a ledger that has all its tables and no rows."""
     with TemporaryDirectory() as folder:
         file = Path(folder) / "ledger.db"
-        connect(file, 30).close()
+        sqlite_file.connect(file, 30).close()
         return file.read_bytes()

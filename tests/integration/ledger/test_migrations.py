@@ -101,6 +101,11 @@ OLD_IMMUNOS = (
 )
 
 
+@pytest.fixture(autouse=True)
+def _ledgers_are_copied() -> None:
+    """Make ledgers as the program does, not as other tests do."""
+
+
 def opened(file: Path) -> None:
     with InlineSqliteLedger(file) as ledger:
         run_sync(ledger.read(effective_settings))

@@ -45,6 +45,11 @@ sqlite3.connect(sys.argv[1]).backup(sqlite3.connect(sys.argv[2]))
 """
 
 
+@pytest.fixture(autouse=True)
+def _ledgers_are_copied() -> None:
+    """Make ledgers as the program does, not as other tests do."""
+
+
 def stored(file: Path) -> tuple[list[int], str]:
     """Read a ledger in another process, as locks and indexes are shared within one."""
     done = subprocess.run(
