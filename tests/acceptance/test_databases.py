@@ -51,6 +51,7 @@ def test_a_ledger_file_moves_to_a_database_and_everything_goes_on(home: Path) ->
     ]
 
 
+@pytest.mark.usefixtures("programs_start_at_once")
 def test_a_password_in_an_address_is_never_shown(home: Path) -> None:
     address = "postgresql://me:geheim@127.0.0.1:1/team?sslpassword=geheim"
     for arguments in (

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Browser, Page
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("programs_start_at_once")]
 
 USAGE = ("record", "--model", "claude-sonnet-4.5", "--input", "12345", "--output", "5")
 WAIT = 20_000
@@ -33,7 +33,8 @@ def token(home: Path) -> str:
 @pytest.fixture
 def server(home: Path, token: str) -> Generator[str]:
     assert token
-    command = [*wire.PROGRAM, "serve", "--http", "127.0.0.1:0"]
+    # What ends a forked program's launcher would not end the program in an orderly way.
+    command = [*wire.AS_INSTALLED, "serve", "--http", "127.0.0.1:0"]
     with subprocess.Popen(
         command, env=wire.environment(home), stderr=subprocess.PIPE, encoding="utf-8"
     ) as process:
