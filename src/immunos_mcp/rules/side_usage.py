@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections import defaultdict
-from functools import reduce
+from functools import lru_cache, reduce
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -78,7 +78,7 @@ def residuals(states: Sequence[State], covered: Sequence[Covered]) -> dict[Place
     """
     by_common_name = _residuals(
         [state._replace(models=_by_common_name(state.models)) for state in states],
-        [each._replace(model=common_name(each.model)) for each in covered],
+        [_under_common_name(each) for each in covered],
     )
     found: dict[Place, Counts] = {}
     for state in states:
@@ -92,6 +92,12 @@ def residuals(states: Sequence[State], covered: Sequence[Covered]) -> dict[Place
     return found
 
 
+def _under_common_name(each: Covered) -> Covered:
+    name = common_name(each.model)
+    return each if name == each.model else each._replace(model=name)
+
+
+@lru_cache(maxsize=256)
 def common_name(model: str) -> str:
     """Return what a model's names have in common."""
     name = _DATE.sub("", plain_model(model).rpartition("/")[2]).replace(".", "-")
