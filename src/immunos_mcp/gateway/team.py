@@ -143,7 +143,7 @@ class Team:
     async def _tell_waiting(self) -> None:
         """Tell the team some of what clients reported while its server was away, if it answers now."""
         try:
-            await self.tell_reports(seconds=CALL_SECONDS / 2)
+            await self.tell_reports(seconds=CALL_SECONDS)
         except (TeamAwayError, LedgerError):
             # Whoever called asks for something else, and learns whether the server is away.
             return
@@ -155,8 +155,8 @@ class Team:
     ) -> GatewayReply | None:
         """Tell the team what clients reported, oldest first; return its answer to the newest.
 
-        What the server refuses is only kept here. ``None``: there was nothing to tell. After ``seconds``
-        no more is begun.
+        What the server refuses is only kept here. ``None``: there was nothing to tell. Each report may take
+        so many seconds, and after them no more is begun.
 
         Raises:
             TeamAwayError: not all could be told in time.
@@ -173,7 +173,7 @@ class Team:
                 raise TeamAwayError(f"{part.team.url} has not been told everything yet")
             call, changes = requests.report_call(part.report, client), part.report.changes
             try:
-                newest = (await self._exchange(part, call, _none, changes, CALL_SECONDS)).reply
+                newest = (await self._exchange(part, call, _none, changes, seconds)).reply
             except CallRefusedError as error:
                 refusal = CallRefusedError(f"{error}; it is recorded in your own ledger only")
         if refusal is not None:
@@ -194,7 +194,7 @@ class Team:
             if answered.is_last:
                 break
         try:
-            await self.tell_reports()
+            await self.tell_reports(seconds=PUSH_SECONDS)
         except CallRefusedError as error:
             _log_refusal(error)
         return new
