@@ -25,8 +25,9 @@ def without_others_responses(
     Responses of one request are the same; where neither has a request, those of one conversation are.
     Another response whose id somebody used already, by chance or to keep it out, gets one of its own.
     """
-    others = _identities_of_others(connection, measured)
-    taken = _nameless_of_others(connection, measured)
+    found = _of_other_people(connection, measured)
+    taken = _taken_requests(connection, measured, found)
+    others = {each.message_id: each for each in found}
     if not others and not taken:
         return measured
     told_apart = [
@@ -34,7 +35,7 @@ def without_others_responses(
         for usage in measured
         if usage.request_id not in taken
     ]
-    others = _identities_of_others(connection, told_apart)
+    others = {each.message_id for each in _of_other_people(connection, told_apart)}
     return [usage for usage in told_apart if usage.message_id not in others]
 
 
@@ -61,15 +62,16 @@ def without_others_totals(
     return [each for each in totals if each.conversation not in taken]
 
 
-class _Identity(NamedTuple):
-    """What a response has besides its id."""
+class _Stored(NamedTuple):
+    """What tells whether a stored response is the same as another."""
 
+    message_id: str
     request_id: str | None
     conversation: str | None
 
 
 def _told_apart(
-    usage: MeasuredUsage, others: Mapping[str, _Identity], person_id: int | None
+    usage: MeasuredUsage, others: Mapping[str, _Stored], person_id: int | None
 ) -> MeasuredUsage:
     other = others.get(usage.message_id)
     if other is None or _is_same(usage, other):
@@ -78,40 +80,32 @@ def _told_apart(
     return usage._replace(message_id=f"{usage.message_id}#{suffix}")
 
 
-def _is_same(usage: MeasuredUsage, other: _Identity) -> bool:
+def _is_same(usage: MeasuredUsage, other: _Stored) -> bool:
     if usage.request_id is not None or other.request_id is not None:
         return usage.request_id == other.request_id
     return usage.conversation == other.conversation
 
 
-def _identities_of_others(
-    connection: Connection, measured: Sequence[MeasuredUsage]
-) -> dict[str, _Identity]:
-    """Return the ids of responses that are another person's, each with what else it has."""
+def _of_other_people(connection: Connection, measured: Sequence[MeasuredUsage]) -> list[_Stored]:
+    """Return responses of other people that have the id of a response or request here."""
     if connection.person_id is None or not measured:
-        return {}
+        return []
+    ids = {each.message_id for each in measured} | {each.request_id for each in measured}
     rows = connection.execute(
         "SELECT message_id, request_id, conversation FROM immunos_mcp_measured_usage"  # noqa: S608  # a constant
         f" WHERE message_id {IN_LIST} AND person_id <> ?",
-        (list_parameter(each.message_id for each in measured), connection.person_id),
+        (list_parameter(filter(None, ids)), connection.person_id),
     )
-    return {message_id: _Identity(*identity) for message_id, *identity in rows}
+    return [_Stored(*row) for row in rows]
 
 
-def _nameless_of_others(
-    connection: Connection, measured: Sequence[MeasuredUsage]
+def _taken_requests(
+    connection: Connection, measured: Sequence[MeasuredUsage], found: Sequence[_Stored]
 ) -> Collection[str | None]:
     """Return the requests of usage here whose response is another person's, where one of both has no id."""
-    if connection.person_id is None or not measured:
-        return ()
-    requests = {each.request_id for each in measured if each.request_id is not None}
-    rows = connection.execute(
-        "SELECT request_id FROM immunos_mcp_measured_usage"  # noqa: S608  # a constant
-        f" WHERE message_id {IN_LIST} AND message_id = request_id AND person_id <> ?",
-        (list_parameter(requests), connection.person_id),
-    )
     nameless = {each.request_id for each in measured if each.message_id == each.request_id}
-    return {request for (request,) in rows} | _of_others(connection, nameless)
+    theirs = {each.request_id for each in found if each.message_id == each.request_id}
+    return theirs | _of_others(connection, nameless)
 
 
 def _of_others(connection: Connection, requests: Collection[str | None]) -> set[str | None]:
