@@ -50,16 +50,16 @@ def without_others_requests(
 def without_others_totals(
     connection: Connection, totals: Sequence[ConversationTotal]
 ) -> Sequence[ConversationTotal]:
-    """Return totals without those of conversations whose totals another person pushed first."""
+    """Return totals without those that another person pushed first: of that conversation, since that time."""
     if connection.person_id is None or not totals:
         return totals
     rows = connection.execute(
-        "SELECT DISTINCT conversation FROM immunos_mcp_conversation_total"  # noqa: S608  # a constant
+        "SELECT DISTINCT conversation, start_ms FROM immunos_mcp_conversation_total"  # noqa: S608  # a constant
         f" WHERE conversation {IN_LIST} AND person_id <> ?",
         (list_parameter(each.conversation for each in totals), connection.person_id),
     )
-    taken = {conversation for (conversation,) in rows}
-    return [each for each in totals if each.conversation not in taken]
+    taken = {(conversation, start_ms) for conversation, start_ms in rows}
+    return [each for each in totals if (each.conversation, each.start_ms) not in taken]
 
 
 class _Stored(NamedTuple):

@@ -81,11 +81,17 @@ _LARGER = "".join(
 
 
 def _close(connection: Connection, total: ConversationTotal) -> None:
+    # Of several people who share a ledger, everybody closes their own.
     connection.execute(
         "UPDATE immunos_mcp_conversation_total SET next_at = :at, is_settled = 0"
         " WHERE conversation = :conversation AND total_at < :at"
-        " AND (next_at IS NULL OR next_at > :at)",
-        {"conversation": total.conversation, "at": utc_text(total.at)},
+        " AND (next_at IS NULL OR next_at > :at) AND coalesce(person_id, CAST(:person_id AS BIGINT), 0)"
+        " = coalesce(CAST(:person_id AS BIGINT), person_id, 0)",
+        {
+            "conversation": total.conversation,
+            "at": utc_text(total.at),
+            "person_id": connection.person_id,
+        },
     )
 
 

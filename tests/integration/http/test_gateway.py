@@ -159,6 +159,9 @@ async def test_whoever_knows_an_id_first_does_not_keep_its_owner_out(
     eve, ada, bob = (header_of(database, name) for name in ("eve", "ada", "bob"))
     nothing = {"input_tokens": 0, "output_tokens": 0, "cache_read_input_tokens": 0}
     request = RequestUsage("r4", LATELY, "claude-sonnet-4-5", TokenCounts(10**6), None)
+    total = ConversationTotal(
+        "c9", 1_750_000_000_000, LATELY, (ModelTotal("claude-haiku-4-5", 70),), LATELY
+    )
     first = PushedUsage(
         (
             response(1, request_id=None, **nothing),
@@ -166,19 +169,16 @@ async def test_whoever_knows_an_id_first_does_not_keep_its_owner_out(
             response(3, request_id=None, conversation="c1", **nothing),
         ),
         (PushedRequest.of(request),),
+        (PushedTotal.of(total._replace(start_ms=1, models=(ModelTotal("claude-haiku-4-5"),))),),
     )
-    own = pushing(
-        response(1),
-        response(2),
-        response(3, request_id=None, conversation="c2"),
-        response(4),
-        call=PassedCall("get_session_status"),
-    )
+    responses = (response(1), response(2), response(3, request_id=None, conversation="c2"))
+    usage = PushedUsage((*responses, response(4)), totals=(PushedTotal.of(total),))
+    own = GatewayRequest(VERSION, ASSISTANTS, usage, call=PassedCall("get_session_status"))
     async with serving(database, WITH_TOKENS) as served, client_of(served.url) as client:
         await sent(client, GatewayRequest(VERSION, ASSISTANTS, first), eve)
         for new in (4, 0):
             reply = await sent(client, own, ada)
-            assert (reply.new, (reply.answer or {})["session_tokens"]) == (new, 4 * 30)
+            assert (reply.new, (reply.answer or {})["session_tokens"]) == (new, 4 * 30 + 70)
         # Two people who read the same logs have the same responses.
         assert (await sent(client, own, bob)).new == 0
 
