@@ -9,47 +9,19 @@ Each function runs inside its caller's transaction and does not end it.
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from immunos_mcp.domain import TokenCounts
+from msgspec import Struct
+
 from immunos_mcp.ledger.dialect import IN_LIST, list_parameter
+from immunos_mcp.ledger.stored_usage import StoredUsage
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
+    from immunos_mcp.domain import TokenCounts
     from immunos_mcp.ledger.dialect import Connection
     from immunos_mcp.logged_usage import MeasuredUsage
-
-
-class StoredUsage(NamedTuple):
-    """A stored response.
-
-    Attributes:
-        conversation: and what follows is what it has besides its tokens.
-    """
-
-    message_id: str
-    measured_at: str
-    provider: str
-    folder: str | None
-    input_tokens: int
-    output_tokens: int
-    cache_creation_input_tokens: int
-    cache_read_input_tokens: int
-    conversation: str | None
-    cache_1h_input_tokens: int | None
-    speed: str | None
-    service_tier: str | None
-    region: str | None
-    web_searches: int | None
-    is_sidechain: int | None
-    request_id: str | None
-    model: str
-
-    @property
-    def counts(self) -> TokenCounts:
-        """The tokens by kind."""
-        return TokenCounts(*self[4:8])
 
 
 TERMS = StoredUsage._fields[8:]
@@ -58,7 +30,7 @@ TERMS = StoredUsage._fields[8:]
 _COLUMNS = ", ".join(StoredUsage._fields)
 
 
-class Identified(NamedTuple):
+class Identified(Struct, frozen=True):
     """Usage under the ids that it is stored with.
 
     Attributes:

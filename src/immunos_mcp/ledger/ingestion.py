@@ -6,7 +6,9 @@ Each function runs inside its caller's transaction and does not end it.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from immunos_mcp.domain import CLAUDE_CODE, Provider, Switch, TokenCounts
 from immunos_mcp.ledger.dialect import IN_LIST, list_parameter
@@ -14,7 +16,6 @@ from immunos_mcp.ledger.engines import providers_of_usage
 from immunos_mcp.ledger.identities import TERMS, identified, index_requests
 from immunos_mcp.ledger.measured_usage import pruned_before
 from immunos_mcp.ledger.moments import as_stored, utc_text
-from immunos_mcp.ledger.people import is_others
 from immunos_mcp.ledger.plan_limits import record_plan_usage
 from immunos_mcp.ledger.side_usage import settle, store_totals, unsettle
 from immunos_mcp.ledger.stored_settings import effective_settings
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from immunos_mcp.ledger.dialect import Connection
-    from immunos_mcp.ledger.identities import Identified, StoredUsage
+    from immunos_mcp.ledger.identities import Identified
+    from immunos_mcp.ledger.stored_usage import StoredUsage
     from immunos_mcp.logged_usage import (
         ConversationTotal,
         PlanReport,
@@ -103,7 +105,7 @@ def ingest(
     return new
 
 
-class _News(NamedTuple):
+class _News(Struct, frozen=True):
     """Usage that is not stored as it is, by response.
 
     Attributes:
@@ -365,6 +367,8 @@ def _take_back_requests(connection: Connection, fresh: dict[str, MeasuredUsage])
     """
     if connection.execute("SELECT 1 FROM immunos_mcp_request_usage LIMIT 1").fetchone() is None:
         return []
+    from immunos_mcp.ledger.people import is_others  # only where there is telemetry
+
     messages = {usage.request_id: message_id for message_id, usage in fresh.items()}
     rows = connection.execute(
         f"DELETE FROM immunos_mcp_request_usage WHERE request_id {IN_LIST}"  # noqa: S608  # a constant

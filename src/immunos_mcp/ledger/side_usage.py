@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from immunos_mcp.domain import Provider, TokenCounts
 from immunos_mcp.ledger.dialect import IN_LIST, list_parameter
@@ -142,7 +144,7 @@ def _settle_family(connection: Connection, start_ms: int, settings: Settings) ->
             continue
         records = int(before.provider is None)
         provider = before.provider or providers[place.model]
-        folder, person_id = owners.get(place.conversation, _NOT_KNOWN)
+        owner = owners.get(place.conversation, _NOT_KNOWN)
         connection.execute(
             "INSERT INTO immunos_mcp_side_usage (used_at, conversation, start_ms, model, provider,"  # noqa: S608  # a constant
             f" folder, person_id, is_first, {_COUNTS})"
@@ -153,19 +155,21 @@ def _settle_family(connection: Connection, start_ms: int, settings: Settings) ->
                 start_ms,
                 place.model,
                 provider,
-                folder,
-                person_id,
+                owner.folder,
+                owner.person_id,
                 records,
                 *difference,
             ),
         )
         at = datetime.fromisoformat(place.at)
         tokens = TokenCounts(*difference[:4])
-        additions.append(Addition(tokens, provider, at, folder, is_measured=True, records=records))
+        additions.append(
+            Addition(tokens, provider, at, owner.folder, is_measured=True, records=records)
+        )
     return additions
 
 
-class _Owner(NamedTuple):
+class _Owner(Struct, frozen=True):
     """Whose a conversation is, and in which project folder."""
 
     folder: str | None
@@ -229,7 +233,7 @@ def _covered(
     ]
 
 
-class _Booked(NamedTuple):
+class _Booked(Struct, frozen=True):
     provider: Provider | None
     counts: Counts
 

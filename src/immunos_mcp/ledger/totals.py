@@ -5,8 +5,9 @@ Each function runs inside its caller's transaction and does not end it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from immunos_mcp.domain import Provider, Session, TokenCounts
@@ -35,7 +36,7 @@ def distribute(connection: Connection, additions: Sequence[Addition], settings: 
             add_to_totals(connection, session, theirs, settings)
 
 
-class Addition(NamedTuple):
+class Addition(Struct, frozen=True):
     """Tokens to add to totals: a new record, the growth of one, or (negative) the removal of one."""
 
     counts: TokenCounts
