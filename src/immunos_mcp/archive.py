@@ -117,7 +117,7 @@ class Archive:
         decision = logged.decision
         past = await self._ledger.read(replay, inputs_of, only=decision_id)
         if past is None:
-            from immunos_mcp.ledger.team_decisions import team_decision_id
+            from immunos_mcp.ledger.team_decisions import is_of_left_team, team_decision_id
 
             theirs = await self._ledger.read(team_decision_id, decision_id)
             if theirs is not None:
@@ -126,7 +126,10 @@ class Archive:
                     f" {theirs}; route with `explain`, or ask an admin to explain it there"
                 )
                 raise InvalidInputError(Problem("decision_id", decision_id, message=message))
-            message = f"decision {decision_id} cannot be explained: its inputs have been pruned"
+            why = "its inputs have been pruned"
+            if await self._ledger.read(is_of_left_team, decision_id):
+                why = "the server of a team that this ledger has left made it"
+            message = f"decision {decision_id} cannot be explained: {why}"
             raise InvalidInputError(Problem("decision_id", decision_id, message=message))
         return ExplainAnswer(
             decision_id=logged.decision_id,

@@ -142,6 +142,7 @@ OPERATIONS: dict[str, Operation] = {
     "note_contact": _writing(lambda it, now: joined_team.note_contact(it, now, is_reached=False)),
     "store_team_answer": _writing(_answered),
     "team_decision_id": _reading(lambda it, _: team_decisions.team_decision_id(it, 1)),
+    "is_of_left_team": _reading(lambda it, _: team_decisions.is_of_left_team(it, 1)),
     "leave_team": _writing(lambda it, _: joined_team.leave_team(it)),
     "history_page": _reading(lambda it, _: unpushed.history_page(it, unpushed.Place(), None, 100)),
     "newest_response": _reading(lambda it, _: unpushed.newest_response(it)),

@@ -143,6 +143,11 @@ def leave_team(connection: Connection) -> Waiting | None:
         connection.drop_trigger(trigger.name)
     for table in ("unpushed", "joined_team"):
         connection.execute(f"DELETE FROM immunos_mcp_{table}")  # noqa: S608  # constants
+    # The next team has other decisions under these numbers.
+    connection.execute(
+        "UPDATE immunos_mcp_decision SET team_decision_id = -team_decision_id"
+        " WHERE team_decision_id > 0"
+    )
     return left
 
 
@@ -192,7 +197,7 @@ def _triggers() -> Iterator[_Trigger]:
     yield _trigger("copy", "insert", "copied_response", COPY_KEY.format("new."), copied)
     yield _trigger("report", "insert", "usage", _text("new.usage_id"), "1 = 1")
     judged = (
-        "new.team_decision_id IS NOT NULL AND new.outcome_source IS NOT NULL"
+        "new.team_decision_id > 0 AND new.outcome_source IS NOT NULL"
         " AND (coalesce(old.outcome, '') <> new.outcome OR old.outcome_source IS NULL)"
     )
     yield _trigger("outcome", "update", "decision", _text("new.decision_id"), judged)

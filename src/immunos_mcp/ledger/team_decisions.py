@@ -105,7 +105,20 @@ def _log(connection: Connection, now: datetime, made: TeamDecision) -> LoggedDec
 
 
 def team_decision_id(connection: Connection, decision_id: int) -> int | None:
-    """Return the team's number of a decision; ``None``: the decision was made here, or there is none."""
+    """Return the joined team's number of a decision.
+
+    ``None``: it was made here, or by a team that was left, or there is none.
+    """
+    number = _number(connection, decision_id)
+    return number if number is not None and number > 0 else None
+
+
+def is_of_left_team(connection: Connection, decision_id: int) -> bool:
+    """Return whether the server of a team that was left made a decision."""
+    return (_number(connection, decision_id) or 0) < 0
+
+
+def _number(connection: Connection, decision_id: int) -> int | None:
     row = connection.execute(
         "SELECT team_decision_id FROM immunos_mcp_decision WHERE decision_id = ?", (decision_id,)
     ).fetchone()

@@ -368,7 +368,7 @@ def _with_decision(
         "SELECT decided.team_decision_id, decided.model, decided.outcome, decided.outcome_source,"
         " noted.change FROM immunos_mcp_decision AS decided LEFT JOIN immunos_mcp_unpushed AS noted"
         " ON noted.kind = 'outcome' AND noted.row_key = CAST(decided.decision_id AS TEXT)"
-        " WHERE decided.decision_id = ? AND decided.team_decision_id IS NOT NULL",
+        " WHERE decided.decision_id = ? AND decided.team_decision_id > 0",
         (decision_id,),
     ).fetchone()
     if row is None:

@@ -14,6 +14,7 @@ from http_servers import ANYWHERE, serving
 from msgspec.structs import replace
 from ollama_server import Script, scripted_ollama
 
+from immunos_mcp.archive import Archive
 from immunos_mcp.delegation.request import DelegationRequest
 from immunos_mcp.delegation.tasks import AWAY, Delegations
 from immunos_mcp.domain import Outcome, Provider, TokenCounts
@@ -21,7 +22,7 @@ from immunos_mcp.engines.addresses import address
 from immunos_mcp.engines.ollama import Ollama
 from immunos_mcp.engines.several import Engines
 from immunos_mcp.engines.watch import EngineWatch
-from immunos_mcp.errors import LedgerError, NotAllowedError
+from immunos_mcp.errors import InvalidInputError, LedgerError, NotAllowedError
 from immunos_mcp.gateway.connection import NotUnderstoodError, TeamAwayError, TeamConnection
 from immunos_mcp.gateway.membership import write_token
 from immunos_mcp.gateway.router import GatewayRouter
@@ -29,7 +30,7 @@ from immunos_mcp.gateway.team import CallRefusedError, Team
 from immunos_mcp.gateway_messages import LARGEST_REQUEST
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
 from immunos_mcp.ledger.ingestion import ingest
-from immunos_mcp.ledger.joined_team import JoinedTeam, join_team, waiting_for_team
+from immunos_mcp.ledger.joined_team import JoinedTeam, join_team, leave_team, waiting_for_team
 from immunos_mcp.ledger.session_start import open_session
 from immunos_mcp.logged_usage import MeasuredUsage
 from immunos_mcp.people import People
@@ -91,18 +92,21 @@ class Developer:
     def __init__(self, ledger: InlineSqliteLedger, url: str, token: str) -> None:
         self.ledger = ledger
         self.passed = timedelta(0)
+        self.url = url
         self.wire = Wire(url, token)
         token_file = ledger.path.with_name("token")
         write_token(token_file, token)
-        team = JoinedTeam(
-            "g", url, "default", "ada", now(), now() - timedelta(hours=1), sends_labels=True
-        )
         run_sync(ledger.write(open_session, "default", now() - timedelta(minutes=30)))
-        run_sync(ledger.write(join_team, team))
+        self.join()
         self.team = Team(
             ledger, token_file, lambda _url, _token: self.wire, lambda: ("claude-code",), self.clock
         )
         self.router = GatewayRouter(self.team, ledger, "default", self.clock)
+
+    def join(self) -> None:
+        hour_ago = now() - timedelta(hours=1)
+        team = JoinedTeam("g", self.url, "default", "ada", now(), hour_ago, sends_labels=True)
+        run_sync(self.ledger.write(join_team, team))
 
     def clock(self) -> datetime:
         return now() + self.passed
@@ -294,6 +298,28 @@ async def make_read_only(ledger: InlineSqliteLedger) -> None:
         connection.execute("PRAGMA query_only = ON")
 
     await ledger._run(run)  # pyright: ignore[reportPrivateUsage]  # no transaction
+
+
+async def test_a_decision_of_a_team_that_was_left_is_not_the_next_team_s(
+    server_file: Path,
+) -> None:
+    async with developers(server_file, "ada") as (ada,):
+        left = await ada.router.route_task("debug", "routine")
+        follows = (await ada.router.route_task("debug", "routine")).decision_id
+        run_sync(ada.ledger.write(leave_team))
+        words = "the server of a team that this ledger has left made it"
+        with pytest.raises(InvalidInputError, match=words):
+            await Archive(ada.ledger).explain_decision(left.decision_id)
+        # The next team has a decision of that number, too.
+        ada.join()
+        await ada.router.outcomes.close(left.decision_id, "failure")
+        await ada.router.record_usage("claude-x", 7, 1, decision_id=follows, outcome="failure")
+        own = await ada.router.decide_task("debug", "routine", follows=follows, tried=("tiny",))
+        assert not own.is_by_team
+        assert ada.waiting == 0
+    assert wire.rows(server_file, "SELECT outcome FROM immunos_mcp_decision") == [(None,), (None,)]
+    reported = "SELECT input_tokens, decision_id FROM immunos_mcp_usage"
+    assert wire.rows(server_file, reported) == [(7, None)]
 
 
 async def test_what_a_role_does_not_allow_is_refused_and_nothing_is_done_here_instead(
