@@ -320,7 +320,7 @@ def _next_report(connection: Connection, told: Container[str]) -> TeamReport | N
 
 def _report(connection: Connection, change: Change) -> TeamReport:
     row = connection.execute(
-        "SELECT used.model, used.external_id, used.decision_id, session.name,"
+        "SELECT used.recorded_at, used.model, used.external_id, used.decision_id, session.name,"
         " used.result_in_file, used.counted, used.source, used.input_tokens, used.output_tokens,"
         " used.cache_creation_input_tokens, used.cache_read_input_tokens, team.gateway FROM immunos_mcp_usage AS used"
         " JOIN immunos_mcp_session AS session USING (session_id)"
@@ -329,13 +329,15 @@ def _report(connection: Connection, change: Change) -> TeamReport:
     ).fetchone()
     if row is None:
         return TeamReport((change,), "")
-    model, request_id, decision_id, session, in_file, counted, source, *kinds, gateway = row
+    at, model, request_id, decision_id, session, in_file, counted, source, *kinds, gateway = row
+    # Numbers come again where a copy of the ledger was put back.
+    number = f"{change.number}-{''.join(filter(str.isdecimal, at))}"
     report = TeamReport(
         (change,),
         model,
         # What is not counted here is not counted there: the client's logs have it.
         TokenCounts(*kinds) if counted else None,
-        request_id or f"{gateway}-{change.number}",
+        request_id or f"{gateway}-{number}",
         session=session,
         in_file=bool(in_file),
         is_delegated=source == DELEGATED,

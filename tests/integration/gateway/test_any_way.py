@@ -98,6 +98,7 @@ class World:
             self.own, folder / "token", lambda _url, _token: self.line, lambda: (), self.clock
         )
         self.router = GatewayRouter(self.team, self.own, "default", self.clock)
+        self.copied = b""
         self.decisions = 0
         self.logged = 0
 
@@ -119,6 +120,12 @@ class World:
             # It may be closed with the other outcome already.
             with suppress(InvalidInputError):
                 run_sync(self._judged())
+        elif what == "copy":
+            self.own.close()
+            self.copied = self.files[0].read_bytes()
+        elif what == "put back":
+            self.own.close()
+            self.files[0].write_bytes(self.copied)
         elif what == "wait":
             self.now += timedelta(seconds=31)
         else:
@@ -170,3 +177,16 @@ def test_usage_reports_and_outcomes_arrive_once(steps: list[str]) -> None:
         wire.assert_sound(own)
         wire.assert_sound(theirs)
         world.close()
+
+
+def test_what_is_reported_after_a_copy_was_put_back_is_told_as_well(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    for step in ("copy", "record", "put back", "record", "log", "record"):
+        world.step(step)
+    world.settle()
+    assert wire.rows(world.files[1], REPORTED) == [
+        ("claude-x", 0),
+        ("claude-x", 0),
+        ("claude-x", 1),
+    ]
+    world.close()
