@@ -60,7 +60,7 @@ class PersonsRouter(Router):
     ) -> ResetAnswer:
         """Close the open session, if the person may, and open the next one."""
         name = self._session_name(session)
-        roles.require_reset(self._person, name)
+        roles.require_reset(self._person, name, self._default_session)
         return await super().reset_session(reason, session)
 
     async def update_config(

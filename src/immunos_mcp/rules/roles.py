@@ -35,9 +35,14 @@ def sees_everybody(person: Person | None) -> bool:
     return person is None or person.role is not Role.MEMBER
 
 
-def require_reset(person: Person | None, session: str) -> None:
-    """Raise ``NotAllowedError`` unless a person may close a session; ``None``: the ledger's owner."""
-    if person is None or person.role is not Role.MEMBER or session == person.name:
+def require_reset(person: Person | None, session: str, team_session: str) -> None:
+    """Raise ``NotAllowedError`` unless a person may close a session; ``None``: the ledger's owner.
+
+    The team's session is nobody's own, whatever a person is called.
+    """
+    if person is None or person.role is not Role.MEMBER:
+        return
+    if session == person.name != team_session:
         return
     own = f"your own session {person.name!r}"
     raise NotAllowedError(
