@@ -66,14 +66,20 @@ def _places(environment: Mapping[str, str]) -> dict[str, str]:
     places = {
         "codex": _in(environment, "CODEX_HOME", "", ".codex"),
         "gemini": _in(environment, "GEMINI_CLI_HOME", ".gemini/tmp"),
-        "opencode": environment.get("OPENCODE_DB")
-        or _in(environment, "XDG_DATA_HOME", "opencode", ".local/share"),
+        "opencode": _opencode(environment),
         "qwen": _in(environment, "QWEN_HOME", "projects", ".qwen"),
         "copilot": _in(environment, "COPILOT_HOME", "session-state", ".copilot"),
         "cline": _in(environment, "CLINE_DATA_DIR", "sessions", ".cline/data"),
         "pi": _in(environment, "PI_CODING_AGENT_DIR", "sessions", ".pi/agent"),
     }
     return {name: place for name, place in places.items() if place is not None}
+
+
+def _opencode(environment: Mapping[str, str]) -> str | None:
+    """Return opencode's folder, or the database that a variable names, in that folder if need be."""
+    folder = _in(environment, "XDG_DATA_HOME", "opencode", ".local/share")
+    database = environment.get("OPENCODE_DB")
+    return os.path.join(folder or "", database) if database else folder  # noqa: PTH118  # text
 
 
 def _in(environment: Mapping[str, str], variable: str, path: str, usual: str = "") -> str | None:

@@ -25,6 +25,7 @@ from other_logs import (
 from transcript_lines import NOON
 
 from immunos_mcp.assistants.opencode import messages
+from immunos_mcp.assistants.other_logs import OtherLogs
 from immunos_mcp.ledger.connections.inline import run_sync
 
 if TYPE_CHECKING:
@@ -172,6 +173,19 @@ def test_opencode_2_counts_once_what_it_continues_copies_and_forks(place: Home) 
         connection.execute("DROP TABLE message")
     database.put_new("msg_4", replace(ONE, at=NOON + timedelta(minutes=3)))
     assert place.sync().added == 1
+
+
+@pytest.mark.parametrize("name", ["mine.db", "/elsewhere/mine.db"])
+def test_opencodes_database_is_found_under_the_name_that_its_variable_has(
+    tmp_path: Path, name: str
+) -> None:
+    database = OpencodeDatabase(tmp_path)
+    place = database.file.parent / name.replace("/elsewhere", str(tmp_path))
+    database.file.rename(place)
+    named = name.replace("/elsewhere", str(tmp_path))
+    variables = {"XDG_DATA_HOME": str(tmp_path / ".local" / "share"), "OPENCODE_DB": named}
+    found = OtherLogs(variables).by_assistant()["opencode"].changed({}, None)
+    assert [each.path for each in found] == [str(place)]
 
 
 def test_reading_opencodes_database_leaves_nothing_behind(place: Home) -> None:
