@@ -237,22 +237,62 @@ def _of_conversation(
     inherited: Mapping[str, Counts],
     named: frozenset[str],
 ) -> dict[Place, Counts]:
-    before = State("", "", None, inherited, is_whole=True)
-    increases = [
-        _increase(state.models, earlier.models) for earlier, state in pairwise([before, *history])
-    ]
-    known = _by_state(history, own, increases, named)
+    plain = [State("", "", None, inherited, is_whole=True), *history[:-1]]
+    known = _by_state(history, own, _increases(history, plain), named)
+    bases = _bases(history, plain, known, named)
+    increases = _increases(history, bases)
     found: dict[Place, Counts] = {}
-    for state, increase, responses in zip(history, increases, known, strict=False):
+    for number, (state, increase) in enumerate(zip(history, increases, strict=True)):
+        if bases[number] is not plain[number]:
+            # What the other program's total has no room for is in this one.
+            rest = _increase(known[number - 1], increases[number - 1])
+            overflow = {model: rest[model] for model in rest.keys() & named}
+            known[number] = _both(known[number], overflow)
         if not state.is_whole:
             continue
-        side = _increase(increase, responses)
-        for model in sorted(responses.keys() - named):
-            side = _less(side, responses[model])
+        side = _increase(increase, known[number])
+        for model in sorted(known[number].keys() - named):
+            side = _less(side, known[number][model])
         found.update(
             {Place(state.conversation, state.at, model): rest for model, rest in side.items()}
         )
     return found
+
+
+def _increases(history: Sequence[State], bases: Sequence[State]) -> list[dict[str, Counts]]:
+    return [
+        _increase(state.models, base.models) for base, state in zip(bases, history, strict=True)
+    ]
+
+
+def _bases(
+    history: Sequence[State],
+    plain: Sequence[State],
+    known: Sequence[Mapping[str, Counts]],
+    named: frozenset[str],
+) -> Sequence[State]:
+    """Return the state that each one continues: the one before it, unless two programs ran at once.
+
+    Of two programs that continued the same conversation, each has a total without what the other one
+    used. A later program would have a larger total, and responses of its own.
+    """
+    bases = [*plain]
+    for number, (earlier, state) in enumerate(pairwise(history), 1):
+        base = bases[number - 1]
+        is_larger = _is_within(earlier.models, state.models)
+        increase = _increase(earlier.models, base.models)
+        is_later = bool(known[number]) or _fits(known[number - 1], increase, named)
+        is_known = bool(base.models) and earlier.is_whole and state.is_whole
+        if is_known and not (is_larger and is_later) and _is_within(base.models, state.models):
+            bases[number] = base
+    return bases
+
+
+def _both(one: Mapping[str, Counts], other: Mapping[str, Counts]) -> dict[str, Counts]:
+    return {
+        model: _plus(one.get(model, _NOTHING), other.get(model, _NOTHING))
+        for model in one.keys() | other.keys()
+    }
 
 
 def _less(side: Mapping[str, Counts], counts: Counts) -> dict[str, Counts]:
@@ -270,7 +310,7 @@ def _by_state(
     own: Sequence[Covered],
     increases: Sequence[Mapping[str, Counts]],
     named: frozenset[str],
-) -> Sequence[Mapping[str, Counts]]:
+) -> list[dict[str, Counts]]:
     """Return what each state's increase is known to have of each model, and last what came after all."""
     ends = [state.next_at or _NEVER for state in history]
     ends = [max(ends[: number + 1]) for number in range(len(ends))]

@@ -365,6 +365,27 @@ def test_a_fork_of_a_fork_continues_the_total_of_that_fork(desk: Desk) -> None:
     assert desk.status().side_request_tokens == 20
 
 
+@pytest.mark.parametrize("later", [(7, 0, 0, 0), (2000, 0, 0, 0)])
+def test_two_programs_that_continue_a_conversation_at_once_both_count(
+    desk: Desk, later: tuple[int, int, int, int]
+) -> None:
+    world = opened(desk)
+    first = begin(world)
+    first.respond((1000, 0, 0, 0))
+    first.leave()
+    other = replace(first, sums={model: [*kinds] for model, kinds in first.sums.items()})
+    for tokens in (10, 20):
+        first.respond((tokens, 0, 0, 0))
+        other.respond((2 * tokens, 0, 0, 0))
+    first.request((5, 0, 0, 0))
+    other.request(later)
+    first.leave()
+    other.leave()
+    put(desk, world)
+    assert counted_at_a_look(desk) == world.handed_out
+    assert desk.status().side_request_tokens == 5 + later[0]
+
+
 def test_each_of_two_forks_continues_the_total_of_their_parent(desk: Desk) -> None:
     world = opened(desk)
     parent = begin(world)
