@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import random
 import subprocess
-import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
+import warm_starts
 import wire
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def test_a_killed_writer_loses_nothing_that_it_acknowledged(home: Path) -> None:
     start = 1
     for _ in range(14):
         process = subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(file), str(start)],
+            [*warm_starts.running(WRITER), str(file), str(start)],
             env=wire.environment(home),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

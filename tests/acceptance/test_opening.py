@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import mcp
 import pytest
+import warm_starts
 import wire
 
 if TYPE_CHECKING:
@@ -219,9 +220,14 @@ def test_another_versions_answers_are_recorded_once_and_used_from_then_on(
     assert version("mcp") != "9.9.9"
 
 
-def test_a_cache_that_cannot_be_written_costs_nothing_but_time(home: Path, tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_written_costs_nothing_but_time(
+    home: Path, tmp_path: Path, forked: tuple[str, ...]
+) -> None:
     (home / ".cache").write_text("a file", encoding="utf-8")
-    with wire.ServerProcess(home, variables={"PYTHONPATH": another_sdk(tmp_path)}) as server:
+    path = another_sdk(tmp_path)
+    if warm_starts.is_forked(forked):
+        forked = warm_starts.command(f"import sys; sys.path.insert(0, {path!r})")
+    with wire.ServerProcess(home, program=forked, variables={"PYTHONPATH": path}) as server:
         server.initialize()
         assert call(server, stateless=False)["decision_id"] == 1
         assert server.finish() == 0

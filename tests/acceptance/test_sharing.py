@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
@@ -11,6 +10,7 @@ from threading import Barrier
 from typing import TYPE_CHECKING
 
 import pytest
+import warm_starts
 import wire
 
 from immunos_mcp.ledger.connections.inline import InlineSqliteLedger, run_sync
@@ -170,6 +170,7 @@ with InlineSqliteLedger(Path(sys.argv[1])) as ledger:
         answer = run_sync(router.reset_session())
         print(answer.session_id, answer.closed_session_id or "-")
         run_sync(router.record_usage("claude-x", 1, 0))
+raise SystemExit
 """
 
 
@@ -177,7 +178,7 @@ def test_processes_that_reset_at_once_leave_one_open_session_each_closed_once(ho
     file = home / "ledger.db"
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", RESET, str(file)],
+            [*warm_starts.running(RESET), str(file)],
             env=wire.environment(home),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

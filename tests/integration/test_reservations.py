@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import warm_starts
 from examples import on_ledgers
 from hypothesis import given
 from hypothesis import strategies as st
@@ -175,6 +175,7 @@ with InlineSqliteLedger(Path(sys.argv[1])) as ledger:
         print(answer.provider, flush=True)
         if answer.provider == "claude":
             run_sync(router.record_usage("claude-sonnet-4-5", 20_000, 0, decision_id=answer.decision_id))
+raise SystemExit
 """
 
 
@@ -185,7 +186,7 @@ def test_processes_that_ask_at_once_keep_the_limit_though_one_is_killed(tmp_path
         run_sync(desk.router.open_session())
         workers = [
             subprocess.Popen(
-                (sys.executable, "-c", WORKER, str(file)),
+                (*warm_starts.running(WORKER), str(file)),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
