@@ -1,6 +1,7 @@
-"""How far an assistant's log was read, as it is stored."""
+"""How far an assistant's log was read, as it is stored.
 
-from __future__ import annotations
+Annotations are no texts here: a named tuple would compile each of them at every start.
+"""
 
 from typing import NamedTuple
 
