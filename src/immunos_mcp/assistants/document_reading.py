@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from msgspec import DecodeError
 from msgspec.json import Decoder
 
-from immunos_mcp.assistants import json_objects, regular_files
+from immunos_mcp.assistants import json_objects, nesting, regular_files
 from immunos_mcp.assistants.documents import items
 from immunos_mcp.assistants.transcripts import Batch, later_left_out, unsettled
 from immunos_mcp.transcript_position import TranscriptPosition
@@ -109,7 +109,7 @@ def _document(content: bytes, message_format: MessageFormat) -> Document:
         found: dict[str, Json] = _decode.decode(content)  # pyright: ignore[reportAssignmentType]  # it is JSON
     except (DecodeError, RecursionError, UnicodeDecodeError):
         return _salvaged(json_objects.decoded(content), message_format)
-    if json_objects.levels(content) > json_objects.MOST_LEVELS:
+    if nesting.is_too_deep(content):
         return _salvaged(json_objects.decoded(content), message_format)
     return Document(found, _messages(found), 0)
 

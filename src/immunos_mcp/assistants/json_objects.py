@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from msgspec import Struct
 
+from immunos_mcp.assistants.nesting import MOST_LEVELS
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from immunos_mcp.answers.encoding import Json
-
-MOST_LEVELS = 500
-"""Objects nested more deeply are not read: parsers recurse, and how far depends on their caller."""
 
 _LONGEST_NUMBER = 40
 _STRING = r'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)'
@@ -82,8 +81,6 @@ def decoded(line: bytes | bytearray) -> str:
 
 def levels(line: bytes | bytearray) -> int:
     """Return how deeply the values in a line are nested, at most."""
-    if line.count(b"{") + line.count(b"[") <= MOST_LEVELS:
-        return MOST_LEVELS  # or less, which makes no difference
     deepest = level = 0
     for match in _TOKEN.finditer(decoded(line)):
         level += {"{": 1, "[": 1, "}": -1, "]": -1}.get(match.group(), 0)

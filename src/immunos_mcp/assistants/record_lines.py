@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from msgspec import DecodeError
 from msgspec.json import Decoder
 
-from immunos_mcp.assistants import json_objects
+from immunos_mcp.assistants import json_objects, nesting
 from immunos_mcp.assistants.line_readers import Logged, Salvaged
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class RecordLines(ABC):
             record: dict[str, Json] = _decode.decode(line)  # pyright: ignore[reportAssignmentType]  # it is JSON
         except (DecodeError, RecursionError) as error:
             raise ValueError(str(error)) from None
-        if json_objects.levels(line) > json_objects.MOST_LEVELS:
+        if nesting.is_too_deep(line):
             raise ValueError("nested too deeply")
         found = [self.take(piece) for piece in self.pieces(record)]
         return [usage for usage in found if usage is not None and usage.total]

@@ -16,6 +16,7 @@ from transcript_lines import Answer, append, transcript
 from immunos_mcp.assistants import bulk_reading, json_objects, transcript_reading
 from immunos_mcp.assistants.claude_code import usage_lines
 from immunos_mcp.assistants.claude_code.transcripts import FORMAT
+from immunos_mcp.assistants.nesting import MOST_LEVELS
 from immunos_mcp.assistants.transcripts import Batch, Transcript, TranscriptFolders
 from immunos_mcp.domain import MAXIMUM_TOKENS
 
@@ -204,7 +205,7 @@ def test_a_last_line_without_its_end_counts_once_it_is_whole(desk: Desk) -> None
     assert desk.status().unread_lines is None
 
 
-@pytest.mark.parametrize("levels", [json_objects.MOST_LEVELS, json_objects.MOST_LEVELS + 1])
+@pytest.mark.parametrize("levels", [MOST_LEVELS, MOST_LEVELS + 1])
 def test_how_deep_a_line_may_be_nested_does_not_depend_on_who_reads_it(levels: int) -> None:
     inner = b"[" * (levels - 1) + b"]" * (levels - 1)
     nested = changed(lambda record: record.update(x=1)).replace(b"1}", inner + b"}")
@@ -218,7 +219,7 @@ def test_how_deep_a_line_may_be_nested_does_not_depend_on_who_reads_it(levels: i
             salvaged = usage_lines.salvage(nested)
             return len(salvaged.usage), salvaged.is_whole
 
-    expected = (1, True) if levels <= json_objects.MOST_LEVELS else (0, False)
+    expected = (1, True) if levels <= MOST_LEVELS else (0, False)
     assert [read(depth) for depth in (0, 100, 200, 300)] == [expected] * 4
 
 

@@ -27,7 +27,7 @@ _HEADS = (2**14, 2**20)
 LONGEST_RESPONSE = timedelta(hours=1)
 """How far apart the lines of a response may be."""
 
-_MOMENT = re.compile(rb'"timestamp": ?"([^"]{1,40})"')
+_MOMENT = rb'"timestamp": ?"([^"]{1,40})"'
 
 
 class _Place(Struct):
@@ -94,7 +94,7 @@ def _prompt(usage: MeasuredUsage) -> int:
 
 def last_moment(part: bytes) -> datetime | None:
     """Return the last time written down in a part of a transcript."""
-    for found in reversed(_MOMENT.findall(part)):
+    for found in reversed(re.findall(_MOMENT, part)):
         with suppress(ValueError):
             return usage_lines.moment_in(found.decode())
     return None

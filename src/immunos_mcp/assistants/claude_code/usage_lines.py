@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from msgspec import DecodeError, Meta, Struct
 from msgspec.json import Decoder
 
-from immunos_mcp.assistants import json_objects
+from immunos_mcp.assistants import nesting
 from immunos_mcp.assistants.documents import items, member
 from immunos_mcp.assistants.line_readers import Salvaged
 from immunos_mcp.assistants.recorded_values import LONGEST_FOLDER, LONGEST_NAME, count, text
@@ -144,7 +144,7 @@ def usage_of(
     usage = message.usage
     if usage is None or message.model == SYNTHETIC_MODEL:
         return ()
-    if json_objects.levels(line) > json_objects.MOST_LEVELS:
+    if nesting.is_too_deep(line):
         raise ValueError("nested too deeply")
     written, split = _written(usage), usage.cache_creation
     response = MeasuredUsage(
@@ -263,6 +263,8 @@ def salvage(
     line: bytes | bytearray, folder: str | None = None
 ) -> Salvaged[MeasuredUsage | ConversationTotal]:
     """Return the usage in a line that is damaged, glued to another, or spelled in another way."""
+    from immunos_mcp.assistants import json_objects  # few lines are damaged
+
     found = json_objects.find_objects(json_objects.decoded(line), _is_wanted)
     is_lost = any('"assistant"' in piece or f'"{TOTAL}"' in piece for piece in found.rest)
     is_lost |= any(_is_wanted(outline) for outline in found.too_deep)
