@@ -144,6 +144,27 @@ class GatewayRouter(Router):
         joined = {"call_id": key.call, "thread": key.thread, "follows": followed, "tried": tried}
         call = replace(call, **joined, wants_settings=True)
 
+        is_offline = None
+        # What follows a decision that was made here is decided here.
+        if follows is None or followed is not None:
+            try:
+                by_team = await self._decided_by_team(call, asked, name, key)
+            except TeamAwayError:
+                is_offline = True
+            else:
+                if by_team is not None:
+                    return by_team
+        routed = await super().decide_task(
+            task_type, classification, estimated_tokens, session, explain=explain, client=client,
+            key=key, follows=follows, tried=tried, places=places,
+        )  # fmt: skip
+        return replace(routed, answer=replace(routed.answer, offline=is_offline))
+
+    async def _decided_by_team(
+        self, call: PassedCall, asked: Task, name: str, key: JoinKey
+    ) -> RoutedTask | None:
+        """Let the team's server decide a task, and log that; ``None``: it makes no decision."""
+
         def decided(reply: GatewayReply) -> TeamDecision | None:
             logged = reply.logged
             if logged is None:
@@ -156,23 +177,12 @@ class GatewayRouter(Router):
                 raise _unreadable(error) from None
             return TeamDecision(name, task, logged.decision, logged.decision_id, key, self._folder)
 
-        is_offline = None
-        # What follows a decision that was made here is decided here.
-        if follows is None or followed is not None:
-            try:
-                answered = await self._team.ask(call, decided)
-            except TeamAwayError:
-                is_offline = True
-            else:
-                if answered is not None and answered.logged is not None:
-                    answer = _read(answered.reply, RouteAnswer)
-                    own = replace(answer, decision_id=answered.logged.decision_id)
-                    return RoutedTask(own, answered.logged, is_by_team=True)
-        routed = await super().decide_task(
-            task_type, classification, estimated_tokens, session, explain=explain, client=client,
-            key=key, follows=follows, tried=tried, places=places,
-        )  # fmt: skip
-        return replace(routed, answer=replace(routed.answer, offline=is_offline))
+        answered = await self._team.ask(call, decided)
+        if answered is None or answered.logged is None:
+            return None
+        answer = _read(answered.reply, RouteAnswer)
+        own = replace(answer, decision_id=answered.logged.decision_id)
+        return RoutedTask(own, answered.logged, is_by_team=True)
 
     async def record_usage(
         self,
